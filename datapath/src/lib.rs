@@ -1,0 +1,1 @@
+//! The datapath seen from user space.

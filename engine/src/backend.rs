@@ -1,0 +1,121 @@
+//! What runs packets: the kernel today, an interpreter and live devices later. A backend takes tables
+//! and frames and returns events; it never sees a policy and is never the oracle.
+
+use std::net::IpAddr;
+
+use thiserror::Error;
+
+use crate::net::Hook;
+use crate::tables::Tables;
+use crate::topology::NodeId;
+use crate::trace::{ConntrackEntry, Counter, Stamped};
+
+/// The tunnel key that a frame arrives with at `from-overlay`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TunnelKey {
+    /// The VNI.
+    pub vni: u32,
+    /// Outer source address.
+    pub source: IpAddr,
+}
+
+/// A frame put into one hook of one node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Injection {
+    /// The node.
+    pub node: NodeId,
+    /// The program.
+    pub hook: Hook,
+    /// Index of the device that the program hangs on.
+    pub ifindex: u32,
+    /// The packet's mark.
+    pub mark: u32,
+    /// The tunnel key, for `from-overlay`.
+    pub tunnel: Option<TunnelKey>,
+    /// The simulated clock, in seconds from the start of the session; it stands still in between.
+    pub now: u64,
+    /// Ethernet frame, 14 to 3500 bytes.
+    pub frame: Vec<u8>,
+}
+
+/// What came of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Observation {
+    /// The program's return code.
+    pub code: i32,
+    /// Events in order.
+    pub events: Vec<Stamped>,
+    /// Events that did not fit the buffer.
+    pub lost: u64,
+    /// The frame afterwards (without any outer headers).
+    pub frame: Vec<u8>,
+    /// The packet's mark afterwards.
+    pub mark: u32,
+}
+
+/// Why a backend could not answer. Each says what to do next.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum BackendError {
+    /// The host lacks something.
+    #[error("{what} is not available here")]
+    Unsupported {
+        /// What is missing.
+        what: String,
+        /// The remedy.
+        remedy: String,
+    },
+    /// The kernel refused a program.
+    #[error("the kernel refused program `{program}`")]
+    Refused {
+        /// The program.
+        program: String,
+        /// The end of the verifier's log.
+        log: String,
+    },
+    /// A map has no room.
+    #[error("map `{map}` is full: {needed} entries needed, {capacity} fit")]
+    Full {
+        /// The map.
+        map: String,
+        /// Entries needed.
+        needed: usize,
+        /// Entries that fit.
+        capacity: usize,
+    },
+    /// The injection does not fit the tables (unknown node or device, frame too short or long).
+    #[error("the packet cannot enter: {0}")]
+    BadInjection(String),
+    /// Events that cannot be read: program and library are of different versions.
+    #[error("the datapath's events cannot be read: {0}")]
+    BadEvent(String),
+    /// The kernel returned an error.
+    #[error("{call} failed: {error}")]
+    System {
+        /// The call.
+        call: String,
+        /// The error's text.
+        error: String,
+    },
+}
+
+/// Something that runs packets through the datapath.
+pub trait Backend {
+    /// The name as answers print it, with a version: `kernel 6.18`.
+    fn name(&self) -> String;
+
+    /// Takes the tables; cheap when the generation is the one already loaded. Afterwards every run
+    /// sees the new state; on an error the old state stays.
+    fn load(&mut self, tables: &Tables) -> Result<(), BackendError>;
+
+    /// Runs one program on one frame. Conntrack is kept between calls.
+    fn inject(&mut self, injection: &Injection) -> Result<Observation, BackendError>;
+
+    /// Empties conntrack on every node.
+    fn forget(&mut self) -> Result<(), BackendError>;
+
+    /// Conntrack of a node at a moment of the simulated clock, by flow.
+    fn conntrack(&mut self, node: NodeId, now: u64) -> Result<Vec<ConntrackEntry>, BackendError>;
+
+    /// Counters of a node since it was loaded.
+    fn counters(&mut self, node: NodeId) -> Result<Vec<Counter>, BackendError>;
+}

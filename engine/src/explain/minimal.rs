@@ -1,0 +1,1 @@
+//! The level that tests pin.

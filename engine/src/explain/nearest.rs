@@ -1,0 +1,1 @@
+//! Allow rules that came near.

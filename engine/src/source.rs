@@ -1,0 +1,106 @@
+//! Where text came from: files, spans and line numbers. Owns nothing but positions; never reads a file.
+
+use serde::Serialize;
+
+/// A file of a [`SourceMap`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FileId(pub u32);
+
+/// A half-open range of bytes in one file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Span {
+    /// The file the range lies in.
+    pub file: FileId,
+    /// First byte.
+    pub start: u32,
+    /// One past the last byte.
+    pub end: u32,
+}
+
+impl Span {
+    /// The smallest span that covers both; `other` must lie in the same file.
+    #[must_use]
+    pub fn to(self, other: Span) -> Span {
+        Span { file: self.file, start: self.start.min(other.start), end: self.end.max(other.end) }
+    }
+}
+
+/// A place a person can go to. Lines and columns count from 1; columns count characters.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Location {
+    /// The file's name as the user gave it.
+    pub file: String,
+    /// Line, from 1.
+    pub line: u32,
+    /// Column, from 1, in characters.
+    pub column: u32,
+}
+
+impl std::fmt::Display for Location {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:{}:{}", self.file, self.line, self.column)
+    }
+}
+
+#[derive(Clone, Debug)]
+struct SourceFile {
+    name: String,
+    text: String,
+    line_starts: Vec<u32>,
+}
+
+/// All texts of a session, by [`FileId`].
+#[derive(Clone, Debug, Default)]
+pub struct SourceMap {
+    files: Vec<SourceFile>,
+}
+
+impl SourceMap {
+    /// Adds a text under the name that diagnostics shall print. Texts beyond 4 GiB are cut by the caller.
+    pub fn add(&mut self, name: impl Into<String>, text: impl Into<String>) -> FileId {
+        let text = text.into();
+        let mut line_starts = vec![0];
+        line_starts.extend(text.match_indices('\n').map(|(at, _)| position(at + 1)));
+        self.files.push(SourceFile { name: name.into(), text, line_starts });
+        FileId(position(self.files.len() - 1))
+    }
+
+    /// The file's name, or `?` for an id of another map.
+    pub fn name(&self, file: FileId) -> &str {
+        self.files.get(file.0 as usize).map_or("?", |f| f.name.as_str())
+    }
+
+    /// The file's whole text, empty for an id of another map.
+    pub fn text(&self, file: FileId) -> &str {
+        self.files.get(file.0 as usize).map_or("", |f| f.text.as_str())
+    }
+
+    /// The text that a span covers, empty where the span does not fit the file.
+    pub fn snippet(&self, span: Span) -> &str {
+        self.text(span.file).get(span.start as usize..span.end as usize).unwrap_or("")
+    }
+
+    /// The place where a span begins.
+    pub fn location(&self, span: Span) -> Location {
+        let Some(file) = self.files.get(span.file.0 as usize) else {
+            return Location { file: "?".into(), line: 1, column: 1 };
+        };
+        let line = file.line_starts.partition_point(|&start| start <= span.start).max(1) - 1;
+        let start = file.line_starts.get(line).copied().unwrap_or(0);
+        let before = file.text.get(start as usize..span.start as usize).unwrap_or("");
+        Location {
+            file: file.name.clone(),
+            line: position(line) + 1,
+            column: position(before.chars().count()) + 1,
+        }
+    }
+
+    /// Every file with its id, in the order they were added.
+    pub fn files(&self) -> impl Iterator<Item = (FileId, &str)> {
+        self.files.iter().enumerate().map(|(at, f)| (FileId(position(at)), f.name.as_str()))
+    }
+}
+
+fn position(at: usize) -> u32 {
+    u32::try_from(at).unwrap_or(u32::MAX)
+}

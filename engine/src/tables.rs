@@ -1,0 +1,270 @@
+//! What a policy compiles to: per node an ipcache, endpoints, policy tables and the tunnel table, as
+//! values. Layout in kernel maps is `datapath::encode`'s; meaning is `compile`'s. Never imports `eval`.
+//!
+//! **Precedence of a policy table**, which the datapath implements and `compile` relies on. For a packet with
+//! peer identity X, protocol and port (ICMP: the type; 0 where there is none) two longest-prefix look-ups
+//! are made: with identity X, and with [`Identity::ANY`]. A hit on a deny entry wins; else the longer
+//! protocol/port prefix; else (equal length) the entry of the concrete identity. No hit: default deny.
+//! Provenance: an entry lists every rule that grants (or denies) its whole key.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use serde::Serialize;
+
+use crate::identity::Identity;
+use crate::net::{Direction, Mac, Protocol};
+use crate::policy::RuleId;
+use crate::topology::{Labels, NodeId, PodId, Tunnel};
+pub use crate::verdict::{Implied, Origin};
+
+/// Which state of the world tables and events belong to. Counts up with every change; never 0.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(transparent)]
+pub struct Generation(pub u32);
+
+/// An entry of one table. 0 is never an entry: see [`EntryId::DEFAULT_DENY`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(transparent)]
+pub struct EntryId(pub u32);
+
+impl EntryId {
+    /// What a policy look-up without a hit reports.
+    pub const DEFAULT_DENY: Self = Self(0);
+}
+
+/// An endpoint of one node: 1-65535, as `show endpoints` prints it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(transparent)]
+pub struct EndpointId(pub u16);
+
+/// A policy table of one node; endpoints with equal tables share one. Never 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(transparent)]
+pub struct TableId(pub u32);
+
+/// Where packets to an address go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Target {
+    /// A pod of this node.
+    Endpoint(EndpointId),
+    /// A pod of another node, by the tunnel.
+    Tunnel {
+        /// The other node's address.
+        remote: IpAddr,
+        /// The other node.
+        node: NodeId,
+    },
+    /// This node's own stack, as the destination.
+    Host,
+    /// This node's own stack, for routing elsewhere.
+    Stack,
+}
+
+/// An address or prefix and what is known about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IpcacheEntry {
+    /// The prefix; a pod or node has a full-length one.
+    pub prefix: IpNet,
+    /// Its identity.
+    pub identity: Identity,
+    /// Where it is.
+    pub target: Target,
+    /// The entry's number in this node's ipcache, from 1, for events.
+    pub entry: EntryId,
+    /// Why the entry is there.
+    pub origin: IpcacheOrigin,
+}
+
+/// Why an ipcache entry is there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum IpcacheOrigin {
+    /// A pod's address.
+    Pod(PodId),
+    /// A pod prefix of a node: addresses in it that no pod has.
+    PodPrefix(NodeId),
+    /// A node's address.
+    Node(NodeId),
+    /// A prefix that rules name.
+    Cidr(Vec<RuleId>),
+    /// The catch-all for everything outside.
+    World,
+}
+
+/// A pod on its node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndpointEntry {
+    /// Its id.
+    pub id: EndpointId,
+    /// The pod.
+    pub pod: PodId,
+    /// Its identity.
+    pub identity: Identity,
+    /// Its addresses: at most one of each family.
+    pub addresses: Vec<IpAddr>,
+    /// Index of the host-side veth (pinned or synthesized; unique on the node).
+    pub ifindex: u32,
+    /// Name of the host-side veth.
+    pub interface: String,
+    /// Ethernet address of the pod's side.
+    pub mac: Mac,
+    /// Ethernet address of the host's side.
+    pub host_mac: Mac,
+    /// Table of what it may send.
+    pub egress: TableId,
+    /// Table of what it may receive.
+    pub ingress: TableId,
+}
+
+/// The key of a policy entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PolicyKey {
+    /// The peer, or [`Identity::ANY`].
+    pub identity: Identity,
+    /// The protocol; `None` any, and then `port_bits` is 0.
+    pub protocol: Option<Protocol>,
+    /// The port (ICMP: the type) whose first `port_bits` bits are significant; the others are 0.
+    pub port: u16,
+    /// 0 (any port) to 16 (this port).
+    pub port_bits: u8,
+}
+
+/// A policy entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PolicyEntry {
+    /// What it is about.
+    pub key: PolicyKey,
+    /// Whether it drops.
+    pub deny: bool,
+    /// Its number in the table, from 1.
+    pub entry: EntryId,
+}
+
+/// A policy table: equal for every endpoint that refers to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PolicyTable {
+    /// Its id on the node.
+    pub id: TableId,
+    /// Entries by key.
+    pub entries: Vec<PolicyEntry>,
+}
+
+/// One node's tables.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeTables {
+    /// The node.
+    pub node: NodeId,
+    /// Whether the world identity is split by family (9 and 10 instead of 2).
+    pub dual_stack: bool,
+    /// The overlay.
+    pub tunnel: Tunnel,
+    /// Index of the tunnel device.
+    pub tunnel_ifindex: u32,
+    /// Index of the underlay device.
+    pub device_ifindex: u32,
+    /// The node's own tunnel endpoint address.
+    pub tunnel_address: IpAddr,
+    /// Addresses that are the node itself.
+    pub locals: Vec<IpAddr>,
+    /// Pod prefix of each other node and the address its packets are tunneled to.
+    pub tunnels: Vec<(IpNet, IpAddr)>,
+    /// Addresses and prefixes, by prefix.
+    pub ipcache: Vec<IpcacheEntry>,
+    /// Pods, by id.
+    pub endpoints: Vec<EndpointEntry>,
+    /// Policy tables, by id.
+    pub policies: Vec<PolicyTable>,
+}
+
+/// What an identity stands for.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum IdentityClass {
+    /// A reserved number.
+    Reserved,
+    /// Pods of a namespace with exactly these labels.
+    Pods {
+        /// The namespace.
+        namespace: String,
+        /// The labels.
+        labels: Labels,
+        /// Where pods of equal labels differ in what a policy asks (named ports), what tells them apart,
+        /// in words; empty for the undivided class.
+        variant: String,
+    },
+    /// A prefix that rules name.
+    Cidr(IpNet),
+}
+
+/// Which rules stand behind each entry. Keyed by endpoint because endpoints whose policies differ in
+/// name may share a table.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Provenance {
+    /// Origins in deciding order: policy handle, then source order, implied ones last.
+    pub policy: BTreeMap<(NodeId, EndpointId, Direction, EntryId), Vec<Origin>>,
+}
+
+impl Provenance {
+    /// The origins of an entry; a miss is the implied default deny.
+    pub fn origins(
+        &self,
+        node: NodeId,
+        endpoint: EndpointId,
+        direction: Direction,
+        entry: EntryId,
+    ) -> &[Origin] {
+        const DENIED: &[Origin] = &[Origin::Implied(Implied::DefaultDeny)];
+        if entry == EntryId::DEFAULT_DENY {
+            return DENIED;
+        }
+        self.policy.get(&(node, endpoint, direction, entry)).map_or(&[], Vec::as_slice)
+    }
+}
+
+/// Everything the datapath needs and everything needed to read its events.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tables {
+    /// Which state of the world this is.
+    pub generation: Generation,
+    /// Per node, by [`NodeId`].
+    pub nodes: Vec<NodeTables>,
+    /// What each identity in use stands for.
+    pub identities: BTreeMap<Identity, IdentityClass>,
+    /// What each entry comes from.
+    pub provenance: Provenance,
+}
+
+impl Tables {
+    /// A node's tables.
+    pub fn node(&self, id: NodeId) -> Option<&NodeTables> {
+        self.nodes.get(id.index())
+    }
+}
+
+impl NodeTables {
+    /// The endpoint of an id.
+    pub fn endpoint(&self, id: EndpointId) -> Option<&EndpointEntry> {
+        self.endpoints.iter().find(|e| e.id == id)
+    }
+
+    /// The endpoint of a pod.
+    pub fn endpoint_of(&self, pod: PodId) -> Option<&EndpointEntry> {
+        self.endpoints.iter().find(|e| e.pod == pod)
+    }
+
+    /// The endpoint behind a host-side veth.
+    pub fn endpoint_at(&self, ifindex: u32) -> Option<&EndpointEntry> {
+        self.endpoints.iter().find(|e| e.ifindex == ifindex)
+    }
+
+    /// The ipcache entry of a number.
+    pub fn ipcache_entry(&self, entry: EntryId) -> Option<&IpcacheEntry> {
+        self.ipcache.iter().find(|e| e.entry == entry)
+    }
+
+    /// The policy table of an id.
+    pub fn table(&self, id: TableId) -> Option<&PolicyTable> {
+        self.policies.iter().find(|t| t.id == id)
+    }
+}

@@ -1,0 +1,1 @@
+//! Sessions, renderers, shell and command line.
