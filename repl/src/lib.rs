@@ -1,1 +1,8 @@
-//! Sessions, renderers, shell and command line.
+//! Sessions, renderers, shell and command line. Everything a person or a script can ask goes through
+//! [`session::Session`]; decisions are the engine's and the datapath's, never made here.
+
+pub mod render;
+pub mod reply;
+pub mod session;
+pub mod show;
+pub mod suite;

@@ -1,0 +1,245 @@
+//! What a session answers, as typed values with an exit status. Owns no text layout: `render` turns a
+//! reply into text or JSON, and only the binary writes it out.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use engine::diag::{Diagnostic, Severity};
+use engine::explain::Explanation;
+use engine::source::SourceMap;
+use serde::Serialize;
+
+use crate::suite::Report;
+
+/// How a command ended; the process's exit code is its number.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum Status {
+    /// Done.
+    #[default]
+    Ok = 0,
+    /// A negative answer: an expectation not met, a failed test, a difference found.
+    Negative = 1,
+    /// The command cannot be understood.
+    Usage = 2,
+    /// The input (files, statements, questions) has errors.
+    Input = 3,
+    /// The host lacks something: a capability, a kernel feature, a file that can be written.
+    Environment = 4,
+    /// The datapath and the oracle differ: a bug of hopwise.
+    Divergence = 5,
+}
+
+impl Status {
+    /// The process's exit code.
+    pub fn code(self) -> u8 {
+        self as u8
+    }
+
+    /// The one that matters more when several commands ran.
+    #[must_use]
+    pub fn worst(self, other: Self) -> Self {
+        self.max(other)
+    }
+}
+
+/// How much of an answer is shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Level {
+    /// What tests pin: verdict and what decided, nothing that changes by itself.
+    Minimal,
+    /// The explanation.
+    #[default]
+    Normal,
+    /// Every look-up, and the bytes.
+    Full,
+}
+
+/// One answered question.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// The answer.
+    pub explanation: Explanation,
+    /// How much of it was asked for.
+    pub level: Level,
+    /// Where an expectation (`=> allowed`) came with the question: how the answer misses it, one line
+    /// each. Empty when it is met or none was given.
+    pub unmet: Vec<String>,
+}
+
+/// A cell of a listing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum Cell {
+    /// Nothing there: `-` in text, null in JSON.
+    None,
+    /// A number.
+    Number(u64),
+    /// Text.
+    Text(String),
+    /// Several texts, separated by commas in text.
+    List(Vec<String>),
+}
+
+impl From<&str> for Cell {
+    fn from(text: &str) -> Self {
+        Self::Text(text.to_owned())
+    }
+}
+
+impl From<String> for Cell {
+    fn from(text: String) -> Self {
+        Self::Text(text)
+    }
+}
+
+impl From<u64> for Cell {
+    fn from(number: u64) -> Self {
+        Self::Number(number)
+    }
+}
+
+impl From<u32> for Cell {
+    fn from(number: u32) -> Self {
+        Self::Number(number.into())
+    }
+}
+
+impl From<u16> for Cell {
+    fn from(number: u16) -> Self {
+        Self::Number(number.into())
+    }
+}
+
+impl From<Vec<String>> for Cell {
+    fn from(list: Vec<String>) -> Self {
+        Self::List(list)
+    }
+}
+
+impl<T: Into<Cell>> From<Option<T>> for Cell {
+    fn from(value: Option<T>) -> Self {
+        value.map_or(Self::None, Into::into)
+    }
+}
+
+/// A column of a listing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Column {
+    /// The field's name in JSON (camelCase).
+    pub key: &'static str,
+    /// The header in text (upper case).
+    pub header: &'static str,
+}
+
+/// Rows of one kind of thing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listing {
+    /// What is listed, as `show` names it: `pods`.
+    pub noun: &'static str,
+    /// The columns.
+    pub columns: Vec<Column>,
+    /// The rows, each with one cell per column.
+    pub rows: Vec<Vec<Cell>>,
+    /// Lines to print after the table.
+    pub notes: Vec<String>,
+}
+
+impl Listing {
+    /// An empty listing; columns are (JSON key, header).
+    pub fn new(noun: &'static str, columns: &[(&'static str, &'static str)]) -> Self {
+        let columns = columns.iter().map(|&(key, header)| Column { key, header }).collect();
+        Self { noun, columns, rows: Vec::new(), notes: Vec::new() }
+    }
+}
+
+/// Something that could not be done, for a reason outside the user's text.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Failure {
+    /// One line, lowercase, without a full stop.
+    pub message: String,
+    /// What to do about it.
+    pub remedy: Option<String>,
+    /// Further lines: the end of a verifier's log.
+    pub detail: Vec<String>,
+}
+
+/// What there is to show.
+#[derive(Clone, Debug)]
+pub enum Content {
+    /// Nothing.
+    Nothing,
+    /// Lines of text, without a trailing newline.
+    Text(String),
+    /// An explained flow.
+    Answer(Box<Answer>),
+    /// A table.
+    Listing(Listing),
+    /// What the tests came to.
+    Suite(Report),
+    /// What is wrong with the input; places are in [`Reply::sources`].
+    Diagnostics(Vec<Diagnostic>),
+    /// What could not be done.
+    Failure(Failure),
+    /// The user wants to leave.
+    Quit,
+}
+
+/// What one command came to.
+#[derive(Clone, Debug)]
+pub struct Reply {
+    /// What to show, on standard output (diagnostics and failures: on standard error).
+    pub content: Content,
+    /// How it ended.
+    pub status: Status,
+    /// Warnings about the input, for standard error.
+    pub warnings: Vec<Diagnostic>,
+    /// The texts that diagnostics and warnings point into.
+    pub sources: Arc<SourceMap>,
+    /// How long it took, where the session was told to say so (`time on`).
+    pub elapsed: Option<Duration>,
+}
+
+impl Reply {
+    /// Done, with something to show.
+    pub fn ok(content: Content) -> Self {
+        Self::with_status(content, Status::Ok)
+    }
+
+    /// Something to show, with a status.
+    pub fn with_status(content: Content, status: Status) -> Self {
+        Self { content, status, warnings: Vec::new(), sources: Arc::default(), elapsed: None }
+    }
+
+    /// Done, with a line of text.
+    pub fn text(text: impl Into<String>) -> Self {
+        Self::ok(Content::Text(text.into()))
+    }
+
+    /// Done, nothing to show.
+    pub fn nothing() -> Self {
+        Self::ok(Content::Nothing)
+    }
+
+    /// Not done: a message and a remedy.
+    pub fn failure(status: Status, message: impl Into<String>, remedy: impl Into<String>) -> Self {
+        let failure = Failure {
+            message: message.into(),
+            remedy: Some(remedy.into()).filter(|r: &String| !r.is_empty()),
+            detail: Vec::new(),
+        };
+        Self::with_status(Content::Failure(failure), status)
+    }
+
+    /// Not done because of the user's text (or, where there are only warnings, done).
+    pub fn diagnostics(list: Vec<Diagnostic>, sources: Arc<SourceMap>) -> Self {
+        let bad = list.iter().any(|d| d.severity == Severity::Error);
+        let status = if bad { Status::Input } else { Status::Ok };
+        Self { sources, ..Self::with_status(Content::Diagnostics(list), status) }
+    }
+
+    /// Whether the command was carried out and its answer is not negative.
+    pub fn is_ok(&self) -> bool {
+        self.status == Status::Ok
+    }
+}
