@@ -1,0 +1,89 @@
+//! The command language of the session and the command line: a line of text to a [`Command`]. What a
+//! command does is `repl`'s.
+
+use engine::diag::Diagnostic;
+use engine::source::{FileId, Span};
+
+use crate::ast::{Name, Question};
+
+mod table;
+
+pub use table::{CommandInfo, NOUNS, Noun, TABLE, find};
+
+/// One line, or one multi-line statement, of a session.
+#[derive(Clone, Debug)]
+pub enum Command {
+    /// Nothing but white space and comments.
+    Empty,
+    /// `[trace] QUESTION`
+    Trace(Box<Question>),
+    /// `show NOUN [ARGUMENT]`
+    Show {
+        /// What to list.
+        noun: Noun,
+        /// Of whom, where the noun takes one (`show policy web/client`).
+        argument: Option<Name>,
+    },
+    /// `test [NAME]`: runs the suites whose name contains the word.
+    Test(Option<Name>),
+    /// `check`: all diagnostics of the session.
+    Check,
+    /// `fmt`: the session's documents in canonical form.
+    Fmt,
+    /// `load FILE`
+    Load(Name),
+    /// `reload`: reads the files again.
+    Reload,
+    /// `save [FILE]`
+    Save(Option<Name>),
+    /// `undo`: takes the last change back.
+    Undo,
+    /// `diff`: the session against its files.
+    Diff,
+    /// `set KEY VALUE`; a bare `set` lists what is set.
+    Set(Option<(Name, Name)>),
+    /// `time on|off`
+    Time(bool),
+    /// `why`: the last answer in full.
+    Why,
+    /// `explain CODE`: a diagnostic or a drop reason.
+    Explain(Name),
+    /// `doctor`
+    Doctor,
+    /// `help [COMMAND]`
+    Help(Option<Name>),
+    /// `quit`, `exit`
+    Quit,
+    /// Statements of the language: the whole text, for [`crate::workspace::Workspace::apply`].
+    Statement(Span),
+    /// `remove KIND NAME`
+    Remove {
+        /// `policy`, `pod`, ...
+        kind: Name,
+        /// Its name as [`crate::ast::Item::key`] gives it.
+        name: Name,
+    },
+}
+
+/// Reads what was typed. `text` must be the text of `file`, so that spans point into it.
+///
+/// # Errors
+/// Every problem found; never empty.
+pub fn parse(text: &str, file: FileId) -> Result<Command, Vec<Diagnostic>> {
+    read::command(text, file)
+}
+
+/// Reads a question without the word `trace`, as the command line and JSON give it.
+///
+/// # Errors
+/// Every problem found; never empty.
+pub fn parse_question(text: &str, file: FileId) -> Result<Question, Vec<Diagnostic>> {
+    read::question(text, file)
+}
+
+/// Whether more lines must follow: an open brace or parenthesis, or a `\` at the end.
+pub fn is_incomplete(text: &str) -> bool {
+    crate::outline::is_incomplete(text)
+}
+
+mod read;

@@ -1,0 +1,119 @@
+//! The table of commands: one line of help and one example each, for `help` and completion.
+
+/// What a person can know about a command before using it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CommandInfo {
+    /// The first word.
+    pub name: &'static str,
+    /// The whole form, with what it takes.
+    pub usage: &'static str,
+    /// One sentence without a full stop.
+    pub help: &'static str,
+    /// A line that works on the reference cluster.
+    pub example: &'static str,
+}
+
+const fn info(
+    name: &'static str,
+    usage: &'static str,
+    help: &'static str,
+    example: &'static str,
+) -> CommandInfo {
+    CommandInfo { name, usage, help, example }
+}
+
+/// Every command, in the order that `help` lists them.
+pub const TABLE: &[CommandInfo] = &[
+    info(
+        "trace",
+        "trace SRC -> DST[:PORT[/PROTO]] [OPTION ...]",
+        "explain one flow",
+        "trace CA -> CB icmp echo with reply",
+    ),
+    info("why", "why", "show the last answer in full", "why"),
+    info(
+        "show",
+        "show NOUN [NAME]",
+        "list what the world, the policies or the tables hold",
+        "show endpoints",
+    ),
+    info(
+        "test",
+        "test [NAME]",
+        "run the tests, or those whose name contains NAME",
+        "test captured",
+    ),
+    info("check", "check", "list every error and warning", "check"),
+    info("fmt", "fmt", "put the session's text into canonical form", "fmt"),
+    info("load", "load FILE", "read a file instead of the session's", "load fixtures/shop.hop"),
+    info("reload", "reload", "read the files again, dropping what was typed", "reload"),
+    info("save", "save [FILE]", "write what was changed, comments kept", "save"),
+    info("undo", "undo", "take the last change back", "undo"),
+    info("diff", "diff", "show the session against its files", "diff"),
+    info("remove", "remove KIND NAME", "remove a statement", "remove policy web/echo-access"),
+    info(
+        "set",
+        "set [KEY VALUE]",
+        "change how the session answers, or list how it does",
+        "set level full",
+    ),
+    info("time", "time on|off", "show how long each answer took", "time on"),
+    info("explain", "explain CODE", "explain a diagnostic or a drop reason", "explain 133"),
+    info("doctor", "doctor", "say what this host can do, and the remedy for each gap", "doctor"),
+    info("help", "help [COMMAND]", "list the commands, or explain one", "help trace"),
+    info("quit", "quit", "leave", "quit"),
+    info("exit", "exit", "leave", "exit"),
+];
+
+/// The command of a name.
+pub fn find(name: &str) -> Option<&'static CommandInfo> {
+    TABLE.iter().find(|c| c.name == name)
+}
+
+/// What `show` can list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Noun {
+    /// Pods with their enforcement per direction and why.
+    Pods,
+    /// Nodes.
+    Nodes,
+    /// Endpoints with ids, interfaces and MACs, by node.
+    Endpoints,
+    /// The tunnel table, by node.
+    Tunnel,
+    /// Identities with their labels.
+    Identities,
+    /// Policies with their rules.
+    Policies,
+    /// The ipcache of a node.
+    Ipcache,
+    /// The policy table of an endpoint, with provenance.
+    Policy,
+    /// Flows that the last answer left in conntrack.
+    Conntrack,
+}
+
+/// Every noun with its word, what it may be followed by, and what it shows.
+pub const NOUNS: &[(Noun, &str, &str, &str)] = &[
+    (Noun::Pods, "pods", "", "pods with their enforcement per direction and why"),
+    (Noun::Nodes, "nodes", "", "nodes with addresses and pod prefixes"),
+    (Noun::Endpoints, "endpoints", "[NODE]", "endpoints with ids, interfaces and MACs"),
+    (Noun::Tunnel, "tunnel", "[NODE]", "pod prefixes and the node each is reached by"),
+    (Noun::Identities, "identities", "", "security identities and whom they stand for"),
+    (Noun::Policies, "policies", "[HANDLE]", "policies with their rules and places"),
+    (Noun::Ipcache, "ipcache", "[NODE]", "addresses and prefixes with their identities"),
+    (
+        Noun::Policy,
+        "policy",
+        "[POD]",
+        "the policy table of an endpoint, with the rules behind each entry",
+    ),
+    (Noun::Conntrack, "conntrack", "[NODE]", "flows that are remembered"),
+];
+
+impl Noun {
+    /// The noun's word.
+    pub fn word(self) -> &'static str {
+        NOUNS.iter().find(|(noun, ..)| *noun == self).map_or("?", |(_, word, ..)| word)
+    }
+}
