@@ -46,7 +46,7 @@ pub enum Port {
 }
 
 /// The receiving side: a party, and where written a port and a protocol.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
     /// Who.
     pub party: PartyName,
@@ -57,7 +57,7 @@ pub struct Target {
 }
 
 /// `SRC -> DST[:PORT[/PROTO]] OPTIONS`
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Question {
     /// Who sends.
     pub source: PartyName,
