@@ -1,11 +1,18 @@
 //! Replies as text and as JSON, through a writer. Owns layout and words; decides nothing and never
 //! prints by itself.
 
+mod answer;
 pub mod diagnostic;
+mod full;
+mod hop;
+mod json;
+mod suite;
+mod table;
+mod words;
 
 use std::io::{self, Write};
 
-use crate::reply::Reply;
+use crate::reply::{Content, Failure, Reply};
 
 /// How to lay a reply out.
 #[derive(Clone, Copy, Debug, Default)]
@@ -16,12 +23,44 @@ pub struct Options {
     pub no_headers: bool,
 }
 
-/// The reply's content as text, with a trailing newline where there is any. Warnings are not part of it.
-pub fn text(_reply: &Reply, _options: &Options, _out: &mut dyn Write) -> io::Result<()> {
+/// The reply's content as text, with a trailing newline where there is any. Warnings are not part of
+/// it; they are for standard error ([`diagnostic::text`]).
+pub fn text(reply: &Reply, options: &Options, out: &mut dyn Write) -> io::Result<()> {
+    match &reply.content {
+        Content::Nothing | Content::Quit => {}
+        Content::Text(text) if text.is_empty() => {}
+        Content::Text(text) => writeln!(out, "{}", text.trim_end_matches('\n'))?,
+        Content::Answer(answer) => answer::text(answer, options, out)?,
+        Content::Listing(listing) => table::text(listing, options, out)?,
+        Content::Suite(report) => suite::text(report, options, out)?,
+        Content::Diagnostics(list) => diagnostic::text(list, &reply.sources, options, out)?,
+        Content::Failure(failure) => failure_text(failure, options, out)?,
+    }
+    if let Some(elapsed) = reply.elapsed {
+        writeln!(out, "took {}", words::duration(elapsed))?;
+    }
     Ok(())
 }
 
 /// The reply as one JSON document with a `schemaVersion`, warnings included.
-pub fn json(_reply: &Reply, _out: &mut dyn Write) -> io::Result<()> {
+pub fn json(reply: &Reply, out: &mut dyn Write) -> io::Result<()> {
+    serde_json::to_writer_pretty(&mut *out, &json::document(reply))?;
+    writeln!(out)
+}
+
+/// Whether the content belongs on standard error: it is not a result.
+pub fn is_complaint(reply: &Reply) -> bool {
+    matches!(reply.content, Content::Diagnostics(_) | Content::Failure(_))
+}
+
+fn failure_text(failure: &Failure, options: &Options, out: &mut dyn Write) -> io::Result<()> {
+    let error = words::painted("error", words::BAD, options.color);
+    writeln!(out, "{error}: {}", failure.message)?;
+    for line in &failure.detail {
+        writeln!(out, "  {line}")?;
+    }
+    if let Some(remedy) = &failure.remedy {
+        writeln!(out, "help: {remedy}")?;
+    }
     Ok(())
 }

@@ -1,34 +1,20 @@
-//! The tables behind `show NOUN`. Owns which columns there are; layout is `render`'s.
+//! The tables behind `show NOUN`: one listing per noun, made from the world, the policies and the
+//! compiled tables. Owns which columns there are; layout is `render`'s.
 
-/// Every noun that `show` knows, with whether it takes an argument and one line of help.
-pub const NOUNS: &[Noun] = &[
-    Noun { word: "pods", argument: None, help: "pods, and what isolates them" },
-    Noun { word: "nodes", argument: None, help: "nodes and their addresses" },
-    Noun { word: "endpoints", argument: Some("NODE"), help: "endpoints of every node, or of one" },
-    Noun { word: "tunnel", argument: Some("NODE"), help: "tunnel table of every node, or of one" },
-    Noun {
-        word: "identities",
-        argument: None,
-        help: "security identities and what they stand for",
-    },
-    Noun {
-        word: "policies",
-        argument: None,
-        help: "policies, whom they select and how many that is",
-    },
-    Noun { word: "selectors", argument: None, help: "selectors of rules and the pods they match" },
-    Noun { word: "ipcache", argument: Some("NODE"), help: "ipcache of every node, or of one" },
-    Noun {
-        word: "policy",
-        argument: Some("POD"),
-        help: "policy tables of a pod, with the rules behind them",
-    },
-    Noun {
-        word: "conntrack",
-        argument: Some("NODE"),
-        help: "connections known on every node, or on one",
-    },
-];
+mod names;
+mod policies;
+mod policy_table;
+mod ports;
+mod state;
+mod world;
+
+use engine::policy::PolicySet;
+use engine::source::SourceMap;
+use engine::tables::Tables;
+use engine::topology::{NodeId, PodId, World};
+use engine::trace::ConntrackEntry;
+
+use crate::reply::Listing;
 
 /// A noun of `show`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,3 +26,93 @@ pub struct Noun {
     /// One line of help.
     pub help: &'static str,
 }
+
+/// Every noun that `show` knows, with whether it takes an argument and one line of help.
+pub const NOUNS: &[Noun] = &[
+    Noun { word: "pods", argument: None, help: "pods, and what isolates them" },
+    Noun { word: "nodes", argument: None, help: "nodes and their addresses" },
+    Noun { word: "endpoints", argument: Some("NODE"), help: "endpoints of every node, or of one" },
+    Noun { word: "tunnel", argument: Some("NODE"), help: "tunnel table of every node, or of one" },
+    Noun { word: "identities", argument: None, help: "identities and what they stand for" },
+    Noun { word: "policies", argument: None, help: "policies, whom they select, how many that is" },
+    Noun { word: "selectors", argument: None, help: "peers of the rules and the pods they match" },
+    Noun { word: "ipcache", argument: Some("NODE"), help: "ipcache of every node, or of one" },
+    Noun {
+        word: "policy",
+        argument: Some("POD"),
+        help: "policy tables of a pod, with their rules",
+    },
+    Noun {
+        word: "conntrack",
+        argument: Some("NODE"),
+        help: "flows known on every node, or on one",
+    },
+];
+
+/// What the listings are made from.
+#[derive(Clone, Copy)]
+pub(crate) struct View<'a> {
+    /// The world.
+    pub(crate) world: &'a World,
+    /// The policies.
+    pub(crate) policies: &'a PolicySet,
+    /// What they compile to.
+    pub(crate) tables: &'a Tables,
+    /// Texts, for places.
+    pub(crate) sources: &'a SourceMap,
+}
+
+impl View<'_> {
+    /// `show pods`
+    pub(crate) fn pods(&self) -> Listing {
+        world::pods(self)
+    }
+
+    /// `show nodes`
+    pub(crate) fn nodes(&self) -> Listing {
+        world::nodes(self)
+    }
+
+    /// `show identities`
+    pub(crate) fn identities(&self) -> Listing {
+        world::identities(self)
+    }
+
+    /// `show policies`
+    pub(crate) fn policies(&self) -> Listing {
+        policies::policies(self)
+    }
+
+    /// `show selectors`
+    pub(crate) fn selectors(&self) -> Listing {
+        policies::selectors(self)
+    }
+
+    /// `show endpoints [NODE]`
+    pub(crate) fn endpoints(&self, node: Option<NodeId>) -> Listing {
+        state::endpoints(self, node)
+    }
+
+    /// `show tunnel [NODE]`
+    pub(crate) fn tunnel(&self, node: Option<NodeId>) -> Listing {
+        state::tunnel(self, node)
+    }
+
+    /// `show ipcache [NODE]`
+    pub(crate) fn ipcache(&self, node: Option<NodeId>) -> Listing {
+        state::ipcache(self, node)
+    }
+
+    /// `show policy POD`; `None` where the pod has no endpoint (it shares its node's network).
+    pub(crate) fn policy(&self, pod: PodId) -> Option<Listing> {
+        policy_table::of(self, pod)
+    }
+
+    /// `show conntrack [NODE]`
+    pub(crate) fn conntrack(&self, entries: &[(NodeId, Vec<ConntrackEntry>)]) -> Listing {
+        state::conntrack(self, entries)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,230 @@
+//! An explanation as lines: the verdict first, then one fact a line, each behind a fixed keyword, so
+//! that `grep` works; ASCII, never wrapped. Which facts there are is `engine::explain`'s.
+
+use std::io::{self, Write};
+
+use engine::explain::{
+    Agreement, Condition, Decided, Divergence, Explanation, Isolating, LegOutcome, Nearest, Step,
+    Verdict,
+};
+use engine::source::Location;
+
+use super::{Options, full, hop, words};
+use crate::reply::{Answer, Level};
+
+/// The answer at its level, and what it misses of an expectation.
+pub(super) fn text(answer: &Answer, options: &Options, out: &mut dyn Write) -> io::Result<()> {
+    let lines = match answer.level {
+        Level::Minimal => vec![verdict_line(&answer.explanation, &Options::default())],
+        Level::Normal | Level::Full => explanation(&answer.explanation, answer.level, options),
+    };
+    for line in lines {
+        writeln!(out, "{line}")?;
+    }
+    for miss in &answer.unmet {
+        writeln!(out, "{}", hop::fact(1, "unmet", miss))?;
+    }
+    Ok(())
+}
+
+/// The explanation as lines without newlines; the reply follows, indented.
+pub(super) fn explanation(e: &Explanation, level: Level, options: &Options) -> Vec<String> {
+    let mut lines = Vec::new();
+    if let Some(divergence) = &e.divergence {
+        lines.extend(divergence_lines(divergence, options));
+    }
+    lines.push(verdict_line(e, options));
+    lines.push(hop::fact(1, "packet", &packet(e)));
+    lines.extend(e.isolated_by.iter().map(isolated));
+    lines.extend(e.nearest.iter().map(nearest));
+    for report in &e.hops {
+        lines.extend(hop::lines(report, level));
+        if level == Level::Full {
+            lines.extend(full::frames(report));
+        }
+    }
+    lines.push(hop::fact(1, "checked", &checked(e)));
+    if !e.assumed.is_empty() {
+        lines.push(hop::fact(1, "assumed", &e.assumed.join("; ")));
+    }
+    if let Some(reply) = &e.reply {
+        lines.extend(reply_lines(reply, level, options));
+    }
+    lines
+}
+
+fn reply_lines(reply: &Explanation, level: Level, options: &Options) -> Vec<String> {
+    let mut inner = explanation(reply, level, options).into_iter();
+    let first = inner.next().unwrap_or_default();
+    let mut lines = vec![hop::fact(1, "reply", &first)];
+    lines.extend(inner.map(|line| format!("  {line}")));
+    lines
+}
+
+fn divergence_lines(divergence: &Divergence, options: &Options) -> Vec<String> {
+    let word = words::painted("DIVERGENCE", words::BAD, options.color);
+    vec![
+        format!(
+            "{word}  {}: the datapath and the oracle differ; this is a bug of hopwise",
+            divergence.what
+        ),
+        hop::fact(1, "datapath", &divergence.datapath),
+        hop::fact(1, "oracle", &divergence.oracle),
+        hop::fact(1, "trust", "neither of the two until the bug is found"),
+        hop::fact(
+            1,
+            "report",
+            "please report it with the case: the files, the question and this output",
+        ),
+    ]
+}
+
+/// `ALLOWED  tunneled node01 -> node02`, `DROPPED  policy-denied (133): default deny, ingress of ...`.
+pub(super) fn verdict_line(e: &Explanation, options: &Options) -> String {
+    let (word, style) = match e.verdict {
+        Verdict::Allowed => ("ALLOWED", words::GOOD),
+        Verdict::Dropped => ("DROPPED", words::BAD),
+        Verdict::Rejected => ("REJECTED", words::BAD),
+        Verdict::Undecided => ("UNDECIDED", words::DOUBTFUL),
+    };
+    let detail = match e.verdict {
+        Verdict::Allowed => way(e),
+        Verdict::Dropped | Verdict::Rejected => dropped(e),
+        Verdict::Undecided => undecided(e),
+    };
+    let word = words::painted(word, style, options.color);
+    if detail.is_empty() { word } else { format!("{word}  {detail}") }
+}
+
+/// How an allowed packet ended.
+fn way(e: &Explanation) -> String {
+    let Some(last) = e.hops.last() else { return String::new() };
+    let first = e.hops.first().unwrap_or(last);
+    if e.tunneled {
+        return format!("tunneled {} -> {}", first.node, last.node);
+    }
+    match last.steps.iter().rev().find(|s| matches!(s, Step::Deliver { .. } | Step::Stack { .. })) {
+        Some(Step::Deliver { .. }) => format!("delivered on {}", last.node),
+        Some(Step::Stack { host: true }) => format!("accepted by {} itself", last.node),
+        Some(Step::Stack { host: false }) => format!("handed to the stack of {}", last.node),
+        _ => String::new(),
+    }
+}
+
+fn dropped(e: &Explanation) -> String {
+    let reason = e.reason.map_or_else(|| "unknown reason".to_owned(), |r| r.to_string());
+    let meaning = e.reason.map_or("", words::meaning);
+    let cause = match deciding(e) {
+        Some(decided) if meaning.is_empty() => policy_cause(decided),
+        _ => meaning.to_owned(),
+    };
+    let place = e.dropped_at.as_ref().map(|at| {
+        let endpoint = match (at.direction, &at.endpoint) {
+            (Some(direction), Some(endpoint)) => format!("{direction} of {endpoint} "),
+            _ => String::new(),
+        };
+        format!("{endpoint}on {}", at.node)
+    });
+    let rest: Vec<_> = std::iter::once(cause).chain(place).filter(|s| !s.is_empty()).collect();
+    if rest.is_empty() { reason } else { format!("{reason}: {}", rest.join(", ")) }
+}
+
+/// The decision that dropped the packet, where a policy did.
+fn deciding(e: &Explanation) -> Option<&Decided> {
+    e.decided_by.iter().find(|d| matches!(d.outcome, LegOutcome::Deny | LegOutcome::DefaultDeny))
+}
+
+fn policy_cause(decided: &Decided) -> String {
+    match (decided.outcome, hop::handle(decided)) {
+        (LegOutcome::Deny, Some(rule)) => format!("denied by {rule}"),
+        (LegOutcome::Deny, None) => "denied".to_owned(),
+        _ => "default deny".to_owned(),
+    }
+}
+
+fn undecided(e: &Explanation) -> String {
+    if e.lost > 0 {
+        let events =
+            words::counted(usize::try_from(e.lost).unwrap_or(usize::MAX), "event", "events");
+        return format!("{events} lost, so the outcome is not known");
+    }
+    "the outcome was not seen".to_owned()
+}
+
+/// `web/client 10.244.1.154:40312 -> web/echo-0 10.244.6.11:8080 TCP SYN`.
+fn packet(e: &Explanation) -> String {
+    let p = &e.packet;
+    let source = words::party(&p.source, &p.source_address, p.source_port);
+    let destination = words::party(&p.destination, &p.destination_address, p.destination_port);
+    let protocol = p.protocol.to_string().to_uppercase();
+    let line = format!("{source} -> {destination} {protocol} {}", p.detail);
+    line.trim_end().to_owned()
+}
+
+fn isolated(i: &Isolating) -> String {
+    let note = hop::note(i.owner.as_deref(), i.because.as_deref());
+    let text = format!("{} {}, by {} {}{note}", i.endpoint, i.direction, i.policy, i.location);
+    hop::fact(1, "isolated", &text)
+}
+
+fn nearest(n: &Nearest) -> String {
+    let differing: Vec<&Condition> = n.conditions.iter().filter(|c| !c.ok).collect();
+    let names = |of: &[&Condition]| {
+        let names: Vec<&str> = of.iter().map(|c| c.name.as_str()).collect();
+        match names.split_last() {
+            Some((last, rest)) if !rest.is_empty() => format!("{} and {last}", rest.join(", ")),
+            Some((last, _)) => (*last).to_owned(),
+            None => String::new(),
+        }
+    };
+    let holding: Vec<&Condition> = n.conditions.iter().filter(|c| c.ok).collect();
+    let text = match differing.as_slice() {
+        [only] => {
+            let ok = if holding.is_empty() {
+                String::new()
+            } else {
+                format!("{} ok; ", names(&holding))
+            };
+            format!("{ok}{}", difference(only, &n.location))
+        }
+        several => format!("{} differ", names(several)),
+    };
+    hop::fact(1, "nearest", &format!("{} {}: {text}", n.rule, n.location))
+}
+
+/// `from differs: wants pods {app=client} in web, is world`, with the place where it is written when that
+/// is another line than the rule's.
+fn difference(condition: &Condition, rule: &Location) -> String {
+    let mut text = format!("{} differs", condition.name);
+    if let (Some(wants), Some(is)) = (&condition.wants, &condition.is) {
+        text += &format!(": wants {wants}, is {is}");
+    }
+    if let Some(at) =
+        condition.location.as_ref().filter(|at| (&at.file, at.line) != (&rule.file, rule.line))
+    {
+        text += &format!(", at {at}");
+    }
+    text
+}
+
+fn checked(e: &Explanation) -> String {
+    let oracle = match e.agreement {
+        Agreement::Agree => "oracle agrees",
+        Agreement::Differ => "ORACLE DIFFERS",
+        Agreement::Single => "single opinion",
+    };
+    let mut parts = vec![
+        e.backend.clone(),
+        oracle.to_owned(),
+        format!("profile {}", e.profile),
+        format!(
+            "{}, {}",
+            words::counted(e.policies, "policy", "policies"),
+            words::counted(e.unmodelled, "unmodelled object", "unmodelled objects")
+        ),
+    ];
+    if e.lost > 0 {
+        parts.push(format!("{} events LOST", e.lost));
+    }
+    parts.join("; ")
+}

@@ -1,0 +1,70 @@
+//! What the full level adds: every look-up with its key, result and losing candidate, what conntrack
+//! wrote, and the bytes before and after.
+
+use engine::explain::{HopReport, Step};
+
+use super::{hop, words};
+
+/// The look-ups behind a step.
+pub(super) fn lookups(step: &Step) -> Vec<String> {
+    match step {
+        Step::Identity { address, prefix, entry, .. }
+        | Step::Ipcache { address, prefix, entry, .. } => {
+            let Some(entry) = entry else { return Vec::new() };
+            let prefix = prefix.as_deref().unwrap_or("?");
+            vec![lookup(&format!("ipcache {address}: prefix {prefix}, entry {}", entry.0))]
+        }
+        Step::Conntrack { created, expires_in, .. } => {
+            let written = if *created { "entry written" } else { "no entry written" };
+            vec![lookup(&format!("conntrack: {written}, expires in {expires_in} s"))]
+        }
+        Step::Policy { .. } => policy(step),
+        Step::Tunnel { node: Some(node), .. } => vec![lookup(&format!("the other end is {node}"))],
+        Step::Tunnel { .. } | Step::Deliver { .. } | Step::Stack { .. } | Step::Drop { .. } => {
+            Vec::new()
+        }
+    }
+}
+
+fn policy(step: &Step) -> Vec<String> {
+    let Step::Policy { decided, peer, peer_meaning, protocol, port, key, other, .. } = step else {
+        return Vec::new();
+    };
+    let Some(entry) = decided.entry else { return Vec::new() };
+    let asked = format!("peer {}, {protocol} {port}", words::identity(*peer, peer_meaning));
+    let found = match key {
+        Some(key) => format!("entry {} {{{key}}}", entry.0),
+        None => "no entry".to_owned(),
+    };
+    let mut lines = vec![lookup(&format!("policy of {}: {asked}: {found}", decided.endpoint))];
+    if let Some((entry, key)) = other {
+        lines.push(lookup(&format!("lost to it: entry {} {{{key}}}", entry.0)));
+    }
+    if !decided.also.is_empty() {
+        lines.push(lookup(&format!("the same entry also by {}", decided.also.join(", "))));
+    }
+    lines
+}
+
+/// The bytes of a hop.
+pub(super) fn frames(report: &HopReport) -> Vec<String> {
+    let mut lines = Vec::new();
+    if !report.frame_in.is_empty() {
+        lines.push(hop::fact(2, "before", &hex(&report.frame_in)));
+    }
+    if !report.frame.is_empty() {
+        lines.push(hop::fact(2, "after", &hex(&report.frame)));
+    }
+    if !report.undetermined.is_empty() {
+        lines.push(hop::fact(2, "open", &report.undetermined.join(", ")));
+    }
+    lines
+}
+
+fn lookup(text: &str) -> String {
+    hop::fact(2, "lookup", text)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}

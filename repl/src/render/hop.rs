@@ -1,0 +1,158 @@
+//! One program run as lines: a header `NODE DEVICE HOOK`, then its steps behind fixed keywords.
+
+use engine::explain::{Decided, HopReport, LegOutcome, Step};
+use engine::net::Direction;
+use engine::reason::DropReason;
+
+use super::{full, words};
+use crate::reply::Level;
+
+/// `    keyword   text`, indented by `depth` levels of two blanks.
+pub(super) fn fact(depth: usize, keyword: &str, text: &str) -> String {
+    format!("{:indent$}{keyword:<9} {text}", "", indent = depth * 2).trim_end().to_owned()
+}
+
+/// The header and the steps that the level shows.
+pub(super) fn lines(hop: &HopReport, level: Level) -> Vec<String> {
+    let mut lines = vec![format!("  {} {} {}", hop.node, hop.device, hop.hook)];
+    for step in &hop.steps {
+        if level == Level::Full || is_news(step) {
+            let (keyword, text) = words_of(step, &hop.node);
+            lines.push(fact(2, keyword, &text));
+        }
+        if level == Level::Full {
+            lines.extend(full::lookups(step));
+        }
+    }
+    lines
+}
+
+/// Whether a step says something that the lines around it do not: the attachment's own identity is the
+/// sender's, and a drop by policy is said by the policy's line.
+fn is_news(step: &Step) -> bool {
+    match step {
+        Step::Identity { from, .. } => from != "endpoint",
+        Step::Drop { reason } => {
+            !matches!(reason, DropReason::PolicyDenied | DropReason::PolicyDeny)
+        }
+        _ => true,
+    }
+}
+
+fn words_of(step: &Step, node: &str) -> (&'static str, String) {
+    match step {
+        Step::Identity { .. } => ("identity", identity(step)),
+        Step::Ipcache { .. } => ("ipcache", ipcache(step)),
+        Step::Conntrack { state, closing, .. } => {
+            ("conntrack", format!("{state}{}", if *closing { ", closing" } else { "" }))
+        }
+        Step::Policy { decided, remembered, .. } => {
+            let keyword = match decided.direction {
+                Direction::Egress => "egress",
+                Direction::Ingress => "ingress",
+            };
+            let memory = if *remembered { ", remembered by conntrack" } else { "" };
+            (keyword, format!("{}{memory}", decision(decided)))
+        }
+        Step::Tunnel { kind, source, destination, port, vni, meaning, .. } => {
+            let meaning = if meaning.is_empty() {
+                String::new()
+            } else {
+                format!(" = identity of {meaning}")
+            };
+            let way = words::party("", destination, Some(*port));
+            ("tunnel", format!("{kind} {source} -> {way}, vni {vni}{meaning}"))
+        }
+        Step::Deliver { interface, pod, ttl } => {
+            ("deliver", format!("{interface} to {pod}, TTL {ttl}"))
+        }
+        Step::Stack { host: true } => ("stack", format!("{node} itself is the destination")),
+        Step::Stack { host: false } => {
+            ("stack", format!("handed to the stack of {node}, not followed"))
+        }
+        Step::Drop { reason } => ("drop", reason.to_string()),
+    }
+}
+
+/// `27634 {app=client} in web, from the vni`, `8.8.8.8 -> world`.
+fn identity(step: &Step) -> String {
+    let Step::Identity { address, identity, meaning, from, prefix, .. } = step else {
+        return String::new();
+    };
+    let who = words::identity(*identity, meaning);
+    match from.as_str() {
+        "ipcache" => format!("{address} -> {who}{}", covering(address, prefix.as_deref())),
+        "endpoint" => format!("{who}, of the attachment's endpoint"),
+        "remembered" => format!("{who}, remembered by conntrack"),
+        other => format!("{who}, from the {other}"),
+    }
+}
+
+/// `10.244.6.11 -> identity 1042 {app=echo} in web, on node02 192.168.66.221`.
+fn ipcache(step: &Step) -> String {
+    let Step::Ipcache { address, identity, meaning, prefix, node, via, remembered, .. } = step
+    else {
+        return String::new();
+    };
+    let number = if identity.reserved_name().is_some() { "" } else { "identity " };
+    let mut text = format!("{address} -> {number}{}", words::identity(*identity, meaning));
+    text += &covering(address, prefix.as_deref());
+    if let Some(node) = node {
+        text += &format!(", on {node}");
+        if let Some(via) = via {
+            text += &format!(" {via}");
+        }
+    }
+    if *remembered {
+        text += ", remembered by conntrack";
+    }
+    text
+}
+
+/// `, by 10.9.0.0/16` where the prefix that matched says more than the address and the catch-all do.
+fn covering(address: &str, prefix: Option<&str>) -> String {
+    match prefix.and_then(|p| p.split_once('/')) {
+        Some((net, bits)) if bits != "0" && net != address => format!(", by {net}/{bits}"),
+        _ => String::new(),
+    }
+}
+
+/// `allow by web/client-egress#echo shop.hop:30:3 (owner team-storefront)`, `default-deny`.
+pub(super) fn decision(decided: &Decided) -> String {
+    let note = note(decided.owner.as_deref(), decided.because.as_deref());
+    if let Some(rule) = handle(decided) {
+        let place = match (&decided.file, decided.line, decided.column) {
+            (Some(file), Some(line), Some(column)) => format!(" {file}:{line}:{column}"),
+            (Some(file), Some(line), None) => format!(" {file}:{line}"),
+            _ => String::new(),
+        };
+        return format!("{} by {rule}{place}{note}", decided.outcome);
+    }
+    match (decided.outcome, decided.implied.as_deref()) {
+        (LegOutcome::Allow, Some("local-host")) => {
+            "allow by local-host: the pod's own node".to_owned()
+        }
+        (LegOutcome::Reply, _) => "reply of a known flow, policy skipped".to_owned(),
+        (LegOutcome::Related, _) => "related to a known flow, policy skipped".to_owned(),
+        (outcome, _) => outcome.to_string(),
+    }
+}
+
+/// `policy#rule`, unless the decision is implied.
+pub(super) fn handle(decided: &Decided) -> Option<String> {
+    let policy = decided.policy.as_ref()?;
+    Some(match &decided.rule {
+        Some(rule) => format!("{policy}#{rule}"),
+        None => policy.clone(),
+    })
+}
+
+/// ` (owner team-storefront; because "...")`, or nothing.
+pub(super) fn note(owner: Option<&str>, because: Option<&str>) -> String {
+    let parts: Vec<String> =
+        [owner.map(|o| format!("owner {o}")), because.map(|b| format!("because {b}"))]
+            .into_iter()
+            .flatten()
+            .collect();
+    if parts.is_empty() { String::new() } else { format!(" ({})", parts.join("; ")) }
+}

@@ -1,0 +1,151 @@
+//! Replies as JSON documents. Every document has `schemaVersion` and `kind`; an answer's other fields
+//! are those of `engine::explain::Explanation`. Byte offsets are given beside lines and columns.
+
+use engine::diag::{Diagnostic, Severity};
+use engine::explain::SCHEMA_VERSION;
+use engine::source::{SourceMap, Span};
+use serde_json::{Map, Value, json};
+
+use crate::reply::{Answer, Content, Listing, Reply};
+use crate::suite::{CaseReport, Miss, Outcome, Report};
+
+/// The document of a reply.
+pub(super) fn document(reply: &Reply) -> Value {
+    let (kind, fields) = match &reply.content {
+        Content::Nothing | Content::Quit => ("nothing", Map::new()),
+        Content::Text(text) => ("text", one("text", json!(text))),
+        Content::Answer(answer) => ("answer", answer_fields(answer)),
+        Content::Listing(listing) => ("listing", listing_fields(listing)),
+        Content::Suite(report) => ("suite", suite_fields(report)),
+        Content::Diagnostics(list) => {
+            ("diagnostics", one("diagnostics", diagnostics(list, &reply.sources)))
+        }
+        Content::Failure(f) => (
+            "failure",
+            object(json!({ "message": f.message, "remedy": f.remedy, "detail": f.detail })),
+        ),
+    };
+    let mut document = Map::new();
+    document.insert("schemaVersion".into(), json!(SCHEMA_VERSION));
+    document.insert("kind".into(), json!(kind));
+    document.insert("status".into(), json!(reply.status.code()));
+    document.extend(fields);
+    document.insert("warnings".into(), diagnostics(&reply.warnings, &reply.sources));
+    if let Some(elapsed) = reply.elapsed {
+        document.insert("elapsedMicroseconds".into(), json!(elapsed.as_micros()));
+    }
+    Value::Object(document)
+}
+
+fn one(key: &str, value: Value) -> Map<String, Value> {
+    Map::from_iter([(key.to_owned(), value)])
+}
+
+fn object(value: Value) -> Map<String, Value> {
+    match value {
+        Value::Object(map) => map,
+        other => one("value", other),
+    }
+}
+
+fn answer_fields(answer: &Answer) -> Map<String, Value> {
+    // Serialising plain data with string keys cannot fail; null would show if it ever did.
+    let mut fields = object(serde_json::to_value(&answer.explanation).unwrap_or(Value::Null));
+    fields.insert("unmet".into(), json!(answer.unmet));
+    fields
+}
+
+fn listing_fields(listing: &Listing) -> Map<String, Value> {
+    let row = |cells: &Vec<crate::reply::Cell>| {
+        let fields = listing.columns.iter().zip(cells);
+        Value::Object(fields.map(|(column, cell)| (column.key.to_owned(), json!(cell))).collect())
+    };
+    let items: Vec<Value> = listing.rows.iter().map(row).collect();
+    object(json!({ "noun": listing.noun, "items": items, "notes": listing.notes }))
+}
+
+fn suite_fields(report: &Report) -> Map<String, Value> {
+    let count = |outcome| report.cases.iter().filter(|c| c.outcome == outcome).count();
+    object(json!({
+        "cases": report.cases.iter().map(case).collect::<Vec<_>>(),
+        "passed": count(Outcome::Passed),
+        "failed": count(Outcome::Failed),
+        "broken": count(Outcome::Broken),
+        "divergent": count(Outcome::Divergent),
+        "withoutTests": report.without_tests,
+        "filter": report.filter,
+    }))
+}
+
+fn case(case: &CaseReport) -> Value {
+    json!({
+        "file": case.file,
+        "name": case.name,
+        "line": case.location.line,
+        "outcome": outcome(case.outcome),
+        "checked": case.checked,
+        "misses": case.misses.iter().map(miss).collect::<Vec<_>>(),
+    })
+}
+
+fn outcome(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Passed => "passed",
+        Outcome::Failed => "failed",
+        Outcome::Broken => "broken",
+        Outcome::Divergent => "divergent",
+    }
+}
+
+fn miss(miss: &Miss) -> Value {
+    json!({
+        "step": miss.step,
+        "location": miss.location,
+        "reasons": miss.reasons,
+        "explanation": miss.explanation,
+        "reproduce": miss.reproduce,
+    })
+}
+
+fn diagnostics(list: &[Diagnostic], sources: &SourceMap) -> Value {
+    list.iter().map(|d| diagnostic(d, sources)).collect()
+}
+
+fn diagnostic(d: &Diagnostic, sources: &SourceMap) -> Value {
+    let severity = match d.severity {
+        Severity::Error => "error",
+        Severity::Warning => "warning",
+    };
+    let labels = d.labels.iter().map(|label| {
+        json!({ "at": place(label.span, sources), "text": label.text, "primary": label.primary })
+    });
+    let helps = d.helps.iter().map(|help| {
+        let fix = help.fix.as_ref();
+        let fix =
+            fix.map(|f| json!({ "at": place(f.span, sources), "replacement": f.replacement }));
+        json!({ "message": help.message, "fix": fix })
+    });
+    json!({
+        "code": d.code.to_string(),
+        "severity": severity,
+        "message": d.message,
+        "labels": labels.collect::<Vec<_>>(),
+        "notes": d.notes,
+        "helps": helps.collect::<Vec<_>>(),
+    })
+}
+
+/// A range by line and column (from 1, in characters) and by byte (from 0, half open).
+fn place(span: Span, sources: &SourceMap) -> Value {
+    let start = sources.location(span);
+    let end = sources.location(Span { start: span.end, ..span });
+    json!({
+        "file": start.file,
+        "line": start.line,
+        "column": start.column,
+        "endLine": end.line,
+        "endColumn": end.column,
+        "start": span.start,
+        "end": span.end,
+    })
+}

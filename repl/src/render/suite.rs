@@ -1,0 +1,72 @@
+//! A test run as text: what failed, with what was expected, what came and how to see it again; then one
+//! line of counts.
+
+use std::io::{self, Write};
+
+use super::{Options, answer, words};
+use crate::reply::Level;
+use crate::suite::{CaseReport, Miss, Outcome, Report};
+
+/// Failing cases in full, files without tests, counts.
+pub(super) fn text(report: &Report, options: &Options, out: &mut dyn Write) -> io::Result<()> {
+    for case in &report.cases {
+        case_lines(case, options, out)?;
+    }
+    for file in &report.without_tests {
+        writeln!(out, "{file}: no test block")?;
+    }
+    writeln!(out, "{}", summary(report))
+}
+
+fn case_lines(case: &CaseReport, options: &Options, out: &mut dyn Write) -> io::Result<()> {
+    let (word, style) = match case.outcome {
+        Outcome::Passed => ("ok", words::GOOD),
+        Outcome::Failed => ("FAILED", words::BAD),
+        Outcome::Broken => ("BROKEN", words::BAD),
+        Outcome::Divergent => ("DIVERGENT", words::BAD),
+    };
+    let word = words::painted(word, style, options.color);
+    writeln!(out, "{word}  {}::{}", case.file, case.name)?;
+    for miss in &case.misses {
+        miss_lines(miss, options, out)?;
+    }
+    Ok(())
+}
+
+fn miss_lines(miss: &Miss, options: &Options, out: &mut dyn Write) -> io::Result<()> {
+    writeln!(out, "  at {}: {}", miss.location, miss.step)?;
+    for reason in &miss.reasons {
+        writeln!(out, "    {reason}")?;
+    }
+    if let Some(explanation) = &miss.explanation {
+        for line in answer::explanation(explanation, Level::Normal, options) {
+            writeln!(out, "    {line}")?;
+        }
+    }
+    if let Some(command) = &miss.reproduce {
+        writeln!(out, "  see it again: {command}")?;
+    }
+    Ok(())
+}
+
+fn summary(report: &Report) -> String {
+    let count = |outcome| report.cases.iter().filter(|c| c.outcome == outcome).count();
+    let mut parts = vec![format!("{} passed", count(Outcome::Passed))];
+    let others = [
+        (Outcome::Failed, "failed"),
+        (Outcome::Broken, "broken"),
+        (Outcome::Divergent, "DIVERGENT"),
+    ];
+    parts.extend(
+        others
+            .iter()
+            .map(|(o, word)| (count(*o), word))
+            .filter(|(n, _)| *n > 0)
+            .map(|(n, word)| format!("{n} {word}")),
+    );
+    let checked: usize = report.cases.iter().map(|c| c.checked).sum();
+    let filter = report.filter.as_ref().map_or_else(String::new, |f| format!(" matching `{f}`"));
+    let cases = words::counted(report.cases.len(), "case", "cases");
+    let expectations = words::counted(checked, "expectation", "expectations");
+    format!("{cases}{filter}, {expectations}: {}", parts.join(", "))
+}

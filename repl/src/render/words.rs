@@ -1,0 +1,128 @@
+//! Words and small pieces of text that several renderers share: counted nouns, addresses with ports,
+//! what a drop reason means, colours.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use anstyle::{AnsiColor, Style};
+use engine::identity::Identity;
+use engine::reason::DropReason;
+
+/// Something got through, or passed.
+pub(super) const GOOD: Style = AnsiColor::Green.on_default().bold();
+/// Something was dropped, failed or is wrong.
+pub(super) const BAD: Style = AnsiColor::Red.on_default().bold();
+/// Something is doubtful.
+pub(super) const DOUBTFUL: Style = AnsiColor::Yellow.on_default().bold();
+
+/// The word, in a colour where colours are wanted.
+pub(super) fn painted(word: &str, style: Style, color: bool) -> String {
+    if color { format!("{style}{word}{style:#}") } else { word.to_owned() }
+}
+
+/// `1 policy`, `3 policies`: the number with the right form of its noun.
+pub(super) fn counted(count: usize, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
+}
+
+/// `web/client 10.244.1.154:40312`, `8.8.8.8:40312`, `fe80::1`: a party with its address. The name is
+/// left out where it is the address itself.
+pub(super) fn party(name: &str, address: &str, port: Option<u16>) -> String {
+    let place = match (port, address.parse::<IpAddr>()) {
+        (Some(port), Ok(ip)) => SocketAddr::new(ip, port).to_string(),
+        (Some(port), Err(_)) => format!("{address}:{port}"),
+        (None, _) => address.to_owned(),
+    };
+    if name == address || name.is_empty() { place } else { format!("{name} {place}") }
+}
+
+/// `world`, `1042 {app=echo} in web`: an identity by what it stands for, with its number unless the
+/// number is a reserved one and says nothing more than the name.
+pub(super) fn identity(identity: Identity, meaning: &str) -> String {
+    if identity.reserved_name().is_some() && !meaning.is_empty() {
+        meaning.to_owned()
+    } else if meaning.is_empty() {
+        identity.to_string()
+    } else {
+        format!("{identity} {meaning}")
+    }
+}
+
+/// `850 us`, `12.3 ms`, `1.50 s`.
+pub(super) fn duration(elapsed: Duration) -> String {
+    let micros = elapsed.as_micros();
+    if micros < 1_000 {
+        format!("{micros} us")
+    } else if micros < 1_000_000 {
+        format!("{:.1} ms", elapsed.as_secs_f64() * 1e3)
+    } else {
+        format!("{:.2} s", elapsed.as_secs_f64())
+    }
+}
+
+/// What a reason means, for the verdict's line. Empty for the two that a policy gives: who decided says
+/// more there.
+pub(super) fn meaning(reason: DropReason) -> &'static str {
+    match reason {
+        DropReason::PolicyDenied | DropReason::PolicyDeny => "",
+        DropReason::InvalidSourceIp => "the pod sent from an address that is not its own",
+        DropReason::InvalidPacket => "the packet is too short for its network header",
+        DropReason::CtInvalidHeader => "the transport header is truncated or malformed",
+        DropReason::CtUnknownProtocol => "conntrack does not know the transport protocol",
+        DropReason::UnknownL3 => "neither IPv4 nor IPv6 nor ARP",
+        DropReason::MissedTailCall => "a program of the datapath is missing",
+        DropReason::WriteError => "the packet could not be written",
+        DropReason::NoTunnelKey => "the overlay delivered the packet without a tunnel key",
+        DropReason::CtCreateFailed => "conntrack has no room for the flow",
+        DropReason::InvalidExtensionHeader => "an IPv6 extension header cannot be skipped",
+        DropReason::FragmentNotSupported => {
+            "a fragment without ports met a policy that asks for ports"
+        }
+        DropReason::UnsupportedL2 => "the Ethernet type is not supported",
+        DropReason::EncapProhibited => "a pod may not send to the tunnel port",
+        DropReason::InvalidIdentity => {
+            "the overlay claimed an identity that the wire may not carry"
+        }
+        DropReason::TtlExceeded => "the TTL or hop limit ran out",
+        DropReason::EndpointNotReady => "no endpoint is loaded for the attachment",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parties() {
+        let check = |name, address, port, expected: &str| {
+            assert_eq!(party(name, address, port), expected);
+        };
+        check("web/a", "10.0.0.1", Some(80), "web/a 10.0.0.1:80");
+        check("8.8.8.8", "8.8.8.8", Some(80), "8.8.8.8:80");
+        check("8.8.8.8", "8.8.8.8", None, "8.8.8.8");
+        check("web/a", "fd00::1", Some(80), "web/a [fd00::1]:80");
+        check("fd00::1", "fd00::1", None, "fd00::1");
+    }
+
+    #[test]
+    fn identities() {
+        assert_eq!(identity(Identity::WORLD, "world"), "world");
+        assert_eq!(identity(Identity(1042), "{app=echo} in web"), "1042 {app=echo} in web");
+        assert_eq!(identity(Identity(1042), ""), "1042");
+    }
+
+    #[test]
+    fn durations() {
+        assert_eq!(duration(Duration::from_micros(850)), "850 us");
+        assert_eq!(duration(Duration::from_micros(12_340)), "12.3 ms");
+        assert_eq!(duration(Duration::from_millis(1_500)), "1.50 s");
+    }
+
+    #[test]
+    fn every_reason_but_the_policy_ones_has_a_meaning() {
+        for reason in DropReason::ALL {
+            let by_policy = matches!(reason, DropReason::PolicyDenied | DropReason::PolicyDeny);
+            assert_eq!(meaning(*reason).is_empty(), by_policy, "{reason}");
+        }
+    }
+}

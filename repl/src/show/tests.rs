@@ -1,0 +1,1 @@
+//! Listings of a small hand-made world.
