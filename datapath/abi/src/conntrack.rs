@@ -1,0 +1,137 @@
+//! What conntrack remembers. The programs write it; user space reads it and may empty it.
+//!
+//! A flow has one entry on a node. Its key is canonical: of the two (address, port) pairs the lower one
+//! comes first, compared as big-endian numbers, address before port. Which of the two started the flow is
+//! in the value. ICMP echo: a request has port 0 at its source and the identifier at its destination, a
+//! reply the reverse, so that both have the same key. Other ICMP messages have two zero ports.
+//!
+//! What a packet leads to (`legs`) never changes in place: a program replaces the entry, so that
+//! no run sees half of a verdict. `paths` are single words for the same reason.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// A flow over IPv4. All in network order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct CtKey4 {
+    /// Address of the lower side.
+    pub low_address: [u8; 4],
+    /// Address of the higher side.
+    pub high_address: [u8; 4],
+    /// Port of the lower side.
+    pub low_port: [u8; 2],
+    /// Port of the higher side.
+    pub high_port: [u8; 2],
+    /// IANA number.
+    pub protocol: u8,
+    /// 0
+    pub reserved: [u8; 3],
+}
+
+/// A flow over IPv6. All in network order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct CtKey6 {
+    /// Address of the lower side.
+    pub low_address: [u8; 16],
+    /// Address of the higher side.
+    pub high_address: [u8; 16],
+    /// Port of the lower side.
+    pub low_port: [u8; 2],
+    /// Port of the higher side.
+    pub high_port: [u8; 2],
+    /// IANA number.
+    pub protocol: u8,
+    /// 0
+    pub reserved: [u8; 3],
+}
+
+/// A verdict remembered. It is used while [`CtLeg::generation`] is the active one, `valid_until` is not
+/// reached, and identity, its source and port are what a fresh look-up would ask with; then the outcome
+/// is what a fresh look-up would give.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+#[repr(C)]
+pub struct CtLeg {
+    /// Tick from which it is not used; `u64::MAX` never comes.
+    pub valid_until: u64,
+    /// The generation that it holds for; 0 while nothing is remembered.
+    pub generation: u32,
+    /// The winning entry, 0 for default deny.
+    pub entry: u32,
+    /// The other look-up's hit, 0 for none.
+    pub other: u32,
+    /// The peer: destination (egress) or source (ingress).
+    pub identity: u32,
+    /// Destination port or ICMP type asked with, in the host's order.
+    pub port: u16,
+    /// A number of [`crate::outcome`].
+    pub outcome: u8,
+    /// How the peer was known: a number of [`crate::source`].
+    pub source: u8,
+    /// 0
+    pub reserved: u32,
+}
+
+/// Bits of [`CtValue::flags`].
+pub mod conntrack {
+    /// A TCP segment without SYN was seen: the long timeout holds.
+    pub const SEEN_NON_SYN: u8 = 1;
+    /// [`super::CtValue::closing`]: the initiator sent FIN or RST.
+    pub const INITIATOR_CLOSING: u8 = 1;
+    /// [`super::CtValue::closing`]: the responder sent FIN or RST.
+    pub const RESPONDER_CLOSING: u8 = 1 << 1;
+    /// [`super::CtValue::closing`]: both; the entry ends soon and is not refreshed.
+    pub const BOTH_CLOSING: u8 = 3;
+
+    /// Position of the initiator in arrays by role; also "away from the initiator" in `paths`.
+    pub const INITIATOR: usize = 0;
+    /// Position of the responder in arrays by role; also "back to the initiator" in `paths`.
+    pub const RESPONDER: usize = 1;
+
+    /// Seconds that a TCP connection is remembered after its last packet.
+    pub const TIMEOUT_TCP: u32 = 8000;
+    /// The same while every segment had SYN.
+    pub const TIMEOUT_SYN: u32 = 60;
+    /// The same for other protocols.
+    pub const TIMEOUT_OTHER: u32 = 60;
+    /// Seconds that a closed connection is remembered.
+    pub const TIMEOUT_CLOSE: u32 = 10;
+}
+
+/// A flow.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+#[repr(C)]
+pub struct CtValue {
+    /// Tick from which the entry counts as absent, in simulation and live alike.
+    pub expires: u64,
+    /// Packets by role of the sender.
+    pub packets: [u64; 2],
+    /// Bytes by role of the sender, Ethernet header included.
+    pub bytes: [u64; 2],
+    /// Where packets by role of the sender go: `generation << 32 |` target index. Used while the
+    /// generation is the active one; 0 while nothing is remembered.
+    pub paths: [u64; 2],
+    /// Verdicts on the initiator's packets, by [`crate::direction`].
+    pub legs: [CtLeg; 2],
+    /// Which side of the key started the flow: 0 the lower, 1 the higher.
+    pub initiator: u8,
+    /// Who is closing: bits of [`conntrack`].
+    pub closing: u8,
+    /// TCP flags seen, by role of the sender.
+    pub seen: [u8; 2],
+    /// Bits of [`conntrack`].
+    pub flags: u8,
+    /// 0
+    pub reserved: [u8; 3],
+}
+
+const _: () = {
+    assert!(size_of::<CtKey4>() == 16);
+    assert!(size_of::<CtKey6>() == 40);
+    assert!(size_of::<CtLeg>() == 32);
+    assert!(size_of::<CtValue>() == 128);
+};

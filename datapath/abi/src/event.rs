@@ -1,0 +1,251 @@
+//! What a program run says, as records of [`EVENT_SIZE`] bytes. Facts only. A run writes its events
+//! after it has decided, always in this order, each at most as often as stated: Parsed (1), Conntrack
+//! (1), Identity (2: source, destination), Policy (2: egress, ingress), Outcome (1, always last).
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// Bytes of every event.
+pub const EVENT_SIZE: usize = 64;
+/// Events that one program run writes at most.
+pub const MAX_EVENTS: usize = 7;
+
+/// Values of [`EventHeader::kind`].
+pub mod kind {
+    /// [`super::ParsedEvent`]
+    pub const PARSED: u8 = 1;
+    /// [`super::ConntrackEvent`]
+    pub const CONNTRACK: u8 = 2;
+    /// [`super::IdentityEvent`]
+    pub const IDENTITY: u8 = 3;
+    /// [`super::PolicyEvent`]
+    pub const POLICY: u8 = 4;
+    /// [`super::OutcomeEvent`]
+    pub const OUTCOME: u8 = 5;
+}
+
+/// What every event begins with.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+#[repr(C)]
+pub struct EventHeader {
+    /// A number of [`kind`].
+    pub kind: u8,
+    /// A number of [`crate::hook`].
+    pub hook: u8,
+    /// 0
+    pub reserved: [u8; 2],
+    /// The generation that the run read.
+    pub generation: u32,
+}
+
+/// The headers were read.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+#[repr(C)]
+pub struct ParsedEvent {
+    /// Kind [`kind::PARSED`].
+    pub header: EventHeader,
+    /// Source, network order.
+    pub source: [u8; 16],
+    /// Destination, network order.
+    pub destination: [u8; 16],
+    /// Bytes from the network header on, by that header.
+    pub length: u32,
+    /// Source port in the host's order; 0 without ports.
+    pub source_port: u16,
+    /// Destination port in the host's order; 0 without ports.
+    pub destination_port: u16,
+    /// Offset of a fragment's data, in bytes.
+    pub fragment_offset: u16,
+    /// 1 if more fragments follow.
+    pub more_fragments: u8,
+    /// [`crate::family`]
+    pub family: u8,
+    /// IANA number; for IPv6 the one after the extension headers.
+    pub protocol: u8,
+    /// TTL or hop limit.
+    pub ttl: u8,
+    /// TCP flags, 0 for others.
+    pub tcp_flags: u8,
+    /// 1 if type and code were read.
+    pub has_icmp: u8,
+    /// ICMP type.
+    pub icmp_type: u8,
+    /// ICMP code.
+    pub icmp_code: u8,
+    /// 0
+    pub reserved: [u8; 6],
+}
+
+/// Values of [`ConntrackEvent::state`]: the reference's trace reasons, and one more.
+pub mod ct_state {
+    /// No flow.
+    pub const NEW: u8 = 0;
+    /// A further packet of the initiator.
+    pub const ESTABLISHED: u8 = 1;
+    /// A packet of the responder.
+    pub const REPLY: u8 = 2;
+    /// An ICMP error about a known flow.
+    pub const RELATED: u8 = 3;
+    /// Not tracked: a later fragment.
+    pub const UNTRACKED: u8 = 4;
+}
+
+/// Conntrack was asked.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+#[repr(C)]
+pub struct ConntrackEvent {
+    /// Kind [`kind::CONNTRACK`].
+    pub header: EventHeader,
+    /// A number of [`ct_state`].
+    pub state: u8,
+    /// 1 if this packet wrote the entry.
+    pub created: u8,
+    /// Who is closing: bits of [`crate::conntrack`].
+    pub closing: u8,
+    /// 0
+    pub reserved: u8,
+    /// Seconds until the entry expires; 0 without one.
+    pub expires_in: u32,
+    /// 0
+    pub padding: [u32; 12],
+}
+
+/// Values of [`IdentityEvent::from`] and [`crate::CtLeg::source`].
+pub mod source {
+    /// The attachment's own endpoint.
+    pub const ENDPOINT: u8 = 1;
+    /// The tunnel's VNI.
+    pub const VNI: u8 = 2;
+    /// The ipcache.
+    pub const IPCACHE: u8 = 3;
+    /// The packet's mark.
+    pub const MARK: u8 = 4;
+    /// Conntrack remembered it from the same generation.
+    pub const REMEMBERED: u8 = 5;
+}
+
+/// Who an address is.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+#[repr(C)]
+pub struct IdentityEvent {
+    /// Kind [`kind::IDENTITY`].
+    pub header: EventHeader,
+    /// The address, network order.
+    pub address: [u8; 16],
+    /// The identity.
+    pub identity: u32,
+    /// With [`source::IPCACHE`] the entry's number; 0 where the ipcache had none.
+    pub entry: u32,
+    /// 1 for the packet's source, 0 for its destination.
+    pub source_side: u8,
+    /// [`crate::family`]
+    pub family: u8,
+    /// A number of [`source`].
+    pub from: u8,
+    /// 0
+    pub reserved: u8,
+    /// 0
+    pub padding: [u32; 7],
+}
+
+/// Values of [`PolicyEvent::outcome`] and [`crate::CtLeg::outcome`].
+pub mod outcome {
+    /// An entry allowed, or ICMPv4 "fragmentation needed" (entry 0), which policy never stops.
+    pub const ALLOW: u8 = 1;
+    /// An entry denied.
+    pub const DENY: u8 = 2;
+    /// No entry.
+    pub const DEFAULT_DENY: u8 = 3;
+}
+
+/// A policy was asked.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+#[repr(C)]
+pub struct PolicyEvent {
+    /// Kind [`kind::POLICY`].
+    pub header: EventHeader,
+    /// The peer's identity.
+    pub peer: u32,
+    /// The winning entry; 0 for none.
+    pub entry: u32,
+    /// The other look-up's hit; 0 for none.
+    pub other: u32,
+    /// Whose policy.
+    pub endpoint: u16,
+    /// The port (ICMP: the type) asked for, in the host's order.
+    pub port: u16,
+    /// The protocol asked for.
+    pub protocol: u8,
+    /// A number of [`crate::direction`].
+    pub direction: u8,
+    /// A number of [`outcome`].
+    pub outcome: u8,
+    /// 1 if conntrack remembered the verdict.
+    pub remembered: u8,
+    /// 0
+    pub padding: [u32; 9],
+}
+
+/// Values of [`OutcomeEvent::action`].
+pub mod action {
+    /// Dropped, for `reason`.
+    pub const DROP: u8 = 1;
+    /// Handed to `endpoint` at `ifindex`, straight into the pod if `peer`.
+    pub const DELIVER: u8 = 2;
+    /// Sent to the tunnel device `ifindex` with `vni`, `remote` and `ttl`.
+    pub const TUNNEL: u8 = 3;
+    /// Given to the node's stack; `host` if the node is the destination.
+    pub const STACK: u8 = 4;
+    /// Let through to the device (to-container).
+    pub const PASS: u8 = 5;
+}
+
+/// What was done.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+#[repr(C)]
+pub struct OutcomeEvent {
+    /// Kind [`kind::OUTCOME`].
+    pub header: EventHeader,
+    /// A number of [`action`].
+    pub action: u8,
+    /// A number of [`crate::reason`], 0 unless dropped.
+    pub reason: u8,
+    /// 1 if delivered by `bpf_redirect_peer`.
+    pub peer: u8,
+    /// 1 if the node is the destination.
+    pub host: u8,
+    /// The device it is sent to.
+    pub ifindex: u32,
+    /// VNI of the tunnel key.
+    pub vni: u32,
+    /// The pod's endpoint.
+    pub endpoint: u16,
+    /// TTL of the outer header.
+    pub ttl: u8,
+    /// [`crate::family`] of `remote`.
+    pub remote_family: u8,
+    /// The other node, network order.
+    pub remote: [u8; 16],
+    /// 0
+    pub padding: [u32; 6],
+}
+
+const _: () = {
+    assert!(size_of::<EventHeader>() == 8);
+    assert!(size_of::<ParsedEvent>() == EVENT_SIZE);
+    assert!(size_of::<ConntrackEvent>() == EVENT_SIZE);
+    assert!(size_of::<IdentityEvent>() == EVENT_SIZE);
+    assert!(size_of::<PolicyEvent>() == EVENT_SIZE);
+    assert!(size_of::<OutcomeEvent>() == EVENT_SIZE);
+};

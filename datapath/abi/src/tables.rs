@@ -1,0 +1,262 @@
+//! What the control side writes: settings, addresses, endpoints, policies, and a simulated packet's
+//! circumstances.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// Bits of [`Config::flags`].
+pub mod config {
+    /// Packets come by the driver: device, clock and tunnel key are read from the seam.
+    pub const SIMULATED: u32 = 1;
+    /// Every event is emitted, not only the outcome of simulated packets.
+    pub const TRACE: u32 = 1 << 1;
+    /// Local delivery goes straight into the pod (`bpf_redirect_peer`); else by the veth's egress hook
+    /// with [`crate::mark::DELIVERED`].
+    pub const DELIVER_BY_PEER: u32 = 1 << 2;
+}
+
+/// How programs behave, whatever the tables.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+#[repr(C)]
+pub struct Config {
+    /// [`crate::ABI_VERSION`]
+    pub abi: u32,
+    /// Bits of [`config`].
+    pub flags: u32,
+    /// Ticks of the clock in a second: 1 in simulation, the kernel's HZ live. Not 0.
+    pub ticks_per_second: u32,
+    /// 0
+    pub reserved: u32,
+}
+
+/// Bits of [`Settings::flags`].
+pub mod settings {
+    /// The world identity is split by family: 9 and 10 instead of 2.
+    pub const DUAL_STACK: u32 = 1;
+}
+
+/// What holds for a node as a whole, per slot.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+#[repr(C)]
+pub struct Settings {
+    /// Bits of [`settings`].
+    pub flags: u32,
+    /// Index in `TARGETS` of the slot's target 0.
+    pub target_base: u32,
+    /// How many targets the slot has.
+    pub target_count: u32,
+    /// Index of the tunnel device.
+    pub tunnel_ifindex: u32,
+    /// UDP port of the tunnel, in the host's order.
+    pub tunnel_port: u16,
+    /// 0
+    pub reserved: [u8; 6],
+}
+
+/// Bits of [`IpcacheKey`] before the address, which every stored prefix has.
+pub const IPCACHE_STATIC_BITS: u32 = 32;
+
+/// An address or prefix. Looked up with 64 bits (IPv4) or 160 (IPv6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct IpcacheKey {
+    /// [`IPCACHE_STATIC_BITS`] + the prefix's length.
+    pub prefixlen: u32,
+    /// 0 or 1
+    pub slot: u8,
+    /// [`crate::family`]
+    pub family: u8,
+    /// 0
+    pub reserved: [u8; 2],
+    /// Network order; bits beyond the prefix are 0.
+    pub address: [u8; 16],
+}
+
+/// Who an address is and what it leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct IpcacheValue {
+    /// Its identity.
+    pub identity: u32,
+    /// The entry's number, from 1, for events.
+    pub entry: u32,
+    /// Index of its [`Target`] in the slot.
+    pub target: u32,
+}
+
+/// Values of [`Target::kind`].
+pub mod target {
+    /// A pod of this node.
+    pub const ENDPOINT: u8 = 1;
+    /// A pod of another node, by the tunnel.
+    pub const TUNNEL: u8 = 2;
+    /// This node's own stack, as the destination.
+    pub const HOST: u8 = 3;
+    /// This node's own stack, for routing elsewhere.
+    pub const STACK: u8 = 4;
+
+    /// [`super::Target::flags`]: `address4` is set.
+    pub const HAS_V4: u8 = 1;
+    /// [`super::Target::flags`]: `address6` is set.
+    pub const HAS_V6: u8 = 1 << 1;
+}
+
+/// What an address leads to, with everything that forwarding needs; an endpoint also as a sender.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+#[repr(C)]
+pub struct Target {
+    /// A kind of [`target`].
+    pub kind: u8,
+    /// Which addresses are set. An endpoint has one or both, a tunnel exactly one.
+    pub flags: u8,
+    /// Endpoint: its id; else 0.
+    pub endpoint: u16,
+    /// Endpoint: its identity; else 0.
+    pub identity: u32,
+    /// Endpoint: the host-side veth; else 0 (tunnels: [`Settings::tunnel_ifindex`]).
+    pub ifindex: u32,
+    /// Endpoint: [`PolicyKey::table`] of what it may send.
+    pub egress: u32,
+    /// Endpoint: [`PolicyKey::table`] of what it may receive.
+    pub ingress: u32,
+    /// Endpoint: its own IPv4 address. Tunnel: the other node's. Network order.
+    pub address4: [u8; 4],
+    /// The same for IPv6.
+    pub address6: [u8; 16],
+    /// Endpoint: Ethernet address of the pod's side.
+    pub mac: [u8; 6],
+    /// Endpoint: Ethernet address of the host's side.
+    pub host_mac: [u8; 6],
+    /// 0
+    pub reserved: [u8; 12],
+}
+
+/// A device that a program hangs on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct AttachmentKey {
+    /// 0 or 1
+    pub slot: u32,
+    /// Index of the device.
+    pub ifindex: u32,
+}
+
+/// Bits of [`PolicyKey`] before protocol and port, which every stored prefix has.
+pub const POLICY_STATIC_BITS: u32 = 72;
+/// Bits of a protocol (8) and a port (16): a whole key has [`POLICY_STATIC_BITS`] + this.
+pub const POLICY_PORT_BITS: u32 = 24;
+
+/// A policy entry's key. Two look-ups are made with all 96 bits, one with the peer's identity and one
+/// with 0; `engine::tables` states which hit wins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct PolicyKey {
+    /// [`POLICY_STATIC_BITS`] + 0 (any protocol and port), 8 (any port), or 8 + 1..=16 (a port prefix).
+    pub prefixlen: u32,
+    /// The table's id in this node's tables `<< 1 |` slot.
+    pub table: u32,
+    /// The peer's identity, 0 for any.
+    pub identity: u32,
+    /// 0
+    pub reserved: u8,
+    /// IANA number, 0 with any.
+    pub protocol: u8,
+    /// Destination port (ICMP: the type) in network order; bits beyond the prefix are 0.
+    pub port: [u8; 2],
+}
+
+/// Bits of [`PolicyValue::flags`].
+pub mod policy {
+    /// The entry drops.
+    pub const DENY: u8 = 1;
+}
+
+/// A policy entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct PolicyValue {
+    /// Its number in the table, from 1.
+    pub entry: u32,
+    /// Bits of [`policy`].
+    pub flags: u8,
+    /// Bits of protocol and port in its key: 0, 8 or 9..=24. An LPM look-up does not return the key.
+    pub prefix_bits: u8,
+    /// 0
+    pub reserved: [u8; 2],
+}
+
+/// A number of packets, per CPU.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+#[repr(C)]
+pub struct Count {
+    /// Packets.
+    pub packets: u64,
+    /// Bytes, Ethernet header included.
+    pub bytes: u64,
+}
+
+/// Bits of [`Input::flags`].
+pub mod input {
+    /// The packet comes with a tunnel key.
+    pub const TUNNELED: u32 = 1;
+}
+
+/// A simulated packet's circumstances, written by user space before a test run of the driver.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+#[repr(C)]
+pub struct Input {
+    /// The clock, in ticks ([`Config::ticks_per_second`]).
+    pub now: u64,
+    /// Device that the hook hangs on.
+    pub ifindex: u32,
+    /// A number of [`crate::hook`].
+    pub hook: u32,
+    /// The packet's mark.
+    pub mark: u32,
+    /// Bits of [`input`].
+    pub flags: u32,
+    /// VNI of the tunnel key.
+    pub vni: u32,
+    /// [`crate::family`] of `outer_source`, 0 without a tunnel key.
+    pub outer_family: u32,
+    /// Who sent the outer packet.
+    pub outer_source: [u8; 16],
+}
+
+/// What a simulated hook reads instead of asking the kernel; the driver copies it from [`Input`]. The
+/// tunnel key is not here: the driver sets a real one, which the hook reads as it would live.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+#[repr(C)]
+pub struct Seam {
+    /// The clock, in ticks.
+    pub now: u64,
+    /// Device that the hook hangs on.
+    pub ifindex: u32,
+    /// The hook that was called.
+    pub hook: u32,
+}
+
+const _: () = {
+    assert!(size_of::<Config>() == 16);
+    assert!(size_of::<Settings>() == 24);
+    assert!(size_of::<IpcacheKey>() == 24);
+    assert!(size_of::<IpcacheValue>() == 12);
+    assert!(size_of::<Target>() == 64);
+    assert!(size_of::<AttachmentKey>() == 8);
+    assert!(size_of::<PolicyKey>() == 16);
+    assert!(size_of::<PolicyValue>() == 8);
+    assert!(size_of::<Count>() == 16);
+    assert!(size_of::<Input>() == 48);
+    assert!(size_of::<Seam>() == 16);
+};
