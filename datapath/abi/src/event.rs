@@ -157,7 +157,7 @@ pub struct IdentityEvent {
 
 /// Values of [`PolicyEvent::outcome`] and [`crate::CtLeg::outcome`].
 pub mod outcome {
-    /// An entry allowed, or ICMPv4 "fragmentation needed" (entry 0), which policy never stops.
+    /// An entry allowed, or `ICMPv4` "fragmentation needed" (entry 0): policy never stops it.
     pub const ALLOW: u8 = 1;
     /// An entry denied.
     pub const DENY: u8 = 2;

@@ -11,12 +11,12 @@
 //! run can still be reading it (a test run has returned; live: one RCU grace period).
 #![no_std]
 
-mod conntrack;
 mod event;
+mod flow;
 mod tables;
 
-pub use conntrack::*;
 pub use event::*;
+pub use flow::*;
 pub use tables::*;
 
 /// Changes whenever a layout or a meaning in this crate does. User space writes it to
