@@ -95,6 +95,19 @@ impl SourceMap {
         }
     }
 
+    /// Forgets the texts that are not to be kept: those at the end go away, so that their ids are given
+    /// out again; others stay as empty texts under their names, so that the ids after them hold.
+    pub fn retain(&mut self, keep: impl Fn(FileId) -> bool) {
+        let last = (0..self.files.len()).rev().find(|at| keep(FileId(position(*at))));
+        self.files.truncate(last.map_or(0, |at| at + 1));
+        for (at, file) in self.files.iter_mut().enumerate() {
+            if !keep(FileId(position(at))) {
+                file.text = String::new();
+                file.line_starts = vec![0];
+            }
+        }
+    }
+
     /// Every file with its id, in the order they were added.
     pub fn files(&self) -> impl Iterator<Item = (FileId, &str)> {
         self.files.iter().enumerate().map(|(at, f)| (FileId(position(at)), f.name.as_str()))
@@ -103,4 +116,26 @@ impl SourceMap {
 
 fn position(at: usize) -> u32 {
     u32::try_from(at).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn forgetting_keeps_the_ids_of_the_rest() {
+        let mut sources = SourceMap::default();
+        let ids: Vec<FileId> = ["a", "b", "c"].map(|n| sources.add(n, format!("{n}\n"))).to_vec();
+        sources.retain(|id| id == ids[1]);
+        assert_eq!((sources.text(ids[0]), sources.text(ids[1])), ("", "b\n"));
+        assert_eq!(sources.add("d", ""), ids[2]);
+    }
+
+    #[test]
+    fn places_count_characters() {
+        let mut sources = SourceMap::default();
+        let file = sources.add("a.hop", "x\n\u{e9}y");
+        let at = sources.location(Span { file, start: 4, end: 5 });
+        assert_eq!(at.to_string(), "a.hop:2:2");
+    }
 }
