@@ -1,63 +1,73 @@
-//! A session: files and statements, the world and policies they mean, the tables they compile to, and
+//! A session: texts and statements, the world and policies they mean, the tables they compile to, and
 //! the backend that answers. [`Session::execute`] is the whole product: the shell, piped scripts, the
 //! command line and the tests call it. Never prints and never decides a packet.
 
+mod ask;
+mod edit;
+mod files;
+mod help;
+mod journey;
+mod list;
+mod save;
+mod settings;
+mod state;
+
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
 
 use engine::backend::{Backend, BackendError};
+use engine::diag::Diagnostic;
+use engine::eval::Memory;
+use engine::explain::Explanation;
 use engine::policy::PolicySet;
-use engine::source::SourceMap;
+use engine::source::{FileId, SourceMap};
 use engine::tables::Generation;
 use engine::topology::World;
+use lang::command::{self, Command};
 
-use crate::reply::{Level, Reply};
-
-/// When a question may see the conntrack of earlier ones.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum ConntrackMode {
-    /// Each question starts with an empty conntrack.
-    #[default]
-    Fresh,
-    /// Questions share conntrack, as packets of one wire do.
-    Keep,
-}
-
-/// When colour is used.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum ColorMode {
-    /// On a terminal.
-    #[default]
-    Auto,
-    /// Always.
-    Always,
-    /// Never.
-    Never,
-}
-
-/// What `set` and `time` change.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Settings {
-    /// How much of an answer is shown.
-    pub level: Level,
-    /// What questions remember.
-    pub conntrack: ConntrackMode,
-    /// Colour.
-    pub color: ColorMode,
-    /// Whether replies say how long they took.
-    pub time: bool,
-}
+use crate::reply::{Content, Reply};
+use crate::suite;
+pub(crate) use ask::{differs, refused};
+pub(crate) use journey::{Journey, Stage};
+pub use settings::{ColorMode, ConntrackMode, SETTINGS, Settings};
+use state::State;
 
 /// Makes the backend when the first question needs it.
 pub type OpenBackend = fn() -> Result<Box<dyn Backend>, BackendError>;
 
+/// The name under which diagnostics print what was typed.
+const INPUT: &str = "input";
+
+/// The simulated clock when a session starts, in seconds.
+const START: u64 = 1000;
+
+/// How many changes can be taken back.
+const UNDO_DEPTH: usize = 200;
+
 /// See the module.
 pub struct Session {
     settings: Settings,
-    world: World,
-    policies: PolicySet,
     sources: SourceMap,
-    generation: Generation,
+    state: State,
+    /// What was before each change, and what the change was, latest last.
+    undo: Vec<Undo>,
+    /// The files asked for last, for `reload`.
+    files: Vec<PathBuf>,
+    /// Names of the texts loaded last, without what they include.
+    entries: Vec<String>,
+    last_generation: Generation,
     open_backend: OpenBackend,
+    backend: Option<Box<dyn Backend>>,
+    memory: Memory,
+    now: u64,
+    last_answer: Option<Explanation>,
+}
+
+/// A change that can be taken back.
+struct Undo {
+    what: String,
+    before: lang::Workspace,
 }
 
 impl Session {
@@ -65,61 +75,84 @@ impl Session {
     pub fn new(open_backend: OpenBackend) -> Self {
         Self {
             settings: Settings::default(),
-            world: World::default(),
-            policies: PolicySet::default(),
             sources: SourceMap::default(),
-            generation: Generation::default(),
+            state: State::default(),
+            undo: Vec::new(),
+            files: Vec::new(),
+            entries: Vec::new(),
+            last_generation: Generation::default(),
             open_backend,
+            backend: None,
+            memory: Memory::default(),
+            now: START,
+            last_answer: None,
         }
     }
 
-    /// A session on files; the reply of a failed load where they cannot be used. Warnings of a
-    /// successful load are in the second value.
-    pub fn open(files: &[PathBuf], open_backend: OpenBackend) -> Result<(Self, Reply), Reply> {
+    /// A session on files. A successful load's reply (with its warnings) comes with it, a failed one's
+    /// instead of it.
+    pub fn open(files: &[PathBuf], open_backend: OpenBackend) -> Result<(Self, Reply), Box<Reply>> {
         let mut session = Self::new(open_backend);
         let reply = session.load(files);
-        if reply.is_ok() { Ok((session, reply)) } else { Err(reply) }
+        if reply.is_ok() { Ok((session, reply)) } else { Err(Box::new(reply)) }
     }
 
-    /// Runs one command, question or statement (which may span lines).
-    pub fn execute(&mut self, _text: &str) -> Reply {
-        Reply::nothing()
+    /// Runs one command, question or statement (which may span lines). A command that fails leaves the
+    /// session as it was.
+    pub fn execute(&mut self, text: &str) -> Reply {
+        let started = Instant::now();
+        let mut reply = match force_save(text) {
+            Some(file) => self.save(file, true),
+            None => self.command(text),
+        };
+        self.forget_texts();
+        if self.settings.time && !matches!(reply.content, Content::Nothing | Content::Quit) {
+            reply.elapsed = Some(started.elapsed());
+        }
+        reply
     }
 
-    /// Replaces the session by files (directories: every `.hop` file below; `-`: standard input is the
-    /// caller's, see [`Session::load_text`]). On an error the session stays as it was.
-    pub fn load(&mut self, _files: &[PathBuf]) -> Reply {
-        Reply::nothing()
+    fn command(&mut self, text: &str) -> Reply {
+        let file = self.sources.add(INPUT, text);
+        match command::parse(text, file) {
+            Ok(command) => self.run(command, text),
+            Err(problems) => self.complain(problems),
+        }
     }
 
-    /// Replaces the session by a text under a name (standard input, a book example).
-    pub fn load_text(&mut self, _name: &str, _text: &str) -> Reply {
-        Reply::nothing()
+    fn run(&mut self, command: Command, text: &str) -> Reply {
+        let word = |name: Option<lang::ast::Name>| name.map(|n| n.node);
+        match command {
+            Command::Empty => Reply::nothing(),
+            Command::Trace(question) => self.ask_parsed(&question),
+            Command::Show { noun, argument } => self.list(noun, argument.as_ref()),
+            Command::Test(filter) => self.run_tests(word(filter).as_deref()),
+            Command::Check => self.check(),
+            Command::Fmt => self.format(),
+            Command::Load(file) => self.load(&[PathBuf::from(file.node)]),
+            Command::Reload => self.reload(),
+            Command::Save(file) => self.save(word(file).map(PathBuf::from), false),
+            Command::Undo => self.undo(),
+            Command::Diff => self.diff(),
+            Command::Set(setting) => self.set(setting),
+            Command::Time(on) => self.time(on),
+            Command::Why => self.why(),
+            Command::Statement(_) => self.apply(text),
+            Command::Remove { kind, name } => self.remove(&kind, &name),
+            Command::Quit => Reply::ok(Content::Quit),
+            Command::Help(name) => help::help(name.as_ref().map(|n| n.node.as_str())),
+            Command::Explain(_) | Command::Doctor => Reply::nothing(),
+        }
     }
 
-    /// Explains one flow: `SRC -> DST...`, with `=> EXPECTATION` where one is to be met.
-    pub fn ask(&mut self, _question: &str) -> Reply {
-        Reply::nothing()
+    /// Runs the tests whose `file::case` name contains the filter.
+    pub fn run_tests(&mut self, filter: Option<&str>) -> Reply {
+        suite::run(self, filter)
     }
 
-    /// Runs the tests whose `file::case` name holds the filter.
-    pub fn run_tests(&mut self, _filter: Option<&str>) -> Reply {
-        Reply::nothing()
-    }
-
-    /// A table of [`crate::show::NOUNS`].
-    pub fn show(&mut self, _noun: &str, _argument: Option<&str>) -> Reply {
-        Reply::nothing()
-    }
-
-    /// Everything that is wrong or doubtful with the loaded text.
-    pub fn check(&self) -> Reply {
-        Reply::nothing()
-    }
-
-    /// Whether some document differs from its file.
-    pub fn has_unsaved_changes(&self) -> bool {
-        false
+    /// Names of the tests, as `file::case`, in source order.
+    pub fn test_names(&self) -> Vec<String> {
+        suite::names(&self.state.suites, &self.sources)
     }
 
     /// The settings.
@@ -134,26 +167,67 @@ impl Session {
 
     /// The world, for completion.
     pub fn world(&self) -> &World {
-        &self.world
+        &self.state.world
     }
 
     /// The policies, for completion.
     pub fn policies(&self) -> &PolicySet {
-        &self.policies
+        &self.state.policies
     }
 
     /// The texts.
+    pub fn workspace(&self) -> &lang::Workspace {
+        &self.state.workspace
+    }
+
+    /// The texts by place.
     pub fn sources(&self) -> &SourceMap {
         &self.sources
     }
 
     /// The state of the tables.
     pub fn generation(&self) -> Generation {
-        self.generation
+        self.state.tables.generation
     }
 
-    /// Names of the tests that would run, as `file::case`.
-    pub fn test_names(&self) -> Vec<String> {
-        Vec::new()
+    /// The last answer.
+    pub fn last_answer(&self) -> Option<&Explanation> {
+        self.last_answer.as_ref()
     }
+
+    pub(crate) fn suites(&self) -> &[lang::Suite] {
+        &self.state.suites
+    }
+
+    /// Names of the loaded texts that hold no test block; what they include need not.
+    pub(crate) fn files_without_tests(&self) -> Vec<String> {
+        let with: Vec<FileId> = self.state.suites.iter().map(|s| s.span.file).collect();
+        let documents = self.state.workspace.documents();
+        let entries = documents.filter(|d| self.entries.contains(&d.name));
+        entries.filter(|d| !with.contains(&d.file)).map(|d| d.name.clone()).collect()
+    }
+
+    /// The session's files as arguments of the command line.
+    pub(crate) fn file_arguments(&self) -> &[PathBuf] {
+        &self.files
+    }
+
+    fn complain(&self, problems: Vec<Diagnostic>) -> Reply {
+        Reply::diagnostics(problems, Arc::new(self.sources.clone()))
+    }
+
+    /// Forgets texts that nothing refers to any more: typed commands and changes beyond `undo`'s reach.
+    fn forget_texts(&mut self) {
+        let workspaces = self.undo.iter().map(|u| &u.before).chain([&self.state.workspace]);
+        let live: std::collections::BTreeSet<FileId> =
+            workspaces.flat_map(lang::Workspace::documents).map(|d| d.file).collect();
+        self.sources.retain(|file| live.contains(&file));
+    }
+}
+
+/// `save!` and `save! FILE`: the outer `None` is any other text.
+fn force_save(text: &str) -> Option<Option<PathBuf>> {
+    let rest = text.trim().strip_prefix("save!")?;
+    let name = rest.trim().trim_matches('"');
+    Some((!name.is_empty()).then(|| PathBuf::from(name)))
 }

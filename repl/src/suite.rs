@@ -1,8 +1,19 @@
-//! Runs `test` blocks and reports what came of them. Owns expectations and their mismatches; the flows
-//! themselves are asked through the session.
+//! Runs `test` blocks and reports what came of them. Owns cases, expectations and their mismatches; what
+//! a flow comes to is the datapath's and the oracle's.
+
+mod dialogue;
+mod expect;
+mod run;
 
 use engine::explain::Explanation;
-use engine::source::Location;
+use engine::source::{Location, SourceMap};
+use lang::Suite;
+use lang::suite::Case;
+
+use crate::reply::Status;
+
+pub(crate) use expect::misses;
+pub(crate) use run::run;
 
 /// How a case ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -11,7 +22,7 @@ pub enum Outcome {
     Passed,
     /// One was not.
     Failed,
-    /// It could not be run: an unknown name, a policy that does not compile.
+    /// It could not be run: a policy change that does not compile.
     Broken,
     /// The datapath and the oracle differ.
     Divergent,
@@ -37,13 +48,13 @@ pub struct Miss {
 pub struct CaseReport {
     /// The file it is in, as the user gave it.
     pub file: String,
-    /// The test block's name and the case's: `storefront / a half-open flow is forgotten`.
+    /// The test block's name and the case's: `storefront: a half-open flow is forgotten`.
     pub name: String,
     /// Where it is.
     pub location: Location,
     /// How it ended.
     pub outcome: Outcome,
-    /// What went wrong.
+    /// What went wrong; the first only, as later steps of a dialogue stand on it.
     pub misses: Vec<Miss>,
     /// How many expectations were checked.
     pub checked: usize,
@@ -58,4 +69,36 @@ pub struct Report {
     pub without_tests: Vec<String>,
     /// The filter that chose the cases.
     pub filter: Option<String>,
+}
+
+impl Report {
+    /// The exit status: a divergence weighs more than a broken case, that more than a failed one. A run
+    /// of nothing is negative too, so that a mistyped filter is never green.
+    pub fn status(&self) -> Status {
+        let worst = self.cases.iter().map(|c| match c.outcome {
+            Outcome::Passed => Status::Ok,
+            Outcome::Failed => Status::Negative,
+            Outcome::Broken => Status::Input,
+            Outcome::Divergent => Status::Divergence,
+        });
+        worst.max().unwrap_or(Status::Negative)
+    }
+}
+
+/// `file::suite: case` of every case, in source order.
+pub(crate) fn names(suites: &[Suite], sources: &SourceMap) -> Vec<String> {
+    let of_suite = |suite: &Suite| {
+        let file = sources.name(suite.span.file).to_owned();
+        let names = suite.cases.iter().map(|case| format!("{file}::{}", name(suite, case)));
+        names.collect::<Vec<_>>()
+    };
+    suites.iter().flat_map(of_suite).collect()
+}
+
+/// `storefront: a half-open flow is forgotten`, `storefront: web/client -> web/echo-0:80/tcp`.
+fn name(suite: &Suite, case: &Case) -> String {
+    match case {
+        Case::Flow(flow) => format!("{}: {}", suite.name, flow.text),
+        Case::Dialogue(dialogue) => format!("{}: {}", suite.name, dialogue.name),
+    }
 }

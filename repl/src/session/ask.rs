@@ -1,0 +1,155 @@
+//! `trace` and `why`.
+
+use engine::backend::BackendError;
+use engine::eval::Memory;
+use engine::explain::{Agreement, Explanation};
+use engine::tables::Generation;
+use lang::ast::Question;
+
+use super::{ConntrackMode, Journey, Session, Stage};
+use crate::reply::{Answer, Content, Failure, Level, Reply, Status};
+
+/// What a question on its own conntrack takes for granted.
+const NO_EARLIER: &str = "no earlier conntrack";
+
+impl Session {
+    /// Explains one flow: `SRC -> DST...`, without the word `trace`.
+    pub fn ask(&mut self, question: &str) -> Reply {
+        let file = self.sources.add(super::INPUT, question);
+        let reply = match lang::command::parse_question(question, file) {
+            Ok(question) => self.ask_parsed(&question),
+            Err(problems) => self.complain(problems),
+        };
+        self.forget_texts();
+        reply
+    }
+
+    pub(super) fn ask_parsed(&mut self, question: &Question) -> Reply {
+        let question = match lang::resolve::question(&self.state.world, question) {
+            Ok(question) => question,
+            Err(problem) => return self.complain(vec![problem]),
+        };
+        match self.answer(&question) {
+            Ok(explanation) => {
+                self.last_answer = Some(explanation.clone());
+                answered(explanation, self.settings.level)
+            }
+            Err(error) => *refused(&error),
+        }
+    }
+
+    /// One question on conntrack as the settings say.
+    fn answer(
+        &mut self,
+        question: &engine::question::Question,
+    ) -> Result<Explanation, BackendError> {
+        let fresh = self.settings.conntrack == ConntrackMode::Fresh;
+        self.with_journey(|stage, journey| {
+            if fresh {
+                journey.backend.load(stage.tables)?;
+                journey.forget()?;
+            }
+            let mut explanation = journey.ask(stage, question)?;
+            if fresh {
+                explanation.assumed.insert(0, NO_EARLIER.to_owned());
+            }
+            Ok(explanation)
+        })
+    }
+
+    /// The present state beside the backend, which is opened where it is not yet.
+    fn with_journey<T>(
+        &mut self,
+        run: impl FnOnce(&Stage<'_>, &mut Journey<'_>) -> Result<T, BackendError>,
+    ) -> Result<T, BackendError> {
+        if self.backend.is_none() {
+            self.backend = Some((self.open_backend)()?);
+        }
+        let stage = Stage {
+            world: &self.state.world,
+            policies: &self.state.policies,
+            tables: &self.state.tables,
+            sources: &self.sources,
+        };
+        let Some(backend) = &mut self.backend else {
+            // Opened just above.
+            return Err(BackendError::BadInjection("no backend is open".to_owned()));
+        };
+        let memory = &mut self.memory;
+        run(&stage, &mut Journey { backend: backend.as_mut(), memory, now: self.now })
+    }
+
+    /// The same for test cases, which also need generations of their own.
+    pub(crate) fn with_cases(
+        &mut self,
+        run: impl FnOnce(
+            &Stage<'_>,
+            &mut Journey<'_>,
+            &mut dyn FnMut() -> Generation,
+        ) -> Result<(), BackendError>,
+    ) -> Result<(), BackendError> {
+        let mut last = self.last_generation;
+        let ran = self.with_journey(|stage, journey| {
+            run(stage, journey, &mut || {
+                last.0 += 1;
+                last
+            })
+        });
+        self.last_generation = last;
+        // Flows of the cases are none of the session's.
+        self.memory = Memory::default();
+        if let Some(backend) = &mut self.backend {
+            backend.forget()?;
+        }
+        ran
+    }
+
+    /// The last answer in full.
+    pub(super) fn why(&self) -> Reply {
+        match &self.last_answer {
+            Some(explanation) => answered(explanation.clone(), Level::Full),
+            None => {
+                let remedy = "`trace SRC -> DST` asks a question";
+                Reply::failure(Status::Usage, "there is no answer yet", remedy)
+            }
+        }
+    }
+}
+
+fn answered(explanation: Explanation, level: Level) -> Reply {
+    let status = if differs(&explanation) { Status::Divergence } else { Status::Ok };
+    let answer = Answer { explanation, level, unmet: Vec::new() };
+    Reply::with_status(Content::Answer(Box::new(answer)), status)
+}
+
+/// Whether datapath and oracle differ about the packet or its reply.
+pub(crate) fn differs(explanation: &Explanation) -> bool {
+    explanation.agreement == Agreement::Differ || explanation.reply.as_deref().is_some_and(differs)
+}
+
+/// A backend's refusal as a reply: what is missing and what to do.
+pub(crate) fn refused(error: &BackendError) -> Box<Reply> {
+    let (remedy, detail) = match error {
+        BackendError::Unsupported { remedy, .. } => (remedy.clone(), Vec::new()),
+        BackendError::Refused { log, .. } => {
+            let lines = log.lines().map(ToOwned::to_owned).collect();
+            ("`hopwise doctor` says what this kernel can do".to_owned(), lines)
+        }
+        BackendError::Full { .. } => {
+            ("the input is larger than the datapath's maps; split it".to_owned(), Vec::new())
+        }
+        BackendError::BadInjection(_) => (String::new(), Vec::new()),
+        BackendError::BadEvent(_) => {
+            ("rebuild hopwise, so that its object and its library match".to_owned(), Vec::new())
+        }
+        BackendError::System { .. } => {
+            ("`hopwise doctor` says what this host lacks".to_owned(), Vec::new())
+        }
+    };
+    let failure = Failure {
+        message: error.to_string(),
+        remedy: Some(remedy).filter(|r| !r.is_empty()),
+        detail,
+    };
+    Box::new(Reply::with_status(Content::Failure(failure), Status::Environment))
+}

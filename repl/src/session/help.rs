@@ -1,0 +1,53 @@
+//! `help`: the commands, from the language's own table.
+
+use lang::command::{CommandInfo, NOUNS, TABLE, find};
+
+use super::SETTINGS;
+use crate::reply::{Reply, Status};
+
+/// All commands, or one of them with an example.
+pub(super) fn help(command: Option<&str>) -> Reply {
+    let Some(name) = command else { return Reply::text(overview()) };
+    match find(name) {
+        Some(info) => Reply::text(details(info)),
+        None => {
+            let message = format!("no command `{name}`");
+            Reply::failure(Status::Usage, message, "`help` lists the commands")
+        }
+    }
+}
+
+fn overview() -> String {
+    let width = TABLE.iter().map(|c| c.name.len()).max().unwrap_or(0);
+    let mut lines: Vec<String> =
+        TABLE.iter().map(|c| format!("{:<width$}  {}", c.name, c.help)).collect();
+    lines.push(String::new());
+    lines.push(
+        "A question (SRC -> DST:PORT) and a statement of the language need no command:".into(),
+    );
+    lines.push("a statement is added, or takes the place of the one of its kind and name.".into());
+    lines.push("`help COMMAND` shows an example.".into());
+    lines.join("\n")
+}
+
+fn details(info: &CommandInfo) -> String {
+    let mut lines =
+        vec![format!("{}: {}", info.usage, info.help), format!("example: {}", info.example)];
+    match info.name {
+        "show" => lines.extend(nouns()),
+        "set" => {
+            let values =
+                SETTINGS.iter().map(|(key, values)| format!("  {key} {}", values.join("|")));
+            lines.extend(values);
+        }
+        _ => {}
+    }
+    lines.join("\n")
+}
+
+fn nouns() -> Vec<String> {
+    let noun = |(_, word, argument, help): &(_, &str, &str, &str)| {
+        format!("  {:<18} {help}", format!("{word} {argument}"))
+    };
+    NOUNS.iter().map(noun).collect()
+}

@@ -1,0 +1,124 @@
+//! `show`: resolves the argument and picks the listing.
+
+use engine::topology::{NodeId, Party, PodId};
+use lang::ast::{Name, PartyKind, PartyName, Qualified};
+use lang::command::{Command, Noun};
+
+use super::Session;
+use crate::reply::{Content, Listing, Reply, Status};
+use crate::show::View;
+
+impl Session {
+    /// `show NOUN [ARGUMENT]` by words.
+    pub fn show(&mut self, noun: &str, argument: Option<&str>) -> Reply {
+        let text = format!("show {noun} {}", argument.unwrap_or(""));
+        let file = self.sources.add(super::INPUT, text.trim());
+        let reply = match lang::command::parse(text.trim(), file) {
+            Ok(Command::Show { noun, argument }) => self.list(noun, argument.as_ref()),
+            Ok(_) => Reply::failure(Status::Usage, format!("`{noun}` is nothing to show"), ""),
+            Err(problems) => self.complain(problems),
+        };
+        self.forget_texts();
+        reply
+    }
+
+    pub(super) fn list(&mut self, noun: Noun, argument: Option<&Name>) -> Reply {
+        match self.listing(noun, argument) {
+            Ok(listing) => Reply::ok(Content::Listing(listing)),
+            Err(reply) => *reply,
+        }
+    }
+
+    fn listing(&mut self, noun: Noun, argument: Option<&Name>) -> Result<Listing, Box<Reply>> {
+        if noun == Noun::Conntrack {
+            let node = self.node(argument)?;
+            return self.conntrack(node);
+        }
+        let view = self.view();
+        Ok(match noun {
+            Noun::Pods => view.pods(),
+            Noun::Nodes => view.nodes(),
+            Noun::Identities => view.identities(),
+            Noun::Policies => view.policies(),
+            Noun::Endpoints => view.endpoints(self.node(argument)?),
+            Noun::Tunnel => view.tunnel(self.node(argument)?),
+            Noun::Ipcache => view.ipcache(self.node(argument)?),
+            Noun::Policy => return self.policy_tables(argument),
+            Noun::Conntrack => Listing::new("conntrack entries", &[]),
+        })
+    }
+
+    fn view(&self) -> View<'_> {
+        View {
+            world: &self.state.world,
+            policies: &self.state.policies,
+            tables: &self.state.tables,
+            sources: &self.sources,
+        }
+    }
+
+    /// The node of a name, or all of them.
+    fn node(&self, name: Option<&Name>) -> Result<Option<NodeId>, Box<Reply>> {
+        let Some(name) = name else { return Ok(None) };
+        let found = self.state.world.nodes().find(|(_, n)| n.name == name.node);
+        let names = || self.state.world.nodes.iter().map(|n| n.name.clone()).collect::<Vec<_>>();
+        found.map(|(id, _)| Some(id)).ok_or_else(|| unknown("node", &name.node, &names()))
+    }
+
+    fn pod(&self, name: &Name) -> Result<PodId, Box<Reply>> {
+        let (namespace, pod) = match name.node.split_once('/') {
+            Some((namespace, pod)) => (Some(namespace.to_owned()), pod),
+            None => (None, name.node.as_str()),
+        };
+        let qualified = Qualified { namespace, name: pod.to_owned() };
+        let party = PartyName { kind: PartyKind::Bare(qualified), span: name.span };
+        match lang::resolve::party(&self.state.world, &party) {
+            Ok(Party::Pod(id)) => Ok(id),
+            Ok(_) => Err(Box::new(Reply::failure(
+                Status::Input,
+                format!("`{}` is not a pod", name.node),
+                "only pods have policy tables; `show pods` lists them",
+            ))),
+            Err(problem) => Err(Box::new(self.complain(vec![problem]))),
+        }
+    }
+
+    fn policy_tables(&self, name: Option<&Name>) -> Result<Listing, Box<Reply>> {
+        let Some(name) = name else {
+            let message = "`show policy` needs a pod";
+            let remedy = "`show policy NAMESPACE/POD`; `show pods` lists them";
+            return Err(Box::new(Reply::failure(Status::Usage, message, remedy)));
+        };
+        let pod = self.pod(name)?;
+        self.view().policy(pod).ok_or_else(|| {
+            let message = format!("`{}` shares its node's network and has no endpoint", name.node);
+            Box::new(Reply::failure(Status::Input, message, "policies never select such a pod"))
+        })
+    }
+
+    fn conntrack(&mut self, node: Option<NodeId>) -> Result<Listing, Box<Reply>> {
+        let now = self.now;
+        let nodes: Vec<NodeId> = self.state.world.nodes().map(|(id, _)| id).collect();
+        let mut entries = Vec::new();
+        if let Some(backend) = &mut self.backend {
+            for id in nodes.into_iter().filter(|id| node.is_none_or(|wanted| wanted == *id)) {
+                let flows = backend.conntrack(id, now).map_err(|e| super::ask::refused(&e))?;
+                entries.push((id, flows));
+            }
+        }
+        Ok(self.view().conntrack(&entries))
+    }
+}
+
+fn unknown(kind: &str, name: &str, known: &[String]) -> Box<Reply> {
+    let near = known.iter().max_by(|a, b| {
+        let near = |s: &str| strsim::jaro_winkler(s, name);
+        near(a).total_cmp(&near(b))
+    });
+    let remedy = match near {
+        Some(near) if strsim::jaro_winkler(near, name) > 0.8 => format!("did you mean `{near}`?"),
+        _ if known.is_empty() => format!("the session has no {kind}"),
+        _ => format!("there are {}", known.join(", ")),
+    };
+    Box::new(Reply::failure(Status::Input, format!("no {kind} `{name}`"), remedy))
+}

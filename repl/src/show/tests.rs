@@ -1,1 +1,0 @@
-//! Listings of a small hand-made world.

@@ -1,0 +1,225 @@
+//! An expectation held against an answer. Every part that is not met gives one line: what was expected,
+//! what came. An undecided or tainted answer meets nothing but `undecided`.
+
+use engine::explain::{Decided, Explanation, HopReport, LegOutcome, Step, Verdict};
+use engine::net::Direction;
+use engine::topology::{Party, World};
+use lang::suite::{Expectation, Fact, Reason};
+
+/// What the answer misses, in the order of the expectation.
+pub(crate) fn misses(wanted: &Expectation, came: &Explanation, world: &World) -> Vec<String> {
+    let mut misses = Vec::new();
+    misses.extend(taint(wanted, came));
+    misses.extend(verdict(wanted, came));
+    misses.extend(wanted.reason.as_ref().and_then(|reason| reason_miss(*reason, came)));
+    misses.extend(wanted.place.and_then(|(at, of)| place_miss(at, of, came, world)));
+    misses.extend(wanted.facts.iter().filter_map(|(fact, _)| fact_miss(fact, came, world)));
+    misses
+}
+
+/// Why no expectation but `undecided` can be met by this answer.
+fn taint(wanted: &Expectation, came: &Explanation) -> Option<String> {
+    if wanted.verdict == Verdict::Undecided {
+        return None;
+    }
+    if came.lost > 0 {
+        return Some(format!("the answer is tainted: {} events were lost", came.lost));
+    }
+    if came.unmodelled > 0 {
+        return Some(format!(
+            "the answer is tainted: {} objects are not modelled",
+            came.unmodelled
+        ));
+    }
+    came.hops.is_empty().then(|| "the answer is vacuous: no program saw the packet".to_owned())
+}
+
+fn verdict(wanted: &Expectation, came: &Explanation) -> Option<String> {
+    (wanted.verdict != came.verdict)
+        .then(|| format!("expected {}, came {}", wanted.verdict, outcome(came)))
+}
+
+/// `allowed`, `dropped policy-denied (133)`.
+fn outcome(came: &Explanation) -> String {
+    match came.reason {
+        Some(reason) => format!("{} {reason}", came.verdict),
+        None => came.verdict.to_string(),
+    }
+}
+
+fn reason_miss(wanted: Reason, came: &Explanation) -> Option<String> {
+    let (met, wanted) = match wanted {
+        Reason::Outcome(outcome) => {
+            (deciding(came).is_some_and(|d| d.outcome == outcome), outcome.to_string())
+        }
+        Reason::Drop(reason) => (came.reason == Some(reason), reason.to_string()),
+    };
+    (!met).then(|| format!("expected {wanted}, came {}", decision(came)))
+}
+
+/// The decision that settled the verdict: the one that dropped, else the last that was made.
+fn deciding(came: &Explanation) -> Option<&Decided> {
+    let drops = |d: &&Decided| matches!(d.outcome, LegOutcome::Deny | LegOutcome::DefaultDeny);
+    came.decided_by.iter().find(drops).or(came.decided_by.last())
+}
+
+fn decision(came: &Explanation) -> String {
+    match deciding(came) {
+        Some(d) => format!("{} at {} of {}", words(d), d.direction, d.endpoint),
+        None => outcome(came),
+    }
+}
+
+/// `allow by web/a#b`, `default-deny`.
+fn words(d: &Decided) -> String {
+    match (&d.policy, &d.rule, &d.implied) {
+        (Some(policy), Some(rule), _) => format!("{} by {policy}#{rule}", d.outcome),
+        (None, _, Some(implied)) if *implied != d.outcome.to_string() => {
+            format!("{} by {implied}", d.outcome)
+        }
+        _ => d.outcome.to_string(),
+    }
+}
+
+fn place_miss(
+    direction: Direction,
+    of: Option<Party>,
+    came: &Explanation,
+    world: &World,
+) -> Option<String> {
+    let of = of.map(|party| party_name(party, world));
+    let dropped = came.dropped_at.as_ref().map(|at| (at.direction, at.endpoint.as_deref()));
+    let (came_direction, came_endpoint) = match dropped {
+        Some(place) => place,
+        None => match deciding(came) {
+            Some(d) => (Some(d.direction), Some(d.endpoint.as_str())),
+            None => (None, None),
+        },
+    };
+    let met = came_direction == Some(direction)
+        && of.as_ref().is_none_or(|of| came_endpoint == Some(of.as_str()));
+    let wanted = of.map_or_else(|| direction.to_string(), |of| format!("{direction} of {of}"));
+    (!met).then(|| format!("expected at {wanted}, came {}", decision(came)))
+}
+
+/// The name that answers use for a party.
+fn party_name(party: Party, world: &World) -> String {
+    let named = match party {
+        Party::Pod(id) => world.pod(id).map(engine::topology::Pod::qualified),
+        Party::Node(id) => world.node(id).map(|n| n.name.clone()),
+        Party::External(id) => world.external(id).map(|e| e.name.clone()),
+        Party::Address(address) => match world.owner(address) {
+            Some(Party::Address(_)) | None => Some(address.to_string()),
+            Some(owner) => Some(party_name(owner, world)),
+        },
+    };
+    named.unwrap_or_else(|| "?".to_owned())
+}
+
+fn fact_miss(fact: &Fact, came: &Explanation, world: &World) -> Option<String> {
+    match fact {
+        Fact::By { policy, rule } => by_miss(policy, rule.as_deref(), came),
+        Fact::Implied(implied) => {
+            let met = came.decided_by.iter().any(|d| d.implied.as_deref() == Some(implied.name()));
+            miss(met, &format!("implied {}", implied.name()), &decisions(came))
+        }
+        Fact::Tunneled(to) => tunneled_miss(to.and_then(|id| world.node(id)), came),
+        Fact::NotTunneled => miss(!came.tunneled, "not tunneled", "tunneled"),
+        Fact::Conntrack(state) => {
+            let seen = steps(came).find_map(|step| match step {
+                Step::Conntrack { state, .. } => Some(*state),
+                _ => None,
+            });
+            let came = seen.map_or_else(|| "none".to_owned(), |s| s.to_string());
+            miss(seen == Some(*state), &format!("conntrack {state}"), &format!("conntrack {came}"))
+        }
+        Fact::Identity(number) => {
+            let seen = steps(came).filter_map(|step| match step {
+                Step::Identity { identity, .. } => Some(identity.0),
+                _ => None,
+            });
+            let last = seen.last();
+            let came = last.map_or_else(|| "none".to_owned(), |n| n.to_string());
+            miss(last == Some(*number), &format!("identity {number}"), &format!("identity {came}"))
+        }
+        Fact::Leg(direction, outcome) => leg_miss(*direction, *outcome, came),
+        Fact::Reply(verdict) => {
+            let reply = came.reply.as_deref();
+            let seen =
+                reply.map_or_else(|| "no reply".to_owned(), |r| format!("reply {}", outcome(r)));
+            let met = reply.is_some_and(|r| r.verdict == *verdict);
+            miss(met, &format!("reply {verdict}"), &seen)
+        }
+        Fact::Ttl(ttl) => {
+            let seen = came.hops.last().and_then(ttl_after);
+            let came = seen.map_or_else(|| "no TTL".to_owned(), |t| format!("ttl {t}"));
+            miss(seen == Some(*ttl), &format!("ttl {ttl}"), &came)
+        }
+    }
+}
+
+fn miss(met: bool, wanted: &str, came: &str) -> Option<String> {
+    (!met).then(|| format!("expected {wanted}, came {came}"))
+}
+
+fn steps(came: &Explanation) -> impl Iterator<Item = &Step> {
+    came.hops.iter().flat_map(|hop| &hop.steps)
+}
+
+fn by_miss(policy: &str, rule: Option<&str>, came: &Explanation) -> Option<String> {
+    let handle = rule.map_or_else(|| policy.to_owned(), |rule| format!("{policy}#{rule}"));
+    let by = |d: &Decided| {
+        d.policy.as_deref() == Some(policy) && rule.is_none_or(|r| d.rule.as_deref() == Some(r))
+    };
+    miss(came.decided_by.iter().any(by), &format!("by {handle}"), &decisions(came))
+}
+
+/// `egress not-isolated, ingress allow by web/a#b`
+fn decisions(came: &Explanation) -> String {
+    if came.decided_by.is_empty() {
+        return format!("{}, with no policy asked", outcome(came));
+    }
+    let each = came.decided_by.iter().map(|d| format!("{} {}", d.direction, words(d)));
+    each.collect::<Vec<_>>().join(", ")
+}
+
+fn tunneled_miss(to: Option<&engine::topology::Node>, came: &Explanation) -> Option<String> {
+    let reached = steps(came).find_map(|step| match step {
+        Step::Tunnel { node, destination, .. } => Some(node.as_deref().unwrap_or(destination)),
+        _ => None,
+    });
+    let seen = reached.map_or_else(|| "not tunneled".to_owned(), |n| format!("tunnel {n}"));
+    match to {
+        None => miss(came.tunneled, "tunneled", &seen),
+        Some(node) => {
+            miss(reached == Some(node.name.as_str()), &format!("tunnel {}", node.name), &seen)
+        }
+    }
+}
+
+fn leg_miss(direction: Direction, wanted: LegOutcome, came: &Explanation) -> Option<String> {
+    let leg = came.decided_by.iter().find(|d| d.direction == direction);
+    let outcome = leg.map_or(LegOutcome::NotReached, |d| d.outcome);
+    let seen = leg.map_or_else(|| outcome.to_string(), words);
+    miss(outcome == wanted, &format!("{direction} {wanted}"), &format!("{direction} {seen}"))
+}
+
+/// TTL or hop limit of a hop's packet as it leaves: of the inner packet, where it is tunneled.
+fn ttl_after(hop: &HopReport) -> Option<u8> {
+    let delivered = hop.steps.iter().find_map(|step| match step {
+        Step::Deliver { ttl, .. } => Some(*ttl),
+        _ => None,
+    });
+    // The tunnel never changes the inner TTL, so the frame that came in shows it.
+    let frame = if hop.tunnel.is_some() { &hop.frame_in } else { &hop.frame };
+    delivered.or_else(|| ttl_of(frame))
+}
+
+/// Reads IPv4's TTL (RFC 791, byte 8) or IPv6's hop limit (RFC 8200, byte 7) behind an Ethernet header.
+fn ttl_of(frame: &[u8]) -> Option<u8> {
+    match frame.get(14)? >> 4 {
+        4 => frame.get(14 + 8).copied(),
+        6 => frame.get(14 + 7).copied(),
+        _ => None,
+    }
+}

@@ -1,0 +1,158 @@
+//! Goes through the suites: each case on conntrack and policies of its own.
+
+use engine::backend::BackendError;
+use engine::explain::Explanation;
+use engine::source::Span;
+use engine::tables::Generation;
+use lang::Suite;
+use lang::suite::{Case, Expectation, FlowCase};
+
+use super::dialogue;
+use super::{CaseReport, Miss, Outcome, Report, misses, name};
+use crate::reply::{Content, Reply};
+use crate::session::{Journey, Session, Stage, differs, refused};
+
+/// Runs the cases whose `file::name` contains the filter.
+pub(crate) fn run(session: &mut Session, filter: Option<&str>) -> Reply {
+    let suites = session.suites().to_vec();
+    let mut report = Report {
+        without_tests: session.files_without_tests(),
+        filter: filter.map(ToOwned::to_owned),
+        ..Report::default()
+    };
+    let files: String = session
+        .file_arguments()
+        .iter()
+        .map(|file| format!(" -f {}", quoted(&file.display().to_string())))
+        .collect();
+    let ran = session.with_cases(|stage, journey, generations| {
+        for suite in &suites {
+            let mut runner = Runner { stage, journey, generations, files: &files };
+            report.cases.extend(runner.suite(suite, filter)?);
+        }
+        Ok(())
+    });
+    match ran {
+        Ok(()) => {
+            let status = report.status();
+            Reply::with_status(Content::Suite(report), status)
+        }
+        Err(error) => *refused(&error),
+    }
+}
+
+/// What a case runs with.
+pub(super) struct Runner<'a, 'j> {
+    /// World, policies and tables before any change of a dialogue.
+    pub(super) stage: &'a Stage<'a>,
+    /// Backend, memory and clock.
+    pub(super) journey: &'a mut Journey<'j>,
+    /// Gives generations that no tables had yet.
+    pub(super) generations: &'a mut dyn FnMut() -> Generation,
+    /// The session's files as arguments of a command: ` -f shop.hop`.
+    pub(super) files: &'a str,
+}
+
+/// What a case came to, before it has a name.
+pub(super) struct Ran {
+    pub(super) outcome: Outcome,
+    pub(super) misses: Vec<Miss>,
+    pub(super) checked: usize,
+}
+
+impl Runner<'_, '_> {
+    fn suite(
+        &mut self,
+        suite: &Suite,
+        filter: Option<&str>,
+    ) -> Result<Vec<CaseReport>, BackendError> {
+        let mut reports = Vec::new();
+        for case in &suite.cases {
+            let (name, span) = (name(suite, case), span(case));
+            let location = self.stage.sources.location(span);
+            let full = format!("{}::{name}", location.file);
+            if filter.is_some_and(|wanted| !full.contains(wanted)) {
+                continue;
+            }
+            let Ran { outcome, misses, checked } = self.case(case, &name)?;
+            let file = location.file.clone();
+            reports.push(CaseReport { file, name, location, outcome, misses, checked });
+        }
+        Ok(reports)
+    }
+
+    fn case(&mut self, case: &Case, name: &str) -> Result<Ran, BackendError> {
+        self.journey.backend.load(self.stage.tables)?;
+        self.journey.forget()?;
+        match case {
+            Case::Flow(flow) => self.flow(flow),
+            Case::Dialogue(dialogue) => dialogue::run(self, dialogue, name),
+        }
+    }
+
+    fn flow(&mut self, flow: &FlowCase) -> Result<Ran, BackendError> {
+        let explanation = self.journey.ask(self.stage, &flow.question)?;
+        let command = format!("hopwise trace{} {}", self.files, quoted(&flow.text));
+        let (outcome, miss) =
+            self.verdict(&flow.text, flow.span, &flow.expectation, explanation, command);
+        Ok(Ran { outcome, misses: miss.into_iter().collect(), checked: 1 })
+    }
+
+    /// Holds an answer against an expectation.
+    pub(super) fn verdict(
+        &self,
+        step: &str,
+        span: Span,
+        expectation: &Expectation,
+        explanation: Explanation,
+        command: String,
+    ) -> (Outcome, Option<Miss>) {
+        let mut reasons = misses(expectation, &explanation, self.stage.world);
+        let outcome = match (differs(&explanation), reasons.is_empty()) {
+            (true, _) => Outcome::Divergent,
+            (false, true) => return (Outcome::Passed, None),
+            (false, false) => Outcome::Failed,
+        };
+        if outcome == Outcome::Divergent {
+            reasons.insert(0, "the datapath and the oracle differ: a bug of hopwise".to_owned());
+        }
+        let miss = Miss {
+            step: step.to_owned(),
+            location: self.stage.sources.location(span),
+            reasons,
+            explanation: Some(Box::new(explanation)),
+            reproduce: Some(command),
+        };
+        (outcome, Some(miss))
+    }
+}
+
+fn span(case: &Case) -> Span {
+    match case {
+        Case::Flow(flow) => flow.span,
+        Case::Dialogue(dialogue) => dialogue.span,
+    }
+}
+
+/// One word of a POSIX shell.
+pub(super) fn quoted(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-:,=+@%".contains(c);
+    if !text.is_empty() && text.chars().all(plain) {
+        text.to_owned()
+    } else {
+        format!("'{}'", text.replace('\'', r"'\''"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_survive_a_shell() {
+        assert_eq!(quoted("a/b.hop"), "a/b.hop");
+        assert_eq!(quoted("a -> b:80/tcp"), "'a -> b:80/tcp'");
+        assert_eq!(quoted("it's"), r"'it'\''s'");
+        assert_eq!(quoted(""), "''");
+    }
+}
