@@ -47,4 +47,4 @@ fmt-check: ## Checks the formatting
 	$(CARGO) fmt --manifest-path datapath/ebpf/Cargo.toml --check
 
 deny: ## Checks licences, bans and sources of the dependencies
-	$(CARGO) deny --offline check licenses bans sources
+	$(CARGO) deny check licenses bans sources
