@@ -64,3 +64,6 @@ fn failure_text(failure: &Failure, options: &Options, out: &mut dyn Write) -> io
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -144,11 +144,13 @@ fn policy_cause(decided: &Decided) -> String {
 
 fn undecided(e: &Explanation) -> String {
     if e.lost > 0 {
-        let events =
-            words::counted(usize::try_from(e.lost).unwrap_or(usize::MAX), "event", "events");
-        return format!("{events} lost, so the outcome is not known");
+        return format!("{} lost, so the outcome is not known", lost(e));
     }
     "the outcome was not seen".to_owned()
+}
+
+fn lost(e: &Explanation) -> String {
+    words::counted(usize::try_from(e.lost).unwrap_or(usize::MAX), "event", "events")
 }
 
 /// `web/client 10.244.1.154:40312 -> web/echo-0 10.244.6.11:8080 TCP SYN`.
@@ -224,7 +226,7 @@ fn checked(e: &Explanation) -> String {
         ),
     ];
     if e.lost > 0 {
-        parts.push(format!("{} events LOST", e.lost));
+        parts.push(format!("{} LOST", lost(e)));
     }
     parts.join("; ")
 }

@@ -19,7 +19,6 @@ pub(super) fn lookups(step: &Step) -> Vec<String> {
             vec![lookup(&format!("conntrack: {written}, expires in {expires_in} s"))]
         }
         Step::Policy { .. } => policy(step),
-        Step::Tunnel { node: Some(node), .. } => vec![lookup(&format!("the other end is {node}"))],
         Step::Tunnel { .. } | Step::Deliver { .. } | Step::Stack { .. } | Step::Drop { .. } => {
             Vec::new()
         }
