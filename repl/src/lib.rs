@@ -6,3 +6,6 @@ pub mod reply;
 pub mod session;
 pub mod show;
 pub mod suite;
+
+#[cfg(test)]
+mod sample;

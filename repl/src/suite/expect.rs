@@ -23,13 +23,10 @@ fn taint(wanted: &Expectation, came: &Explanation) -> Option<String> {
         return None;
     }
     if came.lost > 0 {
-        return Some(format!("the answer is tainted: {} events were lost", came.lost));
+        return Some(format!("the answer is tainted: events lost: {}", came.lost));
     }
     if came.unmodelled > 0 {
-        return Some(format!(
-            "the answer is tainted: {} objects are not modelled",
-            came.unmodelled
-        ));
+        return Some(format!("the answer is tainted: objects not modelled: {}", came.unmodelled));
     }
     came.hops.is_empty().then(|| "the answer is vacuous: no program saw the packet".to_owned())
 }
@@ -221,5 +218,136 @@ fn ttl_of(frame: &[u8]) -> Option<u8> {
         4 => frame.get(14 + 8).copied(),
         6 => frame.get(14 + 7).copied(),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use engine::explain::Explanation;
+    use engine::net::Direction;
+    use engine::reason::DropReason;
+    use engine::source::Span;
+    use engine::trace::CtState;
+    use engine::verdict::Implied;
+
+    use super::*;
+    use crate::sample::{dropped, tunneled};
+
+    fn wants(verdict: Verdict) -> Expectation {
+        Expectation { verdict, reason: None, place: None, facts: Vec::new(), span: Span::default() }
+    }
+
+    fn check(wanted: &Expectation, came: &Explanation, expected: &[&str]) {
+        assert_eq!(misses(wanted, came, &World::default()), expected);
+    }
+
+    fn check_fact(fact: Fact, came: &Explanation, expected: &[&str]) {
+        let wanted = Expectation { facts: vec![(fact, Span::default())], ..wants(came.verdict) };
+        check(&wanted, came, expected);
+    }
+
+    fn by(policy: &str, rule: Option<&str>) -> Fact {
+        Fact::By { policy: policy.into(), rule: rule.map(Into::into) }
+    }
+
+    #[test]
+    fn verdicts() {
+        check(&wants(Verdict::Allowed), &tunneled(), &[]);
+        let miss = "expected allowed, came dropped policy-denied (133)";
+        check(&wants(Verdict::Allowed), &dropped(), &[miss]);
+    }
+
+    #[test]
+    fn undecided_tainted_and_vacuous_answers_meet_nothing() {
+        let mut lost = tunneled();
+        lost.lost = 2;
+        check(&wants(Verdict::Allowed), &lost, &["the answer is tainted: events lost: 2"]);
+        let mut unmodelled = tunneled();
+        unmodelled.unmodelled = 1;
+        let miss = "the answer is tainted: objects not modelled: 1";
+        check(&wants(Verdict::Allowed), &unmodelled, &[miss]);
+        let mut vacuous = tunneled();
+        vacuous.hops.clear();
+        let miss = "the answer is vacuous: no program saw the packet";
+        check(&wants(Verdict::Allowed), &vacuous, &[miss]);
+        let mut undecided = tunneled();
+        undecided.verdict = Verdict::Undecided;
+        check(&wants(Verdict::Allowed), &undecided, &["expected allowed, came undecided"]);
+        check(&wants(Verdict::Undecided), &undecided, &[]);
+    }
+
+    #[test]
+    fn reasons_by_word_and_by_number() {
+        let with = |reason| Expectation { reason: Some(reason), ..wants(Verdict::Dropped) };
+        check(&with(Reason::Outcome(LegOutcome::DefaultDeny)), &dropped(), &[]);
+        check(&with(Reason::Drop(DropReason::PolicyDenied)), &dropped(), &[]);
+        let miss = "expected deny, came default-deny at ingress of web/echo-0";
+        check(&with(Reason::Outcome(LegOutcome::Deny)), &dropped(), &[miss]);
+        let miss = "expected ttl-exceeded (196), came default-deny at ingress of web/echo-0";
+        check(&with(Reason::Drop(DropReason::TtlExceeded)), &dropped(), &[miss]);
+    }
+
+    #[test]
+    fn places() {
+        let at =
+            |direction| Expectation { place: Some((direction, None)), ..wants(Verdict::Dropped) };
+        check(&at(Direction::Ingress), &dropped(), &[]);
+        let miss = "expected at egress, came default-deny at ingress of web/echo-0";
+        check(&at(Direction::Egress), &dropped(), &[miss]);
+    }
+
+    #[test]
+    fn deciders() {
+        check_fact(by("web/echo-access", Some("api-read")), &tunneled(), &[]);
+        check_fact(by("web/echo-access", None), &tunneled(), &[]);
+        let miss = "expected by web/echo-access#probes, came egress allow by web/client-egress#echo, \
+                    ingress allow by web/echo-access#api-read";
+        check_fact(by("web/echo-access", Some("probes")), &tunneled(), &[miss]);
+        check_fact(Fact::Implied(Implied::DefaultDeny), &dropped(), &[]);
+        let miss = "expected implied local-host, came ingress default-deny";
+        check_fact(Fact::Implied(Implied::LocalHost), &dropped(), &[miss]);
+    }
+
+    #[test]
+    fn the_way() {
+        check_fact(Fact::Tunneled(None), &tunneled(), &[]);
+        check_fact(Fact::Tunneled(None), &dropped(), &["expected tunneled, came not tunneled"]);
+        check_fact(Fact::NotTunneled, &tunneled(), &["expected not tunneled, came tunneled"]);
+        check_fact(Fact::NotTunneled, &dropped(), &[]);
+        check_fact(Fact::Ttl(63), &tunneled(), &[]);
+        check_fact(Fact::Ttl(64), &tunneled(), &["expected ttl 64, came ttl 63"]);
+    }
+
+    #[test]
+    fn state_and_identity() {
+        check_fact(Fact::Conntrack(CtState::New), &tunneled(), &[]);
+        let miss = "expected conntrack reply, came conntrack new";
+        check_fact(Fact::Conntrack(CtState::Reply), &tunneled(), &[miss]);
+        check_fact(Fact::Identity(27634), &tunneled(), &[]);
+        check_fact(Fact::Identity(5), &dropped(), &["expected identity 5, came identity 2"]);
+    }
+
+    #[test]
+    fn legs_and_replies() {
+        check_fact(Fact::Leg(Direction::Egress, LegOutcome::Allow), &tunneled(), &[]);
+        check_fact(Fact::Leg(Direction::Egress, LegOutcome::NotReached), &dropped(), &[]);
+        let miss = "expected ingress not-isolated, came ingress default-deny";
+        check_fact(Fact::Leg(Direction::Ingress, LegOutcome::NotIsolated), &dropped(), &[miss]);
+        let miss = "expected reply allowed, came no reply";
+        check_fact(Fact::Reply(Verdict::Allowed), &tunneled(), &[miss]);
+        let mut answered = tunneled();
+        answered.reply = Some(Box::new(tunneled()));
+        check_fact(Fact::Reply(Verdict::Allowed), &answered, &[]);
+    }
+
+    #[test]
+    fn the_ttl_is_read_from_the_frame_where_nothing_is_delivered() {
+        let mut v4 = vec![0; 34];
+        v4[14] = 0x45;
+        v4[22] = 61;
+        let mut v6 = vec![0; 54];
+        v6[14] = 0x60;
+        v6[21] = 7;
+        assert_eq!((ttl_of(&v4), ttl_of(&v6), ttl_of(&[0; 14])), (Some(61), Some(7), None));
     }
 }
