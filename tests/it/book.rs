@@ -13,8 +13,10 @@ use crate::program::Program;
 use crate::transcript;
 use crate::tree::{files_with, name, read, root, updating};
 
+/// Every page that a person wrote; those of codes are made from the registry, whose own tests run them.
 fn pages() -> Vec<PathBuf> {
     let mut pages = files_with("book/src", "md");
+    pages.retain(|page| !page.parent().is_some_and(|folder| folder.ends_with("codes")));
     pages.push(root().join("README.md"));
     pages
 }
@@ -67,10 +69,8 @@ fn wrong_programs_are_refused() {
         for block in blocks(&read(&page)).iter().filter(|b| b.info == "hop,wrong") {
             let at = place(&page, block);
             let codes = Program::new(&at, &block.text).codes();
-            let wanted = page.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-            let is_code_page = wanted.starts_with("HW");
-            if codes.is_empty() || (is_code_page && !codes.contains(&wanted)) {
-                findings.push(format!("{at}: gives {codes:?}"));
+            if codes.is_empty() {
+                findings.push(format!("{at}: has no error"));
             }
         }
     }

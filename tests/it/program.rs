@@ -34,7 +34,8 @@ impl<'a> Program<'a> {
     pub(crate) fn problems(&self) -> Vec<String> {
         let diagnostics = self.diagnostics();
         if !diagnostics.is_empty() {
-            let said = diagnostics.iter().map(|d| format!("{}: {} {}", self.name, d.code, d.message));
+            let said =
+                diagnostics.iter().map(|d| format!("{}: {} {}", self.name, d.code, d.message));
             return said.collect();
         }
         self.failed_tests().into_iter().collect()
