@@ -1,5 +1,7 @@
 //! Where text came from: files, spans and line numbers. Owns nothing but positions; never reads a file.
 
+use std::sync::Arc;
+
 use serde::Serialize;
 
 /// A file of a [`SourceMap`].
@@ -49,10 +51,10 @@ struct SourceFile {
     line_starts: Vec<u32>,
 }
 
-/// All texts of a session, by [`FileId`].
+/// All texts of a session, by [`FileId`]. Cheap to clone: texts are shared.
 #[derive(Clone, Debug, Default)]
 pub struct SourceMap {
-    files: Vec<SourceFile>,
+    files: Vec<Arc<SourceFile>>,
 }
 
 impl SourceMap {
@@ -61,7 +63,7 @@ impl SourceMap {
         let text = text.into();
         let mut line_starts = vec![0];
         line_starts.extend(text.match_indices('\n').map(|(at, _)| position(at + 1)));
-        self.files.push(SourceFile { name: name.into(), text, line_starts });
+        self.files.push(Arc::new(SourceFile { name: name.into(), text, line_starts }));
         FileId(position(self.files.len() - 1))
     }
 
@@ -102,8 +104,8 @@ impl SourceMap {
         self.files.truncate(last.map_or(0, |at| at + 1));
         for (at, file) in self.files.iter_mut().enumerate() {
             if !keep(FileId(position(at))) {
-                file.text = String::new();
-                file.line_starts = vec![0];
+                let (name, text) = (file.name.clone(), String::new());
+                *file = Arc::new(SourceFile { name, text, line_starts: vec![0] });
             }
         }
     }
