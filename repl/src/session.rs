@@ -101,9 +101,10 @@ impl Session {
     /// session as it was.
     pub fn execute(&mut self, text: &str) -> Reply {
         let started = Instant::now();
-        let mut reply = match force_save(text) {
-            Some(file) => self.save(file, true),
-            None => self.command(text),
+        let mut reply = match (force_save(text), expecting(text)) {
+            (Some(file), _) => self.save(file, true),
+            (None, Some((question, expectation))) => self.ask_expecting(question, expectation),
+            (None, None) => self.command(text),
         };
         self.forget_texts();
         if self.settings.time && !matches!(reply.content, Content::Nothing | Content::Quit) {
@@ -223,6 +224,14 @@ impl Session {
             workspaces.flat_map(lang::Workspace::documents).map(|d| d.file).collect();
         self.sources.retain(|file| live.contains(&file));
     }
+}
+
+/// `[trace] QUESTION => EXPECTATION`, in its two parts. A statement has its arrows in braces.
+fn expecting(text: &str) -> Option<(&str, &str)> {
+    let (question, expectation) = text.split_once("=>")?;
+    let question = question.trim();
+    let question = question.strip_prefix("trace ").unwrap_or(question);
+    (!question.contains('{')).then(|| (question.trim(), expectation.trim()))
 }
 
 /// `save!` and `save! FILE`: the outer `None` is any other text.

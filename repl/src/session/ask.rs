@@ -1,13 +1,17 @@
 //! `trace` and `why`.
 
 use engine::backend::BackendError;
+use engine::diag::Diagnostic;
 use engine::eval::Memory;
 use engine::explain::{Agreement, Explanation};
 use engine::tables::Generation;
+use lang::NoIncludes;
 use lang::ast::Question;
+use lang::suite::{Case, Expectation};
 
 use super::{ConntrackMode, Journey, Session, Stage};
 use crate::reply::{Answer, Content, Failure, Level, Reply, Status};
+use crate::suite::misses;
 
 /// What a question on its own conntrack takes for granted.
 const NO_EARLIER: &str = "no earlier conntrack";
@@ -22,6 +26,46 @@ impl Session {
         };
         self.forget_texts();
         reply
+    }
+
+    /// The same, held against an expectation as tests write it after `=>`. What the answer misses is
+    /// in it, and makes the status negative.
+    pub fn ask_expecting(&mut self, question: &str, expectation: &str) -> Reply {
+        let mut reply = self.ask(question);
+        if let Content::Answer(answer) = &mut reply.content {
+            match self.expectation(question, expectation) {
+                Ok(wanted) => {
+                    answer.unmet = misses(&wanted, &answer.explanation, &self.state.world);
+                }
+                Err(problems) => reply = self.complain(problems),
+            }
+        }
+        if let Content::Answer(answer) = &reply.content
+            && !answer.unmet.is_empty()
+        {
+            reply.status = reply.status.worst(Status::Negative);
+        }
+        self.forget_texts();
+        reply
+    }
+
+    /// The expectation with its names resolved: read as a test of a copy of the session's text.
+    fn expectation(
+        &mut self,
+        question: &str,
+        expectation: &str,
+    ) -> Result<Expectation, Vec<Diagnostic>> {
+        let name = "what is expected";
+        let text = format!("test \"{name}\" {{\n  {question} => {expectation}\n}}");
+        let (workspace, _) =
+            self.state.workspace.apply(&text, &mut NoIncludes, &mut self.sources)?;
+        let lowered = workspace.lower(&self.sources);
+        let suite = lowered.suites.into_iter().rfind(|s| s.name == name);
+        let case = suite.and_then(|s| s.cases.into_iter().next());
+        match case {
+            Some(Case::Flow(flow)) => Ok(flow.expectation),
+            Some(Case::Dialogue(_)) | None => Err(lowered.diagnostics),
+        }
     }
 
     pub(super) fn ask_parsed(&mut self, question: &Question) -> Reply {
