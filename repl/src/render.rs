@@ -30,11 +30,11 @@ pub fn text(reply: &Reply, options: &Options, out: &mut dyn Write) -> io::Result
         Content::Nothing | Content::Quit => {}
         Content::Text(text) if text.is_empty() => {}
         Content::Text(text) => writeln!(out, "{}", text.trim_end_matches('\n'))?,
-        Content::Answer(answer) => answer::text(answer, options, out)?,
-        Content::Listing(listing) => table::text(listing, options, out)?,
-        Content::Suite(report) => suite::text(report, options, out)?,
+        Content::Answer(answer) => answer::text(answer, *options, out)?,
+        Content::Listing(listing) => table::text(listing, *options, out)?,
+        Content::Suite(report) => suite::text(report, *options, out)?,
         Content::Diagnostics(list) => diagnostic::text(list, &reply.sources, options, out)?,
-        Content::Failure(failure) => failure_text(failure, options, out)?,
+        Content::Failure(failure) => failure_text(failure, *options, out)?,
     }
     if let Some(elapsed) = reply.elapsed {
         writeln!(out, "took {}", words::duration(elapsed))?;
@@ -53,7 +53,7 @@ pub fn is_complaint(reply: &Reply) -> bool {
     matches!(reply.content, Content::Diagnostics(_) | Content::Failure(_))
 }
 
-fn failure_text(failure: &Failure, options: &Options, out: &mut dyn Write) -> io::Result<()> {
+fn failure_text(failure: &Failure, options: Options, out: &mut dyn Write) -> io::Result<()> {
     let error = words::painted("error", words::BAD, options.color);
     writeln!(out, "{error}: {}", failure.message)?;
     for line in &failure.detail {

@@ -26,7 +26,7 @@ use engine::tables::Generation;
 use engine::topology::World;
 use lang::command::{self, Command};
 
-use crate::reply::{Content, Reply};
+use crate::reply::{Content, Reply, Status};
 use crate::suite;
 pub(crate) use ask::{differs, refused};
 pub(crate) use journey::{Journey, Stage};
@@ -102,7 +102,8 @@ impl Session {
     pub fn execute(&mut self, text: &str) -> Reply {
         let started = Instant::now();
         let mut reply = match (force_save(text), expecting(text)) {
-            (Some(file), _) => self.save(file, true),
+            (Some(""), _) => self.save(None, true),
+            (Some(file), _) => self.save(Some(PathBuf::from(file)), true),
             (None, Some((question, expectation))) => self.ask_expecting(question, expectation),
             (None, None) => self.command(text),
         };
@@ -142,7 +143,11 @@ impl Session {
             Command::Remove { kind, name } => self.remove(&kind, &name),
             Command::Quit => Reply::ok(Content::Quit),
             Command::Help(name) => help::help(name.as_ref().map(|n| n.node.as_str())),
-            Command::Explain(_) | Command::Doctor => Reply::nothing(),
+            Command::Explain(_) | Command::Doctor => Reply::failure(
+                Status::Usage,
+                "this is a command of the program, not of a session",
+                "run `hopwise explain` or `hopwise doctor` in a shell",
+            ),
         }
     }
 
@@ -234,9 +239,8 @@ fn expecting(text: &str) -> Option<(&str, &str)> {
     (!question.contains('{')).then(|| (question.trim(), expectation.trim()))
 }
 
-/// `save!` and `save! FILE`: the outer `None` is any other text.
-fn force_save(text: &str) -> Option<Option<PathBuf>> {
+/// What follows `save!`, where the text begins with it; empty for every changed text.
+fn force_save(text: &str) -> Option<&str> {
     let rest = text.trim().strip_prefix("save!")?;
-    let name = rest.trim().trim_matches('"');
-    Some((!name.is_empty()).then(|| PathBuf::from(name)))
+    Some(rest.trim().trim_matches('"'))
 }

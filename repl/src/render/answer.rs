@@ -13,9 +13,9 @@ use super::{Options, full, hop, words};
 use crate::reply::{Answer, Level};
 
 /// The answer at its level, and what it misses of an expectation.
-pub(super) fn text(answer: &Answer, options: &Options, out: &mut dyn Write) -> io::Result<()> {
+pub(super) fn text(answer: &Answer, options: Options, out: &mut dyn Write) -> io::Result<()> {
     let lines = match answer.level {
-        Level::Minimal => vec![verdict_line(&answer.explanation, &Options::default())],
+        Level::Minimal => vec![verdict_line(&answer.explanation, Options::default())],
         Level::Normal | Level::Full => explanation(&answer.explanation, answer.level, options),
     };
     for line in lines {
@@ -28,7 +28,7 @@ pub(super) fn text(answer: &Answer, options: &Options, out: &mut dyn Write) -> i
 }
 
 /// The explanation as lines without newlines; the reply follows, indented.
-pub(super) fn explanation(e: &Explanation, level: Level, options: &Options) -> Vec<String> {
+pub(super) fn explanation(e: &Explanation, level: Level, options: Options) -> Vec<String> {
     let mut lines = Vec::new();
     if let Some(divergence) = &e.divergence {
         lines.extend(divergence_lines(divergence, options));
@@ -53,7 +53,7 @@ pub(super) fn explanation(e: &Explanation, level: Level, options: &Options) -> V
     lines
 }
 
-fn reply_lines(reply: &Explanation, level: Level, options: &Options) -> Vec<String> {
+fn reply_lines(reply: &Explanation, level: Level, options: Options) -> Vec<String> {
     let mut inner = explanation(reply, level, options).into_iter();
     let first = inner.next().unwrap_or_default();
     let mut lines = vec![hop::fact(1, "reply", &first)];
@@ -61,7 +61,7 @@ fn reply_lines(reply: &Explanation, level: Level, options: &Options) -> Vec<Stri
     lines
 }
 
-fn divergence_lines(divergence: &Divergence, options: &Options) -> Vec<String> {
+fn divergence_lines(divergence: &Divergence, options: Options) -> Vec<String> {
     let word = words::painted("DIVERGENCE", words::BAD, options.color);
     vec![
         format!(
@@ -80,7 +80,7 @@ fn divergence_lines(divergence: &Divergence, options: &Options) -> Vec<String> {
 }
 
 /// `ALLOWED  tunneled node01 -> node02`, `DROPPED  policy-denied (133): default deny, ingress of ...`.
-pub(super) fn verdict_line(e: &Explanation, options: &Options) -> String {
+pub(super) fn verdict_line(e: &Explanation, options: Options) -> String {
     let (word, style) = match e.verdict {
         Verdict::Allowed => ("ALLOWED", words::GOOD),
         Verdict::Dropped => ("DROPPED", words::BAD),
@@ -197,16 +197,14 @@ fn nearest(n: &Nearest) -> String {
 /// `from differs: wants pods {app=client} in web, is world`, with the place where it is written when that
 /// is another line than the rule's.
 fn difference(condition: &Condition, rule: &Location) -> String {
-    let mut text = format!("{} differs", condition.name);
-    if let (Some(wants), Some(is)) = (&condition.wants, &condition.is) {
-        text += &format!(": wants {wants}, is {is}");
-    }
-    if let Some(at) =
-        condition.location.as_ref().filter(|at| (&at.file, at.line) != (&rule.file, rule.line))
-    {
-        text += &format!(", at {at}");
-    }
-    text
+    let wanted = match (&condition.wants, &condition.is) {
+        (Some(wants), Some(is)) => format!(": wants {wants}, is {is}"),
+        _ => String::new(),
+    };
+    let elsewhere = |at: &&Location| (&at.file, at.line) != (&rule.file, rule.line);
+    let place = condition.location.as_ref().filter(elsewhere);
+    let place = place.map_or_else(String::new, |at| format!(", at {at}"));
+    format!("{} differs{wanted}{place}", condition.name)
 }
 
 fn checked(e: &Explanation) -> String {

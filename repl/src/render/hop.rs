@@ -95,18 +95,15 @@ fn ipcache(step: &Step) -> String {
         return String::new();
     };
     let number = if identity.reserved_name().is_some() { "" } else { "identity " };
-    let mut text = format!("{address} -> {number}{}", words::identity(*identity, meaning));
-    text += &covering(address, prefix.as_deref());
-    if let Some(node) = node {
-        text += &format!(", on {node}");
-        if let Some(via) = via {
-            text += &format!(" {via}");
-        }
-    }
-    if *remembered {
-        text += ", remembered by conntrack";
-    }
-    text
+    let who = words::identity(*identity, meaning);
+    let by = covering(address, prefix.as_deref());
+    let on = match (node, via) {
+        (Some(node), Some(via)) => format!(", on {node} {via}"),
+        (Some(node), None) => format!(", on {node}"),
+        (None, _) => String::new(),
+    };
+    let memory = if *remembered { ", remembered by conntrack" } else { "" };
+    format!("{address} -> {number}{who}{by}{on}{memory}")
 }
 
 /// `, by 10.9.0.0/16` where the prefix that matched says more than the address and the catch-all do.

@@ -8,7 +8,7 @@ use crate::reply::Level;
 use crate::suite::{CaseReport, Miss, Outcome, Report};
 
 /// Failing cases in full, files without tests, counts.
-pub(super) fn text(report: &Report, options: &Options, out: &mut dyn Write) -> io::Result<()> {
+pub(super) fn text(report: &Report, options: Options, out: &mut dyn Write) -> io::Result<()> {
     for case in &report.cases {
         case_lines(case, options, out)?;
     }
@@ -18,7 +18,7 @@ pub(super) fn text(report: &Report, options: &Options, out: &mut dyn Write) -> i
     writeln!(out, "{}", summary(report))
 }
 
-fn case_lines(case: &CaseReport, options: &Options, out: &mut dyn Write) -> io::Result<()> {
+fn case_lines(case: &CaseReport, options: Options, out: &mut dyn Write) -> io::Result<()> {
     let (word, style) = match case.outcome {
         Outcome::Passed => ("ok", words::GOOD),
         Outcome::Failed => ("FAILED", words::BAD),
@@ -33,7 +33,7 @@ fn case_lines(case: &CaseReport, options: &Options, out: &mut dyn Write) -> io::
     Ok(())
 }
 
-fn miss_lines(miss: &Miss, options: &Options, out: &mut dyn Write) -> io::Result<()> {
+fn miss_lines(miss: &Miss, options: Options, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "  at {}: {}", miss.location, miss.step)?;
     for reason in &miss.reasons {
         writeln!(out, "    {reason}")?;

@@ -6,10 +6,10 @@ use std::io::{self, Write};
 use super::Options;
 use crate::reply::{Cell, Listing};
 
-const GAP: usize = 3;
+const GAP: &str = "   ";
 
 /// The table, then its notes. An empty one says so.
-pub(super) fn text(listing: &Listing, options: &Options, out: &mut dyn Write) -> io::Result<()> {
+pub(super) fn text(listing: &Listing, options: Options, out: &mut dyn Write) -> io::Result<()> {
     let mut rows: Vec<Vec<String>> = Vec::new();
     if !options.no_headers {
         rows.push(listing.columns.iter().map(|c| c.header.to_owned()).collect());
@@ -43,11 +43,8 @@ fn widths(rows: &[Vec<String>]) -> Vec<usize> {
 }
 
 fn line(row: &[String], widths: &[usize]) -> String {
-    let mut line = String::new();
-    for (cell, width) in row.iter().zip(widths) {
-        line += &format!("{cell:<width$}{:GAP$}", "");
-    }
-    line.trim_end().to_owned()
+    let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}"));
+    cells.collect::<Vec<_>>().join(GAP).trim_end().to_owned()
 }
 
 fn cell(cell: &Cell) -> String {
@@ -69,7 +66,7 @@ mod tests {
         let listing =
             Listing { rows, ..Listing::new("pods", &[("name", "NAME"), ("ips", "ADDRESSES")]) };
         let mut out = Vec::new();
-        text(&listing, &Options { no_headers, ..Options::default() }, &mut out).unwrap();
+        text(&listing, Options { no_headers, ..Options::default() }, &mut out).unwrap();
         assert_eq!(String::from_utf8(out).unwrap(), expected);
     }
 

@@ -150,13 +150,11 @@ impl Session {
 
     /// The last answer in full.
     pub(super) fn why(&self) -> Reply {
-        match &self.last_answer {
-            Some(explanation) => answered(explanation.clone(), Level::Full),
-            None => {
-                let remedy = "`trace SRC -> DST` asks a question";
-                Reply::failure(Status::Usage, "there is no answer yet", remedy)
-            }
-        }
+        let Some(explanation) = &self.last_answer else {
+            let remedy = "`trace SRC -> DST` asks a question";
+            return Reply::failure(Status::Usage, "there is no answer yet", remedy);
+        };
+        answered(explanation.clone(), Level::Full)
     }
 }
 

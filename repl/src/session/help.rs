@@ -8,13 +8,11 @@ use crate::reply::{Reply, Status};
 /// All commands, or one of them with an example.
 pub(super) fn help(command: Option<&str>) -> Reply {
     let Some(name) = command else { return Reply::text(overview()) };
-    match find(name) {
-        Some(info) => Reply::text(details(info)),
-        None => {
-            let message = format!("no command `{name}`");
-            Reply::failure(Status::Usage, message, "`help` lists the commands")
-        }
-    }
+    let Some(info) = find(name) else {
+        let message = format!("no command `{name}`");
+        return Reply::failure(Status::Usage, message, "`help` lists the commands");
+    };
+    Reply::text(details(info))
 }
 
 fn overview() -> String {

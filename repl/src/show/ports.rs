@@ -48,8 +48,8 @@ fn message_names(protocol: Protocol) -> Option<&'static [(&'static str, u8)]> {
 }
 
 fn message(range: PortRange, names: &[(&'static str, u8)]) -> String {
-    let named = names.iter().find(|(_, kind)| PortRange::single((*kind).into()) == range);
-    named.map_or_else(|| range.to_string(), |(name, _)| (*name).to_owned())
+    let known = names.iter().find(|(_, kind)| PortRange::single((*kind).into()) == range);
+    known.map_or_else(|| range.to_string(), |(name, _)| (*name).to_owned())
 }
 
 #[cfg(test)]

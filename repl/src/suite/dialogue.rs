@@ -64,10 +64,10 @@ impl Talk<'_, '_, '_> {
         match &step.kind {
             StepKind::Flow { question, quote_last } => {
                 let question = self.opening(question, *quote_last);
-                self.send(step, question)
+                self.send(step, &question)
             }
             StepKind::FollowUp(follow_up) => match self.following(follow_up) {
-                Some(question) => self.send(step, question),
+                Some(question) => self.send(step, &question),
                 None => Ok(self.broken(step, vec!["no flow came before".to_owned()])),
             },
             StepKind::Wait(seconds) => {
@@ -117,9 +117,9 @@ impl Talk<'_, '_, '_> {
         })
     }
 
-    fn send(&mut self, step: &Step, question: Question) -> Result<Outcomes, BackendError> {
+    fn send(&mut self, step: &Step, question: &Question) -> Result<Outcomes, BackendError> {
         let stage = stage(self.runner.stage, self.changed.as_ref());
-        let explanation = self.runner.journey.ask(&stage, &question)?;
+        let explanation = self.runner.journey.ask(&stage, question)?;
         let Some(expectation) = &step.expectation else { return Ok((Outcome::Passed, None)) };
         let command = self.command();
         Ok(self.runner.verdict(&step.text, step.span, expectation, explanation, command))

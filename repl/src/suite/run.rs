@@ -20,11 +20,8 @@ pub(crate) fn run(session: &mut Session, filter: Option<&str>) -> Reply {
         filter: filter.map(ToOwned::to_owned),
         ..Report::default()
     };
-    let files: String = session
-        .file_arguments()
-        .iter()
-        .map(|file| format!(" -f {}", quoted(&file.display().to_string())))
-        .collect();
+    let files = session.file_arguments().iter().map(|file| file.display().to_string());
+    let files = files.fold(String::new(), |all, file| all + " -f " + &quoted(&file));
     let ran = session.with_cases(|stage, journey, generations| {
         for suite in &suites {
             let mut runner = Runner { stage, journey, generations, files: &files };
