@@ -80,3 +80,6 @@ impl View<'_> {
         state::conntrack(self, entries)
     }
 }
+
+#[cfg(test)]
+mod tests;

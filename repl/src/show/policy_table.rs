@@ -34,9 +34,11 @@ pub(super) fn of(view: &View<'_>, pod: PodId) -> Option<Listing> {
     {
         let groups = groups(view, node, endpoint, direction, table);
         listing.rows.extend(groups.iter().map(|(group, found)| row(view, direction, group, found)));
-        listing.rows.push(otherwise(direction));
+        if !groups.keys().any(Group::is_everything) {
+            listing.rows.push(otherwise(direction));
+        }
         listing.notes.push(format!(
-            "{direction}: table {} of endpoint {} ({}), {} of 16384 entries",
+            "{direction}: table {} of endpoint {} ({}), entries: {}",
             table.0,
             endpoint.id.0,
             names::pod(view.world, pod),
@@ -53,6 +55,13 @@ struct Group {
     identity: Identity,
     protocol: Option<Protocol>,
     origins: Vec<Origin>,
+}
+
+impl Group {
+    /// Whether every packet matches.
+    fn is_everything(&self) -> bool {
+        self.identity == Identity::ANY && self.protocol.is_none()
+    }
 }
 
 /// The entries of a line.
