@@ -103,7 +103,7 @@ impl SourceMap {
         let last = (0..self.files.len()).rev().find(|at| keep(FileId(position(*at))));
         self.files.truncate(last.map_or(0, |at| at + 1));
         for (at, file) in self.files.iter_mut().enumerate() {
-            if !keep(FileId(position(at))) {
+            if !file.text.is_empty() && !keep(FileId(position(at))) {
                 let (name, text) = (file.name.clone(), String::new());
                 *file = Arc::new(SourceFile { name, text, line_starts: vec![0] });
             }
