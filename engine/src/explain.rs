@@ -8,7 +8,6 @@ mod nearest;
 
 pub use join::{Context, explain};
 
-
 use serde::Serialize;
 
 use crate::identity::Identity;

@@ -1,7 +1,20 @@
 //! The registry of diagnostic codes that this crate gives: number, name, title, explanation and a wrong
 //! and a right example each, from which the book's pages are made. Numbers are never reused.
 
-use engine::diag::Code;
+use engine::diag::{Code, Diagnostic};
+use engine::source::Span;
+
+mod command;
+mod lint;
+mod policy;
+mod syntax;
+mod world;
+
+pub use command::*;
+pub use lint::*;
+pub use policy::*;
+pub use syntax::*;
+pub use world::*;
 
 /// Everything that `explain CODE` and the book say about a code.
 #[derive(Clone, Copy, Debug)]
@@ -14,16 +27,95 @@ pub struct CodeInfo {
     pub title: &'static str,
     /// Two to four sentences.
     pub explanation: &'static str,
-    /// A minimal text that gives the code. For questions the first line is `# ask: QUESTION`.
+    /// A minimal text that gives the code. Where its first line is `# ask: QUESTION` or `# type: COMMAND`,
+    /// that question or line of a session gives it.
     pub wrong: &'static str,
     /// The same, mended.
     pub right: &'static str,
 }
 
+/// Declares the codes of one group: a constant for each, and the list of what is known about them.
+macro_rules! codes {
+    ($group:ident: $($constant:ident = $number:literal, $name:literal, $title:literal;
+        $explanation:literal; wrong $wrong:literal; right $right:literal;)+) => {
+        $(
+            #[doc = $title]
+            pub const $constant: engine::diag::Code = engine::diag::Code($number);
+        )+
+        pub(super) const $group: &[super::CodeInfo] = &[$(super::CodeInfo {
+            code: $constant,
+            name: $name,
+            title: $title,
+            explanation: $explanation,
+            wrong: $wrong,
+            right: $right,
+        }),+];
+    };
+}
+use codes;
+
+const GROUPS: [&[CodeInfo]; 5] = [
+    syntax::SYNTAX_CODES,
+    world::WORLD_CODES,
+    policy::POLICY_CODES,
+    command::COMMAND_CODES,
+    lint::LINT_CODES,
+];
+
+const COUNT: usize =
+    GROUPS[0].len() + GROUPS[1].len() + GROUPS[2].len() + GROUPS[3].len() + GROUPS[4].len();
+
+const fn flatten() -> [CodeInfo; COUNT] {
+    let mut all = [GROUPS[0][0]; COUNT];
+    let (mut at, mut group) = (0, 0);
+    while group < GROUPS.len() {
+        let mut index = 0;
+        while index < GROUPS[group].len() {
+            all[at] = GROUPS[group][index];
+            at += 1;
+            index += 1;
+        }
+        group += 1;
+    }
+    all
+}
+
 /// Every code, by number.
-pub const ALL: &[CodeInfo] = &[];
+pub const ALL: &[CodeInfo] = &flatten();
 
 /// What is known about a code.
 pub fn find(code: Code) -> Option<&'static CodeInfo> {
     ALL.iter().find(|c| c.code == code)
+}
+
+/// The same thing said twice where once is meant.
+pub(crate) fn twice(what: &str, second: Span, first: Span) -> Diagnostic {
+    Diagnostic::error(DUPLICATE_FIELD, format!("{what} is given twice"), second)
+        .also(first, "first given here")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_unique_and_sorted() {
+        for pair in ALL.windows(2) {
+            assert!(pair[0].code < pair[1].code, "{} before {}", pair[0].code, pair[1].code);
+        }
+    }
+
+    #[test]
+    fn every_code_is_explained() {
+        for info in ALL {
+            let sentences = info.explanation.matches(['.', ':']).count();
+            assert!(sentences >= 2, "{} {}", info.code, info.name);
+            assert!(
+                info.name
+                    .bytes()
+                    .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+            );
+            assert_ne!(info.wrong, info.right);
+        }
+    }
 }

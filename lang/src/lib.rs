@@ -9,7 +9,9 @@ pub mod resolve;
 pub mod suite;
 pub mod workspace;
 
+mod names;
 mod outline;
+mod parse;
 
 use engine::diag::Diagnostic;
 use engine::policy::PolicySet;

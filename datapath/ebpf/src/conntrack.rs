@@ -1,0 +1,388 @@
+//! Flows: look-up under the canonical key, what the reference's state machine makes of a packet, and
+//! what an entry remembers for the packets that follow. `datapath_abi::flow` states the layout.
+
+use core::ptr;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use datapath_abi::{
+    CtKey4, CtKey6, CtLeg, CtValue, conntrack, ct_state, direction, outcome, source,
+};
+
+use crate::headers::{self, ACK, FIN, Packet, RST, SYN, TCP};
+use crate::maps::{CT4, CT6, SCRATCH};
+use crate::run::{Facts, Judged, Run};
+
+/// What conntrack knows about a packet.
+#[derive(Clone, Copy)]
+pub(crate) struct Flow {
+    /// The entry; null for a new flow and an untracked packet.
+    entry: *mut CtValue,
+    /// A number of [`ct_state`].
+    pub(crate) state: u8,
+    /// The packet's source is the lower side of the key.
+    source_is_low: bool,
+    /// Who sent the packet: [`conntrack::INITIATOR`] or [`conntrack::RESPONDER`].
+    role: usize,
+}
+
+/// The canonical key in words, IPv4 in the first two.
+struct Key {
+    words: [u64; 5],
+    source_is_low: bool,
+}
+
+#[inline(always)]
+fn key_of(packet: &Packet) -> Key {
+    let (low_port, high_port, source_is_low);
+    let mut words = [0; 5];
+    let ports = (u16::from_be(packet.source_port), u16::from_be(packet.destination_port));
+    if packet.is_ipv4() {
+        #[expect(clippy::cast_possible_truncation, reason = "IPv4 is in the first four bytes")]
+        let (source, destination) = (packet.source[0] as u32, packet.destination[0] as u32);
+        let side =
+            |address: u32, port: u16| u64::from(u32::from_be(address)) << 16 | u64::from(port);
+        source_is_low = side(source, ports.0) <= side(destination, ports.1);
+        let (low, high) = if source_is_low { (source, destination) } else { (destination, source) };
+        words[0] = u64::from(low) | u64::from(high) << 32;
+        (low_port, high_port) = in_order(packet, source_is_low);
+        words[1] = last_word(packet, low_port, high_port);
+    } else {
+        let (source, destination) = (packet.source, packet.destination);
+        let side = |address: [u64; 2], port: u16| {
+            (u64::from_be(address[0]), u64::from_be(address[1]), port)
+        };
+        source_is_low = side(source, ports.0) <= side(destination, ports.1);
+        let (low, high) = if source_is_low { (source, destination) } else { (destination, source) };
+        words[0] = low[0];
+        words[1] = low[1];
+        words[2] = high[0];
+        words[3] = high[1];
+        (low_port, high_port) = in_order(packet, source_is_low);
+        words[4] = last_word(packet, low_port, high_port);
+    }
+    Key { words, source_is_low }
+}
+
+#[inline(always)]
+fn in_order(packet: &Packet, source_is_low: bool) -> (u16, u16) {
+    if source_is_low {
+        (packet.source_port, packet.destination_port)
+    } else {
+        (packet.destination_port, packet.source_port)
+    }
+}
+
+/// Ports and protocol as both keys end.
+#[inline(always)]
+fn last_word(packet: &Packet, low: u16, high: u16) -> u64 {
+    u64::from(low) | u64::from(high) << 16 | u64::from(packet.protocol) << 32
+}
+
+impl Key {
+    #[inline(always)]
+    fn as_v4(&self) -> &CtKey4 {
+        // SAFETY: the first two words are laid out as the key, which is made of bytes.
+        unsafe { &*ptr::from_ref(&self.words).cast() }
+    }
+
+    #[inline(always)]
+    fn as_v6(&self) -> &CtKey6 {
+        // SAFETY: as above, all five words.
+        unsafe { &*ptr::from_ref(&self.words).cast() }
+    }
+}
+
+/// The entry of a packet's flow, expired or not; null if there is none.
+#[inline(always)]
+fn entry_of(packet: &Packet, key: &Key) -> *mut CtValue {
+    let found =
+        if packet.is_ipv4() { CT4.get_ptr_mut(key.as_v4()) } else { CT6.get_ptr_mut(key.as_v6()) };
+    found.unwrap_or(ptr::null_mut())
+}
+
+/// Asks what is known about a packet. Changes nothing. An expired entry counts as absent, in simulation
+/// and live alike (the reference leaves that to its agent).
+#[inline(always)]
+pub(crate) fn look_up(run: &Run, packet: &Packet) -> Flow {
+    let mut flow = Flow::unknown();
+    if packet.is_later_fragment() {
+        flow.state = ct_state::UNTRACKED;
+        return flow;
+    }
+    if packet.is_icmp_error() {
+        if is_related(run, packet) {
+            flow.state = ct_state::RELATED;
+        }
+        return flow;
+    }
+    let key = key_of(packet);
+    flow.source_is_low = key.source_is_low;
+    let entry = entry_of(packet, &key);
+    if entry.is_null() {
+        return flow;
+    }
+    // SAFETY: a map value; every bit pattern is valid.
+    let (expires, initiator, closing) =
+        unsafe { ((*entry).expires, (*entry).initiator, (*entry).closing) };
+    let reopened = packet.tcp_flags & (SYN | ACK) == SYN && closing != 0;
+    if run.now >= expires || reopened {
+        return flow;
+    }
+    flow.entry = entry;
+    if (initiator == 0) == key.source_is_low {
+        flow.state = ct_state::ESTABLISHED;
+    } else {
+        flow.state = ct_state::REPLY;
+        flow.role = conntrack::RESPONDER;
+    }
+    flow
+}
+
+/// The same for a packet whose transport may not be readable; what cannot be read has no flow.
+#[inline(always)]
+pub(crate) fn look_up_readable(run: &Run, packet: &Packet) -> Flow {
+    if packet.fault == 0 { look_up(run, packet) } else { Flow::unknown() }
+}
+
+/// Whether an ICMP error is about a known flow and goes to the sender of the packet that it quotes. The
+/// second condition keeps a quoted foreign flow from opening a door to someone else.
+#[inline(always)]
+fn is_related(run: &Run, packet: &Packet) -> bool {
+    let mut quoted = Packet::unread();
+    if !headers::read_quoted(run.skb, packet, &mut quoted) || quoted.source != packet.destination {
+        return false;
+    }
+    let entry = entry_of(&quoted, &key_of(&quoted));
+    // SAFETY: a map value.
+    !entry.is_null() && run.now < unsafe { (*entry).expires }
+}
+
+impl Flow {
+    #[inline(always)]
+    fn unknown() -> Self {
+        Self {
+            entry: ptr::null_mut(),
+            state: ct_state::NEW,
+            source_is_low: false,
+            role: conntrack::INITIATOR,
+        }
+    }
+
+    /// The target that packets of this side go to, if it is remembered from this generation.
+    #[inline(always)]
+    pub(crate) fn path(&self, run: &Run) -> Option<u32> {
+        if self.entry.is_null() {
+            return None;
+        }
+        // SAFETY: a map value; one word, written as one.
+        let path = unsafe { self.path_word().read_volatile() };
+        #[expect(clippy::cast_possible_truncation, reason = "the two halves of the word")]
+        let (generation, target) = ((path >> 32) as u32, path as u32);
+        (generation == run.generation).then_some(target)
+    }
+
+    /// Remembers where packets of the responder go; the initiator's path comes with the verdicts.
+    #[inline(always)]
+    pub(crate) fn remember_path(&self, run: &Run, target: u32) {
+        if !self.entry.is_null() {
+            // SAFETY: as in `path`.
+            unsafe { self.path_word().write_volatile(path_word(run, target)) };
+        }
+    }
+
+    #[inline(always)]
+    fn path_word(&self) -> *mut u64 {
+        // SAFETY: a field of a map value; the mask keeps the index within it, for the verifier too.
+        unsafe { (&raw mut (*self.entry).paths).cast::<u64>().add(self.role & 1) }
+    }
+
+    /// The verdict that is remembered for this packet in a direction.
+    #[inline(always)]
+    pub(crate) fn leg(&self, run: &Run, direction: u8, port: u16) -> Option<&'static CtLeg> {
+        if self.state != ct_state::ESTABLISHED || self.entry.is_null() {
+            return None;
+        }
+        // SAFETY: a map value; `legs` never changes in place.
+        let leg = unsafe { &(*self.entry).legs[usize::from(direction & 1)] };
+        let holds = leg.generation == run.generation
+            && run.now < leg.valid_until
+            && leg.port == u16::from_be(port);
+        holds.then_some(leg)
+    }
+
+    /// Counts the packet, refreshes the entry, and notes who closes.
+    #[inline(always)]
+    pub(crate) fn observe(&self, run: &Run, packet: &Packet, facts: &mut Facts) {
+        facts.state = self.state;
+        if self.entry.is_null() {
+            return;
+        }
+        // SAFETY: a map value, of which no other reference is alive.
+        let entry = unsafe { &mut *self.entry };
+        let role = self.role & 1;
+        let count = |counters: *mut [u64; 2], by: u64| {
+            // SAFETY: the mask above keeps the index within the field.
+            let counter = unsafe { AtomicU64::from_ptr(counters.cast::<u64>().add(role)) };
+            counter.fetch_add(by, Ordering::Relaxed);
+        };
+        count(&raw mut entry.packets, 1);
+        count(&raw mut entry.bytes, u64::from(run.frame_length()));
+        if entry.closing != conntrack::BOTH_CLOSING {
+            refresh(run, packet, entry, role);
+        }
+        if packet.tcp_flags & (FIN | RST) != 0 {
+            close(run, packet, entry, role);
+        }
+        facts.expires = entry.expires;
+        facts.closing = entry.closing;
+    }
+}
+
+#[inline(always)]
+fn path_word(run: &Run, target: u32) -> u64 {
+    u64::from(run.generation) << 32 | u64::from(target)
+}
+
+/// Gives the entry its full time again. TCP is remembered for long once a segment without SYN was seen.
+#[inline(always)]
+fn refresh(run: &Run, packet: &Packet, entry: &mut CtValue, role: usize) {
+    let mut seconds = conntrack::TIMEOUT_OTHER;
+    if packet.protocol == TCP {
+        // SAFETY: callers mask the role.
+        unsafe { *(&raw mut entry.seen).cast::<u8>().add(role & 1) |= packet.tcp_flags };
+        if packet.tcp_flags & SYN == 0 {
+            entry.flags |= conntrack::SEEN_NON_SYN;
+        }
+        seconds = if entry.flags & conntrack::SEEN_NON_SYN == 0 {
+            conntrack::TIMEOUT_SYN
+        } else {
+            conntrack::TIMEOUT_TCP
+        };
+    }
+    entry.expires = run.now + u64::from(seconds * run.ticks_per_second);
+}
+
+/// FIN or RST: the sender's side closes; both do after a RST that comes before both sent SYN.
+#[inline(always)]
+fn close(run: &Run, packet: &Packet, entry: &mut CtValue, role: usize) {
+    let connected = entry.seen[0] & entry.seen[1] & SYN != 0;
+    entry.closing |= if packet.tcp_flags & RST != 0 && !connected {
+        conntrack::BOTH_CLOSING
+    } else {
+        1 << (role & 1)
+    };
+    if entry.closing == conntrack::BOTH_CLOSING {
+        entry.expires = run.now + u64::from(conntrack::TIMEOUT_CLOSE * run.ticks_per_second);
+    }
+}
+
+/// Writes what an allowed packet leaves behind: a new flow's entry, or fresh verdicts of a known one.
+/// `targets` are where packets go and where they come from (`None`: not known). False if a new entry
+/// could not be written.
+#[inline(always)]
+pub(crate) fn remember(
+    run: &Run,
+    packet: &Packet,
+    flow: &Flow,
+    facts: &mut Facts,
+    to: Option<u32>,
+    back: Option<u32>,
+) -> bool {
+    match flow.state {
+        ct_state::NEW if !packet.is_icmp_error() => write(run, packet, flow, facts, to, back),
+        ct_state::ESTABLISHED if is_fresh(&facts.egress) || is_fresh(&facts.ingress) => {
+            // A failure leaves the old entry, whose verdicts no longer count: nothing is lost but time.
+            write(run, packet, flow, facts, to, back);
+            true
+        }
+        _ => true,
+    }
+}
+
+#[inline(always)]
+fn is_fresh(judged: &Judged) -> bool {
+    judged.outcome != 0 && !judged.remembered
+}
+
+/// Replaces the flow's entry as a whole, so that no run sees half of a verdict. What another CPU counts
+/// in the old entry meanwhile is lost; that happens once a flow after a change of the tables.
+#[inline(never)]
+fn write(
+    run: &Run,
+    packet: &Packet,
+    flow: &Flow,
+    facts: &mut Facts,
+    to: Option<u32>,
+    back: Option<u32>,
+) -> bool {
+    let Some(value) = SCRATCH.get_ptr_mut(0) else { return false };
+    // SAFETY: this CPU's value, which only this run uses: programs do not interrupt one another.
+    let value = unsafe { &mut *value };
+    if flow.entry.is_null() {
+        begin(run, packet, flow, value);
+        facts.created = true;
+        facts.expires = value.expires;
+    } else {
+        // SAFETY: a map value.
+        *value = unsafe { *flow.entry };
+    }
+    if let Some(target) = to {
+        value.paths[conntrack::INITIATOR] = path_word(run, target);
+    }
+    if let Some(target) = back {
+        value.paths[conntrack::RESPONDER] = path_word(run, target);
+    }
+    set_leg(run, &facts.egress, &mut value.legs[usize::from(direction::EGRESS)]);
+    set_leg(run, &facts.ingress, &mut value.legs[usize::from(direction::INGRESS)]);
+    let key = key_of(packet);
+    let written = if packet.is_ipv4() {
+        CT4.insert(key.as_v4(), &*value, 0)
+    } else {
+        CT6.insert(key.as_v6(), &*value, 0)
+    };
+    written.is_ok()
+}
+
+#[inline(always)]
+fn begin(run: &Run, packet: &Packet, flow: &Flow, value: &mut CtValue) {
+    *value = CtValue {
+        packets: [1, 0],
+        bytes: [u64::from(run.frame_length()), 0],
+        initiator: u8::from(!flow.source_is_low),
+        ..CtValue::default()
+    };
+    refresh(run, packet, value, conntrack::INITIATOR);
+}
+
+#[inline(always)]
+fn set_leg(run: &Run, judged: &Judged, leg: &mut CtLeg) {
+    if !is_fresh(judged) {
+        return;
+    }
+    *leg = CtLeg {
+        valid_until: u64::MAX,
+        generation: run.generation,
+        entry: judged.entry,
+        other: judged.other,
+        identity: judged.peer,
+        port: judged.port,
+        outcome: judged.outcome,
+        source: judged.source,
+        reserved: 0,
+    };
+}
+
+/// A remembered verdict as one of this run; only allowing ones are ever remembered.
+#[inline(always)]
+pub(crate) fn recall(leg: &CtLeg, endpoint: u16) -> Judged {
+    Judged {
+        entry: leg.entry,
+        other: leg.other,
+        peer: leg.identity,
+        endpoint,
+        port: leg.port,
+        outcome: outcome::ALLOW,
+        source: source::REMEMBERED,
+        remembered: true,
+    }
+}

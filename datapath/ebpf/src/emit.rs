@@ -1,0 +1,227 @@
+//! What a run leaves for those who look: counters always, events when asked for. Runs after everything
+//! is decided and done, so that tracing costs one test when nobody looks.
+
+use aya_ebpf::bindings::BPF_RB_NO_WAKEUP;
+use datapath_abi::{
+    ConntrackEvent, EventHeader, IdentityEvent, OutcomeEvent, ParsedEvent, PolicyEvent, action,
+    config, direction, family, kind, reason, target,
+};
+
+use crate::forward::{TUNNEL_TTL, remote_of, vni};
+use crate::headers::Packet;
+use crate::maps::{COUNTERS, EVENTS, LOST};
+use crate::run::{Facts, Judged, Peer, Run, Verdict};
+
+/// Counts the packet: on the sender's side, the receiver's, or both for local delivery.
+#[inline(always)]
+pub(crate) fn count(run: &Run, verdict: Verdict) {
+    match verdict {
+        Verdict::Drop { reason, direction } => add(run, reason, direction),
+        Verdict::Deliver { sent, .. } => {
+            if sent {
+                add(run, reason::FORWARDED, direction::EGRESS);
+            }
+            add(run, reason::FORWARDED, direction::INGRESS);
+        }
+        Verdict::Tunnel { .. } => add(run, reason::FORWARDED, direction::EGRESS),
+        Verdict::Stack { .. } | Verdict::Pass => {
+            let of = if run.hook == datapath_abi::hook::FROM_CONTAINER {
+                direction::EGRESS
+            } else {
+                direction::INGRESS
+            };
+            add(run, reason::FORWARDED, of);
+        }
+    }
+}
+
+#[inline(always)]
+fn add(run: &Run, reason: u8, direction: u8) {
+    let index = u32::from(reason) * 2 + u32::from(direction);
+    if let Some(count) = COUNTERS.get_ptr_mut(index) {
+        // SAFETY: this CPU's value.
+        unsafe {
+            (*count).packets += 1;
+            (*count).bytes += u64::from(run.frame_length());
+        }
+    }
+}
+
+/// Whether anybody looks.
+#[inline(always)]
+pub(crate) fn is_watched(run: &Run) -> bool {
+    run.has(config::TRACE | config::SIMULATED)
+}
+
+/// Writes the run's events.
+#[inline(never)]
+pub(crate) fn report(run: &Run, packet: &Packet, facts: &Facts, verdict: &Verdict) {
+    if run.has(config::TRACE) {
+        if packet.family != 0 {
+            parsed(run, packet);
+        }
+        if facts.state != Facts::NOT_ASKED {
+            conntrack(run, facts);
+        }
+        if facts.source.from != 0 {
+            identity(run, packet, &facts.source, true);
+        }
+        if facts.destination.from != 0 {
+            identity(run, packet, &facts.destination, false);
+        }
+        if facts.egress.outcome != 0 {
+            policy(run, packet, &facts.egress, direction::EGRESS);
+        }
+        if facts.ingress.outcome != 0 {
+            policy(run, packet, &facts.ingress, direction::INGRESS);
+        }
+    }
+    outcome(run, *verdict);
+}
+
+/// Puts one event into the ring, or counts it as lost.
+#[inline(always)]
+fn put<E: 'static>(run: &Run, event: E) {
+    let Some(mut room) = EVENTS.reserve_untyped::<E>(0) else {
+        if let Some(lost) = LOST.get_ptr_mut(0) {
+            // SAFETY: this CPU's value.
+            unsafe { *lost += 1 };
+        }
+        return;
+    };
+    room.write(event);
+    // A reader of simulated packets looks by itself; waking it costs more than the packet.
+    let quiet = if run.has(config::SIMULATED) { BPF_RB_NO_WAKEUP } else { 0 };
+    room.submit(u64::from(quiet));
+}
+
+#[inline(always)]
+fn header(run: &Run, kind: u8) -> EventHeader {
+    EventHeader { kind, hook: run.hook, reserved: [0; 2], generation: run.generation }
+}
+
+#[inline(always)]
+fn bytes(words: [u64; 2]) -> [u8; 16] {
+    // SAFETY: sixteen bytes either way.
+    unsafe { core::mem::transmute(words) }
+}
+
+#[inline(always)]
+fn parsed(run: &Run, packet: &Packet) {
+    // What stands in for the ports of an ICMP echo is conntrack's business.
+    let ports = if packet.is_icmp() {
+        (0, 0)
+    } else {
+        (u16::from_be(packet.source_port), u16::from_be(packet.destination_port))
+    };
+    put(
+        run,
+        ParsedEvent {
+            header: header(run, kind::PARSED),
+            source: bytes(packet.source),
+            destination: bytes(packet.destination),
+            length: packet.length,
+            source_port: ports.0,
+            destination_port: ports.1,
+            fragment_offset: packet.fragment_offset,
+            more_fragments: u8::from(packet.more_fragments),
+            family: packet.family,
+            protocol: packet.protocol,
+            ttl: packet.ttl,
+            tcp_flags: packet.tcp_flags,
+            has_icmp: u8::from(packet.is_icmp() && packet.fault == 0),
+            icmp_type: packet.icmp_type,
+            icmp_code: packet.icmp_code,
+            reserved: [0; 6],
+        },
+    );
+}
+
+#[inline(always)]
+fn conntrack(run: &Run, facts: &Facts) {
+    let left = facts.expires.saturating_sub(run.now);
+    #[expect(clippy::cast_possible_truncation, reason = "timeouts are hours at most")]
+    let expires_in = left.checked_div(u64::from(run.ticks_per_second)).unwrap_or(0) as u32;
+    put(
+        run,
+        ConntrackEvent {
+            header: header(run, kind::CONNTRACK),
+            state: facts.state,
+            created: u8::from(facts.created),
+            closing: facts.closing,
+            expires_in,
+            ..ConntrackEvent::default()
+        },
+    );
+}
+
+#[inline(always)]
+fn identity(run: &Run, packet: &Packet, peer: &Peer, is_source: bool) {
+    put(
+        run,
+        IdentityEvent {
+            header: header(run, kind::IDENTITY),
+            address: bytes(if is_source { packet.source } else { packet.destination }),
+            identity: peer.identity,
+            entry: peer.entry,
+            source_side: u8::from(is_source),
+            family: packet.family,
+            from: peer.from,
+            ..IdentityEvent::default()
+        },
+    );
+}
+
+#[inline(always)]
+fn policy(run: &Run, packet: &Packet, judged: &Judged, direction: u8) {
+    put(
+        run,
+        PolicyEvent {
+            header: header(run, kind::POLICY),
+            peer: judged.peer,
+            entry: judged.entry,
+            other: judged.other,
+            endpoint: judged.endpoint,
+            port: judged.port,
+            protocol: packet.protocol,
+            direction,
+            outcome: judged.outcome,
+            remembered: u8::from(judged.remembered),
+            ..PolicyEvent::default()
+        },
+    );
+}
+
+/// What was done: the last event of a run.
+#[inline(always)]
+pub(crate) fn outcome(run: &Run, verdict: Verdict) {
+    let mut event = OutcomeEvent {
+        header: header(run, kind::OUTCOME),
+        reason: verdict.reason(),
+        ..OutcomeEvent::default()
+    };
+    match verdict {
+        Verdict::Drop { .. } => event.action = action::DROP,
+        Verdict::Pass => event.action = action::PASS,
+        Verdict::Stack { host } => {
+            event.action = action::STACK;
+            event.host = u8::from(host);
+        }
+        Verdict::Deliver { to, .. } => {
+            event.action = action::DELIVER;
+            event.endpoint = to.endpoint;
+            event.ifindex = to.ifindex;
+            event.peer = u8::from(run.has(config::DELIVER_BY_PEER));
+        }
+        Verdict::Tunnel { to, identity } => {
+            event.action = action::TUNNEL;
+            event.vni = vni(identity);
+            event.ifindex = run.settings.tunnel_ifindex;
+            event.ttl = TUNNEL_TTL;
+            event.remote = bytes(remote_of(to).0);
+            let is_v6 = to.flags & target::HAS_V6 != 0;
+            event.remote_family = if is_v6 { family::V6 } else { family::V4 };
+        }
+    }
+    put(run, event);
+}

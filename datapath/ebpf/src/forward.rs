@@ -1,0 +1,190 @@
+//! The last step: carries a verdict out. The only place that changes a packet.
+
+use core::mem::{self, MaybeUninit};
+
+use aya_ebpf::bindings::{
+    __sk_buff, BPF_F_TUNINFO_IPV6, BPF_F_ZERO_CSUM_TX, TC_ACT_OK, TC_ACT_REDIRECT, TC_ACT_SHOT,
+    bpf_tunnel_key,
+};
+use aya_ebpf::helpers::{
+    bpf_redirect, bpf_redirect_peer, bpf_skb_change_type, bpf_skb_get_tunnel_key,
+    bpf_skb_set_tunnel_key,
+};
+use datapath_abi::{Target, config, mark, reason, target};
+
+use crate::headers::{Bytes, ETHERNET, IPV4, IPV6, Packet};
+use crate::run::{IDENTITY_HOST, IDENTITY_REMOTE_NODE, IDENTITY_WORLD, Run, Verdict};
+
+/// TTL of outer headers, as in the reference.
+pub(crate) const TUNNEL_TTL: u8 = 64;
+/// `struct bpf_tunnel_key` as Linux 5.10 knows it; later fields are not used.
+const TUNNEL_KEY_SIZE: u32 = 28;
+/// `EPROTO`: the tunnel key is of the other family.
+const EPROTO: i64 = 71;
+/// `skb->pkt_type` of a packet for this host.
+const PACKET_HOST: u32 = 0;
+
+/// Does what was decided. Returns the program's return code and what was really done: where the kernel
+/// refuses a step the packet is dropped.
+#[inline(always)]
+pub(crate) fn carry_out(run: &Run, packet: &Packet, verdict: Verdict) -> (i32, Verdict) {
+    let code = match verdict {
+        Verdict::Drop { .. } => Some(TC_ACT_SHOT),
+        Verdict::Stack { .. } => Some(TC_ACT_OK),
+        Verdict::Pass => {
+            set_mark(run, 0);
+            Some(TC_ACT_OK)
+        }
+        Verdict::Tunnel { to, identity } => encapsulate(run, to, identity),
+        Verdict::Deliver { to, .. } => deliver(run, packet, to),
+    };
+    match code {
+        Some(code) => (code, verdict),
+        None => (TC_ACT_SHOT, Verdict::drop_egress(reason::WRITE_ERROR)),
+    }
+}
+
+#[inline(always)]
+fn set_mark(run: &Run, value: u32) {
+    // SAFETY: a field of the context.
+    unsafe { (*run.skb).mark = value };
+}
+
+/// The VNI that stands for an identity on the wire: only numbers that mean the same everywhere.
+#[inline(always)]
+pub(crate) fn vni(identity: u32) -> u32 {
+    match identity {
+        IDENTITY_HOST => IDENTITY_REMOTE_NODE,
+        9 | 10 => IDENTITY_WORLD,
+        _ => identity,
+    }
+}
+
+/// Sets the tunnel key and sends to the tunnel device; `None` if the kernel refuses the key.
+#[inline(always)]
+fn encapsulate(run: &Run, to: &Target, identity: u32) -> Option<i32> {
+    let (remote, is_v6) = remote_of(to);
+    if !set_tunnel_key(run.skb, vni(identity), remote, is_v6) {
+        return None;
+    }
+    redirect(run.settings.tunnel_ifindex, false)
+}
+
+/// The address of a tunnel's other end as two words in network order, and whether it is IPv6.
+#[inline(always)]
+pub(crate) fn remote_of(to: &Target) -> ([u64; 2], bool) {
+    if to.flags & target::HAS_V6 == 0 {
+        ([u64::from(u32::from_ne_bytes(to.address4)), 0], false)
+    } else {
+        (address6(to), true)
+    }
+}
+
+/// A target's IPv6 address as two words.
+#[inline(always)]
+pub(crate) fn address6(to: &Target) -> [u64; 2] {
+    // SAFETY: sixteen bytes; targets are aligned to 8 in their map and so is the field in them.
+    unsafe { *(&raw const to.address6).cast() }
+}
+
+const _: () = assert!(mem::offset_of!(Target, address6) % 8 == 0);
+
+/// Gives the packet a tunnel key.
+#[inline(always)]
+pub(crate) fn set_tunnel_key(skb: *mut __sk_buff, vni: u32, remote: [u64; 2], is_v6: bool) -> bool {
+    // SAFETY: integers and unions of integers, for which zero is a value.
+    let mut key: bpf_tunnel_key = unsafe { MaybeUninit::zeroed().assume_init() };
+    key.tunnel_id = vni;
+    key.tunnel_ttl = TUNNEL_TTL;
+    // The kernel sends no UDP checksum over IPv4 then; over IPv6 it must.
+    let mut flags = BPF_F_ZERO_CSUM_TX;
+    if is_v6 {
+        flags = BPF_F_TUNINFO_IPV6;
+        // SAFETY: sixteen bytes in network order, as the kernel takes them.
+        key.__bindgen_anon_1.remote_ipv6 = unsafe { mem::transmute::<[u64; 2], [u32; 4]>(remote) };
+    } else {
+        #[expect(clippy::cast_possible_truncation, reason = "IPv4 is in the first four bytes")]
+        let address = remote[0] as u32;
+        key.__bindgen_anon_1.remote_ipv4 = u32::from_be(address);
+    }
+    // SAFETY: the context, and a key of at least the size given.
+    unsafe { bpf_skb_set_tunnel_key(skb, &raw mut key, TUNNEL_KEY_SIZE, u64::from(flags)) == 0 }
+}
+
+/// The VNI that the packet came with; `None` without a tunnel key.
+#[inline(always)]
+pub(crate) fn received_vni(skb: *mut __sk_buff) -> Option<u32> {
+    // SAFETY: as in `set_tunnel_key`.
+    let mut key: bpf_tunnel_key = unsafe { MaybeUninit::zeroed().assume_init() };
+    let mut get = |flags: u32| {
+        // SAFETY: the context, and room for the size given.
+        unsafe { bpf_skb_get_tunnel_key(skb, &raw mut key, TUNNEL_KEY_SIZE, u64::from(flags)) }
+    };
+    let mut failed = get(0);
+    if failed == -EPROTO {
+        failed = get(BPF_F_TUNINFO_IPV6);
+    }
+    (failed == 0).then_some(key.tunnel_id)
+}
+
+/// Routes the packet into a pod of this node: Ethernet addresses, one hop less to live, redirect.
+#[inline(always)]
+fn deliver(run: &Run, packet: &Packet, to: &'static Target) -> Option<i32> {
+    let header = if packet.is_ipv4() { IPV4 } else { IPV6 };
+    let frame = Bytes::of(run.skb).at(0, ETHERNET + header)?;
+    let base = core::ptr::with_exposed_provenance_mut::<u8>(frame);
+    // SAFETY: within the bytes checked above, unaligned as `headers::load` explains. The target's two
+    // Ethernet addresses lie in the frame's order, at a multiple of 8.
+    unsafe {
+        let macs = (&raw const to.mac).cast::<u64>();
+        base.cast::<u64>().write_volatile(*macs);
+        base.add(8).cast::<u32>().write_volatile(*macs.add(1).cast::<u32>());
+        if packet.is_ipv4() {
+            decrement_ttl(base.add(ETHERNET));
+        } else {
+            *base.add(ETHERNET + 7) = packet.ttl - 1;
+        }
+        // A packet that came by a tunnel may be addressed to another Ethernet address than the device's.
+        if (*run.skb).pkt_type != PACKET_HOST && bpf_skb_change_type(run.skb, PACKET_HOST) != 0 {
+            return None;
+        }
+    }
+    let by_peer = run.has(config::DELIVER_BY_PEER);
+    if !by_peer {
+        set_mark(run, mark::DELIVERED);
+    }
+    redirect(to.ifindex, by_peer)
+}
+
+const _: () = {
+    assert!(mem::offset_of!(Target, mac) % 8 == 0);
+    assert!(mem::offset_of!(Target, host_mac) == mem::offset_of!(Target, mac) + 6);
+};
+
+/// One hop less, and the checksum that goes with it (RFC 1624): the TTL is the high byte of its word.
+///
+/// # Safety
+/// `header` must be an IPv4 header within the packet, whose TTL is not 0.
+#[inline(always)]
+unsafe fn decrement_ttl(header: *mut u8) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        *header.add(8) -= 1;
+        let checksum = header.add(10).cast::<u16>();
+        let sum = u32::from(checksum.read_volatile()) + u32::from(0x0100_u16.to_be());
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "one's complement addition in 16 bits"
+        )]
+        checksum.write_volatile((sum + (sum >> 16)) as u16);
+    }
+}
+
+/// Sends the packet to a device, or into the pod behind it.
+#[inline(always)]
+fn redirect(ifindex: u32, into_peer: bool) -> Option<i32> {
+    // SAFETY: helpers without memory arguments.
+    let code =
+        unsafe { if into_peer { bpf_redirect_peer(ifindex, 0) } else { bpf_redirect(ifindex, 0) } };
+    (code == i64::from(TC_ACT_REDIRECT)).then_some(TC_ACT_REDIRECT)
+}

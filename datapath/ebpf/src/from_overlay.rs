@@ -1,0 +1,63 @@
+//! Another node sends: TC ingress of the tunnel device. The tunnel key says who the sender is.
+
+use aya_ebpf::{macros::classifier, programs::TcContext};
+use datapath_abi::{hook, reason, source};
+
+use crate::conntrack::look_up_readable;
+use crate::forward::received_vni;
+use crate::headers::{self, Frame, Packet};
+use crate::receive::{self, Sender};
+use crate::run::{Facts, IDENTITY_HOST, IDENTITY_REMOTE_NODE, IDENTITY_WORLD, Peer, Run, Verdict};
+
+/// The program.
+#[classifier]
+pub fn from_overlay(ctx: TcContext) -> i32 {
+    crate::run_hook(ctx.skb.skb, hook::FROM_OVERLAY, decide)
+}
+
+#[inline(always)]
+fn decide(run: &Run, packet: &mut Packet, facts: &mut Facts) -> Verdict {
+    let Some(vni) = received_vni(run.skb) else {
+        return Verdict::drop_ingress(reason::NO_TUNNEL_KEY);
+    };
+    // No other node may pass for this one.
+    if vni == IDENTITY_HOST {
+        return Verdict::drop_ingress(reason::INVALID_IDENTITY);
+    }
+    match headers::read(run.skb, packet) {
+        Frame::Ip if packet.is_neighbour_discovery() => return Verdict::stack(),
+        Frame::Ip => {}
+        Frame::Invalid => return Verdict::drop_ingress(reason::INVALID_PACKET),
+        _ => return Verdict::stack(),
+    }
+    let flow = look_up_readable(run, packet);
+    let found = match flow.path(run) {
+        Some(index) => receive::pod(run, Some(index)),
+        None => receive::destination(run, packet, facts),
+    };
+    let to = match found {
+        Ok(to) => to,
+        Err(host) => return Verdict::Stack { host },
+    };
+    if packet.ttl <= 1 {
+        return Verdict::drop_ingress(reason::TTL_EXCEEDED);
+    }
+    match receive::admit(run, packet, facts, &flow, to, sender(run, packet, vni)) {
+        Some(reason) => Verdict::drop_ingress(reason),
+        None => Verdict::Deliver { to: to.1, sent: false },
+    }
+}
+
+/// The identity that a VNI stands for. A node sends for whatever has no identity of its own (host-network
+/// pods, clients behind it), so there the address tells.
+#[inline(always)]
+fn sender(run: &Run, packet: &Packet, vni: u32) -> Sender {
+    let identity = match vni {
+        IDENTITY_REMOTE_NODE => {
+            return Sender::ByAddress { own_address: IDENTITY_REMOTE_NODE };
+        }
+        IDENTITY_WORLD => run.world(packet.family),
+        identity => identity,
+    };
+    Sender::Known(Peer { identity, entry: 0, from: source::VNI })
+}

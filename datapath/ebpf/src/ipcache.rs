@@ -1,0 +1,55 @@
+//! Who an address is and where it leads.
+
+use datapath_abi::{IPCACHE_STATIC_BITS, family, source};
+
+use crate::maps::IPCACHE;
+use crate::run::{IDENTITY_HOST, Peer, Run};
+
+/// [`datapath_abi::IpcacheKey`] in words.
+#[repr(C)]
+struct Key {
+    prefixlen: u32,
+    slot_and_family: u32,
+    address: [u64; 2],
+}
+
+/// What the ipcache says about an address.
+#[derive(Clone, Copy)]
+pub(crate) struct Found {
+    pub(crate) peer: Peer,
+    /// Index of the target; `None` where the ipcache has no entry.
+    pub(crate) target: Option<u32>,
+}
+
+/// The longest prefix that covers the address. Without one (user space always installs a catch-all) the
+/// address is outside.
+#[inline(never)]
+pub(crate) fn look_up(run: &Run, family: u8, address: &[u64; 2]) -> Found {
+    let bits = if family == family::V4 { 32 } else { 128 };
+    let key = Key {
+        prefixlen: IPCACHE_STATIC_BITS + bits,
+        slot_and_family: run.slot() | u32::from(family) << 8,
+        address: *address,
+    };
+    match IPCACHE.look_up(&key) {
+        Some(value) => Found {
+            peer: Peer { identity: value.identity, entry: value.entry, from: source::IPCACHE },
+            target: Some(value.target),
+        },
+        None => Found {
+            peer: Peer { identity: run.world(family), entry: 0, from: source::IPCACHE },
+            target: None,
+        },
+    }
+}
+
+/// Who sent a packet that came in from a wire. An own address of this node there is not this node (the
+/// reference does not believe it either): what it has instead is `otherwise`.
+#[inline(always)]
+pub(crate) fn sender(run: &Run, family: u8, address: &[u64; 2], otherwise: u32) -> Peer {
+    let mut peer = look_up(run, family, address).peer;
+    if peer.identity == IDENTITY_HOST {
+        peer.identity = otherwise;
+    }
+    peer
+}

@@ -1,0 +1,81 @@
+//! The eBPF programs of hopwise: one per hook, and the driver that simulation enters by. They parse,
+//! decide on values, and change the packet in one last step. They know numbers only; names, reasons
+//! and words are user space's.
+//!
+//! | file | owns |
+//! |---|---|
+//! | `maps` | the maps |
+//! | `run` | circumstances of a run, what it finds out, what it comes to |
+//! | `headers` | reading frames |
+//! | `conntrack`, `ipcache`, `policy` | one kind of look-up each |
+//! | `receive` | the receiver's side, for all hooks that lead to a pod |
+//! | `forward` | carrying a verdict out |
+//! | `emit` | counters and events |
+//!
+//! Only helpers of Linux 5.10 are called. Loops are bounded; no pointer outlives the run.
+//!
+//! **Operations per packet**, beside parsing and array look-ups (1 ns each), with events off. H hash
+//! look-up, L conntrack look-up, T trie look-up, I conntrack insert, A atomic add, K tunnel key, R redirect.
+//!
+//! | scenario | from_container | from_overlay | from_netdev |
+//! |---|---|---|---|
+//! | established or reply, remembered, local pod | H L 2A R | | |
+//! | established or reply, remembered, by the tunnel | H L 2A K R | K L 2A R | T L 2A R |
+//! | new, local pod | H L 5T I R | | |
+//! | new, by the tunnel | H L 3T I K R | K L 3T I R | L 4T I R |
+//! | dropped by egress policy | H L 3T | | |
+//! | dropped by ingress policy | H L 5T | K L 3T | L 4T |
+//! | established, first after a change of the tables | as new, and 2A | as new, and 2A | as new, and 2A |
+//! | not for a pod | H L 3T I | K L T | T |
+#![no_std]
+#![no_main]
+
+mod conntrack;
+mod driver;
+mod emit;
+mod forward;
+mod from_container;
+mod from_netdev;
+mod from_overlay;
+mod headers;
+mod ipcache;
+mod maps;
+mod policy;
+mod receive;
+mod run;
+mod to_container;
+
+use aya_ebpf::bindings::{__sk_buff, TC_ACT_OK};
+
+use crate::headers::Packet;
+use crate::run::{Facts, Run, Verdict};
+
+/// Runs a hook: circumstances, decision, deed, records.
+#[inline(always)]
+fn run_hook(
+    skb: *mut __sk_buff,
+    hook: u8,
+    decide: impl FnOnce(&Run, &mut Packet, &mut Facts) -> Verdict,
+) -> i32 {
+    let Some(run) = Run::begin(skb, hook) else { return TC_ACT_OK };
+    let mut packet = Packet::unread();
+    let mut facts = Facts::none();
+    let verdict = decide(&run, &mut packet, &mut facts);
+    let (code, done) = forward::carry_out(&run, &packet, verdict);
+    emit::count(&run, done);
+    if emit::is_watched(&run) {
+        emit::report(&run, &packet, &facts, &done);
+    }
+    code
+}
+
+/// Programs cannot unwind; nothing in them panics, and a path here would not load.
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}
+
+/// Makes helpers that the kernel keeps for GPL-compatible programs available.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

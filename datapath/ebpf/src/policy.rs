@@ -1,0 +1,107 @@
+//! Asking a policy table: two look-ups and the rule which hit wins, as `engine::tables` states it.
+
+use datapath_abi::{
+    POLICY_PORT_BITS, POLICY_STATIC_BITS, PolicyValue, ct_state, outcome, policy, reason,
+};
+
+use crate::headers::{ICMP, Packet};
+use crate::maps::POLICY;
+use crate::run::{Judged, Peer};
+
+/// [`datapath_abi::PolicyKey`] in words.
+#[repr(C)]
+struct Key {
+    prefixlen: u32,
+    table: u32,
+    identity: u32,
+    protocol_and_port: u32,
+}
+
+/// ICMPv4 destination unreachable, fragmentation needed.
+const UNREACHABLE: u8 = 3;
+const FRAGMENTATION_NEEDED: u8 = 4;
+
+/// The port that policy asks for, in network order: the destination's; for ICMP the type.
+#[inline(always)]
+pub(crate) fn port(packet: &Packet) -> u16 {
+    if packet.is_icmp() { u16::from(packet.icmp_type).to_be() } else { packet.destination_port }
+}
+
+/// Asks a table about a packet and the peer on its other side.
+#[inline(never)]
+pub(crate) fn judge(table: u32, endpoint: u16, packet: &Packet, peer: &Peer) -> Judged {
+    let mut judged = Judged {
+        entry: 0,
+        other: 0,
+        peer: peer.identity,
+        endpoint,
+        port: u16::from_be(port(packet)),
+        outcome: outcome::ALLOW,
+        source: peer.from,
+        remembered: false,
+    };
+    // Path MTU discovery must work whatever the policy (the reference's default).
+    if packet.protocol == ICMP
+        && packet.icmp_type == UNREACHABLE
+        && packet.icmp_code == FRAGMENTATION_NEEDED
+    {
+        return judged;
+    }
+    // Without its ports a fragment can only match an entry for all of them: the key is that much shorter.
+    let unknown = if packet.is_later_fragment() { 16 } else { 0 };
+    let mut key = Key {
+        prefixlen: POLICY_STATIC_BITS + POLICY_PORT_BITS - unknown,
+        table,
+        identity: peer.identity,
+        protocol_and_port: u32::from(packet.protocol) << 8 | u32::from(port(packet)) << 16,
+    };
+    let by_identity = POLICY.look_up(&key);
+    if let Some(hit) = by_identity.filter(|hit| hit.flags & policy::DENY != 0) {
+        judged.entry = hit.entry;
+        judged.outcome = outcome::DENY;
+        return judged;
+    }
+    key.identity = 0;
+    decide(&mut judged, by_identity, POLICY.look_up(&key));
+    judged
+}
+
+/// Which of the two hits wins, given that the first is no deny: a deny; the longer prefix of protocol and
+/// port; the concrete identity.
+#[inline(always)]
+fn decide(
+    judged: &mut Judged,
+    by_identity: Option<&'static PolicyValue>,
+    by_anyone: Option<&'static PolicyValue>,
+) {
+    let (winner, other) = match (by_identity, by_anyone) {
+        (None, None) => {
+            judged.outcome = outcome::DEFAULT_DENY;
+            return;
+        }
+        (Some(hit), None) | (None, Some(hit)) => (hit, None),
+        (Some(one), Some(any)) => {
+            if any.flags & policy::DENY != 0 || any.prefix_bits > one.prefix_bits {
+                (any, Some(one))
+            } else {
+                (one, Some(any))
+            }
+        }
+    };
+    judged.entry = winner.entry;
+    judged.other = other.map_or(0, |hit| hit.entry);
+    if winner.flags & policy::DENY != 0 {
+        judged.outcome = outcome::DENY;
+    }
+}
+
+/// What a packet is dropped for after a verdict; `None` if it is allowed.
+#[inline(always)]
+pub(crate) fn refusal(judged: &Judged, state: u8) -> Option<u8> {
+    match judged.outcome {
+        outcome::ALLOW => None,
+        outcome::DENY => Some(reason::POLICY_DENY),
+        _ if state == ct_state::UNTRACKED => Some(reason::FRAGMENT_NOT_SUPPORTED),
+        _ => Some(reason::POLICY_DENIED),
+    }
+}

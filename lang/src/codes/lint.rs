@@ -1,0 +1,24 @@
+//! HW0400-0499: what can be used but probably does not say what was meant.
+
+super::codes! { LINT_CODES:
+SELECTS_NOTHING = 400, "selects-nothing", "a policy selects no pod";
+    "No pod of the world has the labels that the policy selects, so it has no effect. A label may be misspelt, or the pods may live in another namespace. Pods on the host network are never selected: they share their node's identity.";
+    wrong "namespace web {}\npolicy web/echo {\n  select { app = \"echo\" }\n  allow ingress\n}\n";
+    right "cluster c {\n  node node01 { ip 192.168.66.226 pods 10.244.1.0/24 }\n}\nnamespace web {}\npod web/echo-0 on node01 { ip 10.244.1.2 labels { app = \"echo\" } }\npolicy web/echo {\n  select { app = \"echo\" }\n  allow ingress\n}\n";
+OUTSIDE_POD_PREFIX = 401, "outside-pod-prefix", "a pod's address is outside its node's pod prefixes";
+    "Other nodes reach a pod by its own entry, so this works. But a real cluster takes pod addresses from the node's prefixes, so one of the two is probably mistyped.";
+    wrong "cluster c {\n  node node01 { ip 192.168.66.226 pods 10.244.1.0/24 }\n}\nnamespace web {}\npod web/client on node01 { ip 10.244.6.154 }\n";
+    right "cluster c {\n  node node01 { ip 192.168.66.226 pods 10.244.1.0/24 }\n}\nnamespace web {}\npod web/client on node01 { ip 10.244.1.154 }\n";
+CIDR_COVERS_PODS = 402, "cidr-covers-pods", "a prefix covers pods or nodes, which it never matches";
+    "As in Cilium, a CIDR peer matches only addresses outside the cluster. Pods are matched by their labels and nodes by entities, whatever their addresses. Here every address that the prefix has in this world belongs to one of them.";
+    wrong "cluster c {\n  node node01 { ip 192.168.66.226 pods 10.244.1.0/24 }\n}\nnamespace web {}\npod web/client on node01 { ip 10.244.1.154 }\npolicy web/echo {\n  select {}\n  allow ingress from cidr 10.244.1.0/24\n}\n";
+    right "cluster c {\n  node node01 { ip 192.168.66.226 pods 10.244.1.0/24 }\n}\nnamespace web {}\npod web/client on node01 { ip 10.244.1.154 }\npolicy web/echo {\n  select {}\n  allow ingress from pods {}\n}\n";
+UNKNOWN_NAMED_PORT = 403, "unused-port-name", "no pod gives this name to a port";
+    "A named port in a rule stands for the number that the destination pod gives it. No pod of the world has a port of this name, so this part of the rule matches nothing.";
+    wrong "cluster c {\n  node node01 { ip 192.168.66.226 pods 10.244.1.0/24 }\n}\nnamespace web {}\npod web/echo-0 on node01 { ip 10.244.1.2 }\npolicy web/echo {\n  select {}\n  allow ingress on http\n}\n";
+    right "cluster c {\n  node node01 { ip 192.168.66.226 pods 10.244.1.0/24 }\n}\nnamespace web {}\npod web/echo-0 on node01 { ip 10.244.1.2 port http 8080/tcp }\npolicy web/echo {\n  select {}\n  allow ingress on http\n}\n";
+NO_EFFECT = 404, "no-effect", "a policy neither isolates nor rules";
+    "A policy without rules isolates nobody unless it says `default-deny ingress` or `default-deny egress`. As it stands, it changes nothing.";
+    wrong "cluster c {\n  node node01 { ip 192.168.66.226 pods 10.244.1.0/24 }\n}\nnamespace web {}\npod web/a on node01 { ip 10.244.1.2 }\npolicy web/quiet {\n  select {}\n}\n";
+    right "cluster c {\n  node node01 { ip 192.168.66.226 pods 10.244.1.0/24 }\n}\nnamespace web {}\npod web/a on node01 { ip 10.244.1.2 }\npolicy web/quiet {\n  select {}\n  default-deny ingress\n}\n";
+}

@@ -1,0 +1,189 @@
+//! Rules: peers and ports.
+
+use engine::diag::Diagnostic;
+use engine::net::{Direction, PortRange, Protocol, icmp};
+use engine::policy::{Action, Entity, Namespaces, Peer, PeerKind, PortKind, PortSpec, Rule};
+use engine::source::Span;
+use ipnet::IpNet;
+
+use super::Lowering;
+use crate::ast::{self, Name, PeerClause, RulePort, Spanned};
+use crate::codes;
+use crate::names::nearest;
+
+impl Lowering {
+    /// One rule; `None` where a part of it is wrong.
+    pub(super) fn rule(
+        &mut self,
+        rule: &ast::Rule,
+        name: String,
+        span: Span,
+        clusterwide: bool,
+    ) -> Option<Rule> {
+        let peers = match &rule.peers {
+            Some(clause) => Some(self.peers(clause, rule.direction, clusterwide)?),
+            None => None,
+        };
+        let ports = match &rule.ports {
+            Some(ports) => Some(ports.iter().map(|p| self.port(p)).collect::<Option<_>>()?),
+            None => None,
+        };
+        Some(Rule {
+            name,
+            direction: rule.direction,
+            action: if rule.deny { Action::Deny } else { Action::Allow },
+            peers,
+            ports,
+            owner: rule.owner.as_ref().map(|o| o.node.clone()),
+            because: rule.because.as_ref().map(|b| b.node.clone()),
+            span,
+        })
+    }
+
+    fn peers(
+        &mut self,
+        clause: &Spanned<PeerClause>,
+        direction: Direction,
+        clusterwide: bool,
+    ) -> Option<Vec<Peer>> {
+        let from = clause.node.from;
+        if from != (direction == Direction::Ingress) {
+            let (word, right) = if from { ("from", "to") } else { ("to", "from") };
+            let start = clause.span.start;
+            let end = start + if from { 4 } else { 2 };
+            let span = Span { end, ..clause.span };
+            let message = format!("an {direction} rule has no `{word}`");
+            self.report(
+                Diagnostic::error(codes::WRONG_SIDE, message, span)
+                    .fix(format!("write `{right}`"), span, right),
+            );
+            return None;
+        }
+        let mut peers = Vec::new();
+        for peer in &clause.node.peers {
+            peers.extend(self.peer(peer, clusterwide)?);
+        }
+        Some(peers)
+    }
+
+    /// `entities a, b` is as many peers.
+    fn peer(&mut self, peer: &Spanned<ast::Peer>, clusterwide: bool) -> Option<Vec<Peer>> {
+        let one = |kind| Some(vec![Peer { kind, span: peer.span }]);
+        match &peer.node {
+            ast::Peer::Pods { selector, scope } => {
+                let namespaces = match scope {
+                    Some(scope) => self.scope(scope)?,
+                    None if clusterwide => Namespaces::Any,
+                    None => Namespaces::Own,
+                };
+                one(PeerKind::Pods { selector: selector.clone(), namespaces })
+            }
+            ast::Peer::Cidr { net, except } => {
+                let net = self.prefix(net)?;
+                let except =
+                    except.iter().map(|e| self.exception(net, e)).collect::<Option<_>>()?;
+                one(PeerKind::Cidr { net, except })
+            }
+            ast::Peer::Entities(names) => names.iter().map(|name| self.entity(name)).collect(),
+        }
+    }
+
+    fn exception(&mut self, net: IpNet, except: &Spanned<IpNet>) -> Option<IpNet> {
+        let hole = self.prefix(except)?;
+        if net.contains(&hole) {
+            return Some(hole);
+        }
+        let message = format!("`{hole}` lies outside of `{net}`");
+        self.error(codes::EXCEPT_OUTSIDE, message, except.span);
+        None
+    }
+
+    fn entity(&mut self, name: &Name) -> Option<Peer> {
+        let found = Entity::ALL.iter().find(|(_, word)| *word == name.node);
+        if let Some((entity, _)) = found {
+            return Some(Peer { kind: PeerKind::Entity(*entity), span: name.span });
+        }
+        let words: Vec<&str> = Entity::ALL.iter().map(|(_, word)| *word).collect();
+        let message = format!("no entity is named `{}`", name.node);
+        let diagnostic = Diagnostic::error(codes::UNKNOWN_ENTITY, message, name.span);
+        self.report(match nearest(&name.node, words.iter().copied()) {
+            Some(near) => diagnostic.fix(format!("did you mean `{near}`?"), name.span, near),
+            None => diagnostic.help(format!("known: {}", words.join(", "))),
+        });
+        None
+    }
+
+    fn port(&mut self, port: &Spanned<RulePort>) -> Option<PortSpec> {
+        let kind = match &port.node {
+            RulePort::Numbers { first, last, protocol } => {
+                let range = self.range(*first, *last, port.span)?;
+                PortKind::Numbers { range, protocol: *protocol }
+            }
+            RulePort::Whole(protocol) => {
+                let range = PortRange { first: 0, last: u16::MAX };
+                PortKind::Numbers { range, protocol: Some(*protocol) }
+            }
+            RulePort::Named { name, protocol } => {
+                PortKind::Named { name: name.clone(), protocol: *protocol }
+            }
+            RulePort::Icmp { family, message } => {
+                let kind = match message {
+                    Some(message) => match message_type(*family, message) {
+                        Ok(kind) => Some(kind),
+                        Err(problem) => {
+                            self.report(*problem);
+                            return None;
+                        }
+                    },
+                    None => None,
+                };
+                PortKind::Icmp { family: *family, kind }
+            }
+        };
+        Some(PortSpec { kind, span: port.span })
+    }
+
+    fn range(&mut self, first: u16, last: u16, span: Span) -> Option<PortRange> {
+        if first > last {
+            let message = format!("the range {first}-{last} is backwards");
+            // The protocol behind the range stays as it is.
+            let length = first.to_string().len() + 1 + last.to_string().len();
+            let end = span.start + u32::try_from(length).unwrap_or(0);
+            let digits = Span { end, ..span };
+            self.report(
+                Diagnostic::error(codes::PORT_RANGE, message, span)
+                    .fix("turn it around", digits, format!("{last}-{first}")),
+            );
+            return None;
+        }
+        if first == 0 && last != u16::MAX {
+            let message = "no packet has port 0";
+            self.report(
+                Diagnostic::error(codes::PORT_RANGE, message, span)
+                    .help("every port of a protocol is its name alone, as in `on tcp`"),
+            );
+            return None;
+        }
+        Some(PortRange { first, last })
+    }
+}
+
+/// The number of an ICMP message given by name or number.
+pub(crate) fn message_type(family: Protocol, message: &Name) -> Result<u8, Box<Diagnostic>> {
+    let names = if family == Protocol::Icmpv6 { icmp::NAMES_V6 } else { icmp::NAMES_V4 };
+    let word = message.node.as_str();
+    let word = if word == "echo" { "echo-request" } else { word };
+    if let Some((_, kind)) = names.iter().find(|(name, _)| *name == word) {
+        return Ok(*kind);
+    }
+    if let Ok(kind) = word.parse() {
+        return Ok(kind);
+    }
+    let text = format!("`{}` is not an {family} message", message.node);
+    let diagnostic = Diagnostic::error(codes::UNKNOWN_ICMP, text, message.span);
+    let words = names.iter().map(|(name, _)| *name);
+    Err(Box::new(match nearest(word, words.clone()) {
+        Some(near) => diagnostic.fix(format!("did you mean `{near}`?"), message.span, near),
+        None => diagnostic.help(format!("known: {}; or a type from 0 to 255", words.collect::<Vec<_>>().join(", "))),
+    }))
+}

@@ -1,0 +1,268 @@
+//! Tests: questions resolved against the world, expectations against policies.
+
+use engine::diag::Diagnostic;
+use engine::policy::{Policy, PolicySet};
+use engine::question::{FollowUp, Question};
+use engine::source::Span;
+
+use super::{Lowering, pick};
+use crate::ast::{self, Item, PacketOption, PartyKind, PartyName, Spanned, TestLine};
+use crate::codes;
+use crate::names::nearest;
+use crate::suite::{Case, Dialogue, Expectation, Fact, FlowCase, Step, StepKind, Suite};
+use crate::{fmt, resolve};
+
+impl Lowering {
+    /// Lowers every test; lines that cannot be used are reported and left out.
+    pub(super) fn suites(&mut self, items: &[&Item], policies: &PolicySet) -> Vec<Suite> {
+        let known: Vec<Policy> = policies.iter().map(|(_, p)| p.clone()).collect();
+        let mut suites = Vec::new();
+        for (test, span) in pick!(items, Test) {
+            if !self.declare("test", &test.name.node, test.name.span) {
+                continue;
+            }
+            let mut cases = Vec::new();
+            for line in &test.lines {
+                cases.extend(match &line.node {
+                    TestLine::Flow(flow) => self.flow_case(flow, line.span, &known).map(Case::Flow),
+                    TestLine::Dialogue(dialogue) => {
+                        Some(Case::Dialogue(self.dialogue(dialogue, line.span, known.clone())))
+                    }
+                });
+            }
+            suites.push(Suite { name: test.name.node.clone(), cases, span });
+        }
+        suites
+    }
+
+    fn flow_case(&mut self, flow: &ast::FlowCase, span: Span, known: &[Policy]) -> Option<FlowCase> {
+        let Some(written) = &flow.expectation else {
+            let message = "this flow expects nothing";
+            self.report(
+                Diagnostic::error(codes::NO_EXPECTATION, message, span)
+                    .help("add `=> allowed` or `=> dropped`"),
+            );
+            return None;
+        };
+        let question = self.question(&flow.question)?;
+        if let Some(option) = quoting_last(&flow.question.options) {
+            let message = "`quoting last` needs an earlier packet, so it stands in a dialogue only";
+            self.error(codes::ORPHAN_STEP, message, option);
+            return None;
+        }
+        let expectation = self.expectation(written, known)?;
+        Some(FlowCase { text: fmt::question(&flow.question), question, expectation, span })
+    }
+
+    fn question(&mut self, question: &ast::Question) -> Option<Question> {
+        match resolve::question(&self.world, question) {
+            Ok(question) => Some(question),
+            Err(problem) => {
+                self.report_endpoint(problem, &[&question.source, &question.target.party]);
+                None
+            }
+        }
+    }
+
+    /// Reports a problem with endpoints, unless a broken statement may have declared one of them.
+    pub(super) fn report_endpoint(&mut self, problem: Diagnostic, parties: &[&PartyName]) {
+        let unknown = problem.code == codes::UNKNOWN_ENDPOINT;
+        if !(unknown && parties.iter().any(|p| self.party_may_have_failed(p))) {
+            self.report(problem);
+        }
+    }
+
+    fn party_may_have_failed(&self, party: &PartyName) -> bool {
+        let (name, kinds): (String, &[&str]) = match &party.kind {
+            PartyKind::Bare(q) => (q.to_string(), &["pod", "node", "external", "alias"]),
+            PartyKind::Pod(q) => (q.to_string(), &["pod"]),
+            PartyKind::Node(name) => (name.clone(), &["node"]),
+            PartyKind::External(name) => (name.clone(), &["external"]),
+            PartyKind::World(_) | PartyKind::Address(_) => return false,
+        };
+        let short = |failed: &str| failed.rsplit('/').next().is_some_and(|last| last == name);
+        let declared_elsewhere = self.world.pods.iter().any(|p| p.qualified() == name);
+        let lost_pod = self.declared.keys().any(|(kind, declared)| {
+            *kind == "pod" && (*declared == name || short(declared)) && !declared_elsewhere
+        });
+        lost_pod
+            || kinds.iter().any(|kind| self.may_have_failed(kind, &name))
+            || self.failed.iter().any(|f| {
+                kinds.contains(&f.keyword.as_str()) && f.name.as_deref().is_some_and(short)
+            })
+    }
+
+    fn dialogue(&mut self, dialogue: &ast::Dialogue, span: Span, mut known: Vec<Policy>) -> Dialogue {
+        let mut flow: Option<Question> = None;
+        let mut steps = Vec::new();
+        for step in &dialogue.steps {
+            if let Some(lowered) = self.step(step, &mut flow, &mut known) {
+                steps.push(lowered);
+            }
+        }
+        Dialogue { name: dialogue.name.node.clone(), steps, span }
+    }
+
+    fn step(
+        &mut self,
+        step: &ast::Step,
+        flow: &mut Option<Question>,
+        known: &mut Vec<Policy>,
+    ) -> Option<Step> {
+        let mut expected = None;
+        let kind = match &step.kind {
+            ast::StepKind::Flow(case) => {
+                expected = case.expectation.as_ref();
+                self.flow_step(case, flow)?
+            }
+            ast::StepKind::FollowUp(follow) => {
+                expected = follow.expectation.as_ref();
+                StepKind::FollowUp(self.follow_up(follow, flow.as_ref(), step.span)?)
+            }
+            ast::StepKind::Wait { amount, unit } => StepKind::Wait(seconds(*amount, *unit)),
+            ast::StepKind::Policy(policy) => {
+                let lowered = self.policy(policy)?;
+                known.retain(|p| p.handle != lowered.handle);
+                known.push(lowered.clone());
+                StepKind::Policy(Box::new(lowered))
+            }
+            ast::StepKind::RemovePolicy(handle) => {
+                let name = handle.node.to_string();
+                self.known_policy(&name, None, handle.span, known)?;
+                known.retain(|p| p.handle != name);
+                StepKind::RemovePolicy(name)
+            }
+        };
+        let expectation = match expected {
+            Some(written) => Some(self.expectation(written, known)?),
+            None => None,
+        };
+        Some(Step { kind, text: fmt::step(step), expectation, span: step.span })
+    }
+
+    fn flow_step(&mut self, case: &ast::FlowCase, flow: &mut Option<Question>) -> Option<StepKind> {
+        let quoting = quoting_last(&case.question.options);
+        if let (Some(option), None) = (quoting, &flow) {
+            let message = "`quoting last` needs an earlier packet";
+            self.error(codes::ORPHAN_STEP, message, option);
+            return None;
+        }
+        let question = self.question(&case.question)?;
+        *flow = Some(question.clone());
+        Some(StepKind::Flow { question, quote_last: quoting.is_some() })
+    }
+
+    fn follow_up(
+        &mut self,
+        follow: &ast::FollowUp,
+        flow: Option<&Question>,
+        span: Span,
+    ) -> Option<FollowUp> {
+        let Some(flow) = flow else {
+            let message = "no flow was begun that this step could continue";
+            self.report(
+                Diagnostic::error(codes::ORPHAN_STEP, message, span)
+                    .help("begin with a question, such as `web/client -> web/echo-0:80/tcp syn`"),
+            );
+            return None;
+        };
+        match resolve::follow_up(follow, flow) {
+            Ok(lowered) => Some(lowered),
+            Err(problem) => {
+                self.report(problem);
+                None
+            }
+        }
+    }
+
+    fn expectation(&mut self, written: &ast::Expectation, known: &[Policy]) -> Option<Expectation> {
+        let place = match &written.place {
+            Some(place) => {
+                let of = match &place.of {
+                    Some(party) => match resolve::party(&self.world, party) {
+                        Ok(resolved) => Some(resolved),
+                        Err(problem) => {
+                            self.report_endpoint(problem, &[party]);
+                            return None;
+                        }
+                    },
+                    None => None,
+                };
+                Some((place.direction, of))
+            }
+            None => None,
+        };
+        let facts = written
+            .facts
+            .iter()
+            .map(|fact| Some((self.fact(fact, known)?, fact.span)))
+            .collect::<Option<_>>()?;
+        let reason = written.reason.as_ref().map(|r| r.node);
+        Some(Expectation { verdict: written.verdict.node, reason, place, facts, span: written.span })
+    }
+
+    fn fact(&mut self, fact: &Spanned<ast::Fact>, known: &[Policy]) -> Option<Fact> {
+        Some(match &fact.node {
+            ast::Fact::By { policy, rule } => {
+                let policy = policy.to_string();
+                self.known_policy(&policy, rule.as_deref(), fact.span, known)?;
+                Fact::By { policy, rule: rule.clone() }
+            }
+            ast::Fact::Implied(implied) => Fact::Implied(*implied),
+            ast::Fact::Tunneled(Some(node)) => Fact::Tunneled(Some(self.node_named(node)?)),
+            ast::Fact::Tunneled(None) => Fact::Tunneled(None),
+            ast::Fact::NotTunneled => Fact::NotTunneled,
+            ast::Fact::Conntrack(state) => Fact::Conntrack(*state),
+            ast::Fact::Identity(number) => Fact::Identity(*number),
+            ast::Fact::Leg(direction, outcome) => Fact::Leg(*direction, *outcome),
+            ast::Fact::Reply(verdict) => Fact::Reply(*verdict),
+            ast::Fact::Ttl(ttl) => Fact::Ttl(*ttl),
+        })
+    }
+
+    /// Whether a policy, and a rule of it, exists; reports it if not.
+    fn known_policy(
+        &mut self,
+        policy: &str,
+        rule: Option<&str>,
+        span: Span,
+        known: &[Policy],
+    ) -> Option<()> {
+        let found = known.iter().find(|p| p.handle == policy);
+        let (what, word, names): (_, _, Vec<&str>) = match (found, rule) {
+            (Some(found), Some(rule)) if found.rules.iter().all(|r| r.name != rule) => {
+                ("rule", rule, found.rules.iter().map(|r| r.name.as_str()).collect())
+            }
+            (Some(_), _) => return Some(()),
+            (None, _) => ("policy", policy, known.iter().map(|p| p.handle.as_str()).collect()),
+        };
+        if self.may_have_failed("policy", policy) {
+            return None;
+        }
+        let message = if what == "rule" {
+            format!("policy {policy} has no rule `{word}`")
+        } else {
+            format!("no policy has the handle `{word}`")
+        };
+        let diagnostic = Diagnostic::error(codes::UNKNOWN_POLICY, message, span);
+        self.report(match nearest(word, names.iter().copied()) {
+            Some(near) => diagnostic.help(format!("did you mean `{near}`?")),
+            None if names.is_empty() => diagnostic,
+            None => diagnostic.help(format!("known: {}", names.join(", "))),
+        });
+        None
+    }
+}
+
+fn quoting_last(options: &[Spanned<PacketOption>]) -> Option<Span> {
+    options.iter().find(|o| o.node == PacketOption::QuotingLast).map(|o| o.span)
+}
+
+fn seconds(amount: u32, unit: char) -> u64 {
+    let factor = match unit {
+        'h' => 3600,
+        'm' => 60,
+        _ => 1,
+    };
+    u64::from(amount) * factor
+}

@@ -1,0 +1,525 @@
+//! Cluster, nodes, namespaces, pods, externals, identities and aliases.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use engine::diag::Diagnostic;
+use engine::net::Protocol;
+use engine::source::Span;
+use engine::topology::{
+    Alias, External, IdentityPin, Labels, NamedPort, Namespace, Node, NodeId, Pod, Profile, Tunnel,
+    TunnelKind,
+};
+use ipnet::IpNet;
+
+use super::{Lowering, lint, pick};
+use crate::ast::{self, ClusterField, IdentityField, Item, Label, Name, NodeField, PodField, Spanned};
+use crate::codes;
+use crate::resolve;
+
+/// The label that Kubernetes gives every namespace.
+const NAMESPACE_NAME_LABEL: &str = "kubernetes.io/metadata.name";
+
+/// Who has an address, and where it says so.
+type Owners = BTreeMap<IpAddr, (String, Span)>;
+
+impl Lowering {
+    /// Lowers everything but policies and tests.
+    pub(super) fn world(&mut self, items: &[&Item]) {
+        let mut owners = Owners::new();
+        for (at, (cluster, span)) in pick!(items, Cluster).into_iter().enumerate() {
+            if at == 0 || self.declare("cluster", "", span) {
+                self.declared.insert(("cluster", String::new()), span);
+                self.cluster(cluster, span, &mut owners);
+            }
+        }
+        for (node, span) in pick!(items, Node) {
+            self.node(node, span, &mut owners);
+        }
+        self.check_pod_prefixes();
+        for (namespace, span) in pick!(items, Namespace) {
+            self.namespace(namespace, span);
+        }
+        for (pod, span) in pick!(items, Pod) {
+            self.pod(pod, span, &mut owners);
+        }
+        for (external, span) in pick!(items, External) {
+            self.external(external, span, &mut owners);
+        }
+        for (pin, span) in pick!(items, Identity) {
+            self.pin(pin, span);
+        }
+        for (alias, span) in pick!(items, Alias) {
+            self.alias(alias, span);
+        }
+    }
+
+    fn cluster(&mut self, cluster: &ast::Cluster, span: Span, owners: &mut Owners) {
+        self.world.cluster.name.clone_from(&cluster.name.node);
+        self.world.cluster.span = span;
+        let (mut like, mut tunnel) = (None, None);
+        for field in &cluster.fields {
+            match &field.node {
+                ClusterField::Like { profile, version } => {
+                    let read = self.profile(profile, version);
+                    self.once(&mut like, "like", read, field.span);
+                }
+                ClusterField::Tunnel { kind, port, device } => {
+                    let port = port.as_ref().map(|p| p.node);
+                    let read = self.tunnel(kind, port, device.as_ref());
+                    self.once(&mut tunnel, "tunnel", read, field.span);
+                }
+                ClusterField::Node(node) => self.node(node, field.span, owners),
+            }
+        }
+        if let Some(profile) = like.and_then(|l| l.node) {
+            self.world.cluster.profile = profile;
+        }
+        if let Some(tunnel) = tunnel.and_then(|t| t.node) {
+            self.world.cluster.tunnel = tunnel;
+        }
+    }
+
+    fn profile(&mut self, name: &Name, version: &Name) -> Option<Profile> {
+        let known = Profile::default();
+        if (name.node.as_str(), version.node.as_str()) == (&known.name, &known.version) {
+            return Some(known);
+        }
+        let message = format!("no behaviour profile `{} {}`", name.node, version.node);
+        let span = name.span.to(version.span);
+        self.report(
+            Diagnostic::error(codes::UNKNOWN_PROFILE, message, span)
+                .fix(format!("take `{known}`"), span, known.to_string()),
+        );
+        None
+    }
+
+    fn tunnel(&mut self, kind: &Name, port: Option<u16>, device: Option<&Name>) -> Option<Tunnel> {
+        match kind.node.as_str() {
+            "vxlan" => {
+                let default = engine::topology::Cluster::default().tunnel;
+                Some(Tunnel {
+                    kind: TunnelKind::Vxlan,
+                    port: port.unwrap_or(default.port),
+                    device: device.map_or(default.device, |d| d.node.clone()),
+                })
+            }
+            later @ ("geneve" | "none") => {
+                let message = format!("`tunnel {later}` is not supported yet");
+                self.error(codes::UNSUPPORTED, message, kind.span);
+                None
+            }
+            other => {
+                let message = format!("`{other}` is not a tunnel");
+                self.report(
+                    Diagnostic::error(codes::UNKNOWN_PROFILE, message, kind.span)
+                        .fix("take `vxlan`", kind.span, "vxlan"),
+                );
+                None
+            }
+        }
+    }
+
+    fn node(&mut self, node: &ast::Node, span: Span, owners: &mut Owners) {
+        if !self.declare("node", &node.name.node, node.name.span) {
+            return;
+        }
+        let [mut ip, mut local] = [None, None];
+        let (mut pods, mut device, mut mac) = (None, None, None);
+        for field in &node.fields {
+            let at = field.span;
+            match &field.node {
+                NodeField::Ip(list) => self.once(&mut ip, "ip", list.clone(), at),
+                NodeField::Local(list) => self.once(&mut local, "local", list.clone(), at),
+                NodeField::Pods(list) => self.once(&mut pods, "pods", list.clone(), at),
+                NodeField::Device(name) => self.once(&mut device, "device", name.node.clone(), at),
+                NodeField::Mac(value) => self.once(&mut mac, "mac", *value, at),
+            }
+        }
+        let what = format!("node {}", node.name.node);
+        let addresses = match ip {
+            Some(list) => self.own(list.node, &what, owners),
+            None => {
+                self.missing(&format!("node `{}`", node.name.node), "ip", node.name.span);
+                Vec::new()
+            }
+        };
+        let locals = self.locals(local.map(|l| l.node).unwrap_or_default(), &what, owners);
+        let prefixes = pods.map(|p| p.node).unwrap_or_default();
+        let pod_cidrs = prefixes.into_iter().filter_map(|p| self.prefix(&p)).collect();
+        self.world.nodes.push(Node {
+            name: node.name.node.clone(),
+            addresses,
+            pod_cidrs,
+            locals,
+            device: device.map_or_else(|| "eth0".into(), |d| d.node),
+            mac: mac.map(|m| m.node),
+            span,
+        });
+    }
+
+    /// Takes addresses for an owner; those that another has are reported and left out.
+    fn own(&mut self, list: Vec<Spanned<IpAddr>>, owner: &str, owners: &mut Owners) -> Vec<IpAddr> {
+        let mut own = Vec::new();
+        for address in list {
+            match owners.get(&address.node) {
+                Some((other, first)) => {
+                    let message = format!("{owner} has the address {} of {other}", address.node);
+                    let diagnostic =
+                        Diagnostic::error(codes::DUPLICATE_ADDRESS, message, address.span)
+                            .also(*first, format!("{other} has it here"));
+                    self.report(diagnostic);
+                }
+                None => {
+                    owners.insert(address.node, (owner.to_owned(), address.span));
+                    own.push(address.node);
+                }
+            }
+        }
+        own
+    }
+
+    /// Local addresses may be on several nodes (service addresses are), but on nothing else.
+    fn locals(
+        &mut self,
+        list: Vec<Spanned<IpAddr>>,
+        owner: &str,
+        owners: &mut Owners,
+    ) -> Vec<IpAddr> {
+        let (shared, rest): (Vec<_>, Vec<_>) = list.into_iter().partition(|address| {
+            let elsewhere = |n: &Node| n.locals.contains(&address.node);
+            self.world.nodes.iter().any(elsewhere)
+        });
+        let mut locals = self.own(rest, owner, owners);
+        locals.extend(shared.into_iter().map(|a| a.node));
+        locals
+    }
+
+    /// The prefix, unless it has host bits set.
+    pub(super) fn prefix(&mut self, written: &Spanned<IpNet>) -> Option<IpNet> {
+        let net = written.node;
+        if net == net.trunc() {
+            return Some(net);
+        }
+        let message = format!("`{net}` has bits set behind its length");
+        let right = net.trunc();
+        self.report(
+            Diagnostic::error(codes::HOST_BITS, message, written.span)
+                .fix(format!("the prefix is `{right}`"), written.span, right.to_string()),
+        );
+        None
+    }
+
+    fn check_pod_prefixes(&mut self) {
+        let mut problems = Vec::new();
+        for (at, node) in self.world.nodes.iter().enumerate() {
+            for other in self.world.nodes.iter().take(at) {
+                let overlap = node.pod_cidrs.iter().find_map(|net| {
+                    let meets = |o: &&IpNet| o.contains(net) || net.contains(*o);
+                    other.pod_cidrs.iter().find(meets).map(|o| (net, o))
+                });
+                if let Some((net, others)) = overlap {
+                    let message = format!(
+                        "pod prefix {net} of node `{}` overlaps {others} of node `{}`",
+                        node.name, other.name
+                    );
+                    problems.push(
+                        Diagnostic::error(codes::OVERLAPPING_PODS, message, node.span)
+                            .also(other.span, "the other node"),
+                    );
+                }
+            }
+        }
+        self.diagnostics.extend(problems);
+    }
+
+    fn namespace(&mut self, namespace: &ast::Namespace, span: Span) {
+        let name = &namespace.name;
+        if !self.declare("namespace", &name.node, name.span) {
+            return;
+        }
+        let mut given = None;
+        for field in &namespace.fields {
+            self.once(&mut given, "labels", field.node.clone(), field.span);
+        }
+        let mut labels = self.labels(&given.map(|g| g.node).unwrap_or_default());
+        labels.entry(NAMESPACE_NAME_LABEL.into()).or_insert_with(|| name.node.clone());
+        self.world.namespaces.push(Namespace { name: name.node.clone(), labels, span });
+    }
+
+    fn labels(&mut self, written: &[Label]) -> Labels {
+        let mut labels = Labels::new();
+        for label in written {
+            let key = &label.key.node;
+            if let Some(first) = written.iter().find(|l| l.key.node == *key)
+                && first.key.span != label.key.span
+            {
+                let what = format!("label `{key}`");
+                self.report(codes::twice(&what, label.key.span, first.key.span));
+                continue;
+            }
+            labels.insert(key.clone(), label.value.node.clone());
+        }
+        labels
+    }
+
+    fn pod(&mut self, pod: &ast::Pod, span: Span, owners: &mut Owners) {
+        let handle = &pod.handle;
+        let Some(namespace) = handle.node.namespace.clone() else {
+            self.needs_namespace("pod", handle);
+            return;
+        };
+        if !self.declare("pod", &handle.node.to_string(), handle.span) {
+            return;
+        }
+        let known = self.check_namespace(&namespace, handle.span);
+        let Some(node) = self.node_named(&pod.node) else { return };
+        if !known {
+            return;
+        }
+        let fields = self.pod_fields(pod);
+        let addresses = self.pod_addresses(pod, &fields, node, owners);
+        let lowered = Pod {
+            namespace,
+            name: handle.node.name.clone(),
+            node,
+            addresses,
+            labels: fields.labels.map(|l| self.labels(&l.node)).unwrap_or_default(),
+            mac: fields.mac.map(|m| m.node),
+            host_mac: fields.host_mac.map(|m| m.node),
+            interface: fields.interface.map(|i| i.node),
+            ifindex: fields.ifindex.map(|i| i.node),
+            endpoint_id: fields.endpoint.map(|e| e.node),
+            host_network: fields.host_network.is_some(),
+            ports: fields.ports,
+            span,
+        };
+        self.check_pins(&lowered, pod.handle.span);
+        lint::pod_address(&self.world, &lowered, pod.handle.span, &mut self.diagnostics);
+        self.world.pods.push(lowered);
+    }
+
+    /// The node of a name; an unknown one is reported.
+    pub(super) fn node_named(&mut self, name: &Name) -> Option<NodeId> {
+        let found = self.world.nodes().find(|(_, n)| n.name == name.node).map(|(id, _)| id);
+        if found.is_none() {
+            let known: Vec<String> = self.world.nodes.iter().map(|n| n.name.clone()).collect();
+            self.unknown(codes::UNKNOWN_NODE, "node", &name.node, name.span, &known);
+        }
+        found
+    }
+
+    pub(super) fn needs_namespace(&mut self, kind: &str, handle: &Spanned<ast::Qualified>) {
+        let message = format!("{kind} `{}` needs a namespace", handle.node);
+        let diagnostic = Diagnostic::error(codes::NAMESPACED, message, handle.span);
+        let only = match self.world.namespaces.as_slice() {
+            [only] => only.name.as_str(),
+            _ => "NAMESPACE",
+        };
+        let text = format!("{only}/{}", handle.node);
+        self.report(diagnostic.fix(format!("write `{text}`"), handle.span, text));
+    }
+
+    fn pod_fields(&mut self, pod: &ast::Pod) -> PodFields {
+        let mut fields = PodFields::default();
+        for field in &pod.fields {
+            let at = field.span;
+            match &field.node {
+                PodField::Ip(list) => self.once(&mut fields.ip, "ip", list.clone(), at),
+                PodField::Labels(list) => self.once(&mut fields.labels, "labels", list.clone(), at),
+                PodField::Mac(mac) => self.once(&mut fields.mac, "mac", *mac, at),
+                PodField::HostMac(mac) => self.once(&mut fields.host_mac, "host-mac", *mac, at),
+                PodField::Interface(name) => {
+                    self.once(&mut fields.interface, "interface", name.node.clone(), at);
+                }
+                PodField::Ifindex(index) => self.once(&mut fields.ifindex, "ifindex", *index, at),
+                PodField::Endpoint(id) => self.once(&mut fields.endpoint, "endpoint", *id, at),
+                PodField::HostNetwork => {
+                    self.once(&mut fields.host_network, "host-network", (), at);
+                }
+                PodField::Port { name, number, protocol } => {
+                    self.named_port(&mut fields.ports, name, number.node, *protocol);
+                }
+            }
+        }
+        fields
+    }
+
+    fn named_port(
+        &mut self,
+        ports: &mut Vec<NamedPort>,
+        name: &Name,
+        port: u16,
+        protocol: Option<Protocol>,
+    ) {
+        let protocol = protocol.unwrap_or(Protocol::Tcp);
+        if ports.iter().any(|p| p.name == name.node && p.protocol == protocol) {
+            let message = format!("port `{}` is given twice", name.node);
+            self.error(codes::DUPLICATE_FIELD, message, name.span);
+            return;
+        }
+        ports.push(NamedPort { name: name.node.clone(), port, protocol });
+    }
+
+    fn pod_addresses(
+        &mut self,
+        pod: &ast::Pod,
+        fields: &PodFields,
+        node: NodeId,
+        owners: &mut Owners,
+    ) -> Vec<IpAddr> {
+        let what = format!("pod {}", pod.handle.node);
+        if let Some(host) = &fields.host_network {
+            self.check_host_network(&what, fields, host.span);
+            let addresses = self.world.node(node).map(|n| n.addresses.clone()).unwrap_or_default();
+            return one_of_each_family(&addresses);
+        }
+        let Some(list) = &fields.ip else {
+            self.missing(&format!("pod `{}`", pod.handle.node), "ip", pod.handle.span);
+            return Vec::new();
+        };
+        for family in [false, true] {
+            let mut same = list.node.iter().filter(|a| a.node.is_ipv6() == family);
+            if let (Some(first), Some(second)) = (same.next(), same.next()) {
+                let family = if family { "IPv6" } else { "IPv4" };
+                let message = format!("{what} has two {family} addresses");
+                self.report(
+                    Diagnostic::error(codes::TWO_OF_FAMILY, message, second.span)
+                        .also(first.span, "the first one"),
+                );
+            }
+        }
+        let own = self.own(list.node.clone(), &what, owners);
+        one_of_each_family(&own)
+    }
+
+    fn check_host_network(&mut self, what: &str, fields: &PodFields, host: Span) {
+        let given = [
+            (fields.ip.as_ref().map(|f| f.span), "ip"),
+            (fields.mac.as_ref().map(|f| f.span), "mac"),
+            (fields.host_mac.as_ref().map(|f| f.span), "host-mac"),
+            (fields.interface.as_ref().map(|f| f.span), "interface"),
+            (fields.ifindex.as_ref().map(|f| f.span), "ifindex"),
+            (fields.endpoint.as_ref().map(|f| f.span), "endpoint"),
+        ];
+        for (span, field) in given {
+            if let Some(span) = span {
+                let message = format!("{what} is on the host network and has no `{field}` of its own");
+                self.report(
+                    Diagnostic::error(codes::HOST_NETWORK, message, span)
+                        .also(host, "on the host network"),
+                );
+            }
+        }
+    }
+
+    fn check_pins(&mut self, pod: &Pod, span: Span) {
+        let mut problems = Vec::new();
+        for other in self.world.pods.iter().filter(|o| o.node == pod.node) {
+            let clash = |field: &str, value: String| {
+                let message =
+                    format!("{field} {value} of pod {} is that of pod {}", pod.qualified(), other.qualified());
+                Diagnostic::error(codes::DUPLICATE_PIN, message, span).also(other.span, "the other pod")
+            };
+            if let Some(id) = pod.endpoint_id.filter(|id| other.endpoint_id == Some(*id)) {
+                problems.push(clash("endpoint id", id.to_string()));
+            }
+            if let Some(index) = pod.ifindex.filter(|index| other.ifindex == Some(*index)) {
+                problems.push(clash("interface index", index.to_string()));
+            }
+            if let Some(name) = pod.interface.as_ref().filter(|name| other.interface.as_ref() == Some(*name)) {
+                problems.push(clash("interface", format!("`{name}`")));
+            }
+        }
+        self.diagnostics.extend(problems);
+    }
+
+    fn external(&mut self, external: &ast::External, span: Span, owners: &mut Owners) {
+        let name = &external.name;
+        if !self.declare("external", &name.node, name.span) {
+            return;
+        }
+        let mut ip = None;
+        for field in &external.fields {
+            self.once(&mut ip, "ip", field.node.clone(), field.span);
+        }
+        let Some(list) = ip else {
+            self.missing(&format!("external `{}`", name.node), "ip", name.span);
+            return;
+        };
+        let addresses = self.own(list.node, &format!("external {}", name.node), owners);
+        self.world.externals.push(External { name: name.node.clone(), addresses, span });
+    }
+
+    fn pin(&mut self, pin: &ast::IdentityPin, span: Span) {
+        let number = pin.number.node;
+        let range = engine::identity::Identity::FIRST_CLUSTER..=engine::identity::Identity::LAST_CLUSTER;
+        if !range.contains(&number) {
+            let message = format!("{number} cannot be the identity of pods");
+            self.report(
+                Diagnostic::error(codes::IDENTITY_RANGE, message, pin.number.span)
+                    .label(format!("must be from {} to {}", range.start(), range.end())),
+            );
+            return;
+        }
+        if !self.declare("identity", &number.to_string(), pin.number.span) {
+            return;
+        }
+        let (mut namespace, mut labels) = (None, None);
+        for field in &pin.fields {
+            match &field.node {
+                IdentityField::Namespace(name) => {
+                    self.once(&mut namespace, "namespace", name.clone(), field.span);
+                }
+                IdentityField::Labels(list) => {
+                    self.once(&mut labels, "labels", list.clone(), field.span);
+                }
+            }
+        }
+        let what = format!("identity {number}");
+        let Some(namespace) = namespace else {
+            return self.missing(&what, "namespace", pin.number.span);
+        };
+        let Some(labels) = labels else { return self.missing(&what, "labels", pin.number.span) };
+        self.check_namespace(&namespace.node.node, namespace.node.span);
+        let labels = self.labels(&labels.node);
+        let class = format!("{} {labels:?}", namespace.node.node);
+        if self.declare("identity class", &class, span) {
+            let namespace = namespace.node.node;
+            self.world.pins.push(IdentityPin { number, namespace, labels, span });
+        }
+    }
+
+    fn alias(&mut self, alias: &ast::Alias, span: Span) {
+        let name = &alias.name;
+        if !self.declare("alias", &name.node, name.span) {
+            return;
+        }
+        match resolve::party(&self.world, &alias.target) {
+            Ok(target) => {
+                self.world.aliases.push(Alias { name: name.node.clone(), target, span });
+            }
+            Err(problem) => self.report_endpoint(problem, &[&alias.target]),
+        }
+    }
+}
+
+/// The first address of each family, IPv4 first.
+fn one_of_each_family(addresses: &[IpAddr]) -> Vec<IpAddr> {
+    let of = |v6: bool| addresses.iter().find(|a| a.is_ipv6() == v6).copied();
+    of(false).into_iter().chain(of(true)).collect()
+}
+
+/// What a pod's block gives.
+#[derive(Default)]
+struct PodFields {
+    ip: Option<Spanned<Vec<Spanned<IpAddr>>>>,
+    labels: Option<Spanned<Vec<Label>>>,
+    mac: Option<Spanned<engine::net::Mac>>,
+    host_mac: Option<Spanned<engine::net::Mac>>,
+    interface: Option<Spanned<String>>,
+    ifindex: Option<Spanned<u32>>,
+    endpoint: Option<Spanned<u16>>,
+    host_network: Option<Spanned<()>>,
+    ports: Vec<NamedPort>,
+}

@@ -1,0 +1,210 @@
+//! Questions: parties, ports and packet options.
+
+use engine::net::{Protocol, TcpFlags};
+
+use super::policy::icmp_family;
+use super::value::{self, Sink, number, unsupported};
+use super::world::address_in;
+use super::{Rule, Tree};
+use crate::ast::{
+    IcmpMessage, Name, PacketOption, PartyKind, PartyName, Port, Question, Spanned, Target,
+};
+
+pub(super) fn read(tree: &Tree<'_>, sink: Sink<'_>) -> Option<Question> {
+    Some(Question {
+        source: party(&tree.child(Rule::party)?, sink)?,
+        target: target(&tree.child(Rule::target)?, sink)?,
+        options: options(tree, sink)?,
+        span: tree.span(),
+    })
+}
+
+pub(super) fn party(tree: &Tree<'_>, sink: Sink<'_>) -> Option<PartyName> {
+    let party = tree.only()?;
+    let name = || party.child(Rule::name).map(|n| n.text().to_owned());
+    let handle = || party.child(Rule::qualified).map(|q| value::qualified(&q).node);
+    let kind = match party.rule() {
+        Rule::world_party => {
+            PartyKind::World(address_in(&party.child(Rule::address_party)?, sink)?.node)
+        }
+        Rule::address_party => PartyKind::Address(address_in(&party, sink)?.node),
+        Rule::pod_party => PartyKind::Pod(handle()?),
+        Rule::node_party => PartyKind::Node(name()?),
+        Rule::external_party => PartyKind::External(name()?),
+        Rule::unsupported_party => {
+            let word = super::first_word(party.text());
+            sink.push(unsupported(&format!("a `{word}` as an endpoint"), party.span()));
+            return None;
+        }
+        _ => PartyKind::Bare(handle()?),
+    };
+    Some(PartyName { kind, span: party.span() })
+}
+
+fn target(tree: &Tree<'_>, sink: Sink<'_>) -> Option<Target> {
+    let party = party(&tree.child(Rule::party)?, sink)?;
+    let Some(suffix) = tree.child(Rule::port_suffix) else {
+        return Some(Target { party, port: None, protocol: None });
+    };
+    let text = suffix.text().trim_start_matches(':');
+    let (port, word) = text.split_once('/').map_or((text, None), |(p, w)| (p, Some(w)));
+    let mut span = value::tail(suffix.span(), 1);
+    let protocol = match word {
+        Some(word) => {
+            let span = value::tail(span, port.len() + 1);
+            value::protocol(word, span, sink)?.map(|node| Spanned { node, span })
+        }
+        None => None,
+    };
+    span.end = span.start + super::offset(port.len());
+    let port = Spanned { node: port_of(port, span, sink)?, span };
+    Some(Target { party, port: Some(port), protocol })
+}
+
+fn port_of(text: &str, span: engine::source::Span, sink: Sink<'_>) -> Option<Port> {
+    if !text.bytes().all(|b| b.is_ascii_digit()) {
+        return Some(Port::Named(text.to_owned()));
+    }
+    let port = text.parse().ok();
+    if port.is_none() {
+        sink.push(value::out_of_range(text, "a port", 65_535, span));
+    }
+    port.map(Port::Number)
+}
+
+/// The packet options among a node's children.
+pub(super) fn options(tree: &Tree<'_>, sink: Sink<'_>) -> Option<Vec<Spanned<PacketOption>>> {
+    tree.all(Rule::packet_option)
+        .map(|written| {
+            let kind = written.only()?;
+            Some(kind.at(option(&kind, sink)?))
+        })
+        .collect()
+}
+
+fn option(tree: &Tree<'_>, sink: Sink<'_>) -> Option<PacketOption> {
+    let argument = tree.child(Rule::number);
+    let small = |what, sink| number(argument.as_ref()?, what, 65_535, sink);
+    Some(match tree.rule() {
+        Rule::with_reply => PacketOption::WithReply,
+        Rule::flags => PacketOption::Flags(flags(tree.text())),
+        Rule::transport => {
+            PacketOption::Protocol(value::protocol(tree.text(), tree.span(), sink)??)
+        }
+        Rule::icmp_option => icmp(tree, sink)?,
+        Rule::echo_id => PacketOption::Id(small("an echo identifier", sink)?),
+        Rule::sequence => {
+            let most = u64::from(u32::MAX);
+            PacketOption::Seq(number(argument.as_ref()?, "a sequence number", most, sink)?)
+        }
+        Rule::ip_id => PacketOption::IpId(small("an IP identification", sink)?),
+        Rule::k_df => PacketOption::DontFragment,
+        Rule::length => PacketOption::Length(small("an IP length", sink)?),
+        Rule::ttl => PacketOption::Ttl(number(argument.as_ref()?, "a TTL", 255, sink)?),
+        Rule::from_port => PacketOption::FromPort(small("a port", sink)?),
+        Rule::from_ip => PacketOption::FromIp(address_in(tree, sink)?.node),
+        Rule::payload => PacketOption::Payload(value::string_in(tree)?.node),
+        Rule::hex => PacketOption::Hex(hex(&tree.child(Rule::hex_bytes)?, sink)?),
+        Rule::fragment => fragment(tree, sink)?,
+        Rule::k_ip4 => PacketOption::Family { v6: false },
+        Rule::k_ip6 => PacketOption::Family { v6: true },
+        Rule::quoting => match tree.child(Rule::question) {
+            Some(quoted) => PacketOption::Quoting(Box::new(read(&quoted, sink)?)),
+            None => PacketOption::QuotingLast,
+        },
+        _ => {
+            let word = super::first_word(tree.text());
+            sink.push(unsupported(&format!("`{word}` in a question"), tree.span()));
+            return None;
+        }
+    })
+}
+
+/// The flag words with their bits, in the order that canonical text has.
+pub(crate) const FLAGS: [(&str, TcpFlags); 6] = [
+    ("syn", TcpFlags::SYN),
+    ("fin", TcpFlags::FIN),
+    ("rst", TcpFlags::RST),
+    ("psh", TcpFlags::PSH),
+    ("urg", TcpFlags::URG),
+    ("ack", TcpFlags::ACK),
+];
+
+fn flags(text: &str) -> TcpFlags {
+    let bit = |word: &str| FLAGS.iter().find(|(name, _)| *name == word).map(|(_, bit)| *bit);
+    text.split('-').filter_map(bit).fold(TcpFlags::default(), TcpFlags::with)
+}
+
+fn icmp(tree: &Tree<'_>, sink: Sink<'_>) -> Option<PacketOption> {
+    let family: Protocol = icmp_family(tree);
+    let Some(written) = tree.child(Rule::icmp_message) else {
+        return Some(PacketOption::Icmp { family, message: None });
+    };
+    let text = written.text();
+    let (kind, code) = text.split_once('/').map_or((text, None), |(k, c)| (k, Some(c)));
+    let mut span = written.span();
+    span.end = span.start + super::offset(kind.len());
+    let code = match code.map(str::parse::<u8>) {
+        None => None,
+        Some(Ok(code)) => Some(code),
+        Some(Err(_)) => {
+            sink.push(value::out_of_range(code.unwrap_or(""), "an ICMP code", 255, written.span()));
+            return None;
+        }
+    };
+    let message = IcmpMessage { kind: Name { node: kind.to_owned(), span }, code };
+    Some(PacketOption::Icmp { family, message: Some(message) })
+}
+
+fn hex(tree: &Tree<'_>, sink: Sink<'_>) -> Option<Vec<u8>> {
+    let text = tree.text();
+    let byte = |at| u8::from_str_radix(text.get(at..at + 2)?, 16).ok();
+    let bytes: Option<Vec<u8>> = (0..text.len()).step_by(2).map(byte).collect();
+    if bytes.is_none() {
+        let message = format!("`{text}` has an odd number of hex digits");
+        sink.push(
+            engine::diag::Diagnostic::error(crate::codes::BAD_NUMBER, message, tree.span())
+                .help("two digits make a byte"),
+        );
+    }
+    bytes
+}
+
+fn fragment(tree: &Tree<'_>, sink: Sink<'_>) -> Option<PacketOption> {
+    let more = tree.has(Rule::k_more);
+    let offset = match tree.child(Rule::fragment_offset) {
+        Some(written) => {
+            let digits = written.child(Rule::number)?;
+            let offset: u16 = number(&digits, "a fragment offset", 65_528, sink)?;
+            if offset % 8 != 0 {
+                let message = format!("`{offset}` is not a fragment offset");
+                sink.push(
+                    engine::diag::Diagnostic::error(
+                        crate::codes::BAD_NUMBER,
+                        message,
+                        digits.span(),
+                    )
+                    .label("must be a multiple of 8")
+                    .fix(
+                        "take the one below",
+                        digits.span(),
+                        (offset / 8 * 8).to_string(),
+                    ),
+                );
+                return None;
+            }
+            offset
+        }
+        None => 0,
+    };
+    if offset == 0 && !more {
+        let message = "`fragment` without an offset or `more` is a whole packet";
+        sink.push(
+            engine::diag::Diagnostic::error(crate::codes::SYNTAX, message, tree.span()).help(
+                "write `fragment more` for the first one, `fragment offset 1480` for a later one",
+            ),
+        );
+        return None;
+    }
+    Some(PacketOption::Fragment { offset, more })
+}

@@ -1,0 +1,165 @@
+//! The smallest values: numbers, addresses, prefixes, strings, protocols. The grammar admits their shape;
+//! here their value is checked, each with a message of its own.
+
+use std::net::IpAddr;
+
+use engine::diag::Diagnostic;
+use engine::net::{Direction, Mac, Protocol};
+use engine::source::Span;
+use ipnet::IpNet;
+
+use super::{Rule, Tree};
+use crate::ast::{Name, Qualified, Spanned};
+use crate::codes;
+
+/// Where problems go.
+pub(super) type Sink<'a> = &'a mut Vec<Diagnostic>;
+
+/// A construct of the language that is not built yet.
+pub(super) fn unsupported(construct: &str, span: Span) -> Diagnostic {
+    Diagnostic::error(codes::UNSUPPORTED, format!("{construct} is not supported yet"), span)
+        .note("nothing is ignored: remove it, or wait for the release that has it")
+}
+
+/// A number within bounds.
+pub(super) fn number<T>(tree: &Tree<'_>, what: &str, max: u64, sink: Sink<'_>) -> Option<T>
+where
+    T: TryFrom<u64>,
+{
+    let value = tree.text().parse::<u64>().ok().filter(|n| *n <= max);
+    let value = value.and_then(|n| T::try_from(n).ok());
+    if value.is_none() {
+        sink.push(out_of_range(tree.text(), what, max, tree.span()));
+    }
+    value
+}
+
+pub(super) fn out_of_range(text: &str, what: &str, max: u64, span: Span) -> Diagnostic {
+    Diagnostic::error(codes::BAD_NUMBER, format!("`{text}` is not {what}"), span)
+        .label(format!("must be at most {max}"))
+}
+
+pub(super) fn address(tree: &Tree<'_>, sink: Sink<'_>) -> Option<Spanned<IpAddr>> {
+    match tree.text().parse() {
+        Ok(address) => Some(tree.at(address)),
+        Err(_) => {
+            sink.push(bad_address(tree.text(), tree.span()));
+            None
+        }
+    }
+}
+
+fn bad_address(text: &str, span: Span) -> Diagnostic {
+    let help = if text.contains(':') {
+        "IPv6 is up to eight groups of four hex digits, with at most one `::`"
+    } else {
+        "IPv4 is four numbers from 0 to 255, without leading zeros"
+    };
+    Diagnostic::error(codes::BAD_ADDRESS, format!("`{text}` is not an address"), span).help(help)
+}
+
+/// A prefix as written: host bits are kept, so that `lower` can say what is wrong with them. A bare address
+/// is the prefix that holds only it.
+pub(super) fn prefix(tree: &Tree<'_>, sink: Sink<'_>) -> Option<Spanned<IpNet>> {
+    let text = tree.text();
+    let (address, length) = text.split_once('/').map_or((text, None), |(a, l)| (a, Some(l)));
+    let Ok(address) = address.parse::<IpAddr>() else {
+        sink.push(bad_address(address, tree.span()));
+        return None;
+    };
+    let longest = if address.is_ipv6() { 128 } else { 32 };
+    let length = length.map_or(Ok(longest), str::parse);
+    match length.ok().and_then(|length| IpNet::new(address, length).ok()) {
+        Some(net) => Some(tree.at(net)),
+        None => {
+            let message = format!("`{text}` is not a prefix");
+            sink.push(
+                Diagnostic::error(codes::BAD_ADDRESS, message, tree.span())
+                    .help(format!("the length goes from 0 to {longest}")),
+            );
+            None
+        }
+    }
+}
+
+pub(super) fn addresses(tree: &Tree<'_>, sink: Sink<'_>) -> Option<Vec<Spanned<IpAddr>>> {
+    let list = tree.child(Rule::address_list)?;
+    list.all(Rule::address).map(|a| address(&a, sink)).collect()
+}
+
+pub(super) fn mac(tree: &Tree<'_>) -> Option<Mac> {
+    tree.child(Rule::mac)?.text().parse().ok()
+}
+
+/// The content of a string: `\"`, `\\`, `\n` and `\t` are escapes, any other escaped character is itself.
+pub(super) fn string(tree: &Tree<'_>) -> Name {
+    let inner = tree.text().trim_start_matches('"');
+    let inner = inner.strip_suffix('"').unwrap_or(inner);
+    let mut content = String::with_capacity(inner.len());
+    let mut characters = inner.chars();
+    while let Some(c) = characters.next() {
+        content.push(match c {
+            '\\' => match characters.next() {
+                Some('n') => '\n',
+                Some('t') => '\t',
+                Some(other) => other,
+                None => '\\',
+            },
+            other => other,
+        });
+    }
+    tree.at(content)
+}
+
+/// The string among a node's children.
+pub(super) fn string_in(tree: &Tree<'_>) -> Option<Name> {
+    tree.child(Rule::string).map(|s| string(&s))
+}
+
+pub(super) fn qualified(tree: &Tree<'_>) -> Spanned<Qualified> {
+    tree.at(qualify(tree.text()))
+}
+
+/// Splits `namespace/name`.
+pub(crate) fn qualify(text: &str) -> Qualified {
+    match text.split_once('/') {
+        Some((namespace, name)) => {
+            Qualified { namespace: Some(namespace.into()), name: name.into() }
+        }
+        None => Qualified { namespace: None, name: text.into() },
+    }
+}
+
+pub(super) fn direction(tree: &Tree<'_>) -> Direction {
+    if tree.has(Rule::k_ingress) { Direction::Ingress } else { Direction::Egress }
+}
+
+/// The protocols that have ports, by their words.
+pub(super) const PROTOCOLS: [(&str, Protocol); 3] =
+    [("tcp", Protocol::Tcp), ("udp", Protocol::Udp), ("sctp", Protocol::Sctp)];
+
+/// A protocol's word; `any` is `None`.
+pub(super) fn protocol(word: &str, span: Span, sink: Sink<'_>) -> Option<Option<Protocol>> {
+    if word == "any" {
+        return Some(None);
+    }
+    if let Some((_, protocol)) = PROTOCOLS.iter().find(|(name, _)| *name == word) {
+        return Some(Some(*protocol));
+    }
+    let words = PROTOCOLS.iter().map(|(name, _)| *name).chain(["any"]);
+    let diagnostic = Diagnostic::error(
+        codes::UNKNOWN_PROTOCOL,
+        format!("`{word}` is not a protocol with ports"),
+        span,
+    );
+    sink.push(match crate::names::nearest(word, words) {
+        Some(near) => diagnostic.fix(format!("did you mean `{near}`?"), span, near),
+        None => diagnostic.help("write `tcp`, `udp`, `sctp` or `any`"),
+    });
+    None
+}
+
+/// The part of a token from a byte on, as a span.
+pub(super) fn tail(span: Span, from: usize) -> Span {
+    Span { start: span.start.saturating_add(super::offset(from)).min(span.end), ..span }
+}

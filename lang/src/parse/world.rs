@@ -1,0 +1,200 @@
+//! Statements of the world: cluster, node, namespace, pod, external, identity, alias, include.
+
+use engine::diag::Diagnostic;
+
+use super::value::{self, Sink, address, addresses, number, prefix, unsupported};
+use super::{Chunk, Reader, Rule, Tree, question};
+use crate::ast::{
+    Alias, Cluster, ClusterField, External, IdentityField, IdentityPin, ItemKind, Label, Name,
+    Namespace, Node, NodeField, Pod, PodField, Spanned,
+};
+
+impl Reader<'_> {
+    /// Reads a statement of the world by its first word.
+    pub(super) fn world(&mut self, word: &str, chunk: &Chunk) -> Option<ItemKind> {
+        let rule = match word {
+            "cluster" => Rule::cluster_statement,
+            "node" => Rule::node_statement,
+            "namespace" => Rule::namespace_statement,
+            "pod" => Rule::pod_statement,
+            "external" => Rule::external_statement,
+            "identity" => Rule::identity_statement,
+            "alias" => Rule::alias_statement,
+            _ => Rule::include_statement,
+        };
+        let tree = self.grammar(rule, chunk.range.clone())?;
+        let sink = &mut self.diagnostics;
+        match rule {
+            Rule::cluster_statement => cluster(&tree, sink).map(ItemKind::Cluster),
+            Rule::node_statement => node(&tree.child(Rule::node)?, sink).map(ItemKind::Node),
+            Rule::namespace_statement => namespace(&tree).map(ItemKind::Namespace),
+            Rule::pod_statement => pod(&tree, sink).map(ItemKind::Pod),
+            Rule::external_statement => external(&tree, sink).map(ItemKind::External),
+            Rule::identity_statement => identity(&tree, sink).map(ItemKind::Identity),
+            Rule::alias_statement => alias(&tree, sink).map(ItemKind::Alias),
+            _ => value::string_in(&tree).map(ItemKind::Include),
+        }
+    }
+}
+
+fn name(tree: &Tree<'_>) -> Option<Name> {
+    Some(tree.child(Rule::name)?.name())
+}
+
+/// Fields of a block, each read by `read`; unsupported ones are reported and left out.
+fn fields<T>(
+    tree: &Tree<'_>,
+    rule: Rule,
+    sink: Sink<'_>,
+    read: impl Fn(&Tree<'_>, &mut Vec<Diagnostic>) -> Option<T>,
+) -> Option<Vec<Spanned<T>>> {
+    let mut fields = Vec::new();
+    for field in tree.all(rule) {
+        let kind = field.only()?;
+        if is_later(kind.rule()) {
+            let word = kind.only().map_or("", |w| w.text());
+            let word = if word.is_empty() { super::first_word(kind.text()) } else { word };
+            sink.push(unsupported(&format!("`{word}`"), kind.span()));
+        } else {
+            fields.push(kind.at(read(&kind, sink)?));
+        }
+    }
+    Some(fields)
+}
+
+fn is_later(rule: Rule) -> bool {
+    matches!(
+        rule,
+        Rule::unsupported_setting | Rule::unsupported_pod_field | Rule::unsupported_external_field
+    )
+}
+
+fn cluster(tree: &Tree<'_>, sink: Sink<'_>) -> Option<Cluster> {
+    let fields = fields(tree, Rule::cluster_field, sink, |field, sink| match field.rule() {
+        Rule::like => {
+            let mut names = field.all(Rule::name).map(|n| n.name());
+            Some(ClusterField::Like { profile: names.next()?, version: names.next()? })
+        }
+        Rule::tunnel => tunnel(field, sink),
+        _ => node(field, sink).map(ClusterField::Node),
+    })?;
+    Some(Cluster { name: name(tree)?, fields })
+}
+
+fn tunnel(field: &Tree<'_>, sink: Sink<'_>) -> Option<ClusterField> {
+    let port = match field.child(Rule::tunnel_port).and_then(|p| p.child(Rule::number)) {
+        Some(port) => Some(port.at(number(&port, "a port", 65_535, sink)?)),
+        None => None,
+    };
+    let device = field.child(Rule::tunnel_device).and_then(|d| name(&d));
+    Some(ClusterField::Tunnel { kind: name(field)?, port, device })
+}
+
+fn node(tree: &Tree<'_>, sink: Sink<'_>) -> Option<Node> {
+    let fields = fields(tree, Rule::node_field, sink, |field, sink| {
+        Some(match field.rule() {
+            Rule::node_ip => NodeField::Ip(addresses(field, sink)?),
+            Rule::node_local => NodeField::Local(addresses(field, sink)?),
+            Rule::node_pods => {
+                let list = field.child(Rule::cidr_list)?;
+                NodeField::Pods(
+                    list.all(Rule::cidr).map(|c| prefix(&c, sink)).collect::<Option<_>>()?,
+                )
+            }
+            Rule::device => NodeField::Device(name(field)?),
+            _ => NodeField::Mac(value::mac(field)?),
+        })
+    })?;
+    Some(Node { name: name(tree)?, fields })
+}
+
+fn namespace(tree: &Tree<'_>) -> Option<Namespace> {
+    let fields = tree.all(Rule::labels).map(|l| Some(l.at(labels(&l)?))).collect::<Option<_>>()?;
+    Some(Namespace { name: name(tree)?, fields })
+}
+
+/// The labels of a `labels { ... }` field.
+pub(super) fn labels(tree: &Tree<'_>) -> Option<Vec<Label>> {
+    tree.all(Rule::label)
+        .map(|label| {
+            let key = label.child(Rule::label_key)?.name();
+            Some(Label { key, value: label_value(&label.child(Rule::label_value)?)? })
+        })
+        .collect()
+}
+
+/// A value in quotes or, as kubectl prints it, without.
+pub(super) fn label_value(tree: &Tree<'_>) -> Option<Name> {
+    let value = tree.only()?;
+    Some(if value.rule() == Rule::string { value::string(&value) } else { value.name() })
+}
+
+fn pod(tree: &Tree<'_>, sink: Sink<'_>) -> Option<Pod> {
+    let handle = value::qualified(&tree.child(Rule::qualified)?);
+    let fields = fields(tree, Rule::pod_field, sink, pod_field)?;
+    Some(Pod { handle, node: name(tree)?, fields })
+}
+
+fn pod_field(field: &Tree<'_>, sink: Sink<'_>) -> Option<PodField> {
+    Some(match field.rule() {
+        Rule::pod_ip => PodField::Ip(addresses(field, sink)?),
+        Rule::labels => PodField::Labels(labels(field)?),
+        Rule::pod_port => pod_port(field, sink)?,
+        Rule::mac_field => PodField::Mac(value::mac(field)?),
+        Rule::host_mac => PodField::HostMac(value::mac(field)?),
+        Rule::interface => PodField::Interface(name(field)?),
+        Rule::ifindex => {
+            let index =
+                number(&field.child(Rule::number)?, "an interface index", 0x7fff_ffff, sink)?;
+            PodField::Ifindex(index)
+        }
+        Rule::endpoint => {
+            PodField::Endpoint(number(&field.child(Rule::number)?, "an endpoint id", 65_535, sink)?)
+        }
+        _ => PodField::HostNetwork,
+    })
+}
+
+fn pod_port(field: &Tree<'_>, sink: Sink<'_>) -> Option<PodField> {
+    let written = field.child(Rule::port_number)?;
+    let (digits, protocol) = match written.text().split_once('/') {
+        Some((digits, word)) => {
+            let span = value::tail(written.span(), digits.len() + 1);
+            (digits, value::protocol(word, span, sink)?)
+        }
+        None => (written.text(), None),
+    };
+    let Some(port) = digits.parse::<u16>().ok().filter(|p| *p > 0) else {
+        sink.push(value::out_of_range(digits, "a port", 65_535, written.span()));
+        return None;
+    };
+    Some(PodField::Port { name: name(field)?, number: written.at(port), protocol })
+}
+
+fn external(tree: &Tree<'_>, sink: Sink<'_>) -> Option<External> {
+    let fields = fields(tree, Rule::external_field, sink, |field, sink| addresses(field, sink))?;
+    Some(External { name: name(tree)?, fields })
+}
+
+fn identity(tree: &Tree<'_>, sink: Sink<'_>) -> Option<IdentityPin> {
+    let written = tree.child(Rule::number)?;
+    let number = written.at(number(&written, "an identity", u64::from(u32::MAX), sink)?);
+    let fields = fields(tree, Rule::identity_field, sink, |field, _| {
+        Some(match field.rule() {
+            Rule::identity_namespace => IdentityField::Namespace(name(field)?),
+            _ => IdentityField::Labels(labels(field)?),
+        })
+    })?;
+    Some(IdentityPin { number, fields })
+}
+
+fn alias(tree: &Tree<'_>, sink: Sink<'_>) -> Option<Alias> {
+    let target = question::party(&tree.child(Rule::party)?, sink)?;
+    Some(Alias { name: name(tree)?, target })
+}
+
+/// An address among a node's children.
+pub(super) fn address_in(tree: &Tree<'_>, sink: Sink<'_>) -> Option<Spanned<std::net::IpAddr>> {
+    let written = tree.child(Rule::address).or_else(|| tree.child(Rule::ip6))?;
+    address(&written, sink)
+}
