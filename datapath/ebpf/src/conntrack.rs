@@ -1,8 +1,8 @@
 //! Flows: look-up under the canonical key, what the reference's state machine makes of a packet, and
 //! what an entry remembers for the packets that follow. `datapath_abi::flow` states the layout.
 
+use core::arch::asm;
 use core::ptr;
-use core::sync::atomic::{AtomicU64, Ordering};
 
 use datapath_abi::{
     CtKey4, CtKey6, CtLeg, CtValue, conntrack, ct_state, direction, outcome, source,
@@ -222,8 +222,7 @@ impl Flow {
         let role = self.role & 1;
         let count = |counters: *mut [u64; 2], by: u64| {
             // SAFETY: the mask above keeps the index within the field.
-            let counter = unsafe { AtomicU64::from_ptr(counters.cast::<u64>().add(role)) };
-            counter.fetch_add(by, Ordering::Relaxed);
+            unsafe { add_atomically(counters.cast::<u64>().add(role), by) };
         };
         count(&raw mut entry.packets, 1);
         count(&raw mut entry.bytes, u64::from(run.frame_length()));
@@ -235,6 +234,19 @@ impl Flow {
         }
         facts.expires = entry.expires;
         facts.closing = entry.closing;
+    }
+}
+
+/// Adds to a counter that other CPUs add to at the same time. Rust offers no `fetch_add` where the target
+/// cannot compare and swap, which BPF before Linux 5.12 cannot; this instruction is older.
+///
+/// # Safety
+/// The counter must lie in a map value.
+#[inline(always)]
+unsafe fn add_atomically(counter: *mut u64, by: u64) {
+    // SAFETY: the caller's promise; the instruction writes nothing but the counter.
+    unsafe {
+        asm!("lock *(u64 *)({counter} + 0) += {by}", counter = in(reg) counter, by = in(reg) by);
     }
 }
 

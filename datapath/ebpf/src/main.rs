@@ -29,6 +29,7 @@
 //! | not for a pod | H L 3T I | K L T | T |
 #![no_std]
 #![no_main]
+#![feature(asm_experimental_arch)]
 
 mod conntrack;
 mod driver;
