@@ -9,6 +9,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 use serde::Serialize;
@@ -131,6 +132,24 @@ pub struct PolicyKey {
     pub port_bits: u8,
 }
 
+impl PolicyKey {
+    /// How many bits of protocol and port are significant: 0, 8, or 9-24.
+    pub fn prefix_bits(&self) -> u8 {
+        if self.protocol.is_some() { 8 + self.port_bits } else { 0 }
+    }
+
+    /// Whether a look-up with a protocol and a port finds this key's prefix. `None`: the port is not
+    /// known (a later fragment), which only keys without a port can match.
+    pub fn admits(&self, protocol: Protocol, port: Option<u16>) -> bool {
+        let free = 16 - u32::from(self.port_bits.min(16));
+        let same_port = match port {
+            Some(port) => u32::from(port ^ self.port) >> free == 0,
+            None => self.port_bits == 0,
+        };
+        self.protocol.is_none_or(|own| own == protocol && same_port)
+    }
+}
+
 /// A policy entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PolicyEntry {
@@ -149,6 +168,45 @@ pub struct PolicyTable {
     pub id: TableId,
     /// Entries by key.
     pub entries: Vec<PolicyEntry>,
+}
+
+/// What a table says about a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PolicyHit<'a> {
+    /// The entry that decides; `None` is the default deny.
+    pub winner: Option<&'a PolicyEntry>,
+    /// What the other look-up found, if it was made (it is not after a deny of the concrete identity).
+    pub other: Option<&'a PolicyEntry>,
+}
+
+impl PolicyTable {
+    /// Asks the table as the datapath does: two longest-prefix look-ups and the rule of precedence that
+    /// this module states. `port` is the destination port or ICMP type, 0 for other protocols; `None` for a
+    /// later fragment, which has none.
+    pub fn look_up(&self, peer: Identity, protocol: Protocol, port: Option<u16>) -> PolicyHit<'_> {
+        let by_peer = self.longest(peer, protocol, port);
+        if by_peer.is_some_and(|hit| hit.deny) {
+            return PolicyHit { winner: by_peer, other: None };
+        }
+        match (by_peer, self.longest(Identity::ANY, protocol, port)) {
+            (Some(one), Some(any)) if any.deny || any.key.prefix_bits() > one.key.prefix_bits() => {
+                PolicyHit { winner: Some(any), other: Some(one) }
+            }
+            (Some(one), any) => PolicyHit { winner: Some(one), other: any },
+            (None, any) => PolicyHit { winner: any, other: None },
+        }
+    }
+
+    /// The entry of an identity with the longest prefix that covers protocol and port.
+    fn longest(
+        &self,
+        identity: Identity,
+        protocol: Protocol,
+        port: Option<u16>,
+    ) -> Option<&PolicyEntry> {
+        let hits = self.entries.iter().filter(|e| e.key.identity == identity);
+        hits.filter(|e| e.key.admits(protocol, port)).max_by_key(|e| e.key.prefix_bits())
+    }
 }
 
 /// One node's tables.
@@ -197,16 +255,27 @@ pub enum IdentityClass {
     Cidr(IpNet),
 }
 
-/// Which rules stand behind each entry. Keyed by endpoint because endpoints whose policies differ in
-/// name may share a table.
+/// Which rules stand behind each entry. Kept by endpoint because endpoints whose policies differ in name
+/// may share a table; endpoints under the same policies share their list.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Provenance {
-    /// Origins in deciding order: policy handle, then source order, implied ones last.
-    pub policy: BTreeMap<(NodeId, EndpointId, Direction, EntryId), Vec<Origin>>,
+    policy: BTreeMap<(NodeId, EndpointId, Direction), Arc<[Vec<Origin>]>>,
 }
 
 impl Provenance {
-    /// The origins of an entry; a miss is the implied default deny.
+    /// Sets the origins of all entries of an endpoint's table, entry 1 first. Each list is in deciding
+    /// order: policy handle, then source order, implied ones last.
+    pub fn record(
+        &mut self,
+        node: NodeId,
+        endpoint: EndpointId,
+        direction: Direction,
+        origins: Arc<[Vec<Origin>]>,
+    ) {
+        self.policy.insert((node, endpoint, direction), origins);
+    }
+
+    /// The origins of an entry; a miss is the implied default deny. Empty for an entry that is not there.
     pub fn origins(
         &self,
         node: NodeId,
@@ -215,10 +284,9 @@ impl Provenance {
         entry: EntryId,
     ) -> &[Origin] {
         const DENIED: &[Origin] = &[Origin::Implied(Implied::DefaultDeny)];
-        if entry == EntryId::DEFAULT_DENY {
-            return DENIED;
-        }
-        self.policy.get(&(node, endpoint, direction, entry)).map_or(&[], Vec::as_slice)
+        let Some(at) = entry.0.checked_sub(1) else { return DENIED };
+        let lists = self.policy.get(&(node, endpoint, direction));
+        lists.and_then(|lists| lists.get(at as usize)).map_or(&[], Vec::as_slice)
     }
 }
 

@@ -125,12 +125,11 @@ fn tables() -> Tables {
     let entries = (1..).zip(ports).map(|(at, p)| policy_entry(CLIENT, Some(p), at)).collect();
     let isolated = PolicyTable { id: TableId(2), entries };
     let mut tables = Tables { generation: Generation(1), ..Tables::default() };
-    for at in 1..=3 {
-        let key = (NodeId(0), EndpointId(7), Direction::Ingress, EntryId(at));
-        tables.provenance.policy.insert(key, vec![rule]);
-    }
-    let key = (NodeId(0), EndpointId(7), Direction::Egress, EntryId(1));
-    tables.provenance.policy.insert(key, vec![Origin::Implied(Implied::NotIsolated)]);
+    let mut record = |direction, origins: Vec<Vec<Origin>>| {
+        tables.provenance.record(NodeId(0), EndpointId(7), direction, origins.into());
+    };
+    record(Direction::Ingress, vec![vec![rule]; 3]);
+    record(Direction::Egress, vec![vec![Origin::Implied(Implied::NotIsolated)]]);
     let class = |app| IdentityClass::Pods {
         namespace: "shop".into(),
         labels: labels(app),
