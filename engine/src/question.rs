@@ -27,6 +27,10 @@ pub struct Question {
     pub undetermined: Vec<String>,
 }
 
+/// Largest IP length, headers included, of a packet that a backend runs (3500 bytes with the Ethernet
+/// header).
+pub const MAX_PACKET: usize = 3486;
+
 /// TTL and hop limit of a packet whose text names none, as Linux sends it (RFC 1700: 64).
 pub const DEFAULT_TTL: u8 = 64;
 
@@ -54,6 +58,8 @@ pub struct Change {
     pub dont_fragment: bool,
     /// Fragmentation.
     pub fragment: Option<Fragment>,
+    /// Identifier of an echo.
+    pub identifier: Option<u16>,
     /// TCP or echo sequence number.
     pub sequence: Option<u32>,
     /// Payload.
@@ -69,6 +75,13 @@ impl Change {
         ip.fragment = self.fragment.unwrap_or(ip.fragment);
         if let Some(payload) = &self.payload {
             packet.payload.clone_from(payload);
+        }
+        if let (Some(wanted), Transport::Icmp { rest, .. }) =
+            (self.identifier, &mut packet.transport)
+        {
+            let [high, low] = wanted.to_be_bytes();
+            rest[0] = high;
+            rest[1] = low;
         }
         if let Some(wanted) = self.sequence {
             set_sequence(&mut packet.transport, wanted);

@@ -9,6 +9,7 @@ pub mod resolve;
 pub mod suite;
 pub mod workspace;
 
+mod lower;
 mod names;
 mod outline;
 mod parse;

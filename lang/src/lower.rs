@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use engine::diag::{Code, Diagnostic};
 use engine::policy::PolicySet;
-use engine::source::Span;
+use engine::source::{SourceMap, Span};
 use engine::topology::World;
 
 use crate::ast::{Ast, FailedItem, Item, ItemKind, Spanned};
@@ -14,17 +14,22 @@ use crate::codes;
 use crate::names::nearest;
 use crate::workspace::Lowered;
 
+pub(crate) use rule::message_type;
+
 mod lint;
 mod policy;
 mod rule;
 mod suite;
 mod world;
 
-/// Lowers all trees together.
-pub(crate) fn lower(trees: &[&Ast]) -> Lowered {
+/// Lowers all trees together. `sources` holds their texts.
+pub(crate) fn lower(trees: &[&Ast], sources: &SourceMap) -> Lowered {
     let mut lowering = Lowering {
+        sources,
+        world: World::default(),
+        diagnostics: Vec::new(),
+        declared: BTreeMap::new(),
         failed: trees.iter().flat_map(|t| &t.failed).cloned().collect(),
-        ..Lowering::default()
     };
     let items: Vec<&Item> = trees.iter().flat_map(|t| &t.items).collect();
     lowering.world(&items);
@@ -36,8 +41,8 @@ pub(crate) fn lower(trees: &[&Ast]) -> Lowered {
 }
 
 /// What is known so far.
-#[derive(Default)]
-struct Lowering {
+struct Lowering<'s> {
+    sources: &'s SourceMap,
     world: World,
     diagnostics: Vec<Diagnostic>,
     /// Where each (kind, name) was declared.
@@ -45,7 +50,7 @@ struct Lowering {
     failed: Vec<FailedItem>,
 }
 
-impl Lowering {
+impl Lowering<'_> {
     fn report(&mut self, diagnostic: Diagnostic) {
         self.diagnostics.push(diagnostic);
     }
@@ -60,7 +65,8 @@ impl Lowering {
         if let Some(&first) = self.declared.get(&key) {
             let message = format!("{kind} `{name}` is declared twice");
             self.report(
-                Diagnostic::error(codes::DUPLICATE_NAME, message, span).also(first, "first declared here"),
+                Diagnostic::error(codes::DUPLICATE_NAME, message, span)
+                    .also(first, "first declared here"),
             );
             return false;
         }
@@ -73,7 +79,8 @@ impl Lowering {
         self.failed.iter().any(|failed| {
             let named = failed.name.as_deref().is_none_or(|n| n == name);
             // Nodes are declared inside the cluster's block; includes may hold anything.
-            let holds = failed.keyword == "include" || kind == "node" && failed.keyword == "cluster";
+            let holds =
+                failed.keyword == "include" || kind == "node" && failed.keyword == "cluster";
             holds || failed.keyword == kind && named
         })
     }
@@ -87,7 +94,9 @@ impl Lowering {
         let near = nearest(name, known.iter().map(String::as_str));
         self.report(match near {
             Some(near) => diagnostic.fix(format!("did you mean `{near}`?"), span, near),
-            None if known.is_empty() => diagnostic.help(format!("declare one: {kind} {name} {{ }}")),
+            None if known.is_empty() => {
+                diagnostic.help(format!("declare one: {kind} {name} {{ }}"))
+            }
             None => diagnostic.help(format!("known: {}", known.join(", "))),
         });
     }

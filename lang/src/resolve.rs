@@ -1,23 +1,197 @@
-//! A question's names and defaults resolved against a world.
+//! A question's names and defaults resolved against a world. Reads no text and judges no packet.
+
+use std::net::IpAddr;
 
 use engine::diag::Diagnostic;
+use engine::net::Packet;
 use engine::question::Question;
+use engine::source::Span;
 use engine::topology::{Party, World};
 
-use crate::ast;
+use crate::ast::{self, PartyName};
+use crate::codes;
+
+mod follow;
+mod options;
+mod packet;
+mod party;
+
+pub(crate) use follow::follow_up;
+use options::{Options, Quoting};
+pub(crate) use party::label;
 
 /// The engine's question: endpoints looked up, family chosen, every open field filled.
 ///
 /// # Errors
 /// One problem: an unknown or ambiguous name, families that do not meet, options that do not fit.
-pub fn question(_world: &World, question: &ast::Question) -> Result<Question, Diagnostic> {
-    Err(Diagnostic::error(engine::diag::Code(201), "not yet", question.span))
+pub fn question(world: &World, question: &ast::Question) -> Result<Question, Diagnostic> {
+    opening(world, question, None)
+}
+
+/// The same for a step of a dialogue: with the packet that `quoting last` is about, where there is one.
+pub(crate) fn opening(
+    world: &World,
+    question: &ast::Question,
+    latest: Option<&Packet>,
+) -> Result<Question, Diagnostic> {
+    let source = Side::of(world, &question.source)?;
+    let destination = Side::of(world, &question.target.party)?;
+    let options = Options::of(&question.options)?;
+    let quoted = quoted(world, &options, latest)?;
+    let mut assumed = Vec::new();
+    let v6 = family(&source, &destination, &options, quoted.as_ref(), &mut assumed)?;
+    let (from, to) = (source.address(v6, &options)?, destination.address(v6, &Options::default())?);
+    if from == to {
+        return Err(to_itself(&destination));
+    }
+    let asked =
+        packet::Asked { world, question, destination: destination.party, options: &options };
+    let made = asked.packet(from, to, quoted.as_ref().map(|q| &q.packet))?;
+    assumed.extend(made.assumed);
+    Ok(Question {
+        source: source.party,
+        destination: destination.party,
+        packet: made.packet,
+        with_reply: question.with_reply(),
+        assumed,
+        undetermined: made.undetermined,
+    })
 }
 
 /// The endpoint behind a name.
 ///
 /// # Errors
 /// The name is unknown or ambiguous.
-pub fn party(_world: &World, name: &ast::PartyName) -> Result<Party, Diagnostic> {
-    Err(Diagnostic::error(engine::diag::Code(201), "not yet", name.span))
+pub fn party(world: &World, name: &PartyName) -> Result<Party, Diagnostic> {
+    party::find(world, name)
+}
+
+/// The packet that an ICMP error is about.
+struct Quoted {
+    packet: Packet,
+    span: Span,
+}
+
+fn quoted(
+    world: &World,
+    options: &Options<'_>,
+    latest: Option<&Packet>,
+) -> Result<Option<Quoted>, Diagnostic> {
+    let Some(written) = &options.quoting else { return Ok(None) };
+    let span = written.span;
+    match (written.node, latest) {
+        (Quoting::Question(inner), _) => {
+            let packet = question(world, inner)?.packet;
+            Ok(Some(Quoted { packet, span }))
+        }
+        (Quoting::Last, Some(latest)) => Ok(Some(Quoted { packet: latest.clone(), span })),
+        (Quoting::Last, None) => {
+            let message = "`quoting last` needs an earlier packet of the same dialogue";
+            Err(Diagnostic::error(codes::ORPHAN_STEP, message, span)
+                .help("write the packet out: `quoting ( SRC -> DST:PORT/PROTO )`"))
+        }
+    }
+}
+
+/// One end of a question.
+struct Side {
+    party: Party,
+    /// What messages call it.
+    label: String,
+    addresses: Vec<IpAddr>,
+    span: Span,
+}
+
+impl Side {
+    fn of(world: &World, name: &PartyName) -> Result<Self, Diagnostic> {
+        let party = party(world, name)?;
+        let addresses = match party {
+            Party::Pod(id) => world.pod(id).map(|p| p.addresses.clone()),
+            Party::Node(id) => world.node(id).map(|n| n.addresses.clone()),
+            Party::External(id) => world.external(id).map(|e| e.addresses.clone()),
+            Party::Address(address) => Some(vec![address]),
+        };
+        let addresses = addresses.unwrap_or_default();
+        Ok(Self { party, label: label(world, party), addresses, span: name.span })
+    }
+
+    fn has(&self, v6: bool) -> bool {
+        self.addresses.iter().any(|a| a.is_ipv6() == v6)
+    }
+
+    /// The first address of the family; the one that the packet claims where it claims one.
+    fn address(&self, v6: bool, options: &Options<'_>) -> Result<IpAddr, Diagnostic> {
+        let claimed = options.from_ip.as_ref().map(|a| a.node);
+        claimed
+            .or_else(|| self.addresses.iter().find(|a| a.is_ipv6() == v6).copied())
+            .ok_or_else(|| self.lacks(v6))
+    }
+
+    fn lacks(&self, v6: bool) -> Diagnostic {
+        let message = format!("{} has no {} address", self.label, family_name(v6));
+        let diagnostic = Diagnostic::error(codes::FAMILIES, message, self.span);
+        match self.addresses.as_slice() {
+            [] => diagnostic,
+            some => {
+                let some: Vec<String> = some.iter().map(ToString::to_string).collect();
+                diagnostic.help(format!("it has {}", some.join(", ")))
+            }
+        }
+    }
+}
+
+fn family_name(v6: bool) -> &'static str {
+    if v6 { "IPv6" } else { "IPv4" }
+}
+
+/// Whether the packet is IPv6: as asked for, else IPv4 where both sides have it.
+fn family(
+    source: &Side,
+    destination: &Side,
+    options: &Options<'_>,
+    quoted: Option<&Quoted>,
+    assumed: &mut Vec<String>,
+) -> Result<bool, Diagnostic> {
+    let claims = options.from_ip.as_ref().map(|a| a.node);
+    let sends = |v6| claims.map_or_else(|| source.has(v6), |a| a.is_ipv6() == v6);
+    let both = |v6| sends(v6) && destination.has(v6);
+    let asked = options.family(quoted.map(|q| (q.packet.ip.source.is_ipv6(), q.span)))?;
+    let Some(asked) = asked else {
+        return match (both(false), both(true)) {
+            (true, true) => {
+                assumed.push("IPv4, as both sides have IPv4 and IPv6".to_owned());
+                Ok(false)
+            }
+            (true, false) => Ok(false),
+            (false, true) => Ok(true),
+            (false, false) => Err(apart(source, destination, sends(false))),
+        };
+    };
+    if both(asked.node) {
+        return Ok(asked.node);
+    }
+    let side = if destination.has(asked.node) { source } else { destination };
+    Err(side
+        .lacks(asked.node)
+        .also(asked.span, format!("{} is asked for", family_name(asked.node))))
+}
+
+/// Two sides without a common family.
+fn apart(source: &Side, destination: &Side, source_is_v4: bool) -> Diagnostic {
+    let message = format!(
+        "{} has only {} addresses, {} has none of them",
+        source.label,
+        family_name(!source_is_v4),
+        destination.label
+    );
+    Diagnostic::error(codes::FAMILIES, message, destination.span)
+        .also(source.span, format!("only {}", family_name(!source_is_v4)))
+        .help("ask for two sides with a common family, or add an address to one of them")
+}
+
+/// Its own address never leaves a pod or node, so no program of the datapath sees the packet.
+fn to_itself(side: &Side) -> Diagnostic {
+    let message = format!("{} would send to itself", side.label);
+    Diagnostic::error(codes::TO_ITSELF, message, side.span)
+        .note("such a packet stays inside: no policy is asked and nothing can be traced")
 }

@@ -106,11 +106,18 @@ pub enum ChangeAction {
 impl Workspace {
     /// Reads texts and what they include. Nothing fails: problems are in [`Document::diagnostics`].
     pub fn load(
-        _entries: &[(String, String)],
+        entries: &[(String, String)],
         _loader: &mut dyn Loader,
-        _sources: &mut SourceMap,
+        sources: &mut SourceMap,
     ) -> Self {
-        Self::default()
+        let documents = entries.iter().map(|(name, text)| {
+            let file = sources.add(name.as_str(), text.as_str());
+            let (ast, diagnostics) = crate::parse::file(text, file);
+            let (name, text) = (name.clone(), text.clone());
+            let saved = Some(text.clone());
+            Arc::new(Document { name, file, text, saved, ast, diagnostics })
+        });
+        Self { documents: documents.collect() }
     }
 
     /// The texts, entries before what they include.
@@ -174,7 +181,12 @@ impl Workspace {
     }
 
     /// What the texts mean.
-    pub fn lower(&self, _sources: &SourceMap) -> Lowered {
-        Lowered::default()
+    pub fn lower(&self, sources: &SourceMap) -> Lowered {
+        let trees: Vec<&Ast> = self.documents().map(|d| &d.ast).collect();
+        let mut lowered = crate::lower::lower(&trees, sources);
+        let unread = self.documents().flat_map(|d| d.diagnostics.iter().cloned());
+        lowered.diagnostics.extend(unread);
+        lowered.diagnostics.sort_by_key(engine::diag::Diagnostic::span);
+        lowered
     }
 }

@@ -26,9 +26,13 @@ NOT_OUTSIDE = 205, "not-outside", "the address after `world` is inside the clust
     wrong "# ask: world 10.244.1.154 -> world 8.8.8.8:53/udp\ncluster c {\n  node node01 { ip 192.168.66.226 pods 10.244.1.0/24 }\n}\nnamespace web {}\npod web/client on node01 { ip 10.244.1.154 }\n";
     right "# ask: 10.244.1.154 -> world 8.8.8.8:53/udp\ncluster c {\n  node node01 { ip 192.168.66.226 pods 10.244.1.0/24 }\n}\nnamespace web {}\npod web/client on node01 { ip 10.244.1.154 }\n";
 BAD_LENGTH = 206, "bad-length", "the length does not fit the packet";
-    "`length` is the IP length: headers and payload, in bytes. It cannot be less than the headers, and a payload that is written out fixes it. The largest is 65535.";
+    "`length` is the IP length: headers and payload, in bytes. It cannot be less than the headers, and a payload that is written out fixes it. The largest that can be run is 3486.";
     wrong "# ask: world 8.8.8.8 -> world 1.1.1.1:53/udp length 20\n";
     right "# ask: world 8.8.8.8 -> world 1.1.1.1:53/udp length 64\n";
+TO_ITSELF = 207, "to-itself", "the sender would send to itself";
+    "A packet to an own address stays inside the pod or the node: it passes no interface, so no policy is asked and no program of the datapath sees it. Pods on the host network share their node's address, so this holds between them too.";
+    wrong "# ask: web/client -> 10.244.1.154:80/tcp\ncluster c {\n  node node01 { ip 192.168.66.226 pods 10.244.1.0/24 }\n}\nnamespace web {}\npod web/client on node01 { ip 10.244.1.154 }\n";
+    right "# ask: world 8.8.8.8 -> 10.244.1.154:80/tcp\ncluster c {\n  node node01 { ip 192.168.66.226 pods 10.244.1.0/24 }\n}\nnamespace web {}\npod web/client on node01 { ip 10.244.1.154 }\n";
 UNKNOWN_COMMAND = 210, "unknown-command", "no command begins with this word";
     "A line of a session is a command, a question with an arrow, or a statement of the language. `help` lists the commands.";
     wrong "# type: shwo pods\n";

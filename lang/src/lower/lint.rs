@@ -1,7 +1,9 @@
 //! Warnings: what can be used but probably does not say what was meant.
 
 use engine::diag::Diagnostic;
-use engine::policy::{Isolation, Namespaces, Peer, PeerKind, Policy, PolicySet, PortKind, PortSpec};
+use engine::policy::{
+    Isolation, Namespaces, Peer, PeerKind, Policy, PolicySet, PortKind, PortSpec,
+};
 use engine::source::Span;
 use engine::topology::{Namespace, Pod, World};
 
@@ -11,8 +13,11 @@ use crate::codes;
 pub(super) fn pod_address(world: &World, pod: &Pod, span: Span, sink: &mut Vec<Diagnostic>) {
     let Some(node) = world.node(pod.node).filter(|_| !pod.host_network) else { return };
     for address in &pod.addresses {
-        let mut family =
-            node.pod_cidrs.iter().filter(|net| net.addr().is_ipv6() == address.is_ipv6()).peekable();
+        let mut family = node
+            .pod_cidrs
+            .iter()
+            .filter(|net| net.addr().is_ipv6() == address.is_ipv6())
+            .peekable();
         if family.peek().is_some() && !family.any(|net| net.contains(address)) {
             let message = format!(
                 "{address} of pod {} is outside the pod prefixes of node `{}`",
@@ -39,7 +44,9 @@ pub(super) fn policies(world: &World, policies: &PolicySet, sink: &mut Vec<Diagn
 }
 
 fn subject(world: &World, policy: &Policy, sink: &mut Vec<Diagnostic>) {
-    if policy.rules.is_empty() && [policy.ingress, policy.egress].iter().all(|i| *i != Isolation::Always) {
+    if policy.rules.is_empty()
+        && [policy.ingress, policy.egress].iter().all(|i| *i != Isolation::Always)
+    {
         let message = format!("policy {} neither isolates nor has a rule", policy.handle);
         sink.push(Diagnostic::warning(codes::NO_EFFECT, message, head(policy)));
     }
@@ -89,7 +96,9 @@ fn is_host(net: &ipnet::IpNet) -> bool {
 fn named_port(world: &World, port: &PortSpec, sink: &mut Vec<Diagnostic>) {
     let PortKind::Named { name, protocol } = &port.kind else { return };
     let given = |p: &Pod| {
-        p.ports.iter().any(|q| q.name == *name && protocol.is_none_or(|wanted| wanted == q.protocol))
+        p.ports
+            .iter()
+            .any(|q| q.name == *name && protocol.is_none_or(|wanted| wanted == q.protocol))
     };
     if !world.pods.iter().any(given) {
         let message = format!("no pod has a port named `{name}`");

@@ -8,7 +8,7 @@ use super::{Lowering, pick};
 use crate::ast::{self, Item, PolicyLine, Scope, Spanned};
 use crate::codes;
 
-impl Lowering {
+impl Lowering<'_> {
     /// Lowers every policy; a second one of a handle is reported and left out.
     pub(super) fn policies(&mut self, items: &[&Item]) -> Vec<Policy> {
         let mut policies = Vec::new();
@@ -28,6 +28,10 @@ impl Lowering {
             self.policy_line(line, &mut body);
         }
         let Some(select) = body.select else {
+            // A line that could not be read may have been the one.
+            if self.may_have_failed("policy", &policy.handle.node.to_string()) {
+                return None;
+            }
             let diagnostic = Diagnostic::error(
                 codes::NO_SUBJECT,
                 format!("policy `{}` does not say whom it selects", policy.handle.node),
@@ -76,10 +80,11 @@ impl Lowering {
             (Some(_), true) => {
                 let message = format!("clusterwide policy `{}` lives in no namespace", handle.node);
                 let name = handle.node.name.clone();
-                self.report(
-                    Diagnostic::error(codes::NAMESPACED, message, handle.span)
-                        .fix(format!("write `{name}`"), handle.span, name),
-                );
+                self.report(Diagnostic::error(codes::NAMESPACED, message, handle.span).fix(
+                    format!("write `{name}`"),
+                    handle.span,
+                    name,
+                ));
                 None
             }
         }
@@ -89,7 +94,9 @@ impl Lowering {
         let at = line.span;
         match &line.node {
             PolicyLine::Owner(text) => self.once(&mut body.owner, "owner", text.node.clone(), at),
-            PolicyLine::Because(text) => self.once(&mut body.because, "because", text.node.clone(), at),
+            PolicyLine::Because(text) => {
+                self.once(&mut body.because, "because", text.node.clone(), at)
+            }
             PolicyLine::Select { selector, scope, .. } => {
                 let subject = (selector.clone(), scope.clone());
                 self.once(&mut body.select, "select", subject, at);
@@ -111,7 +118,8 @@ impl Lowering {
             (Some(_), None) => Some(Namespaces::Own),
             (None, None) => Some(Namespaces::Any),
             (Some(home), Some(scope)) => {
-                let message = format!("this policy selects pods of its own namespace `{home}` only");
+                let message =
+                    format!("this policy selects pods of its own namespace `{home}` only");
                 self.report(
                     Diagnostic::error(codes::SUBJECT_SCOPE, message, scope.span)
                         .help("remove this part, or make it a `clusterwide policy`"),

@@ -11,7 +11,7 @@ use crate::ast::{self, Name, PeerClause, RulePort, Spanned};
 use crate::codes;
 use crate::names::nearest;
 
-impl Lowering {
+impl Lowering<'_> {
     /// One rule; `None` where a part of it is wrong.
     pub(super) fn rule(
         &mut self,
@@ -53,10 +53,11 @@ impl Lowering {
             let end = start + if from { 4 } else { 2 };
             let span = Span { end, ..clause.span };
             let message = format!("an {direction} rule has no `{word}`");
-            self.report(
-                Diagnostic::error(codes::WRONG_SIDE, message, span)
-                    .fix(format!("write `{right}`"), span, right),
-            );
+            self.report(Diagnostic::error(codes::WRONG_SIDE, message, span).fix(
+                format!("write `{right}`"),
+                span,
+                right,
+            ));
             return None;
         }
         let mut peers = Vec::new();
@@ -150,10 +151,11 @@ impl Lowering {
             let length = first.to_string().len() + 1 + last.to_string().len();
             let end = span.start + u32::try_from(length).unwrap_or(0);
             let digits = Span { end, ..span };
-            self.report(
-                Diagnostic::error(codes::PORT_RANGE, message, span)
-                    .fix("turn it around", digits, format!("{last}-{first}")),
-            );
+            self.report(Diagnostic::error(codes::PORT_RANGE, message, span).fix(
+                "turn it around",
+                digits,
+                format!("{last}-{first}"),
+            ));
             return None;
         }
         if first == 0 && last != u16::MAX {
@@ -184,6 +186,9 @@ pub(crate) fn message_type(family: Protocol, message: &Name) -> Result<u8, Box<D
     let words = names.iter().map(|(name, _)| *name);
     Err(Box::new(match nearest(word, words.clone()) {
         Some(near) => diagnostic.fix(format!("did you mean `{near}`?"), message.span, near),
-        None => diagnostic.help(format!("known: {}; or a type from 0 to 255", words.collect::<Vec<_>>().join(", "))),
+        None => diagnostic.help(format!(
+            "known: {}; or a type from 0 to 255",
+            words.collect::<Vec<_>>().join(", ")
+        )),
     }))
 }

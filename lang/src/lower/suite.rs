@@ -9,10 +9,10 @@ use super::{Lowering, pick};
 use crate::ast::{self, Item, PacketOption, PartyKind, PartyName, Spanned, TestLine};
 use crate::codes;
 use crate::names::nearest;
+use crate::resolve;
 use crate::suite::{Case, Dialogue, Expectation, Fact, FlowCase, Step, StepKind, Suite};
-use crate::{fmt, resolve};
 
-impl Lowering {
+impl Lowering<'_> {
     /// Lowers every test; lines that cannot be used are reported and left out.
     pub(super) fn suites(&mut self, items: &[&Item], policies: &PolicySet) -> Vec<Suite> {
         let known: Vec<Policy> = policies.iter().map(|(_, p)| p.clone()).collect();
@@ -35,7 +35,12 @@ impl Lowering {
         suites
     }
 
-    fn flow_case(&mut self, flow: &ast::FlowCase, span: Span, known: &[Policy]) -> Option<FlowCase> {
+    fn flow_case(
+        &mut self,
+        flow: &ast::FlowCase,
+        span: Span,
+        known: &[Policy],
+    ) -> Option<FlowCase> {
         let Some(written) = &flow.expectation else {
             let message = "this flow expects nothing";
             self.report(
@@ -44,18 +49,20 @@ impl Lowering {
             );
             return None;
         };
-        let question = self.question(&flow.question)?;
-        if let Some(option) = quoting_last(&flow.question.options) {
-            let message = "`quoting last` needs an earlier packet, so it stands in a dialogue only";
-            self.error(codes::ORPHAN_STEP, message, option);
-            return None;
-        }
+        let question = self.question(&flow.question, None)?;
         let expectation = self.expectation(written, known)?;
-        Some(FlowCase { text: fmt::question(&flow.question), question, expectation, span })
+        Some(FlowCase { text: self.words(flow.question.span), question, expectation, span })
     }
 
-    fn question(&mut self, question: &ast::Question) -> Option<Question> {
-        match resolve::question(&self.world, question) {
+    /// The words of a place on one line.
+    fn words(&self, span: Span) -> String {
+        let words = self.sources.snippet(span).split_whitespace().filter(|w| *w != "\\");
+        words.collect::<Vec<_>>().join(" ")
+    }
+
+    /// A question; in a dialogue with its latest flow, which `quoting last` is about.
+    fn question(&mut self, question: &ast::Question, flow: Option<&Question>) -> Option<Question> {
+        match resolve::opening(&self.world, question, flow.map(|f| &f.packet)) {
             Ok(question) => Some(question),
             Err(problem) => {
                 self.report_endpoint(problem, &[&question.source, &question.target.party]);
@@ -92,7 +99,12 @@ impl Lowering {
             })
     }
 
-    fn dialogue(&mut self, dialogue: &ast::Dialogue, span: Span, mut known: Vec<Policy>) -> Dialogue {
+    fn dialogue(
+        &mut self,
+        dialogue: &ast::Dialogue,
+        span: Span,
+        mut known: Vec<Policy>,
+    ) -> Dialogue {
         let mut flow: Option<Question> = None;
         let mut steps = Vec::new();
         for step in &dialogue.steps {
@@ -137,19 +149,15 @@ impl Lowering {
             Some(written) => Some(self.expectation(written, known)?),
             None => None,
         };
-        Some(Step { kind, text: fmt::step(step), expectation, span: step.span })
+        let text = self.words(written(step));
+        Some(Step { kind, text, expectation, span: step.span })
     }
 
     fn flow_step(&mut self, case: &ast::FlowCase, flow: &mut Option<Question>) -> Option<StepKind> {
-        let quoting = quoting_last(&case.question.options);
-        if let (Some(option), None) = (quoting, &flow) {
-            let message = "`quoting last` needs an earlier packet";
-            self.error(codes::ORPHAN_STEP, message, option);
-            return None;
-        }
-        let question = self.question(&case.question)?;
+        let question = self.question(&case.question, flow.as_ref())?;
         *flow = Some(question.clone());
-        Some(StepKind::Flow { question, quote_last: quoting.is_some() })
+        let quote_last = case.question.options.iter().any(|o| o.node == PacketOption::QuotingLast);
+        Some(StepKind::Flow { question, quote_last })
     }
 
     fn follow_up(
@@ -166,7 +174,7 @@ impl Lowering {
             );
             return None;
         };
-        match resolve::follow_up(follow, flow) {
+        match resolve::follow_up(follow, flow, span) {
             Ok(lowered) => Some(lowered),
             Err(problem) => {
                 self.report(problem);
@@ -198,7 +206,13 @@ impl Lowering {
             .map(|fact| Some((self.fact(fact, known)?, fact.span)))
             .collect::<Option<_>>()?;
         let reason = written.reason.as_ref().map(|r| r.node);
-        Some(Expectation { verdict: written.verdict.node, reason, place, facts, span: written.span })
+        Some(Expectation {
+            verdict: written.verdict.node,
+            reason,
+            place,
+            facts,
+            span: written.span,
+        })
     }
 
     fn fact(&mut self, fact: &Spanned<ast::Fact>, known: &[Policy]) -> Option<Fact> {
@@ -254,8 +268,20 @@ impl Lowering {
     }
 }
 
-fn quoting_last(options: &[Spanned<PacketOption>]) -> Option<Span> {
-    options.iter().find(|o| o.node == PacketOption::QuotingLast).map(|o| o.span)
+/// What a step says before its expectation.
+fn written(step: &ast::Step) -> Span {
+    match &step.kind {
+        ast::StepKind::Flow(case) => case.question.span,
+        ast::StepKind::FollowUp(follow) => {
+            let end = follow.options.last().map_or_else(
+                || step.span.start + if follow.reply { 5 } else { 4 },
+                |option| option.span.end,
+            );
+            Span { end, ..step.span }
+        }
+        ast::StepKind::Policy(policy) => policy.head,
+        ast::StepKind::Wait { .. } | ast::StepKind::RemovePolicy(_) => step.span,
+    }
 }
 
 fn seconds(amount: u32, unit: char) -> u64 {

@@ -1,1 +1,42 @@
-use super::*;
+use engine::source::SourceMap;
+
+use crate::parse;
+
+/// Every problem of a text, as `CODE message`.
+fn problems(text: &str) -> Vec<String> {
+    let mut sources = SourceMap::default();
+    let file = sources.add("test.hop", text);
+    let (ast, mut diagnostics) = parse::file(text, file);
+    diagnostics.extend(super::lower(&[&ast], &sources).diagnostics);
+    diagnostics
+        .into_iter()
+        .map(|d| format!("{} {} {:?}", d.code, d.message, sources.snippet(d.span())))
+        .collect()
+}
+
+fn cases(folder: &std::path::Path, found: &mut Vec<std::path::PathBuf>) {
+    for entry in std::fs::read_dir(folder).expect("the folder is there").flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            cases(&path, found);
+        } else if path.extension().is_some_and(|e| e == "hop") {
+            found.push(path);
+        }
+    }
+}
+
+#[test]
+fn fixtures_load_without_a_diagnostic() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/cases");
+    let mut paths = Vec::new();
+    cases(&root, &mut paths);
+    let mut findings = Vec::new();
+    for path in paths {
+        let text = std::fs::read_to_string(&path).expect("a case can be read");
+        if text.contains("\ninclude") {
+            continue;
+        }
+        findings.extend(problems(&text).into_iter().map(|p| format!("{}: {p}", path.display())));
+    }
+    assert!(findings.is_empty(), "{}", findings.join("\n"));
+}

@@ -13,7 +13,9 @@ use engine::topology::{
 use ipnet::IpNet;
 
 use super::{Lowering, lint, pick};
-use crate::ast::{self, ClusterField, IdentityField, Item, Label, Name, NodeField, PodField, Spanned};
+use crate::ast::{
+    self, ClusterField, IdentityField, Item, Label, Name, NodeField, PodField, Spanned,
+};
 use crate::codes;
 use crate::resolve;
 
@@ -23,7 +25,7 @@ const NAMESPACE_NAME_LABEL: &str = "kubernetes.io/metadata.name";
 /// Who has an address, and where it says so.
 type Owners = BTreeMap<IpAddr, (String, Span)>;
 
-impl Lowering {
+impl Lowering<'_> {
     /// Lowers everything but policies and tests.
     pub(super) fn world(&mut self, items: &[&Item]) {
         let mut owners = Owners::new();
@@ -87,10 +89,11 @@ impl Lowering {
         }
         let message = format!("no behaviour profile `{} {}`", name.node, version.node);
         let span = name.span.to(version.span);
-        self.report(
-            Diagnostic::error(codes::UNKNOWN_PROFILE, message, span)
-                .fix(format!("take `{known}`"), span, known.to_string()),
-        );
+        self.report(Diagnostic::error(codes::UNKNOWN_PROFILE, message, span).fix(
+            format!("take `{known}`"),
+            span,
+            known.to_string(),
+        ));
         None
     }
 
@@ -111,10 +114,11 @@ impl Lowering {
             }
             other => {
                 let message = format!("`{other}` is not a tunnel");
-                self.report(
-                    Diagnostic::error(codes::UNKNOWN_PROFILE, message, kind.span)
-                        .fix("take `vxlan`", kind.span, "vxlan"),
-                );
+                self.report(Diagnostic::error(codes::UNKNOWN_PROFILE, message, kind.span).fix(
+                    "take `vxlan`",
+                    kind.span,
+                    "vxlan",
+                ));
                 None
             }
         }
@@ -203,10 +207,11 @@ impl Lowering {
         }
         let message = format!("`{net}` has bits set behind its length");
         let right = net.trunc();
-        self.report(
-            Diagnostic::error(codes::HOST_BITS, message, written.span)
-                .fix(format!("the prefix is `{right}`"), written.span, right.to_string()),
-        );
+        self.report(Diagnostic::error(codes::HOST_BITS, message, written.span).fix(
+            format!("the prefix is `{right}`"),
+            written.span,
+            right.to_string(),
+        ));
         None
     }
 
@@ -404,7 +409,8 @@ impl Lowering {
         ];
         for (span, field) in given {
             if let Some(span) = span {
-                let message = format!("{what} is on the host network and has no `{field}` of its own");
+                let message =
+                    format!("{what} is on the host network and has no `{field}` of its own");
                 self.report(
                     Diagnostic::error(codes::HOST_NETWORK, message, span)
                         .also(host, "on the host network"),
@@ -417,9 +423,13 @@ impl Lowering {
         let mut problems = Vec::new();
         for other in self.world.pods.iter().filter(|o| o.node == pod.node) {
             let clash = |field: &str, value: String| {
-                let message =
-                    format!("{field} {value} of pod {} is that of pod {}", pod.qualified(), other.qualified());
-                Diagnostic::error(codes::DUPLICATE_PIN, message, span).also(other.span, "the other pod")
+                let message = format!(
+                    "{field} {value} of pod {} is that of pod {}",
+                    pod.qualified(),
+                    other.qualified()
+                );
+                Diagnostic::error(codes::DUPLICATE_PIN, message, span)
+                    .also(other.span, "the other pod")
             };
             if let Some(id) = pod.endpoint_id.filter(|id| other.endpoint_id == Some(*id)) {
                 problems.push(clash("endpoint id", id.to_string()));
@@ -427,7 +437,9 @@ impl Lowering {
             if let Some(index) = pod.ifindex.filter(|index| other.ifindex == Some(*index)) {
                 problems.push(clash("interface index", index.to_string()));
             }
-            if let Some(name) = pod.interface.as_ref().filter(|name| other.interface.as_ref() == Some(*name)) {
+            if let Some(name) =
+                pod.interface.as_ref().filter(|name| other.interface.as_ref() == Some(*name))
+            {
                 problems.push(clash("interface", format!("`{name}`")));
             }
         }
@@ -453,12 +465,16 @@ impl Lowering {
 
     fn pin(&mut self, pin: &ast::IdentityPin, span: Span) {
         let number = pin.number.node;
-        let range = engine::identity::Identity::FIRST_CLUSTER..=engine::identity::Identity::LAST_CLUSTER;
+        let range =
+            engine::identity::Identity::FIRST_CLUSTER..=engine::identity::Identity::LAST_CLUSTER;
         if !range.contains(&number) {
             let message = format!("{number} cannot be the identity of pods");
             self.report(
-                Diagnostic::error(codes::IDENTITY_RANGE, message, pin.number.span)
-                    .label(format!("must be from {} to {}", range.start(), range.end())),
+                Diagnostic::error(codes::IDENTITY_RANGE, message, pin.number.span).label(format!(
+                    "must be from {} to {}",
+                    range.start(),
+                    range.end()
+                )),
             );
             return;
         }

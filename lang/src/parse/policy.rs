@@ -88,7 +88,7 @@ fn policy_field(field: &Tree<'_>, sink: Sink<'_>) -> Option<Option<Spanned<Polic
                 return None;
             }
             None => PolicyLine::Select {
-                selector: field.child(Rule::selector).map(|s| selector(&s))??,
+                selector: selector_in(field)?,
                 scope: scope_in(field)?,
                 pods: field.has(Rule::k_pods),
             },
@@ -106,7 +106,15 @@ fn policy_field(field: &Tree<'_>, sink: Sink<'_>) -> Option<Option<Spanned<Polic
     Some(Some(field.at(line)))
 }
 
-pub(super) fn selector(tree: &Tree<'_>) -> Option<Selector> {
+/// `pods` without labels is every pod.
+fn selector_in(tree: &Tree<'_>) -> Option<Selector> {
+    match tree.child(Rule::selector) {
+        Some(labels) => selector(&labels),
+        None => Some(Selector::default()),
+    }
+}
+
+fn selector(tree: &Tree<'_>) -> Option<Selector> {
     let requirements =
         tree.all(Rule::requirement).map(|r| requirement(&r)).collect::<Option<_>>()?;
     Some(Selector { requirements })
@@ -217,13 +225,7 @@ fn peers(clause: &Tree<'_>, sink: Sink<'_>) -> Option<Spanned<PeerClause>> {
 
 fn peer(tree: &Tree<'_>, sink: Sink<'_>) -> Option<Spanned<Peer>> {
     let peer = match tree.rule() {
-        Rule::pods_peer => Peer::Pods {
-            selector: match tree.child(Rule::selector) {
-                Some(labels) => selector(&labels)?,
-                None => Selector::default(),
-            },
-            scope: scope_in(tree)?,
-        },
+        Rule::pods_peer => Peer::Pods { selector: selector_in(tree)?, scope: scope_in(tree)? },
         Rule::cidr_peer => Peer::Cidr {
             net: prefix(&tree.child(Rule::cidr)?, sink)?,
             except: match tree.child(Rule::excepts) {

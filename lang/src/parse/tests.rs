@@ -1,5 +1,4 @@
 use super::*;
-use crate::ast::ItemKind;
 
 fn read(text: &str) -> (Ast, Vec<String>) {
     let (ast, diagnostics) = file(text, FileId(0));

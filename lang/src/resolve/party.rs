@@ -1,0 +1,205 @@
+//! Names of endpoints: looked up by kind, by alias, or among all kinds; unknown and ambiguous ones
+//! explained.
+
+use std::net::IpAddr;
+
+use engine::diag::Diagnostic;
+use engine::source::Span;
+use engine::topology::{ExternalId, Party, World};
+
+use crate::ast::{PartyKind, PartyName, Qualified};
+use crate::codes;
+use crate::names::nearest;
+
+/// How many candidates an ambiguous name lists.
+const MOST_CANDIDATES: usize = 8;
+
+pub(super) fn find(world: &World, name: &PartyName) -> Result<Party, Diagnostic> {
+    match &name.kind {
+        PartyKind::Bare(bare) => {
+            let alias =
+                world.aliases.iter().find(|a| bare.namespace.is_none() && a.name == bare.name);
+            match alias {
+                Some(alias) => Ok(alias.target),
+                None => one(
+                    world,
+                    &named(world, bare, &Kind::ALL),
+                    &bare.to_string(),
+                    &Kind::ALL,
+                    name.span,
+                ),
+            }
+        }
+        PartyKind::Pod(pod) => of_kind(world, pod, Kind::Pod, name.span),
+        PartyKind::Node(node) => of_kind(world, &plain(node), Kind::Node, name.span),
+        PartyKind::External(external) => {
+            of_kind(world, &plain(external), Kind::External, name.span)
+        }
+        PartyKind::World(address) => outside(world, *address, name.span),
+        PartyKind::Address(address) => Ok(Party::Address(*address)),
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Pod,
+    Node,
+    External,
+}
+
+impl Kind {
+    const ALL: [Self; 3] = [Self::Pod, Self::Node, Self::External];
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::Pod => "pod",
+            Self::Node => "node",
+            Self::External => "external",
+        }
+    }
+}
+
+fn plain(name: &str) -> Qualified {
+    Qualified { namespace: None, name: name.to_owned() }
+}
+
+fn of_kind(world: &World, name: &Qualified, kind: Kind, span: Span) -> Result<Party, Diagnostic> {
+    one(world, &named(world, name, &[kind]), &name.to_string(), &[kind], span)
+}
+
+/// Every party with its kind and whole name, in the order of the world.
+fn everyone(world: &World) -> impl Iterator<Item = (Party, Kind, String)> {
+    let pods = world.pods().map(|(id, p)| (Party::Pod(id), Kind::Pod, p.qualified()));
+    let nodes = world.nodes().map(|(id, n)| (Party::Node(id), Kind::Node, n.name.clone()));
+    let externals = (0..).map(ExternalId).zip(&world.externals);
+    let externals = externals.map(|(id, e)| (Party::External(id), Kind::External, e.name.clone()));
+    pods.chain(nodes).chain(externals)
+}
+
+/// Parties of these kinds that have the name; without its namespace a pod's name matches in any.
+fn named(world: &World, name: &Qualified, kinds: &[Kind]) -> Vec<Party> {
+    let whole = name.to_string();
+    let has = |kind: Kind, full: &str| {
+        full == whole || kind == Kind::Pod && name.namespace.is_none() && last(full) == name.name
+    };
+    let found = everyone(world).filter(|(_, kind, full)| kinds.contains(kind) && has(*kind, full));
+    found.map(|(party, ..)| party).collect()
+}
+
+/// A name without its namespace.
+fn last(full: &str) -> &str {
+    full.rsplit('/').next().unwrap_or(full)
+}
+
+fn one(
+    world: &World,
+    found: &[Party],
+    name: &str,
+    kinds: &[Kind],
+    span: Span,
+) -> Result<Party, Diagnostic> {
+    match found {
+        [one] => Ok(*one),
+        [] => Err(unknown(world, name, kinds, span)),
+        several => Err(ambiguous(world, several, name, span)),
+    }
+}
+
+fn ambiguous(world: &World, several: &[Party], name: &str, span: Span) -> Diagnostic {
+    let message = format!("`{name}` could be any of {}", several.len());
+    let diagnostic = Diagnostic::error(codes::AMBIGUOUS_ENDPOINT, message, span);
+    several.iter().take(MOST_CANDIDATES).fold(diagnostic, |diagnostic, party| {
+        let full = written(world, *party);
+        diagnostic.fix(format!("write `{full}`"), span, full)
+    })
+}
+
+fn unknown(world: &World, name: &str, kinds: &[Kind], span: Span) -> Diagnostic {
+    let what = match kinds {
+        [one] => format!("no {} is named `{name}`", one.word()),
+        _ => format!("nothing is named `{name}`"),
+    };
+    let diagnostic = Diagnostic::error(codes::UNKNOWN_ENDPOINT, what, span);
+    // With its kind named, the fix must name it too.
+    let prefix = match kinds {
+        [one] => format!("{} ", one.word()),
+        _ => String::new(),
+    };
+    let mut known: Vec<String> = everyone(world)
+        .filter(|(_, kind, _)| kinds.contains(kind))
+        .map(|(_, _, full)| full)
+        .collect();
+    let short: Vec<String> =
+        known.iter().filter(|k| k.contains('/')).map(|k| last(k).to_owned()).collect();
+    if kinds.len() > 1 {
+        known.extend(world.aliases.iter().map(|a| a.name.clone()));
+    }
+    if !name.contains('/') {
+        known.extend(short);
+    }
+    if let Some(near) = nearest(name, known.iter().map(String::as_str)) {
+        return diagnostic.fix(format!("did you mean `{near}`?"), span, format!("{prefix}{near}"));
+    }
+    elsewhere(world, diagnostic, name, kinds, span, &known)
+}
+
+/// The same name under another kind or namespace, else what there is.
+fn elsewhere(
+    world: &World,
+    diagnostic: Diagnostic,
+    name: &str,
+    kinds: &[Kind],
+    span: Span,
+    known: &[String],
+) -> Diagnostic {
+    let same = everyone(world).filter(|(_, _, full)| last(full) == last(name));
+    let same: Vec<Party> = same.map(|(party, ..)| party).collect();
+    if !same.is_empty() {
+        return same.iter().take(MOST_CANDIDATES).fold(diagnostic, |diagnostic, party| {
+            let full = written(world, *party);
+            diagnostic.fix(format!("there is `{full}`"), span, full)
+        });
+    }
+    match (known, kinds) {
+        ([], [kind]) => diagnostic.help(format!("the world has no {} at all", kind.word())),
+        ([], _) => diagnostic.help("the world is empty: load a file, or declare pods and nodes"),
+        (some, _) if some.len() <= MOST_CANDIDATES => {
+            diagnostic.help(format!("known: {}", some.join(", ")))
+        }
+        _ => diagnostic.help("`show pods` and `show nodes` list what there is"),
+    }
+}
+
+/// A party as it can always be written.
+fn written(world: &World, party: Party) -> String {
+    let found = everyone(world).find(|(other, ..)| *other == party);
+    match (found, party) {
+        (Some((_, kind, full)), _) => format!("{} {full}", kind.word()),
+        (None, Party::Address(address)) => address.to_string(),
+        (None, _) => "?".to_owned(),
+    }
+}
+
+fn outside(world: &World, address: IpAddr, span: Span) -> Result<Party, Diagnostic> {
+    match world.owner(address) {
+        Some(owner @ (Party::Pod(_) | Party::Node(_))) => {
+            let full = written(world, owner);
+            let message = format!("{address} is {full}, not outside the cluster");
+            Err(Diagnostic::error(codes::NOT_OUTSIDE, message, span)
+                .fix(format!("name it: `{full}`"), span, full.clone())
+                .help("to pretend that a packet comes from there, add `from-ip`"))
+        }
+        _ => Ok(Party::Address(address)),
+    }
+}
+
+/// What messages call a party.
+pub(crate) fn label(world: &World, party: Party) -> String {
+    match party {
+        Party::Pod(_) | Party::External(_) | Party::Address(_) => {
+            let full = written(world, party);
+            full.split_once(' ').map_or(full.clone(), |(_, name)| name.to_owned())
+        }
+        Party::Node(_) => written(world, party),
+    }
+}
