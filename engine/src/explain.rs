@@ -2,9 +2,13 @@
 //! (reasons) into one [`Explanation`], or into a [`Divergence`] when they contradict each other.
 //! Names are resolved here; words, order of lines and levels of detail are the renderers' (`repl`).
 
+mod compare;
 mod join;
-mod minimal;
+mod names;
 mod nearest;
+mod packet;
+mod seen;
+mod steps;
 
 pub use join::{Context, explain};
 
@@ -34,6 +38,21 @@ pub enum Agreement {
     Single,
 }
 
+/// Why an answer is `undecided`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Undecided {
+    /// Events did not fit the buffer, so that what was seen is not all that happened.
+    EventsLost,
+    /// A program ran and did not say what it did with the packet.
+    OutcomeNotSeen,
+    /// The packet left for a place that nobody watches.
+    NotFollowed,
+    /// Events speak of another state of the tables than the one at hand, so that their entries cannot be
+    /// attributed.
+    OtherGeneration,
+}
+
 /// What decided one direction.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -48,7 +67,8 @@ pub struct Decided {
     pub policy: Option<String>,
     /// The rule's name within the policy.
     pub rule: Option<String>,
-    /// `default-deny`, `not-isolated`, `local-host`, `reply` or `related` where no rule decided.
+    /// `default-deny`, `not-isolated`, `local-host`, `reply`, `related` or `fragmentation-needed` (ICMPv4's
+    /// path-MTU message passes policy) where no rule decided.
     pub implied: Option<String>,
     /// File of the rule.
     pub file: Option<String>,
@@ -60,9 +80,10 @@ pub struct Decided {
     pub owner: Option<String>,
     /// The rule's or policy's reason.
     pub because: Option<String>,
-    /// The entry of the endpoint's table that the datapath reported; null where policy was skipped.
+    /// The entry of the endpoint's table that the datapath reported, 0 for none (the default deny); null
+    /// where policy was skipped.
     pub entry: Option<EntryId>,
-    /// Further rules behind the same entry, as `policy#rule`.
+    /// Further origins of the same entry: rules as `policy#rule`, implied ones by name.
     pub also: Vec<String>,
 }
 
@@ -89,7 +110,7 @@ pub struct Isolating {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Condition {
-    /// `from`, `to`, `port`, `protocol` or `icmp`.
+    /// `selects`, `from`, `to`, `port`, `protocol` or `icmp`.
     pub name: String,
     /// Whether it held.
     pub ok: bool,
@@ -184,6 +205,12 @@ pub enum Step {
         /// Whether conntrack's remembered verdict was used.
         remembered: bool,
     },
+    /// A direction was let through without asking its policy: a reply, or an error about a known flow.
+    Skipped {
+        /// The decision.
+        #[serde(flatten)]
+        decided: Decided,
+    },
     /// It leaves by the tunnel.
     Tunnel {
         /// Encapsulation.
@@ -207,8 +234,8 @@ pub enum Step {
         interface: String,
         /// The pod.
         pod: String,
-        /// TTL as delivered.
-        ttl: u8,
+        /// TTL or hop limit as delivered; null for what has none (ARP).
+        ttl: Option<u8>,
     },
     /// It is given to the node's stack.
     Stack {
@@ -265,7 +292,9 @@ pub struct HopReport {
 }
 
 fn hex<S: serde::Serializer>(bytes: &[u8], s: S) -> Result<S::Ok, S::Error> {
-    s.serialize_str(&bytes.iter().map(|b| format!("{b:02x}")).collect::<String>())
+    let digit = |nibble: u8| char::from_digit(nibble.into(), 16).unwrap_or('?');
+    let digits = bytes.iter().flat_map(|b| [digit(b >> 4), digit(b & 15)]);
+    s.serialize_str(&digits.collect::<String>())
 }
 
 /// Where a flow ended when it was dropped.
@@ -276,7 +305,7 @@ pub struct DropPlace {
     pub node: String,
     /// The direction whose policy dropped it, where a policy did.
     pub direction: Option<Direction>,
-    /// The endpoint concerned.
+    /// The endpoint whose policy dropped it; where no policy did, the pod that the program serves.
     pub endpoint: Option<String>,
 }
 
@@ -322,8 +351,10 @@ pub struct Explanation {
     pub schema_version: u32,
     /// The outcome.
     pub verdict: Verdict,
-    /// Why it was dropped; null when allowed.
+    /// Why it was dropped; null when allowed or undecided.
     pub reason: Option<DropReason>,
+    /// Why it cannot be said; null when it can.
+    pub undecided: Option<Undecided>,
     /// Where it was dropped.
     pub dropped_at: Option<DropPlace>,
     /// Whether it crossed the tunnel.

@@ -111,8 +111,10 @@ pub struct Mac(pub [u8; 6]);
 
 impl fmt::Display for Mac {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [a, b, c, d, e, g] = self.0;
-        write!(f, "{a:02X}:{b:02X}:{c:02X}:{d:02X}:{e:02X}:{g:02X}")
+        for (at, byte) in self.0.iter().enumerate() {
+            write!(f, "{}{byte:02X}", if at == 0 { "" } else { ":" })?;
+        }
+        Ok(())
     }
 }
 

@@ -1,6 +1,7 @@
-//! The join itself.
+//! The join itself: which facts make an explanation, and in whose words each is said.
 
-use crate::eval::Judgement;
+use crate::eval::{Judgement, Leg};
+use crate::net::Hook;
 use crate::policy::PolicySet;
 use crate::question::Question;
 use crate::source::SourceMap;
@@ -8,7 +9,11 @@ use crate::tables::Tables;
 use crate::topology::World;
 use crate::trace::Trace;
 
-use super::Explanation;
+use super::seen::{self, End, Seen};
+use super::{
+    Agreement, Divergence, Explanation, LegOutcome, SCHEMA_VERSION, Undecided, compare, nearest,
+    packet, steps,
+};
 
 /// What an explanation is made from, besides the answers themselves.
 #[derive(Clone, Copy, Debug)]
@@ -25,11 +30,98 @@ pub struct Context<'a> {
 
 /// Joins one journey of a packet with its provenance and the oracle's answer. Without a judgement the
 /// agreement is `single`. The reply, where asked for, is explained by the caller the same way and put in.
+/// `None` for a trace without hops: no program saw the packet, so there is nothing to explain.
 pub fn explain(
-    _context: &Context<'_>,
-    _question: &Question,
-    _trace: &Trace,
-    _judgement: Option<&Judgement>,
+    context: &Context<'_>,
+    question: &Question,
+    trace: &Trace,
+    judgement: Option<&Judgement>,
 ) -> Option<Explanation> {
-    None
+    if trace.hops.is_empty() {
+        return None;
+    }
+    let end = seen::end(context, trace);
+    let legs = seen::legs(context, trace);
+    let (agreement, divergence) = opinion(context, end, &legs, judgement);
+    let (reason, undecided) = match end {
+        End::Allowed => (None, None),
+        End::Dropped(reason) => (Some(reason), None),
+        End::Unknown(why) => (None, Some(why)),
+    };
+    let denied = judgement.filter(|_| reason.is_some()).and_then(|j| default_deny(&legs, j));
+    Some(Explanation {
+        schema_version: SCHEMA_VERSION,
+        verdict: end.verdict(),
+        reason,
+        undecided,
+        dropped_at: reason.and_then(|_| seen::drop_place(context, trace, &legs)),
+        tunneled: trace.hops.iter().any(steps::is_tunneled),
+        agreement,
+        divergence,
+        backend: trace.backend.clone(),
+        profile: context.world.cluster.profile.to_string(),
+        policies: context.policies.len(),
+        unmodelled: 0,
+        packet: packet::report(context, question),
+        decided_by: legs.iter().map(|leg| leg.decided.clone()).collect(),
+        isolated_by: denied.map_or_else(Vec::new, |leg| nearest::isolating(context, leg)),
+        nearest: denied.map_or_else(Vec::new, |leg| nearest::nearest(context, leg)),
+        assumed: assumed(context, question, trace),
+        lost: trace.lost,
+        generation: trace.generation,
+        hops: hops(context, question, trace, &legs),
+        reply: None,
+    })
+}
+
+/// Whether the two opinions agree. What was not observed whole is no opinion of the datapath, so that
+/// there is nothing to compare; the answer is undecided then.
+fn opinion(
+    context: &Context<'_>,
+    end: End,
+    legs: &[Seen],
+    judgement: Option<&Judgement>,
+) -> (Agreement, Option<Divergence>) {
+    let observed = match end {
+        End::Allowed | End::Dropped(_) | End::Unknown(Undecided::NotFollowed) => true,
+        End::Unknown(
+            Undecided::EventsLost | Undecided::OutcomeNotSeen | Undecided::OtherGeneration,
+        ) => false,
+    };
+    let Some(judgement) = judgement.filter(|_| observed) else {
+        return (Agreement::Single, None);
+    };
+    match compare::divergence(context, end, legs, judgement) {
+        None => (Agreement::Agree, None),
+        found => (Agreement::Differ, found),
+    }
+}
+
+/// The oracle's reasons for the direction in which the datapath denied by default.
+fn default_deny<'j>(legs: &[Seen], judgement: &'j Judgement) -> Option<&'j Leg> {
+    let seen = seen::refusing(legs).filter(|leg| leg.decided.outcome == LegOutcome::DefaultDeny)?;
+    judgement
+        .legs
+        .iter()
+        .find(|leg| Some(leg.endpoint) == seen.pod && leg.direction == seen.decided.direction)
+}
+
+/// What the question left open, and that a packet which no pod of ours sent gets to where it was put in.
+fn assumed(context: &Context<'_>, question: &Question, trace: &Trace) -> Vec<String> {
+    let mut lines = question.assumed.clone();
+    if let Some(first) = trace.hops.first().filter(|hop| hop.hook != Hook::FromContainer) {
+        lines.push(format!("the packet reaches {} {}", context.node(first.node), first.device));
+    }
+    lines
+}
+
+fn hops(
+    context: &Context<'_>,
+    question: &Question,
+    trace: &Trace,
+    legs: &[Seen],
+) -> Vec<super::HopReport> {
+    let of = |at: usize| legs.iter().filter(|leg| leg.hop == at).collect::<Vec<_>>();
+    let hops = trace.hops.iter().enumerate();
+    hops.map(|(at, hop)| steps::report(context, hop, &of(at), &question.undetermined)).collect()
 }

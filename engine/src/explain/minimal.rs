@@ -1,1 +1,0 @@
-//! The level that tests pin.

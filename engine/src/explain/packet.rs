@@ -1,0 +1,71 @@
+//! The asked packet in words: parties, addresses, ports and what else tells it from its neighbours.
+
+use crate::net::{Packet, Protocol, Transport, icmp};
+use crate::question::Question;
+
+use super::{Context, PacketReport};
+
+/// The packet of a question.
+pub(super) fn report(context: &Context<'_>, question: &Question) -> PacketReport {
+    let packet = &question.packet;
+    let (source_port, destination_port) = packet.ports();
+    let has_ports = packet.protocol().has_ports() && !packet.ip.fragment.is_later();
+    PacketReport {
+        source: context.party(question.source),
+        source_address: packet.ip.source.to_string(),
+        source_port: has_ports.then_some(source_port),
+        destination: context.party(question.destination),
+        destination_address: packet.ip.destination.to_string(),
+        destination_port: has_ports.then_some(destination_port),
+        protocol: packet.protocol(),
+        detail: detail(packet),
+    }
+}
+
+/// `SYN`, `echo request id 502 seq 1878`, `fragment at 1480, more follow`, or nothing.
+fn detail(packet: &Packet) -> String {
+    let transport =
+        if packet.ip.fragment.is_later() { String::new() } else { transport_detail(packet) };
+    let parts = [transport, fragment_detail(packet)];
+    parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(", ")
+}
+
+fn transport_detail(packet: &Packet) -> String {
+    match packet.transport {
+        Transport::Tcp { flags, .. } => flags.to_string(),
+        Transport::Icmp { kind, code, rest } => message(packet.protocol(), kind, code, rest),
+        Transport::Udp { .. } | Transport::Sctp { .. } | Transport::Other { .. } => String::new(),
+    }
+}
+
+fn fragment_detail(packet: &Packet) -> String {
+    let fragment = packet.ip.fragment;
+    match (fragment.offset, fragment.more) {
+        (0, false) => String::new(),
+        (0, true) => "first fragment".to_owned(),
+        (offset, true) => format!("fragment at {offset}, more follow"),
+        (offset, false) => format!("last fragment, at {offset}"),
+    }
+}
+
+/// An echo with its identifier and sequence (RFC 792, RFC 4443 4.1), another message by name, type and
+/// code.
+fn message(protocol: Protocol, kind: u8, code: u8, rest: [u8; 4]) -> String {
+    let is_v6 = protocol == Protocol::Icmpv6;
+    let echo = match (is_v6, kind) {
+        (false, icmp::ECHO_REQUEST) | (true, icmp::V6_ECHO_REQUEST) => Some("echo request"),
+        (false, icmp::ECHO_REPLY) | (true, icmp::V6_ECHO_REPLY) => Some("echo reply"),
+        _ => None,
+    };
+    if let Some(echo) = echo {
+        let [id_high, id_low, seq_high, seq_low] = rest;
+        let id = u16::from_be_bytes([id_high, id_low]);
+        let sequence = u16::from_be_bytes([seq_high, seq_low]);
+        return format!("{echo} id {id} seq {sequence}");
+    }
+    let names = if is_v6 { icmp::NAMES_V6 } else { icmp::NAMES_V4 };
+    match names.iter().find(|(_, number)| *number == kind) {
+        Some((name, _)) => format!("{name} {kind}/{code}"),
+        None => format!("type {kind} code {code}"),
+    }
+}

@@ -1,0 +1,255 @@
+//! What the datapath decided, read from its events: the end of the journey, and each direction with the
+//! origins of the entry that won. Attribution is provenance's; nothing is looked up a second time.
+
+use crate::net::{Direction, Hook, Protocol, icmp};
+use crate::reason::DropReason;
+use crate::tables::{EndpointId, EntryId, Implied, Origin};
+use crate::topology::{NodeId, PodId};
+use crate::trace::{Action, CtState, Event, Hop, PolicyOutcome, Trace};
+
+use super::{Context, Decided, DropPlace, LegOutcome, Undecided, Verdict};
+
+/// What decides where ICMPv4's "fragmentation needed" passes policy.
+pub(super) const FRAGMENTATION_NEEDED: &str = "fragmentation-needed";
+
+/// How the journey ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// It got through.
+    Allowed,
+    /// It was dropped.
+    Dropped(DropReason),
+    /// It cannot be said.
+    Unknown(Undecided),
+}
+
+impl End {
+    /// The verdict's word.
+    pub(super) fn verdict(self) -> Verdict {
+        match self {
+            Self::Allowed => Verdict::Allowed,
+            Self::Dropped(_) => Verdict::Dropped,
+            Self::Unknown(_) => Verdict::Undecided,
+        }
+    }
+}
+
+/// The end of a journey. Whatever was not observed makes it unknown: never a false green.
+pub(super) fn end(context: &Context<'_>, trace: &Trace) -> End {
+    if trace.lost > 0 {
+        return End::Unknown(Undecided::EventsLost);
+    }
+    let generation = context.tables.generation;
+    let foreign = |hop: &Hop| hop.events.iter().any(|e| e.generation != generation);
+    if trace.generation != generation || trace.hops.iter().any(foreign) {
+        return End::Unknown(Undecided::OtherGeneration);
+    }
+    let mut last = None;
+    for hop in &trace.hops {
+        match hop.action() {
+            None => return End::Unknown(Undecided::OutcomeNotSeen),
+            Some(Action::Drop(reason)) => return End::Dropped(reason),
+            Some(action) => last = Some(action),
+        }
+    }
+    match last {
+        None => End::Unknown(Undecided::OutcomeNotSeen),
+        Some(Action::Tunnel { .. }) => End::Unknown(Undecided::NotFollowed),
+        Some(_) => End::Allowed,
+    }
+}
+
+/// One direction as the events show it.
+#[derive(Clone, Debug)]
+pub(super) struct Seen {
+    /// Which hop.
+    pub(super) hop: usize,
+    /// Whose policy; `None` for an endpoint that the tables do not know.
+    pub(super) pod: Option<PodId>,
+    /// What conntrack said, where it was asked.
+    pub(super) state: Option<CtState>,
+    /// The origin that the answer names; `None` where policy was skipped or nothing is known to stand
+    /// behind the entry.
+    pub(super) origin: Option<Origin>,
+    /// The decision with names.
+    pub(super) decided: Decided,
+}
+
+/// Every direction of a journey, in the order they were decided.
+pub(super) fn legs(context: &Context<'_>, trace: &Trace) -> Vec<Seen> {
+    trace.hops.iter().enumerate().flat_map(|(at, hop)| legs_of(context, at, hop)).collect()
+}
+
+/// The directions of one hop: those that policy decided, or those that conntrack let through without it.
+fn legs_of(context: &Context<'_>, at: usize, hop: &Hop) -> Vec<Seen> {
+    let asked: Vec<Seen> =
+        hop.events.iter().filter_map(|s| judged(context, at, hop, &s.event)).collect();
+    if !asked.is_empty() {
+        return asked;
+    }
+    let state = state_of(hop);
+    let outcome = match state {
+        Some(CtState::Reply) => LegOutcome::Reply,
+        Some(CtState::Related) => LegOutcome::Related,
+        _ => return Vec::new(),
+    };
+    let skipped = skipped_by(context, hop).into_iter();
+    skipped
+        .map(|(endpoint, direction)| Seen {
+            hop: at,
+            pod: context.endpoint_entry(hop.node, endpoint).map(|e| e.pod),
+            state,
+            origin: None,
+            decided: Decided {
+                implied: Some(outcome.to_string()),
+                ..undecorated(context, hop.node, endpoint, direction, outcome)
+            },
+        })
+        .collect()
+}
+
+/// What conntrack said at a hop.
+pub(super) fn state_of(hop: &Hop) -> Option<CtState> {
+    hop.events.iter().find_map(|s| match s.event {
+        Event::Conntrack { state, .. } => Some(state),
+        _ => None,
+    })
+}
+
+/// Whose policies a hop would have asked: the attached pod's egress, and the ingress of the pod that got
+/// the packet.
+fn skipped_by(context: &Context<'_>, hop: &Hop) -> Vec<(EndpointId, Direction)> {
+    let attached = context.tables_of(hop.node).and_then(|t| t.endpoint_at(hop.ifindex));
+    let attached = attached.map(|e| e.id);
+    let mut legs = Vec::new();
+    if hop.hook == Hook::FromContainer {
+        legs.extend(attached.map(|id| (id, Direction::Egress)));
+    }
+    match hop.action() {
+        Some(Action::Deliver { endpoint, .. }) => legs.push((endpoint, Direction::Ingress)),
+        Some(Action::Pass) => legs.extend(attached.map(|id| (id, Direction::Ingress))),
+        _ => {}
+    }
+    legs
+}
+
+fn judged(context: &Context<'_>, at: usize, hop: &Hop, event: &Event) -> Option<Seen> {
+    let Event::Policy { endpoint, direction, outcome, entry, .. } = *event else { return None };
+    let passes = outcome == PolicyOutcome::Allow
+        && entry == EntryId::DEFAULT_DENY
+        && is_fragmentation_needed(hop);
+    // An allow without an entry has nothing behind it but that exception.
+    let origins = if outcome == PolicyOutcome::Allow && entry == EntryId::DEFAULT_DENY {
+        &[]
+    } else {
+        context.tables.provenance.origins(hop.node, endpoint, direction, entry)
+    };
+    let origin = origins.first().copied();
+    let plain = undecorated(context, hop.node, endpoint, direction, leg_outcome(outcome, origin));
+    let mut decided = match origin {
+        Some(origin) => attributed(context, plain, origin),
+        None => plain,
+    };
+    decided.also = origins.iter().skip(1).map(|o| context.origin(*o)).collect();
+    if passes {
+        decided.implied = Some(FRAGMENTATION_NEEDED.to_owned());
+    } else {
+        decided.entry = Some(entry);
+    }
+    let pod = context.endpoint_entry(hop.node, endpoint).map(|e| e.pod);
+    Some(Seen { hop: at, pod, state: state_of(hop), origin, decided })
+}
+
+/// Whether the hop's packet is ICMPv4 "fragmentation needed", which passes policy so that path-MTU
+/// discovery works.
+fn is_fragmentation_needed(hop: &Hop) -> bool {
+    hop.events.iter().any(|s| match s.event {
+        Event::Parsed { flow, icmp: Some((kind, code)), .. } => {
+            flow.protocol == Protocol::Icmp
+                && kind == icmp::UNREACHABLE
+                && code == icmp::CODE_FRAGMENTATION_NEEDED
+        }
+        _ => false,
+    })
+}
+
+fn leg_outcome(outcome: PolicyOutcome, origin: Option<Origin>) -> LegOutcome {
+    match outcome {
+        PolicyOutcome::Allow if origin == Some(Origin::Implied(Implied::NotIsolated)) => {
+            LegOutcome::NotIsolated
+        }
+        PolicyOutcome::Allow => LegOutcome::Allow,
+        PolicyOutcome::Deny => LegOutcome::Deny,
+        PolicyOutcome::DefaultDeny => LegOutcome::DefaultDeny,
+    }
+}
+
+/// A decision without its origin.
+fn undecorated(
+    context: &Context<'_>,
+    node: NodeId,
+    endpoint: EndpointId,
+    direction: Direction,
+    outcome: LegOutcome,
+) -> Decided {
+    Decided {
+        direction,
+        endpoint: context.endpoint(node, endpoint),
+        outcome,
+        policy: None,
+        rule: None,
+        implied: None,
+        file: None,
+        line: None,
+        column: None,
+        owner: None,
+        because: None,
+        entry: None,
+        also: Vec::new(),
+    }
+}
+
+/// The decision with the rule or implied outcome that gave it.
+fn attributed(context: &Context<'_>, plain: Decided, origin: Origin) -> Decided {
+    let id = match origin {
+        Origin::Implied(implied) => {
+            return Decided { implied: Some(implied.name().to_owned()), ..plain };
+        }
+        Origin::Rule(id) => id,
+    };
+    let Some((policy, rule)) = context.policies.rule(id) else { return plain };
+    let place = context.location(rule.span);
+    Decided {
+        policy: Some(policy.handle.clone()),
+        rule: Some(rule.name.clone()),
+        file: Some(place.file),
+        line: Some(place.line),
+        column: Some(place.column),
+        owner: rule.owner.clone().or_else(|| policy.owner.clone()),
+        because: rule.because.clone().or_else(|| policy.because.clone()),
+        ..plain
+    }
+}
+
+/// The direction whose policy dropped the packet.
+pub(super) fn refusing(legs: &[Seen]) -> Option<&Seen> {
+    let refuses =
+        |s: &&Seen| matches!(s.decided.outcome, LegOutcome::Deny | LegOutcome::DefaultDeny);
+    legs.iter().find(refuses)
+}
+
+/// Where a dropped packet ended.
+pub(super) fn drop_place(context: &Context<'_>, trace: &Trace, legs: &[Seen]) -> Option<DropPlace> {
+    let (at, hop) = trace
+        .hops
+        .iter()
+        .enumerate()
+        .find(|(_, hop)| matches!(hop.action(), Some(Action::Drop(_))))?;
+    let node = context.node(hop.node);
+    if let Some(leg) = refusing(legs).filter(|leg| leg.hop == at) {
+        let endpoint = Some(leg.decided.endpoint.clone());
+        return Some(DropPlace { node, direction: Some(leg.decided.direction), endpoint });
+    }
+    let attached = context.tables_of(hop.node).and_then(|t| t.endpoint_at(hop.ifindex));
+    Some(DropPlace { node, direction: None, endpoint: attached.map(|e| context.pod(e.pod)) })
+}

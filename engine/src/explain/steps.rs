@@ -1,0 +1,245 @@
+//! Hops as reports: every event with names, in the order that a reader follows: who sends, what is known
+//! of the flow, where it goes, what policy says, what is done.
+
+use std::net::IpAddr;
+
+use crate::net::{Direction, Hook};
+use crate::tables::{EndpointId, EntryId, NodeTables, Target};
+use crate::topology::NodeId;
+use crate::trace::{Action, Event, Hop, IdentitySource, TunnelHeader};
+
+use super::seen::Seen;
+use super::{Context, HopReport, Step, TunnelReport, names};
+
+/// The report of a hop. `legs` are the directions decided at it; `open` are packet fields that the
+/// question left open.
+pub(super) fn report(
+    context: &Context<'_>,
+    hop: &Hop,
+    legs: &[&Seen],
+    open: &[String],
+) -> HopReport {
+    HopReport {
+        node: context.node(hop.node),
+        hook: hop.hook,
+        device: hop.device.clone(),
+        steps: steps(context, hop, legs),
+        tunnel: hop.tunnel.as_ref().map(tunnel_report),
+        undetermined: undetermined(hop, open),
+        frame_in: hop.frame_in.clone(),
+        frame: hop.frame_out.clone(),
+    }
+}
+
+fn tunnel_report(header: &TunnelHeader) -> TunnelReport {
+    TunnelReport {
+        kind: header.kind,
+        source: header.source.to_string(),
+        destination: header.destination.to_string(),
+        port: header.port,
+        source_port: header.source_port,
+        vni: header.vni,
+    }
+}
+
+/// Outer fields first, then the packet's own; each once.
+fn undetermined(hop: &Hop, open: &[String]) -> Vec<String> {
+    let outer = hop.tunnel.iter().flat_map(|t| &t.undetermined);
+    let mut names: Vec<String> = Vec::new();
+    for name in outer.chain(&hop.undetermined).chain(open) {
+        if !names.contains(name) {
+            names.push(name.clone());
+        }
+    }
+    names
+}
+
+fn steps(context: &Context<'_>, hop: &Hop, legs: &[&Seen]) -> Vec<Step> {
+    let events = || hop.events.iter().map(|s| s.event);
+    let mut steps = Vec::new();
+    steps.extend(events().filter_map(|e| source(context, hop, &e)));
+    steps.extend(events().filter_map(|e| conntrack(&e)));
+    steps.extend(events().filter_map(|e| destination(context, hop, &e)));
+    steps.extend(legs.iter().filter_map(|leg| policy(context, hop, leg)));
+    steps.extend(hop.action().and_then(|action| outcome(context, hop, action)));
+    steps
+}
+
+fn source(context: &Context<'_>, hop: &Hop, event: &Event) -> Option<Step> {
+    let Event::Identity { source_side: true, address, identity, from } = *event else {
+        return None;
+    };
+    let entry = hit(from);
+    Some(Step::Identity {
+        address: address.to_string(),
+        identity,
+        meaning: context.meaning(identity),
+        from: source_word(from).to_owned(),
+        prefix: entry.and_then(|entry| context.prefix(hop.node, entry)),
+        entry,
+    })
+}
+
+/// The ipcache entry that an identity came from; a miss (0) is none.
+fn hit(from: IdentitySource) -> Option<EntryId> {
+    match from {
+        IdentitySource::Ipcache(entry) => Some(entry).filter(|e| e.0 != 0),
+        _ => None,
+    }
+}
+
+fn source_word(from: IdentitySource) -> &'static str {
+    match from {
+        IdentitySource::Endpoint => "endpoint",
+        IdentitySource::Vni => "vni",
+        IdentitySource::Ipcache(_) => "ipcache",
+        IdentitySource::Mark => "mark",
+        IdentitySource::Remembered => "remembered",
+    }
+}
+
+fn conntrack(event: &Event) -> Option<Step> {
+    let Event::Conntrack { state, created, expires_in, closing } = *event else { return None };
+    Some(Step::Conntrack { state, created, expires_in, closing })
+}
+
+fn destination(context: &Context<'_>, hop: &Hop, event: &Event) -> Option<Step> {
+    let Event::Identity { source_side: false, address, identity, from } = *event else {
+        return None;
+    };
+    let entry = hit(from);
+    let elsewhere = other_node(context, hop, entry);
+    Some(Step::Ipcache {
+        address: address.to_string(),
+        identity,
+        meaning: context.meaning(identity),
+        prefix: entry.and_then(|entry| context.prefix(hop.node, entry)),
+        entry,
+        node: elsewhere.map(|(node, _)| context.node(node)),
+        via: elsewhere.map(|(_, via)| via.to_string()),
+        remembered: from == IdentitySource::Remembered,
+    })
+}
+
+/// The other node that a destination is on: by its ipcache entry or, where conntrack remembered the way,
+/// by what was done.
+fn other_node(
+    context: &Context<'_>,
+    hop: &Hop,
+    entry: Option<EntryId>,
+) -> Option<(NodeId, IpAddr)> {
+    let tables = context.tables_of(hop.node)?;
+    match entry.and_then(|entry| tables.ipcache_entry(entry)).map(|e| e.target) {
+        Some(Target::Tunnel { remote, node }) => Some((node, remote)),
+        Some(_) => None,
+        None => match hop.action()? {
+            Action::Tunnel { remote, .. } => context.node_at(remote).map(|node| (node, remote)),
+            _ => None,
+        },
+    }
+}
+
+/// The decision of a direction. A direction that conntrack let through has no event of its own; it is
+/// shown all the same.
+fn policy(context: &Context<'_>, hop: &Hop, leg: &Seen) -> Option<Step> {
+    let decided = leg.decided.clone();
+    let event = hop.events.iter().find(
+        |s| matches!(s.event, Event::Policy { direction, .. } if direction == decided.direction),
+    );
+    let Some(stamped) = event else { return Some(Step::Skipped { decided }) };
+    let Event::Policy {
+        endpoint, direction, peer, protocol, port, entry, other, remembered, ..
+    } = stamped.event
+    else {
+        return None;
+    };
+    let key = |entry| key_in_words(context, hop.node, endpoint, direction, entry);
+    Some(Step::Policy {
+        decided,
+        peer,
+        peer_meaning: context.meaning(peer),
+        protocol,
+        port,
+        key: key(entry),
+        other: other.map(|entry| (entry, key(entry).unwrap_or_default())),
+        remembered,
+    })
+}
+
+/// The key of an entry of the table that the endpoint uses in the direction.
+fn key_in_words(
+    context: &Context<'_>,
+    node: NodeId,
+    endpoint: EndpointId,
+    direction: Direction,
+    entry: EntryId,
+) -> Option<String> {
+    let tables = context.tables_of(node)?;
+    let of = tables.endpoint(endpoint)?;
+    let table = match direction {
+        Direction::Egress => of.egress,
+        Direction::Ingress => of.ingress,
+    };
+    let found = tables.table(table)?.entries.iter().find(|e| e.entry == entry)?;
+    Some(names::key(&found.key))
+}
+
+fn outcome(context: &Context<'_>, hop: &Hop, action: Action) -> Option<Step> {
+    let tables = context.tables_of(hop.node)?;
+    match action {
+        Action::Drop(reason) => Some(Step::Drop { reason }),
+        Action::Stack { host } => Some(Step::Stack { host }),
+        Action::Tunnel { vni, remote, .. } => Some(tunnel(context, tables, hop, vni, remote)),
+        Action::Deliver { endpoint, .. } => Some(deliver(context, hop, endpoint)),
+        // What an earlier program delivered passes here unjudged and was reported there.
+        Action::Pass if hop.hook == Hook::ToContainer && is_marked(hop) => None,
+        Action::Pass => Some(deliver(context, hop, tables.endpoint_at(hop.ifindex)?.id)),
+    }
+}
+
+/// Whether the hop let the packet pass without looking at it.
+fn is_marked(hop: &Hop) -> bool {
+    hop.events.iter().all(|s| matches!(s.event, Event::Outcome(_)))
+}
+
+fn tunnel(context: &Context<'_>, tables: &NodeTables, hop: &Hop, vni: u32, remote: IpAddr) -> Step {
+    let header = hop.tunnel.as_ref();
+    let sender = tables.endpoint_at(hop.ifindex).filter(|e| e.identity.0 == vni);
+    let meaning = match sender {
+        Some(sender) => context.pod(sender.pod),
+        None => context.meaning(crate::identity::Identity(vni)),
+    };
+    Step::Tunnel {
+        kind: header.map_or(tables.tunnel.kind, |h| h.kind),
+        source: header.map_or(tables.tunnel_address, |h| h.source).to_string(),
+        destination: remote.to_string(),
+        port: header.map_or(tables.tunnel.port, |h| h.port),
+        vni,
+        meaning,
+        node: context.node_at(remote).map(|node| context.node(node)),
+    }
+}
+
+fn deliver(context: &Context<'_>, hop: &Hop, endpoint: EndpointId) -> Step {
+    let entry = context.endpoint_entry(hop.node, endpoint);
+    Step::Deliver {
+        interface: entry.map_or_else(|| hop.device.clone(), |e| e.interface.clone()),
+        pod: context.endpoint(hop.node, endpoint),
+        ttl: ttl(&hop.frame_out),
+    }
+}
+
+/// TTL (RFC 791, byte 8) or hop limit (RFC 8200, byte 7) of an Ethernet frame; `None` for anything else.
+fn ttl(frame: &[u8]) -> Option<u8> {
+    const ETHERNET: usize = 14;
+    match frame.get(ETHERNET)? >> 4 {
+        4 => frame.get(ETHERNET + 8).copied(),
+        6 => frame.get(ETHERNET + 7).copied(),
+        _ => None,
+    }
+}
+
+/// Whether the packet leaves the hop by the tunnel.
+pub(super) fn is_tunneled(hop: &Hop) -> bool {
+    matches!(hop.action(), Some(Action::Tunnel { .. }))
+}
