@@ -6,6 +6,7 @@ pub mod diagnostic;
 mod full;
 mod hop;
 mod json;
+mod minimal;
 mod suite;
 mod table;
 mod words;

@@ -70,6 +70,7 @@ fn explanation(hops: Vec<HopReport>) -> Explanation {
         schema_version: SCHEMA_VERSION,
         verdict: Verdict::Allowed,
         reason: None,
+        undecided: None,
         dropped_at: None,
         tunneled: false,
         agreement: Agreement::Agree,
@@ -160,7 +161,7 @@ pub(crate) fn tunneled() -> Explanation {
         },
         new_flow(),
         policy_step(ingress.clone(), 27634, "{app=client} in web"),
-        Step::Deliver { interface: "lxc_echo-0".into(), pod: "web/echo-0".into(), ttl: 63 },
+        Step::Deliver { interface: "lxc_echo-0".into(), pod: "web/echo-0".into(), ttl: Some(63) },
     ];
     let mut explanation = explanation(vec![
         hop("node01", "lxc_client", Hook::FromContainer, from_container),

@@ -4,18 +4,18 @@
 use std::io::{self, Write};
 
 use engine::explain::{
-    Agreement, Condition, Decided, Divergence, Explanation, Isolating, LegOutcome, Nearest, Step,
-    Verdict,
+    Agreement, Condition, Decided, Divergence, Explanation, HopReport, Isolating, LegOutcome,
+    Nearest, Step, Undecided, Verdict,
 };
 use engine::source::Location;
 
-use super::{Options, full, hop, words};
+use super::{Options, full, hop, minimal, words};
 use crate::reply::{Answer, Level};
 
 /// The answer at its level, and what it misses of an expectation.
 pub(super) fn text(answer: &Answer, options: Options, out: &mut dyn Write) -> io::Result<()> {
     let lines = match answer.level {
-        Level::Minimal => vec![verdict_line(&answer.explanation, Options::default())],
+        Level::Minimal => minimal::lines(&answer.explanation),
         Level::Normal | Level::Full => explanation(&answer.explanation, answer.level, options),
     };
     for line in lines {
@@ -96,19 +96,24 @@ pub(super) fn verdict_line(e: &Explanation, options: Options) -> String {
     if detail.is_empty() { word } else { format!("{word}  {detail}") }
 }
 
-/// How an allowed packet ended.
+/// How an allowed packet ended: by which way, and where if not in a pod.
 fn way(e: &Explanation) -> String {
-    let Some(last) = e.hops.last() else { return String::new() };
-    let first = e.hops.first().unwrap_or(last);
-    if e.tunneled {
-        return format!("tunneled {} -> {}", first.node, last.node);
+    let (Some(first), Some(last)) = (e.hops.first(), e.hops.last()) else { return String::new() };
+    let end = ending(last);
+    if !e.tunneled {
+        return end.unwrap_or_else(|| format!("delivered on {}", last.node));
     }
-    match last.steps.iter().rev().find(|s| matches!(s, Step::Deliver { .. } | Step::Stack { .. })) {
-        Some(Step::Deliver { .. }) => format!("delivered on {}", last.node),
-        Some(Step::Stack { host: true }) => format!("accepted by {} itself", last.node),
-        Some(Step::Stack { host: false }) => format!("handed to the stack of {}", last.node),
-        _ => String::new(),
-    }
+    let tunnel = format!("tunneled {} -> {}", first.node, last.node);
+    end.map_or_else(|| tunnel.clone(), |end| format!("{tunnel}, {end}"))
+}
+
+/// Where the packet ended at the stack of a node.
+fn ending(last: &HopReport) -> Option<String> {
+    last.steps.iter().find_map(|step| match step {
+        Step::Stack { host: true } => Some(format!("accepted by {} itself", last.node)),
+        Step::Stack { host: false } => Some(format!("handed to the stack of {}", last.node)),
+        _ => None,
+    })
 }
 
 fn dropped(e: &Explanation) -> String {
@@ -121,7 +126,8 @@ fn dropped(e: &Explanation) -> String {
     let place = e.dropped_at.as_ref().map(|at| {
         let endpoint = match (at.direction, &at.endpoint) {
             (Some(direction), Some(endpoint)) => format!("{direction} of {endpoint} "),
-            _ => String::new(),
+            (None, Some(endpoint)) => format!("{endpoint} "),
+            (_, None) => String::new(),
         };
         format!("{endpoint}on {}", at.node)
     });
@@ -143,10 +149,16 @@ fn policy_cause(decided: &Decided) -> String {
 }
 
 fn undecided(e: &Explanation) -> String {
-    if e.lost > 0 {
-        return format!("{} lost, so the outcome is not known", lost(e));
+    match e.undecided {
+        Some(Undecided::EventsLost) => format!("{} lost, so the outcome is not known", lost(e)),
+        Some(Undecided::NotFollowed) => {
+            "the packet left for a place that is not followed".to_owned()
+        }
+        Some(Undecided::OtherGeneration) => {
+            "the datapath answered from another state of the tables".to_owned()
+        }
+        Some(Undecided::OutcomeNotSeen) | None => "the outcome was not seen".to_owned(),
     }
-    "the outcome was not seen".to_owned()
 }
 
 fn lost(e: &Explanation) -> String {
@@ -158,7 +170,7 @@ fn packet(e: &Explanation) -> String {
     let p = &e.packet;
     let source = words::party(&p.source, &p.source_address, p.source_port);
     let destination = words::party(&p.destination, &p.destination_address, p.destination_port);
-    let protocol = p.protocol.to_string().to_uppercase();
+    let protocol = words::protocol(p.protocol);
     let line = format!("{source} -> {destination} {protocol} {}", p.detail);
     line.trim_end().to_owned()
 }

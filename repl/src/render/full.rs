@@ -19,9 +19,11 @@ pub(super) fn lookups(step: &Step) -> Vec<String> {
             vec![lookup(&format!("conntrack: {written}, expires in {expires_in} s"))]
         }
         Step::Policy { .. } => policy(step),
-        Step::Tunnel { .. } | Step::Deliver { .. } | Step::Stack { .. } | Step::Drop { .. } => {
-            Vec::new()
-        }
+        Step::Skipped { .. }
+        | Step::Tunnel { .. }
+        | Step::Deliver { .. }
+        | Step::Stack { .. }
+        | Step::Drop { .. } => Vec::new(),
     }
 }
 

@@ -1,7 +1,7 @@
 //! One program run as lines: a header `NODE DEVICE HOOK`, then its steps behind fixed keywords.
 
 use engine::explain::{Decided, HopReport, LegOutcome, Step};
-use engine::net::Direction;
+use engine::net::{Direction, Hook};
 use engine::reason::DropReason;
 
 use super::{full, words};
@@ -16,7 +16,7 @@ pub(super) fn fact(depth: usize, keyword: &str, text: &str) -> String {
 pub(super) fn lines(hop: &HopReport, level: Level) -> Vec<String> {
     let mut lines = vec![format!("  {} {} {}", hop.node, hop.device, hop.hook)];
     for step in &hop.steps {
-        if level == Level::Full || is_news(step) {
+        if level == Level::Full || is_news(step, hop.hook) {
             let (keyword, text) = words_of(step, &hop.node);
             lines.push(fact(2, keyword, &text));
         }
@@ -28,10 +28,12 @@ pub(super) fn lines(hop: &HopReport, level: Level) -> Vec<String> {
 }
 
 /// Whether a step says something that the lines around it do not: the attachment's own identity is the
-/// sender's, and a drop by policy is said by the policy's line.
-fn is_news(step: &Step) -> bool {
+/// sender's, a receiver on the spot is named by its delivery, and a drop by policy is said by the policy's
+/// line.
+fn is_news(step: &Step, hook: Hook) -> bool {
     match step {
         Step::Identity { from, .. } => from != "endpoint",
+        Step::Ipcache { .. } => hook == Hook::FromContainer,
         Step::Drop { reason } => {
             !matches!(reason, DropReason::PolicyDenied | DropReason::PolicyDeny)
         }
@@ -47,13 +49,10 @@ fn words_of(step: &Step, node: &str) -> (&'static str, String) {
             ("conntrack", format!("{state}{}", if *closing { ", closing" } else { "" }))
         }
         Step::Policy { decided, remembered, .. } => {
-            let keyword = match decided.direction {
-                Direction::Egress => "egress",
-                Direction::Ingress => "ingress",
-            };
             let memory = if *remembered { ", remembered by conntrack" } else { "" };
-            (keyword, format!("{}{memory}", decision(decided)))
+            (keyword(decided.direction), format!("{}{memory}", decision(decided)))
         }
+        Step::Skipped { decided } => (keyword(decided.direction), decision(decided)),
         Step::Tunnel { kind, source, destination, port, vni, meaning, .. } => {
             let meaning = if meaning.is_empty() {
                 String::new()
@@ -64,13 +63,21 @@ fn words_of(step: &Step, node: &str) -> (&'static str, String) {
             ("tunnel", format!("{kind} {source} -> {way}, vni {vni}{meaning}"))
         }
         Step::Deliver { interface, pod, ttl } => {
-            ("deliver", format!("{interface} to {pod}, TTL {ttl}"))
+            let ttl = ttl.map_or_else(String::new, |ttl| format!(", TTL {ttl}"));
+            ("deliver", format!("{interface} to {pod}{ttl}"))
         }
         Step::Stack { host: true } => ("stack", format!("{node} itself is the destination")),
         Step::Stack { host: false } => {
             ("stack", format!("handed to the stack of {node}, not followed"))
         }
         Step::Drop { reason } => ("drop", reason.to_string()),
+    }
+}
+
+fn keyword(direction: Direction) -> &'static str {
+    match direction {
+        Direction::Egress => "egress",
+        Direction::Ingress => "ingress",
     }
 }
 
@@ -129,10 +136,20 @@ pub(super) fn decision(decided: &Decided) -> String {
         (LegOutcome::Allow, Some("local-host")) => {
             "allow by local-host: the pod's own node".to_owned()
         }
+        (LegOutcome::Allow, Some("fragmentation-needed")) => {
+            "allow by fragmentation-needed: path-MTU discovery passes policy".to_owned()
+        }
+        (LegOutcome::Allow | LegOutcome::Deny, None) => unattributed(decided),
         (LegOutcome::Reply, _) => "reply of a known flow, policy skipped".to_owned(),
         (LegOutcome::Related, _) => "related to a known flow, policy skipped".to_owned(),
         (outcome, _) => outcome.to_string(),
     }
+}
+
+/// An entry that no rule and no implied outcome stands behind: never to be read as a plain allow.
+fn unattributed(decided: &Decided) -> String {
+    let entry = decided.entry.map_or(0, |e| e.0);
+    format!("{} by entry {entry}, which nothing known stands behind", decided.outcome)
 }
 
 /// `policy#rule`, unless the decision is implied.

@@ -1,12 +1,14 @@
 //! Answers as text, level by level.
 
-use engine::explain::{Agreement, Divergence, DropPlace, Explanation, LegOutcome, Step, Verdict};
+use engine::explain::{
+    Agreement, Divergence, DropPlace, Explanation, LegOutcome, Step, Undecided, Verdict,
+};
 use engine::net::{Direction, Hook};
 use engine::reason::DropReason;
 
 use super::{Options, json, text};
 use crate::reply::{Answer, Content, Level, Reply, Status};
-use crate::sample::{decided, dropped, hop, policy_step, tunneled};
+use crate::sample::{decided, dropped, hop, tunneled};
 
 fn rendered(explanation: Explanation, level: Level) -> String {
     let answer = Answer { explanation, level, unmet: Vec::new() };
@@ -39,7 +41,7 @@ fn a_reply_follows_indented() {
     let mut reply = tunneled();
     let known = decided(Direction::Ingress, "web/client", LegOutcome::Reply);
     reply.hops =
-        vec![hop("node01", "vxlan0", Hook::FromOverlay, vec![policy_step(known, 1042, "")])];
+        vec![hop("node01", "vxlan0", Hook::FromOverlay, vec![Step::Skipped { decided: known }])];
     asked.reply = Some(Box::new(reply));
     insta::assert_snapshot!(rendered(asked, Level::Normal));
 }
@@ -72,6 +74,7 @@ fn a_drop_without_policy_says_what_its_reason_means() {
 fn lost_events_leave_it_undecided() {
     let mut answer = tunneled();
     answer.verdict = Verdict::Undecided;
+    answer.undecided = Some(Undecided::EventsLost);
     answer.lost = 1;
     let text = rendered(answer, Level::Normal);
     assert!(text.starts_with("UNDECIDED  1 event lost, so the outcome is not known\n"), "{text}");

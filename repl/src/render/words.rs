@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anstyle::{AnsiColor, Style};
 use engine::identity::Identity;
+use engine::net::Protocol;
 use engine::reason::DropReason;
 
 /// Something got through, or passed.
@@ -45,6 +46,15 @@ pub(super) fn identity(identity: Identity, meaning: &str) -> String {
         identity.to_string()
     } else {
         format!("{identity} {meaning}")
+    }
+}
+
+/// `TCP`, `ICMPv6`, `protocol 89`: a protocol as its standard writes it.
+pub(super) fn protocol(protocol: Protocol) -> String {
+    match protocol {
+        Protocol::Icmpv6 => "ICMPv6".to_owned(),
+        Protocol::Other(number) => format!("protocol {number}"),
+        other => other.to_string().to_uppercase(),
     }
 }
 
@@ -109,6 +119,12 @@ mod tests {
         assert_eq!(identity(Identity::WORLD, "world"), "world");
         assert_eq!(identity(Identity(1042), "{app=echo} in web"), "1042 {app=echo} in web");
         assert_eq!(identity(Identity(1042), ""), "1042");
+    }
+
+    #[test]
+    fn protocols() {
+        let words = [Protocol::Tcp, Protocol::Icmpv6, Protocol::Other(89)].map(protocol);
+        assert_eq!(words, ["TCP", "ICMPv6", "protocol 89"]);
     }
 
     #[test]

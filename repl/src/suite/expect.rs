@@ -204,7 +204,7 @@ fn leg_miss(direction: Direction, wanted: LegOutcome, came: &Explanation) -> Opt
 /// TTL or hop limit of a hop's packet as it leaves: of the inner packet, where it is tunneled.
 fn ttl_after(hop: &HopReport) -> Option<u8> {
     let delivered = hop.steps.iter().find_map(|step| match step {
-        Step::Deliver { ttl, .. } => Some(*ttl),
+        Step::Deliver { ttl, .. } => *ttl,
         _ => None,
     });
     // The tunnel never changes the inner TTL, so the frame that came in shows it.
