@@ -55,7 +55,7 @@ pub mod maps {
     pub const INPUT: &str = "INPUT";
     /// Program array: the hooks' programs at their numbers in [`super::hook`].
     pub const HOOKS: &str = "HOOKS";
-    /// Per-CPU array of 1 [`super::CtValue`]: where a program builds a conntrack entry. Not for user space.
+    /// Per-CPU array of 1: what a program run works on. Its layout is the programs' own; not for user space.
     pub const SCRATCH: &str = "SCRATCH";
 }
 

@@ -1,16 +1,16 @@
 //! Flows: look-up under the canonical key, what the reference's state machine makes of a packet, and
 //! what an entry remembers for the packets that follow. `datapath_abi::flow` states the layout.
 
-use core::arch::asm;
 use core::ptr;
 
 use datapath_abi::{
     CtKey4, CtKey6, CtLeg, CtValue, conntrack, ct_state, direction, outcome, source,
 };
 
+use crate::context::add_atomically;
 use crate::headers::{self, ACK, FIN, Packet, RST, SYN, TCP};
 use crate::maps::{CT4, CT6, SCRATCH};
-use crate::run::{Facts, Judged, Run};
+use crate::run::{Facts, Judged, Place, Run};
 
 /// What conntrack knows about a packet.
 #[derive(Clone, Copy)]
@@ -146,13 +146,16 @@ pub(crate) fn look_up_readable(run: &Run, packet: &Packet) -> Flow {
 
 /// Whether an ICMP error is about a known flow and goes to the sender of the packet that it quotes. The
 /// second condition keeps a quoted foreign flow from opening a door to someone else.
-#[inline(always)]
+#[inline(never)]
 fn is_related(run: &Run, packet: &Packet) -> bool {
-    let mut quoted = Packet::unread();
-    if !headers::read_quoted(run.skb, packet, &mut quoted) || quoted.source != packet.destination {
+    let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return false };
+    // SAFETY: this CPU's value, which this run has to itself; nothing else refers to this field.
+    let quoted = unsafe { &mut (*scratch).quoted };
+    *quoted = Packet::unread();
+    if !headers::read_quoted(run.skb, packet, quoted) || quoted.source != packet.destination {
         return false;
     }
-    let entry = entry_of(&quoted, &key_of(&quoted));
+    let entry = entry_of(quoted, &key_of(quoted));
     // SAFETY: a map value.
     !entry.is_null() && run.now < unsafe { (*entry).expires }
 }
@@ -168,17 +171,18 @@ impl Flow {
         }
     }
 
-    /// The target that packets of this side go to, if it is remembered from this generation.
+    /// The target that packets of this side go to, if it is remembered from this generation; else
+    /// [`Place::UNKNOWN`].
     #[inline(always)]
-    pub(crate) fn path(&self, run: &Run) -> Option<u32> {
+    pub(crate) fn path(&self, run: &Run) -> u32 {
         if self.entry.is_null() {
-            return None;
+            return Place::UNKNOWN;
         }
         // SAFETY: a map value; one word, written as one.
         let path = unsafe { self.path_word().read_volatile() };
         #[expect(clippy::cast_possible_truncation, reason = "the two halves of the word")]
         let (generation, target) = ((path >> 32) as u32, path as u32);
-        (generation == run.generation).then_some(target)
+        if generation == run.generation { target } else { Place::UNKNOWN }
     }
 
     /// Remembers where packets of the responder go; the initiator's path comes with the verdicts.
@@ -237,22 +241,10 @@ impl Flow {
     }
 }
 
-/// Adds to a counter that other CPUs add to at the same time. Rust offers no `fetch_add` where the target
-/// cannot compare and swap, which BPF before Linux 5.12 cannot; this instruction is older.
-///
-/// # Safety
-/// The counter must lie in a map value.
-#[inline(always)]
-unsafe fn add_atomically(counter: *mut u64, by: u64) {
-    // SAFETY: the caller's promise; the instruction writes nothing but the counter.
-    unsafe {
-        asm!("lock *(u64 *)({counter} + 0) += {by}", counter = in(reg) counter, by = in(reg) by);
-    }
-}
-
+/// A target as `CtValue::paths` holds it: 0 where it is not known.
 #[inline(always)]
 fn path_word(run: &Run, target: u32) -> u64 {
-    u64::from(run.generation) << 32 | u64::from(target)
+    if target == Place::UNKNOWN { 0 } else { u64::from(run.generation) << 32 | u64::from(target) }
 }
 
 /// Gives the entry its full time again. TCP is remembered for long once a segment without SYN was seen.
@@ -289,26 +281,26 @@ fn close(run: &Run, packet: &Packet, entry: &mut CtValue, role: usize) {
 }
 
 /// Writes what an allowed packet leaves behind: a new flow's entry, or fresh verdicts of a known one.
-/// `targets` are where packets go and where they come from (`None`: not known). False if a new entry
-/// could not be written.
+/// `to` and `back` are the targets that packets of the initiator and of the responder go to. False if a new entry could not be written.
 #[inline(always)]
 pub(crate) fn remember(
     run: &Run,
     packet: &Packet,
     flow: &Flow,
     facts: &mut Facts,
-    to: Option<u32>,
-    back: Option<u32>,
+    to: u32,
+    back: u32,
 ) -> bool {
-    match flow.state {
-        ct_state::NEW if !packet.is_icmp_error() => write(run, packet, flow, facts, to, back),
-        ct_state::ESTABLISHED if is_fresh(&facts.egress) || is_fresh(&facts.ingress) => {
-            // A failure leaves the old entry, whose verdicts no longer count: nothing is lost but time.
-            write(run, packet, flow, facts, to, back);
-            true
-        }
-        _ => true,
+    let is_new = flow.state == ct_state::NEW && !packet.is_icmp_error();
+    let is_judged_anew = flow.state == ct_state::ESTABLISHED
+        && (is_fresh(&facts.egress) || is_fresh(&facts.ingress));
+    if !is_new && !is_judged_anew {
+        return true;
     }
+    let written = write(run, packet, flow, facts, &[path_word(run, to), path_word(run, back)]);
+    // Where it fails for a known flow the old entry stays, whose verdicts no longer count: nothing is lost
+    // but time.
+    written || is_judged_anew
 }
 
 #[inline(always)]
@@ -319,34 +311,29 @@ fn is_fresh(judged: &Judged) -> bool {
 /// Replaces the flow's entry as a whole, so that no run sees half of a verdict. What another CPU counts
 /// in the old entry meanwhile is lost; that happens once a flow after a change of the tables.
 #[inline(never)]
-fn write(
-    run: &Run,
-    packet: &Packet,
-    flow: &Flow,
-    facts: &mut Facts,
-    to: Option<u32>,
-    back: Option<u32>,
-) -> bool {
-    let Some(value) = SCRATCH.get_ptr_mut(0) else { return false };
-    // SAFETY: this CPU's value, which only this run uses: programs do not interrupt one another.
-    let value = unsafe { &mut *value };
-    if flow.entry.is_null() {
+fn write(run: &Run, packet: &Packet, flow: &Flow, facts: &mut Facts, paths: &[u64; 2]) -> bool {
+    let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return false };
+    // SAFETY: this CPU's value, which this run has to itself; nothing else refers to this field.
+    let value = unsafe { &mut (*scratch).entry };
+    let key = key_of(packet);
+    // Looked up again, which is rare: a pointer to a map value does not survive the way through memory.
+    let known =
+        if flow.state == ct_state::NEW { ptr::null_mut() } else { entry_of(packet, &key) };
+    if known.is_null() {
         begin(run, packet, flow, value);
         facts.created = true;
         facts.expires = value.expires;
     } else {
-        // SAFETY: a map value.
-        *value = unsafe { *flow.entry };
+        // SAFETY: two map values of different maps.
+        unsafe { ptr::copy_nonoverlapping(known, value, 1) };
     }
-    if let Some(target) = to {
-        value.paths[conntrack::INITIATOR] = path_word(run, target);
-    }
-    if let Some(target) = back {
-        value.paths[conntrack::RESPONDER] = path_word(run, target);
+    for (path, known) in value.paths.iter_mut().zip(paths) {
+        if *known != 0 {
+            *path = *known;
+        }
     }
     set_leg(run, &facts.egress, &mut value.legs[usize::from(direction::EGRESS)]);
     set_leg(run, &facts.ingress, &mut value.legs[usize::from(direction::INGRESS)]);
-    let key = key_of(packet);
     let written = if packet.is_ipv4() {
         CT4.insert(key.as_v4(), &*value, 0)
     } else {

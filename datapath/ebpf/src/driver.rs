@@ -4,6 +4,7 @@
 use aya_ebpf::{bindings::TC_ACT_SHOT, macros::classifier, programs::TcContext};
 use datapath_abi::{Seam, family, hook, input, reason};
 
+use crate::context;
 use crate::emit;
 use crate::forward::set_tunnel_key;
 use crate::maps::{HOOKS, INPUT, SEAM};
@@ -11,28 +12,26 @@ use crate::run::{Run, Verdict};
 
 /// The program.
 #[classifier]
-pub fn driver(ctx: TcContext) -> i32 {
+fn driver(ctx: TcContext) -> i32 {
     let skb = ctx.skb.skb;
     let (Some(input), Some(seam)) = (INPUT.get(0), SEAM.get_ptr_mut(0)) else {
         return TC_ACT_SHOT;
     };
-    // SAFETY: this CPU's value; a field of the context.
-    unsafe {
-        *seam = Seam { now: input.now, ifindex: input.ifindex, hook: input.hook };
-        (*skb).mark = input.mark;
-    }
+    // SAFETY: this CPU's value.
+    unsafe { *seam = Seam { now: input.now, ifindex: input.ifindex, hook: input.hook } };
+    context::set_mark(skb, input.mark);
     if input.flags & input::TUNNELED != 0 {
         // SAFETY: sixteen bytes as two words.
         let outer = unsafe { (&raw const input.outer_source).cast::<[u64; 2]>().read_unaligned() };
         // Refused, the hook finds no key and says so.
-        let _ = set_tunnel_key(skb, input.vni, outer, input.outer_family == u32::from(family::V6));
+        let _ = set_tunnel_key(skb, input.vni, &outer, input.outer_family == u32::from(family::V6));
     }
     // SAFETY: nothing is held that a program that does not return would have to give back.
     unsafe { HOOKS.tail_call(&ctx, input.hook) };
     #[expect(clippy::cast_possible_truncation, reason = "hooks are few; others are refused here")]
     let missing = input.hook.min(hook::COUNT) as u8;
     if let Some(run) = Run::begin(skb, missing) {
-        emit::outcome(&run, Verdict::drop_ingress(reason::MISSED_TAIL_CALL));
+        emit::outcome(&run, &Verdict::drop_ingress(reason::MISSED_TAIL_CALL));
     }
     TC_ACT_SHOT
 }

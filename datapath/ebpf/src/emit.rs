@@ -4,7 +4,7 @@
 use aya_ebpf::bindings::BPF_RB_NO_WAKEUP;
 use datapath_abi::{
     ConntrackEvent, EventHeader, IdentityEvent, OutcomeEvent, ParsedEvent, PolicyEvent, action,
-    config, direction, family, kind, reason, target,
+    config, direction, family, hook, kind, reason,
 };
 
 use crate::forward::{TUNNEL_TTL, remote_of, vni};
@@ -15,23 +15,16 @@ use crate::run::{Facts, Judged, Peer, Run, Verdict};
 /// Counts the packet: on the sender's side, the receiver's, or both for local delivery.
 #[inline(always)]
 pub(crate) fn count(run: &Run, verdict: Verdict) {
-    match verdict {
-        Verdict::Drop { reason, direction } => add(run, reason, direction),
-        Verdict::Deliver { sent, .. } => {
-            if sent {
-                add(run, reason::FORWARDED, direction::EGRESS);
-            }
-            add(run, reason::FORWARDED, direction::INGRESS);
-        }
-        Verdict::Tunnel { .. } => add(run, reason::FORWARDED, direction::EGRESS),
-        Verdict::Stack { .. } | Verdict::Pass => {
-            let of = if run.hook == datapath_abi::hook::FROM_CONTAINER {
-                direction::EGRESS
-            } else {
-                direction::INGRESS
-            };
-            add(run, reason::FORWARDED, of);
-        }
+    if verdict.is_drop() {
+        add(run, verdict.reason, verdict.direction);
+        return;
+    }
+    let is_sent = run.hook == hook::FROM_CONTAINER;
+    if is_sent {
+        add(run, reason::FORWARDED, direction::EGRESS);
+    }
+    if !is_sent || verdict.action == action::DELIVER {
+        add(run, reason::FORWARDED, direction::INGRESS);
     }
 }
 
@@ -76,7 +69,7 @@ pub(crate) fn report(run: &Run, packet: &Packet, facts: &Facts, verdict: &Verdic
             policy(run, packet, &facts.ingress, direction::INGRESS);
         }
     }
-    outcome(run, *verdict);
+    outcome(run, verdict);
 }
 
 /// Puts one event into the ring, or counts it as lost.
@@ -194,34 +187,29 @@ fn policy(run: &Run, packet: &Packet, judged: &Judged, direction: u8) {
 
 /// What was done: the last event of a run.
 #[inline(always)]
-pub(crate) fn outcome(run: &Run, verdict: Verdict) {
+pub(crate) fn outcome(run: &Run, verdict: &Verdict) {
     let mut event = OutcomeEvent {
         header: header(run, kind::OUTCOME),
-        reason: verdict.reason(),
+        action: verdict.action,
+        reason: verdict.reason,
         ..OutcomeEvent::default()
     };
-    match verdict {
-        Verdict::Drop { .. } => event.action = action::DROP,
-        Verdict::Pass => event.action = action::PASS,
-        Verdict::Stack { host } => {
-            event.action = action::STACK;
-            event.host = u8::from(host);
-        }
-        Verdict::Deliver { to, .. } => {
-            event.action = action::DELIVER;
+    match (verdict.action, verdict.to) {
+        (action::STACK, _) => event.host = u8::from(verdict.host),
+        (action::DELIVER, Some(to)) => {
             event.endpoint = to.endpoint;
             event.ifindex = to.ifindex;
             event.peer = u8::from(run.has(config::DELIVER_BY_PEER));
         }
-        Verdict::Tunnel { to, identity } => {
-            event.action = action::TUNNEL;
-            event.vni = vni(identity);
+        (action::TUNNEL, Some(to)) => {
+            event.vni = vni(verdict.identity);
             event.ifindex = run.settings.tunnel_ifindex;
             event.ttl = TUNNEL_TTL;
-            event.remote = bytes(remote_of(to).0);
-            let is_v6 = to.flags & target::HAS_V6 != 0;
+            let (remote, is_v6) = remote_of(to);
+            event.remote = bytes(remote);
             event.remote_family = if is_v6 { family::V6 } else { family::V4 };
         }
+        _ => {}
     }
     put(run, event);
 }

@@ -10,8 +10,9 @@ use aya_ebpf::helpers::{
     bpf_redirect, bpf_redirect_peer, bpf_skb_change_type, bpf_skb_get_tunnel_key,
     bpf_skb_set_tunnel_key,
 };
-use datapath_abi::{Target, config, mark, reason, target};
+use datapath_abi::{Target, action, config, mark, reason, target};
 
+use crate::context;
 use crate::headers::{Bytes, ETHERNET, IPV4, IPV6, Packet};
 use crate::run::{IDENTITY_HOST, IDENTITY_REMOTE_NODE, IDENTITY_WORLD, Run, Verdict};
 
@@ -28,26 +29,21 @@ const PACKET_HOST: u32 = 0;
 /// refuses a step the packet is dropped.
 #[inline(always)]
 pub(crate) fn carry_out(run: &Run, packet: &Packet, verdict: Verdict) -> (i32, Verdict) {
-    let code = match verdict {
-        Verdict::Drop { .. } => Some(TC_ACT_SHOT),
-        Verdict::Stack { .. } => Some(TC_ACT_OK),
-        Verdict::Pass => {
-            set_mark(run, 0);
-            Some(TC_ACT_OK)
+    let done = match (verdict.action, verdict.to) {
+        (action::DROP, _) => return (TC_ACT_SHOT, verdict),
+        (action::PASS, _) => {
+            context::set_mark(run.skb, 0);
+            return (TC_ACT_OK, verdict);
         }
-        Verdict::Tunnel { to, identity } => encapsulate(run, to, identity),
-        Verdict::Deliver { to, .. } => deliver(run, packet, to),
+        (action::TUNNEL, Some(to)) => encapsulate(run, to, verdict.identity),
+        (action::DELIVER, Some(to)) => deliver(run, packet, to),
+        _ => return (TC_ACT_OK, verdict),
     };
-    match code {
-        Some(code) => (code, verdict),
-        None => (TC_ACT_SHOT, Verdict::drop_egress(reason::WRITE_ERROR)),
+    if done {
+        (TC_ACT_REDIRECT, verdict)
+    } else {
+        (TC_ACT_SHOT, Verdict::drop_egress(reason::WRITE_ERROR))
     }
-}
-
-#[inline(always)]
-fn set_mark(run: &Run, value: u32) {
-    // SAFETY: a field of the context.
-    unsafe { (*run.skb).mark = value };
 }
 
 /// The VNI that stands for an identity on the wire: only numbers that mean the same everywhere.
@@ -60,14 +56,12 @@ pub(crate) fn vni(identity: u32) -> u32 {
     }
 }
 
-/// Sets the tunnel key and sends to the tunnel device; `None` if the kernel refuses the key.
+/// Sets the tunnel key and sends to the tunnel device; false if the kernel refuses.
 #[inline(always)]
-fn encapsulate(run: &Run, to: &Target, identity: u32) -> Option<i32> {
+fn encapsulate(run: &Run, to: &Target, identity: u32) -> bool {
     let (remote, is_v6) = remote_of(to);
-    if !set_tunnel_key(run.skb, vni(identity), remote, is_v6) {
-        return None;
-    }
-    redirect(run.settings.tunnel_ifindex, false)
+    set_tunnel_key(run.skb, vni(identity), &remote, is_v6)
+        && redirect(run.settings.tunnel_ifindex, false)
 }
 
 /// The address of a tunnel's other end as two words in network order, and whether it is IPv6.
@@ -90,8 +84,13 @@ pub(crate) fn address6(to: &Target) -> [u64; 2] {
 const _: () = assert!(mem::offset_of!(Target, address6) % 8 == 0);
 
 /// Gives the packet a tunnel key.
-#[inline(always)]
-pub(crate) fn set_tunnel_key(skb: *mut __sk_buff, vni: u32, remote: [u64; 2], is_v6: bool) -> bool {
+#[inline(never)]
+pub(crate) fn set_tunnel_key(
+    skb: *mut __sk_buff,
+    vni: u32,
+    remote: &[u64; 2],
+    is_v6: bool,
+) -> bool {
     // SAFETY: integers and unions of integers, for which zero is a value.
     let mut key: bpf_tunnel_key = unsafe { MaybeUninit::zeroed().assume_init() };
     key.tunnel_id = vni;
@@ -101,7 +100,7 @@ pub(crate) fn set_tunnel_key(skb: *mut __sk_buff, vni: u32, remote: [u64; 2], is
     if is_v6 {
         flags = BPF_F_TUNINFO_IPV6;
         // SAFETY: sixteen bytes in network order, as the kernel takes them.
-        key.__bindgen_anon_1.remote_ipv6 = unsafe { mem::transmute::<[u64; 2], [u32; 4]>(remote) };
+        key.__bindgen_anon_1.remote_ipv6 = unsafe { mem::transmute::<[u64; 2], [u32; 4]>(*remote) };
     } else {
         #[expect(clippy::cast_possible_truncation, reason = "IPv4 is in the first four bytes")]
         let address = remote[0] as u32;
@@ -112,7 +111,7 @@ pub(crate) fn set_tunnel_key(skb: *mut __sk_buff, vni: u32, remote: [u64; 2], is
 }
 
 /// The VNI that the packet came with; `None` without a tunnel key.
-#[inline(always)]
+#[inline(never)]
 pub(crate) fn received_vni(skb: *mut __sk_buff) -> Option<u32> {
     // SAFETY: as in `set_tunnel_key`.
     let mut key: bpf_tunnel_key = unsafe { MaybeUninit::zeroed().assume_init() };
@@ -127,11 +126,12 @@ pub(crate) fn received_vni(skb: *mut __sk_buff) -> Option<u32> {
     (failed == 0).then_some(key.tunnel_id)
 }
 
-/// Routes the packet into a pod of this node: Ethernet addresses, one hop less to live, redirect.
+/// Routes the packet into a pod of this node: Ethernet addresses, one hop less to live, redirect. False if
+/// the kernel refuses.
 #[inline(always)]
-fn deliver(run: &Run, packet: &Packet, to: &'static Target) -> Option<i32> {
+fn deliver(run: &Run, packet: &Packet, to: &'static Target) -> bool {
     let header = if packet.is_ipv4() { IPV4 } else { IPV6 };
-    let frame = Bytes::of(run.skb).at(0, ETHERNET + header)?;
+    let Some(frame) = Bytes::of(run.skb).at(0, ETHERNET + header) else { return false };
     let base = core::ptr::with_exposed_provenance_mut::<u8>(frame);
     // SAFETY: within the bytes checked above, unaligned as `headers::load` explains. The target's two
     // Ethernet addresses lie in the frame's order, at a multiple of 8.
@@ -145,13 +145,15 @@ fn deliver(run: &Run, packet: &Packet, to: &'static Target) -> Option<i32> {
             *base.add(ETHERNET + 7) = packet.ttl - 1;
         }
         // A packet that came by a tunnel may be addressed to another Ethernet address than the device's.
-        if (*run.skb).pkt_type != PACKET_HOST && bpf_skb_change_type(run.skb, PACKET_HOST) != 0 {
-            return None;
+        if context::packet_type(run.skb) != PACKET_HOST
+            && bpf_skb_change_type(run.skb, PACKET_HOST) != 0
+        {
+            return false;
         }
     }
     let by_peer = run.has(config::DELIVER_BY_PEER);
     if !by_peer {
-        set_mark(run, mark::DELIVERED);
+        context::set_mark(run.skb, mark::DELIVERED);
     }
     redirect(to.ifindex, by_peer)
 }
@@ -180,11 +182,11 @@ unsafe fn decrement_ttl(header: *mut u8) {
     }
 }
 
-/// Sends the packet to a device, or into the pod behind it.
+/// Sends the packet to a device, or into the pod behind it; false if the kernel refuses.
 #[inline(always)]
-fn redirect(ifindex: u32, into_peer: bool) -> Option<i32> {
+fn redirect(ifindex: u32, into_peer: bool) -> bool {
     // SAFETY: helpers without memory arguments.
     let code =
         unsafe { if into_peer { bpf_redirect_peer(ifindex, 0) } else { bpf_redirect(ifindex, 0) } };
-    (code == i64::from(TC_ACT_REDIRECT)).then_some(TC_ACT_REDIRECT)
+    code == i64::from(TC_ACT_REDIRECT)
 }

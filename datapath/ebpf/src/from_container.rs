@@ -6,25 +6,26 @@ use datapath_abi::{Target, ct_state, direction, hook, reason, source, target};
 
 use crate::conntrack::{Flow, look_up, recall, remember};
 use crate::headers::{self, Frame, Packet, UDP};
+use crate::policy;
 use crate::receive::{self, Sender};
-use crate::run::{Facts, Judged, Peer, Run, Verdict};
-use crate::{ipcache, policy};
+use crate::run::{Facts, Peer, Place, Run, Verdict};
 
 /// The program.
 #[classifier]
-pub fn from_container(ctx: TcContext) -> i32 {
+fn from_container(ctx: TcContext) -> i32 {
     crate::run_hook(ctx.skb.skb, hook::FROM_CONTAINER, decide)
 }
 
 #[inline(always)]
 fn decide(run: &Run, packet: &mut Packet, facts: &mut Facts) -> Verdict {
-    let Some((own_index, own)) = run.attached() else {
+    let place = run.attached();
+    let Some(own) = place.target else {
         return Verdict::drop_egress(reason::ENDPOINT_NOT_READY);
     };
     match headers::read(run.skb, packet) {
-        Frame::Ip if packet.is_neighbour_discovery() => return Verdict::stack(),
+        Frame::Ip if packet.is_neighbour_discovery() => return Verdict::stack(false),
         Frame::Ip => {}
-        Frame::Arp => return Verdict::stack(),
+        Frame::Arp => return Verdict::stack(false),
         refused => return Verdict::drop_egress(refused as u8),
     }
     if !is_address_of(own, packet) {
@@ -35,18 +36,20 @@ fn decide(run: &Run, packet: &mut Packet, facts: &mut Facts) -> Verdict {
         return Verdict::drop_egress(packet.fault);
     }
     let flow = look_up(run, packet);
-    let (index, remembered) = resolve(run, packet, facts, &flow, own);
+    let to = resolve(run, packet, facts, &flow, own);
     flow.observe(run, packet, facts);
-    let to = index.and_then(|index| run.target(index));
-    match judge(run, packet, facts, &flow, own, to, remembered) {
-        verdict @ Verdict::Drop { .. } => verdict,
-        verdict if flow.state == ct_state::REPLY => {
-            keep_path(run, &flow, index);
-            verdict
-        }
-        verdict if remember(run, packet, &flow, facts, index, Some(own_index)) => verdict,
-        _ => Verdict::drop_egress(reason::CT_CREATE_FAILED),
+    let verdict = judge(run, packet, facts, &flow, own, to);
+    if verdict.is_drop() {
+        return verdict;
     }
+    if flow.state == ct_state::REPLY {
+        if flow.path(run) == Place::UNKNOWN {
+            flow.remember_path(run, to.index);
+        }
+    } else if !remember(run, packet, &flow, facts, to.index, place.index) {
+        return Verdict::drop_egress(reason::CT_CREATE_FAILED);
+    }
+    verdict
 }
 
 /// Whether the packet's source is the pod's own address.
@@ -60,26 +63,22 @@ fn is_address_of(own: &Target, packet: &Packet) -> bool {
     }
 }
 
-/// Where the packet goes, and the egress verdict if conntrack remembers both. A reply needs no verdict.
+/// Where the packet goes, and into the facts the egress verdict if conntrack remembers both. A reply needs
+/// no verdict.
 #[inline(always)]
-fn resolve(
-    run: &Run,
-    packet: &Packet,
-    facts: &mut Facts,
-    flow: &Flow,
-    own: &Target,
-) -> (Option<u32>, Option<Judged>) {
+fn resolve(run: &Run, packet: &Packet, facts: &mut Facts, flow: &Flow, own: &Target) -> Place {
     let path = flow.path(run);
-    if path.is_some() && flow.state == ct_state::REPLY {
-        return (path, None);
+    if path != Place::UNKNOWN {
+        if flow.state == ct_state::REPLY {
+            return Place::of(run, path);
+        }
+        if let Some(leg) = flow.leg(run, direction::EGRESS, policy::port(packet)) {
+            facts.destination = Peer { identity: leg.identity, entry: 0, from: source::REMEMBERED };
+            facts.egress = recall(leg, own.endpoint);
+            return Place::of(run, path);
+        }
     }
-    if let (Some(_), Some(leg)) = (path, flow.leg(run, direction::EGRESS, policy::port(packet))) {
-        facts.destination = Peer { identity: leg.identity, entry: 0, from: source::REMEMBERED };
-        return (path, Some(recall(leg, own.endpoint)));
-    }
-    let found = ipcache::look_up(run, packet.family, &packet.destination);
-    facts.destination = found.peer;
-    (found.target, None)
+    receive::destination(run, packet, facts)
 }
 
 /// Egress policy, then what the destination asks for.
@@ -90,42 +89,33 @@ fn judge(
     facts: &mut Facts,
     flow: &Flow,
     own: &Target,
-    to: Option<&'static Target>,
-    remembered: Option<Judged>,
+    to: Place,
 ) -> Verdict {
-    if facts.needs_policy() {
-        if let Some(reason) = judge_egress(run, packet, facts, own, remembered) {
-            return Verdict::drop_egress(reason);
+    if facts.needs_policy() && !facts.egress.remembered {
+        let refused = judge_egress(run, packet, facts, own);
+        if refused != reason::FORWARDED {
+            return Verdict::drop_egress(refused);
         }
     }
-    let Some(to) = to else { return Verdict::stack() };
-    match to.kind {
-        target::TUNNEL => Verdict::Tunnel { to, identity: own.identity },
-        target::ENDPOINT => judge_ingress(run, packet, facts, flow, to),
-        kind => Verdict::Stack { host: kind == target::HOST },
+    let Some(target) = to.target else { return Verdict::stack(false) };
+    match target.kind {
+        target::TUNNEL => Verdict::tunnel(target, own.identity),
+        target::ENDPOINT => judge_ingress(run, packet, facts, flow, target),
+        _ => Verdict::stack(to.is_host()),
     }
 }
 
+/// Returns the reason of a refusal, or [`reason::FORWARDED`].
 #[inline(always)]
-fn judge_egress(
-    run: &Run,
-    packet: &Packet,
-    facts: &mut Facts,
-    own: &Target,
-    remembered: Option<Judged>,
-) -> Option<u8> {
-    if let Some(judged) = remembered {
-        facts.egress = judged;
-        return None;
-    }
+fn judge_egress(run: &Run, packet: &Packet, facts: &mut Facts, own: &Target) -> u8 {
     // Or a pod could forge what another node believes.
     if packet.protocol == UDP
         && u16::from_be(packet.destination_port) == run.settings.tunnel_port
         && !packet.is_later_fragment()
     {
-        return Some(reason::ENCAP_PROHIBITED);
+        return reason::ENCAP_PROHIBITED;
     }
-    facts.egress = policy::judge(own.egress, own.endpoint, packet, &facts.destination);
+    policy::judge(own.egress, own.endpoint, packet, &facts.destination, &mut facts.egress);
     policy::refusal(&facts.egress, facts.state)
 }
 
@@ -142,18 +132,11 @@ fn judge_ingress(
         return Verdict::drop_egress(reason::TTL_EXCEEDED);
     }
     if facts.needs_policy() {
-        let sender = Sender::Known(facts.source);
-        if let Some(reason) = receive::judge(run, packet, facts, flow, to, sender) {
-            return Verdict::drop_ingress(reason);
+        let sender = Sender::known(facts.source);
+        let refused = receive::judge(run, packet, facts, flow, to, sender);
+        if refused != reason::FORWARDED {
+            return Verdict::drop_ingress(refused);
         }
     }
-    Verdict::Deliver { to, sent: true }
-}
-
-/// Remembers where replies go, once a generation.
-#[inline(always)]
-fn keep_path(run: &Run, flow: &Flow, index: Option<u32>) {
-    if let Some(index) = index.filter(|_| flow.path(run).is_none()) {
-        flow.remember_path(run, index);
-    }
+    Verdict::deliver(to)
 }

@@ -11,30 +11,28 @@ use crate::run::{Facts, Run, Verdict};
 
 /// The program.
 #[classifier]
-pub fn from_netdev(ctx: TcContext) -> i32 {
+fn from_netdev(ctx: TcContext) -> i32 {
     crate::run_hook(ctx.skb.skb, hook::FROM_NETDEV, decide)
 }
 
 #[inline(always)]
 fn decide(run: &Run, packet: &mut Packet, facts: &mut Facts) -> Verdict {
     match headers::read(run.skb, packet) {
-        Frame::Ip if packet.is_neighbour_discovery() => return Verdict::stack(),
+        Frame::Ip if packet.is_neighbour_discovery() => return Verdict::stack(false),
         Frame::Ip => {}
         Frame::Invalid => return Verdict::drop_ingress(reason::INVALID_PACKET),
-        _ => return Verdict::stack(),
+        _ => return Verdict::stack(false),
     }
     // Most packets here are not for pods: the destination comes first, conntrack only where it matters.
-    let to = match receive::destination(run, packet, facts) {
-        Ok(to) => to,
-        Err(host) => return Verdict::Stack { host },
-    };
+    let place = receive::destination(run, packet, facts);
+    let Some(to) = place.pod() else { return Verdict::stack(place.is_host()) };
     if packet.ttl <= 1 {
         return Verdict::drop_ingress(reason::TTL_EXCEEDED);
     }
     let flow = look_up_readable(run, packet);
-    let sender = Sender::ByAddress { own_address: run.world(packet.family) };
-    match receive::admit(run, packet, facts, &flow, to, sender) {
-        Some(reason) => Verdict::drop_ingress(reason),
-        None => Verdict::Deliver { to: to.1, sent: false },
+    let sender = Sender::by_address(run.world(packet.family));
+    match receive::admit(run, packet, facts, &flow, (place.index, to), sender) {
+        reason::FORWARDED => Verdict::deliver(to),
+        reason => Verdict::drop_ingress(reason),
     }
 }

@@ -7,11 +7,13 @@ use crate::conntrack::look_up_readable;
 use crate::forward::received_vni;
 use crate::headers::{self, Frame, Packet};
 use crate::receive::{self, Sender};
-use crate::run::{Facts, IDENTITY_HOST, IDENTITY_REMOTE_NODE, IDENTITY_WORLD, Peer, Run, Verdict};
+use crate::run::{
+    Facts, IDENTITY_HOST, IDENTITY_REMOTE_NODE, IDENTITY_WORLD, Peer, Place, Run, Verdict,
+};
 
 /// The program.
 #[classifier]
-pub fn from_overlay(ctx: TcContext) -> i32 {
+fn from_overlay(ctx: TcContext) -> i32 {
     crate::run_hook(ctx.skb.skb, hook::FROM_OVERLAY, decide)
 }
 
@@ -25,26 +27,24 @@ fn decide(run: &Run, packet: &mut Packet, facts: &mut Facts) -> Verdict {
         return Verdict::drop_ingress(reason::INVALID_IDENTITY);
     }
     match headers::read(run.skb, packet) {
-        Frame::Ip if packet.is_neighbour_discovery() => return Verdict::stack(),
+        Frame::Ip if packet.is_neighbour_discovery() => return Verdict::stack(false),
         Frame::Ip => {}
         Frame::Invalid => return Verdict::drop_ingress(reason::INVALID_PACKET),
-        _ => return Verdict::stack(),
+        _ => return Verdict::stack(false),
     }
     let flow = look_up_readable(run, packet);
-    let found = match flow.path(run) {
-        Some(index) => receive::pod(run, Some(index)),
-        None => receive::destination(run, packet, facts),
+    let place = match flow.path(run) {
+        Place::UNKNOWN => receive::destination(run, packet, facts),
+        index => Place::of(run, index),
     };
-    let to = match found {
-        Ok(to) => to,
-        Err(host) => return Verdict::Stack { host },
-    };
+    let Some(to) = place.pod() else { return Verdict::stack(place.is_host()) };
     if packet.ttl <= 1 {
         return Verdict::drop_ingress(reason::TTL_EXCEEDED);
     }
-    match receive::admit(run, packet, facts, &flow, to, sender(run, packet, vni)) {
-        Some(reason) => Verdict::drop_ingress(reason),
-        None => Verdict::Deliver { to: to.1, sent: false },
+    let sender = sender(run, packet, vni);
+    match receive::admit(run, packet, facts, &flow, (place.index, to), sender) {
+        reason::FORWARDED => Verdict::deliver(to),
+        reason => Verdict::drop_ingress(reason),
     }
 }
 
@@ -54,10 +54,10 @@ fn decide(run: &Run, packet: &mut Packet, facts: &mut Facts) -> Verdict {
 fn sender(run: &Run, packet: &Packet, vni: u32) -> Sender {
     let identity = match vni {
         IDENTITY_REMOTE_NODE => {
-            return Sender::ByAddress { own_address: IDENTITY_REMOTE_NODE };
+            return Sender::by_address(IDENTITY_REMOTE_NODE);
         }
         IDENTITY_WORLD => run.world(packet.family),
         identity => identity,
     };
-    Sender::Known(Peer { identity, entry: 0, from: source::VNI })
+    Sender::known(Peer { identity, entry: 0, from: source::VNI })
 }

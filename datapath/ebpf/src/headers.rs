@@ -5,6 +5,8 @@ use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::helpers::{bpf_skb_load_bytes, bpf_skb_pull_data};
 use datapath_abi::{family, reason};
 
+use crate::context;
+
 pub(crate) const TCP: u8 = 6;
 pub(crate) const UDP: u8 = 17;
 pub(crate) const SCTP: u8 = 132;
@@ -161,9 +163,8 @@ pub(crate) fn read(skb: *mut __sk_buff, packet: &mut Packet) -> Frame {
     let truncated = frame == Frame::Invalid
         || frame == Frame::NotEthernet
         || packet.fault == reason::CT_INVALID_HEADER;
-    // SAFETY: fields of the context.
-    let (linear, length) = unsafe { ((*skb).data_end - (*skb).data, (*skb).len) };
-    if !truncated || linear >= length || linear >= PULL {
+    let (linear, length) = (context::data_end(skb) - context::data(skb), context::length(skb));
+    if !truncated || linear >= length as usize || linear >= PULL as usize {
         return frame;
     }
     // SAFETY: the context; a length within the packet.
@@ -183,8 +184,7 @@ pub(crate) struct Bytes {
 impl Bytes {
     #[inline(always)]
     pub(crate) fn of(skb: *mut __sk_buff) -> Self {
-        // SAFETY: fields of the context.
-        unsafe { Self { data: (*skb).data as usize, end: (*skb).data_end as usize } }
+        Self { data: context::data(skb), end: context::data_end(skb) }
     }
 
     /// The address of `length` bytes at an offset, if they are there.

@@ -3,7 +3,7 @@
 use datapath_abi::{IPCACHE_STATIC_BITS, family, source};
 
 use crate::maps::IPCACHE;
-use crate::run::{IDENTITY_HOST, Peer, Run};
+use crate::run::{IDENTITY_HOST, Peer, Place, Run};
 
 /// [`datapath_abi::IpcacheKey`] in words.
 #[repr(C)]
@@ -17,8 +17,8 @@ struct Key {
 #[derive(Clone, Copy)]
 pub(crate) struct Found {
     pub(crate) peer: Peer,
-    /// Index of the target; `None` where the ipcache has no entry.
-    pub(crate) target: Option<u32>,
+    /// Index of the target; [`Place::UNKNOWN`] where the ipcache has no entry.
+    pub(crate) index: u32,
 }
 
 /// The longest prefix that covers the address. Without one (user space always installs a catch-all) the
@@ -34,11 +34,11 @@ pub(crate) fn look_up(run: &Run, family: u8, address: &[u64; 2]) -> Found {
     match IPCACHE.look_up(&key) {
         Some(value) => Found {
             peer: Peer { identity: value.identity, entry: value.entry, from: source::IPCACHE },
-            target: Some(value.target),
+            index: value.target,
         },
         None => Found {
             peer: Peer { identity: run.world(family), entry: 0, from: source::IPCACHE },
-            target: None,
+            index: Place::UNKNOWN,
         },
     }
 }

@@ -6,7 +6,7 @@
 //! |---|---|
 //! | `maps` | the maps |
 //! | `run` | circumstances of a run, what it finds out, what it comes to |
-//! | `headers` | reading frames |
+//! | `context`, `headers` | reading the context and frames |
 //! | `conntrack`, `ipcache`, `policy` | one kind of look-up each |
 //! | `receive` | the receiver's side, for all hooks that lead to a pod |
 //! | `forward` | carrying a verdict out |
@@ -32,6 +32,7 @@
 #![feature(asm_experimental_arch)]
 
 mod conntrack;
+mod context;
 mod driver;
 mod emit;
 mod forward;
@@ -49,6 +50,7 @@ mod to_container;
 use aya_ebpf::bindings::{__sk_buff, TC_ACT_OK};
 
 use crate::headers::Packet;
+use crate::maps::SCRATCH;
 use crate::run::{Facts, Run, Verdict};
 
 /// Runs a hook: circumstances, decision, deed, records.
@@ -58,14 +60,19 @@ fn run_hook(
     hook: u8,
     decide: impl FnOnce(&Run, &mut Packet, &mut Facts) -> Verdict,
 ) -> i32 {
-    let Some(run) = Run::begin(skb, hook) else { return TC_ACT_OK };
-    let mut packet = Packet::unread();
-    let mut facts = Facts::none();
-    let verdict = decide(&run, &mut packet, &mut facts);
-    let (code, done) = forward::carry_out(&run, &packet, verdict);
+    let (Some(run), Some(scratch)) = (Run::begin(skb, hook), SCRATCH.get_ptr_mut(0)) else {
+        return TC_ACT_OK;
+    };
+    // SAFETY: this CPU's value, which this run has to itself; the two fields do not overlap, and every
+    // bit pattern of them is valid where it is not overwritten here.
+    let (packet, facts) = unsafe { (&mut (*scratch).packet, &mut (*scratch).facts) };
+    *packet = Packet::unread();
+    *facts = Facts::none();
+    let verdict = decide(&run, packet, facts);
+    let (code, done) = forward::carry_out(&run, packet, verdict);
     emit::count(&run, done);
     if emit::is_watched(&run) {
-        emit::report(&run, &packet, &facts, &done);
+        emit::report(&run, packet, facts, &done);
     }
     code
 }

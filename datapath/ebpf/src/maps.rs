@@ -12,6 +12,8 @@ use datapath_abi::{
     PolicyKey, PolicyValue, Seam, Settings, Target, hook,
 };
 
+use crate::run::Scratch;
+
 /// A longest-prefix-match trie whose key is a whole struct of the ABI, so that tools print its fields.
 /// (`aya_ebpf`'s own splits the prefix length off.) The fields are what loaders read from BTF.
 #[repr(C)]
@@ -98,4 +100,4 @@ pub(crate) static INPUT: Array<Input, 1> = Array::new();
 pub(crate) static HOOKS: ProgramArray<{ hook::COUNT as usize }> = ProgramArray::new();
 
 #[btf_map]
-pub(crate) static SCRATCH: PerCpuArray<CtValue, 1> = PerCpuArray::new();
+pub(crate) static SCRATCH: PerCpuArray<Scratch, 1> = PerCpuArray::new();

@@ -29,8 +29,8 @@ pub(crate) fn port(packet: &Packet) -> u16 {
 
 /// Asks a table about a packet and the peer on its other side.
 #[inline(never)]
-pub(crate) fn judge(table: u32, endpoint: u16, packet: &Packet, peer: &Peer) -> Judged {
-    let mut judged = Judged {
+pub(crate) fn judge(table: u32, endpoint: u16, packet: &Packet, peer: &Peer, judged: &mut Judged) {
+    *judged = Judged {
         entry: 0,
         other: 0,
         peer: peer.identity,
@@ -45,7 +45,7 @@ pub(crate) fn judge(table: u32, endpoint: u16, packet: &Packet, peer: &Peer) -> 
         && packet.icmp_type == UNREACHABLE
         && packet.icmp_code == FRAGMENTATION_NEEDED
     {
-        return judged;
+        return;
     }
     // Without its ports a fragment can only match an entry for all of them: the key is that much shorter.
     let unknown = if packet.is_later_fragment() { 16 } else { 0 };
@@ -59,11 +59,10 @@ pub(crate) fn judge(table: u32, endpoint: u16, packet: &Packet, peer: &Peer) -> 
     if let Some(hit) = by_identity.filter(|hit| hit.flags & policy::DENY != 0) {
         judged.entry = hit.entry;
         judged.outcome = outcome::DENY;
-        return judged;
+        return;
     }
     key.identity = 0;
-    decide(&mut judged, by_identity, POLICY.look_up(&key));
-    judged
+    decide(judged, by_identity, POLICY.look_up(&key));
 }
 
 /// Which of the two hits wins, given that the first is no deny: a deny; the longer prefix of protocol and
@@ -95,13 +94,13 @@ fn decide(
     }
 }
 
-/// What a packet is dropped for after a verdict; `None` if it is allowed.
+/// What a packet is dropped for after a verdict; [`reason::FORWARDED`] if it is allowed.
 #[inline(always)]
-pub(crate) fn refusal(judged: &Judged, state: u8) -> Option<u8> {
+pub(crate) fn refusal(judged: &Judged, state: u8) -> u8 {
     match judged.outcome {
-        outcome::ALLOW => None,
-        outcome::DENY => Some(reason::POLICY_DENY),
-        _ if state == ct_state::UNTRACKED => Some(reason::FRAGMENT_NOT_SUPPORTED),
-        _ => Some(reason::POLICY_DENIED),
+        outcome::ALLOW => reason::FORWARDED,
+        outcome::DENY => reason::POLICY_DENY,
+        _ if state == ct_state::UNTRACKED => reason::FRAGMENT_NOT_SUPPORTED,
+        _ => reason::POLICY_DENIED,
     }
 }

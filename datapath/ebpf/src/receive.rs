@@ -1,47 +1,52 @@
 //! The receiver's side, shared by every hook that a packet reaches a pod through: who sent it, whether
 //! ingress policy admits it, and what conntrack keeps of it.
 
-use datapath_abi::{Target, ct_state, direction, reason, source, target};
+use datapath_abi::{Target, ct_state, direction, reason, source};
 
 use crate::conntrack::{self, Flow};
 use crate::headers::Packet;
 use crate::ipcache;
 use crate::policy;
-use crate::run::{Facts, Peer, Run};
+use crate::run::{Facts, Peer, Place, Run};
 
-/// How the sender's identity is known.
+/// How the sender's identity is known. A struct for the reason that [`crate::run::Verdict`] is one.
 #[derive(Clone, Copy)]
-pub(crate) enum Sender {
+pub(crate) struct Sender {
+    /// What the hook knows; `from` is 0 where the ipcache is to be asked.
+    peer: Peer,
+    /// By address: what an own address of this node counts as.
+    own_address: u32,
+}
+
+impl Sender {
     /// The hook knows it.
-    Known(Peer),
+    #[inline(always)]
+    pub(crate) fn known(peer: Peer) -> Self {
+        Self { peer, own_address: 0 }
+    }
+
     /// By the ipcache; an own address of this node counts as `own_address`.
-    ByAddress { own_address: u32 },
-}
+    #[inline(always)]
+    pub(crate) fn by_address(own_address: u32) -> Self {
+        Self { peer: Peer { identity: 0, entry: 0, from: 0 }, own_address }
+    }
 
-/// The target of the packet's destination, if it is a pod of this node; else whether it is the node itself.
-#[inline(always)]
-pub(crate) fn destination(
-    run: &Run,
-    packet: &Packet,
-    facts: &mut Facts,
-) -> Result<(u32, &'static Target), bool> {
-    let found = ipcache::look_up(run, packet.family, &packet.destination);
-    facts.destination = found.peer;
-    pod(run, found.target)
-}
-
-/// The same where the target's index is known.
-#[inline(always)]
-pub(crate) fn pod(run: &Run, index: Option<u32>) -> Result<(u32, &'static Target), bool> {
-    let Some(index) = index else { return Err(false) };
-    match run.target(index) {
-        Some(to) if to.kind == target::ENDPOINT => Ok((index, to)),
-        Some(to) => Err(to.kind == target::HOST),
-        None => Err(false),
+    #[inline(always)]
+    fn is_known(self) -> bool {
+        self.peer.from != 0
     }
 }
 
-/// Judges a packet for a pod and remembers what comes of it. `Some`: the reason that it is dropped for.
+/// Where the packet's destination is.
+#[inline(always)]
+pub(crate) fn destination(run: &Run, packet: &Packet, facts: &mut Facts) -> Place {
+    let found = ipcache::look_up(run, packet.family, &packet.destination);
+    facts.destination = found.peer;
+    Place::of(run, found.index)
+}
+
+/// Judges a packet for a pod and remembers what comes of it. Returns the reason that it is dropped for, or
+/// [`reason::FORWARDED`].
 #[inline(always)]
 pub(crate) fn admit(
     run: &Run,
@@ -50,28 +55,33 @@ pub(crate) fn admit(
     flow: &Flow,
     (index, to): (u32, &Target),
     sender: Sender,
-) -> Option<u8> {
-    if let Sender::Known(peer) = sender {
-        facts.source = peer;
+) -> u8 {
+    if sender.is_known() {
+        facts.source = sender.peer;
     }
     if packet.fault != 0 {
-        return Some(packet.fault);
+        return packet.fault;
     }
     flow.observe(run, packet, facts);
     if !facts.needs_policy() {
-        if flow.state == ct_state::REPLY && flow.path(run).is_none() {
+        if flow.state == ct_state::REPLY && flow.path(run) == Place::UNKNOWN {
             flow.remember_path(run, index);
         }
-        return None;
+        return reason::FORWARDED;
     }
-    if let Some(reason) = judge(run, packet, facts, flow, to, sender) {
-        return Some(reason);
+    let refused = judge(run, packet, facts, flow, to, sender);
+    if refused != reason::FORWARDED {
+        return refused;
     }
-    let kept = conntrack::remember(run, packet, flow, facts, Some(index), None);
-    (!kept).then_some(reason::CT_CREATE_FAILED)
+    if conntrack::remember(run, packet, flow, facts, index, Place::UNKNOWN) {
+        reason::FORWARDED
+    } else {
+        reason::CT_CREATE_FAILED
+    }
 }
 
-/// Asks ingress policy, or conntrack for what it said before. `Some`: the reason of a refusal.
+/// Asks ingress policy, or conntrack for what it said before. Returns the reason of a refusal, or
+/// [`reason::FORWARDED`].
 #[inline(always)]
 pub(crate) fn judge(
     run: &Run,
@@ -80,25 +90,27 @@ pub(crate) fn judge(
     flow: &Flow,
     to: &Target,
     sender: Sender,
-) -> Option<u8> {
-    let leg = flow.leg(run, direction::INGRESS, policy::port(packet)).filter(|leg| match sender {
-        Sender::Known(peer) => leg.identity == peer.identity && leg.source == peer.from,
-        Sender::ByAddress { .. } => leg.source == source::IPCACHE,
-    });
-    if let Some(leg) = leg {
-        if let Sender::ByAddress { .. } = sender {
-            facts.source = Peer { identity: leg.identity, entry: 0, from: source::REMEMBERED };
+) -> u8 {
+    if let Some(leg) = flow.leg(run, direction::INGRESS, policy::port(packet)) {
+        let same_sender = if sender.is_known() {
+            leg.identity == sender.peer.identity && leg.source == sender.peer.from
+        } else {
+            leg.source == source::IPCACHE
+        };
+        if same_sender {
+            if !sender.is_known() {
+                facts.source = Peer { identity: leg.identity, entry: 0, from: source::REMEMBERED };
+            }
+            facts.ingress = conntrack::recall(leg, to.endpoint);
+            return reason::FORWARDED;
         }
-        facts.ingress = conntrack::recall(leg, to.endpoint);
-        return None;
     }
-    let peer = match sender {
-        Sender::Known(peer) => peer,
-        Sender::ByAddress { own_address } => {
-            ipcache::sender(run, packet.family, &packet.source, own_address)
-        }
+    let peer = if sender.is_known() {
+        sender.peer
+    } else {
+        ipcache::sender(run, packet.family, &packet.source, sender.own_address)
     };
     facts.source = peer;
-    facts.ingress = policy::judge(to.ingress, to.endpoint, packet, &peer);
+    policy::judge(to.ingress, to.endpoint, packet, &peer, &mut facts.ingress);
     policy::refusal(&facts.ingress, facts.state)
 }

@@ -3,9 +3,12 @@
 use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::helpers::bpf_jiffies64;
 use datapath_abi::{
-    ABI_VERSION, AttachmentKey, Settings, Target, config, ct_state, direction, reason, settings,
+    ABI_VERSION, AttachmentKey, CtValue, Settings, Target, action, config, ct_state, direction,
+    reason, settings, target,
 };
 
+use crate::context;
+use crate::headers::Packet;
 use crate::maps::{ACTIVE, ATTACHMENTS, CONFIG, SEAM, SETTINGS, TARGETS};
 
 /// Identity of the node itself.
@@ -46,8 +49,8 @@ impl Run {
         let generation = unsafe { ACTIVE.get_ptr(0)?.read_volatile() };
         let settings = SETTINGS.get(generation & 1)?;
         let (now, ifindex) = if config.flags & config::SIMULATED == 0 {
-            // SAFETY: a helper without arguments; a field of the context.
-            unsafe { (bpf_jiffies64(), (*skb).ifindex) }
+            // SAFETY: a helper without arguments.
+            (unsafe { bpf_jiffies64() }, context::ifindex(skb))
         } else {
             let seam = SEAM.get(0)?;
             (seam.now, seam.ifindex)
@@ -82,20 +85,19 @@ impl Run {
         TARGETS.get(self.settings.target_base.wrapping_add(index))
     }
 
-    /// The endpoint whose device the program hangs on, with its index.
+    /// The endpoint whose device the program hangs on.
     #[inline(always)]
-    pub(crate) fn attached(&self) -> Option<(u32, &'static Target)> {
+    pub(crate) fn attached(&self) -> Place {
         let key = AttachmentKey { slot: self.slot(), ifindex: self.ifindex };
         // SAFETY: only user space writes this map, and never an entry of the active slot.
-        let index = *unsafe { ATTACHMENTS.get(&key) }?;
-        Some((index, self.target(index)?))
+        let index = unsafe { ATTACHMENTS.get(&key) }.map_or(Place::UNKNOWN, |index| *index);
+        Place::of(self, index)
     }
 
     /// Bytes of the frame.
     #[inline(always)]
     pub(crate) fn frame_length(&self) -> u32 {
-        // SAFETY: a field of the context.
-        unsafe { (*self.skb).len }
+        context::length(self.skb)
     }
 
     /// The identity of everything outside for a family.
@@ -197,44 +199,123 @@ impl Facts {
     }
 }
 
-/// What to do with the packet. Nothing of it is done before everything is decided.
+/// What a run works on beside its registers: the stack of a program and everything it calls is 512 bytes.
+/// Programs do not interrupt one another on a CPU, so a run has it to itself.
+#[repr(C)]
+pub(crate) struct Scratch {
+    /// The packet as read.
+    pub(crate) packet: Packet,
+    /// What is found out about it.
+    pub(crate) facts: Facts,
+    /// The packet that an ICMP error quotes.
+    pub(crate) quoted: Packet,
+    /// Where a conntrack entry is built.
+    pub(crate) entry: CtValue,
+}
+
+/// Where an address leads: a target of the active slot with its index.
 #[derive(Clone, Copy)]
-pub(crate) enum Verdict {
-    /// Drop it, for a reason, on one side.
-    Drop { reason: u8, direction: u8 },
-    /// Hand it to a pod of this node; `sent` if a pod of this node sent it.
-    Deliver { to: &'static Target, sent: bool },
-    /// Send it to another node, as the identity.
-    Tunnel { to: &'static Target, identity: u32 },
-    /// Give it to the node's stack.
-    Stack { host: bool },
-    /// Let it through to the device.
-    Pass,
+pub(crate) struct Place {
+    /// The target; `None` where nothing is known.
+    pub(crate) target: Option<&'static Target>,
+    /// Its index; [`Place::UNKNOWN`] without a target.
+    pub(crate) index: u32,
+}
+
+impl Place {
+    /// The index that no target has.
+    pub(crate) const UNKNOWN: u32 = u32::MAX;
+
+    /// The target of an index.
+    #[inline(always)]
+    pub(crate) fn of(run: &Run, index: u32) -> Self {
+        let target = if index == Self::UNKNOWN { None } else { run.target(index) };
+        Self { target, index }
+    }
+
+    /// The target, if it is a pod of this node.
+    #[inline(always)]
+    pub(crate) fn pod(self) -> Option<&'static Target> {
+        self.target.filter(|to| to.kind == target::ENDPOINT)
+    }
+
+    /// Whether it is this node itself.
+    #[inline(always)]
+    pub(crate) fn is_host(self) -> bool {
+        self.target.is_some_and(|to| to.kind == target::HOST)
+    }
+}
+
+/// What to do with the packet. Nothing of it is done before everything is decided. A struct and no enum:
+/// what other variants have would be undefined in each, and the verifier must not see that copied.
+#[derive(Clone, Copy)]
+pub(crate) struct Verdict {
+    /// The pod or the other node that it goes to.
+    pub(crate) to: Option<&'static Target>,
+    /// By the tunnel: the identity that the other node is told; else 0.
+    pub(crate) identity: u32,
+    /// A number of [`action`].
+    pub(crate) action: u8,
+    /// Dropped: a number of [`reason`]; else [`reason::FORWARDED`].
+    pub(crate) reason: u8,
+    /// Dropped: the side that it is counted on.
+    pub(crate) direction: u8,
+    /// To the stack: the node is the destination.
+    pub(crate) host: bool,
 }
 
 impl Verdict {
     #[inline(always)]
-    pub(crate) fn drop_egress(reason: u8) -> Self {
-        Self::Drop { reason, direction: direction::EGRESS }
+    fn new(action: u8) -> Self {
+        Self {
+            to: None,
+            identity: 0,
+            action,
+            reason: reason::FORWARDED,
+            direction: direction::EGRESS,
+            host: false,
+        }
     }
 
+    /// Drop it, on the sender's side.
+    #[inline(always)]
+    pub(crate) fn drop_egress(reason: u8) -> Self {
+        Self { reason, ..Self::new(action::DROP) }
+    }
+
+    /// Drop it, on the receiver's side.
     #[inline(always)]
     pub(crate) fn drop_ingress(reason: u8) -> Self {
-        Self::Drop { reason, direction: direction::INGRESS }
+        Self { reason, direction: direction::INGRESS, ..Self::new(action::DROP) }
     }
 
-    /// To the stack, not as its destination.
+    /// Hand it to a pod of this node.
     #[inline(always)]
-    pub(crate) fn stack() -> Self {
-        Self::Stack { host: false }
+    pub(crate) fn deliver(to: &'static Target) -> Self {
+        Self { to: Some(to), ..Self::new(action::DELIVER) }
     }
 
-    /// The reason that this run drops for; [`reason::FORWARDED`] if it does not.
+    /// Send it to another node, as the identity.
     #[inline(always)]
-    pub(crate) fn reason(self) -> u8 {
-        match self {
-            Self::Drop { reason, .. } => reason,
-            _ => reason::FORWARDED,
-        }
+    pub(crate) fn tunnel(to: &'static Target, identity: u32) -> Self {
+        Self { to: Some(to), identity, ..Self::new(action::TUNNEL) }
+    }
+
+    /// Give it to the node's stack; `host` if the node is the destination.
+    #[inline(always)]
+    pub(crate) fn stack(host: bool) -> Self {
+        Self { host, ..Self::new(action::STACK) }
+    }
+
+    /// Let it through to the device.
+    #[inline(always)]
+    pub(crate) fn pass() -> Self {
+        Self::new(action::PASS)
+    }
+
+    /// Whether the packet ends here.
+    #[inline(always)]
+    pub(crate) fn is_drop(self) -> bool {
+        self.action == action::DROP
     }
 }

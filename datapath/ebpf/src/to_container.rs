@@ -5,40 +5,41 @@ use aya_ebpf::{macros::classifier, programs::TcContext};
 use datapath_abi::{hook, mark, reason, source};
 
 use crate::conntrack::look_up_readable;
+use crate::context;
 use crate::headers::{self, Frame, Packet};
 use crate::receive::{self, Sender};
 use crate::run::{Facts, IDENTITY_HOST, Peer, Run, Verdict};
 
 /// The program.
 #[classifier]
-pub fn to_container(ctx: TcContext) -> i32 {
+fn to_container(ctx: TcContext) -> i32 {
     crate::run_hook(ctx.skb.skb, hook::TO_CONTAINER, decide)
 }
 
 #[inline(always)]
 fn decide(run: &Run, packet: &mut Packet, facts: &mut Facts) -> Verdict {
-    // SAFETY: a field of the context.
-    let marked = unsafe { (*run.skb).mark } & mark::MASK;
+    let marked = context::mark(run.skb) & mark::MASK;
     if marked == mark::DELIVERED {
-        return Verdict::Pass;
+        return Verdict::pass();
     }
-    let Some(own) = run.attached() else {
+    let place = run.attached();
+    let Some(own) = place.target else {
         return Verdict::drop_ingress(reason::ENDPOINT_NOT_READY);
     };
     match headers::read(run.skb, packet) {
-        Frame::Ip if packet.is_neighbour_discovery() => return Verdict::Pass,
+        Frame::Ip if packet.is_neighbour_discovery() => return Verdict::pass(),
         Frame::Ip => {}
         Frame::Invalid => return Verdict::drop_ingress(reason::INVALID_PACKET),
-        _ => return Verdict::Pass,
+        _ => return Verdict::pass(),
     }
     let sender = if marked == mark::HOST {
-        Sender::Known(Peer { identity: IDENTITY_HOST, entry: 0, from: source::MARK })
+        Sender::known(Peer { identity: IDENTITY_HOST, entry: 0, from: source::MARK })
     } else {
-        Sender::ByAddress { own_address: IDENTITY_HOST }
+        Sender::by_address(IDENTITY_HOST)
     };
     let flow = look_up_readable(run, packet);
-    match receive::admit(run, packet, facts, &flow, own, sender) {
-        Some(reason) => Verdict::drop_ingress(reason),
-        None => Verdict::Pass,
+    match receive::admit(run, packet, facts, &flow, (place.index, own), sender) {
+        reason::FORWARDED => Verdict::pass(),
+        reason => Verdict::drop_ingress(reason),
     }
 }
