@@ -117,7 +117,12 @@ pub(crate) fn question_in(
 /// Whether an unindented line begins a statement.
 fn starts_statement(text: &str) -> bool {
     let word = first_word(text);
-    text.starts_with(word) && (STATEMENTS.contains(&word) || LATER_STATEMENTS.contains(&word))
+    text.starts_with(word) && begins_statement(word)
+}
+
+/// Whether a statement begins with the word, be it built or not.
+pub(crate) fn begins_statement(word: &str) -> bool {
+    STATEMENTS.contains(&word) || LATER_STATEMENTS.contains(&word)
 }
 
 /// The first word after white space; empty where something else comes first.
@@ -137,7 +142,7 @@ fn comments(text: &str, file: FileId, outline: &Outline) -> Vec<Comment> {
     outline.comments.iter().map(comment).collect()
 }
 
-fn span_of(file: FileId, range: &Range<usize>) -> Span {
+pub(crate) fn span_of(file: FileId, range: &Range<usize>) -> Span {
     Span { file, start: offset(range.start), end: offset(range.end) }
 }
 

@@ -1,16 +1,446 @@
-//! Reads a line into a command.
+//! Reads a line into a command: commands by their first word, then statements of the language, then a
+//! question with an arrow. Files and names are not looked up here.
+
+use std::ops::Range;
 
 use engine::diag::Diagnostic;
-use engine::source::FileId;
+use engine::source::{FileId, Span};
 
-use super::Command;
-use crate::ast::Question;
+use super::table::{self, CommandInfo, NOUNS, TABLE};
+use super::{Command, Noun};
+use crate::ast::{Name, Question};
+use crate::codes;
+use crate::names::nearest;
+use crate::outline::Outline;
 use crate::parse;
 
-pub(super) fn command(_text: &str, _file: FileId) -> Result<Command, Vec<Diagnostic>> {
-    Ok(Command::Empty)
+/// The kinds that `remove` knows: those of [`crate::ast::Item::key`].
+const KINDS: &[&str] = &[
+    "policy",
+    "pod",
+    "node",
+    "namespace",
+    "external",
+    "alias",
+    "identity",
+    "test",
+    "include",
+    "cluster",
+];
+
+pub(super) fn command(text: &str, file: FileId) -> Result<Command, Vec<Diagnostic>> {
+    let line = Line::new(text, file);
+    let word = parse::first_word(&line.blanked);
+    if line.blanked.trim().is_empty() {
+        return Ok(Command::Empty);
+    }
+    if is_statement(word, &line.blanked) {
+        let start = line.blanked.len() - line.blanked.trim_start().len();
+        return Ok(Command::Statement(line.span(&(start..line.blanked.trim_end().len()))));
+    }
+    match table::find(word).filter(|_| line.first_is(word)) {
+        Some(info) => line.command(info),
+        None if line.blanked.contains("->") => asked(text, 0..text.len(), file),
+        None => Err(vec![line.unknown(word)]),
+    }
 }
 
 pub(super) fn question(text: &str, file: FileId) -> Result<Question, Vec<Diagnostic>> {
-    parse::question(text, file)
+    question_in(text, 0..text.len(), file)
+}
+
+fn asked(text: &str, range: Range<usize>, file: FileId) -> Result<Command, Vec<Diagnostic>> {
+    question_in(text, range, file).map(|question| Command::Trace(Box::new(question)))
+}
+
+fn question_in(text: &str, range: Range<usize>, file: FileId) -> Result<Question, Vec<Diagnostic>> {
+    let written = text.get(range.clone()).unwrap_or("").trim_end();
+    if let Some(before) = written.strip_suffix('-')
+        && (before.is_empty() || before.ends_with([' ', '\t']))
+    {
+        let end = range.start + written.len();
+        return Err(vec![eaten_arrow(parse::span_of(file, &(end - 1..end)))]);
+    }
+    parse::question_in(text, range, file)
+}
+
+/// A shell takes `> b:80` of an unquoted arrow for the name of a file to write.
+fn eaten_arrow(span: Span) -> Diagnostic {
+    Diagnostic::error(codes::SYNTAX, "the receiver is missing behind `-`", span)
+        .note("a shell that sees `a -> b:80` unquoted writes to a file named `b:80`; look for it and remove it")
+        .help("quote the question: 'a -> b:80'; or leave the arrow out: a b:80")
+}
+
+/// Whether a text is statements of the language. Words that also begin a question (`pod a -> b`) or a
+/// command (`test NAME`) do where a block follows.
+fn is_statement(word: &str, text: &str) -> bool {
+    let head = text.split('{').next().unwrap_or(text);
+    match word {
+        "test" => text.contains('{'),
+        "pod" | "node" | "external" => !head.contains("->"),
+        _ => parse::begins_statement(word),
+    }
+}
+
+/// A line with its comments blanked.
+struct Line {
+    blanked: String,
+    file: FileId,
+}
+
+/// An argument: its text without quotes, its place with them.
+type Argument = Name;
+
+impl Line {
+    fn new(text: &str, file: FileId) -> Self {
+        Self { blanked: Outline::new(text).blanked, file }
+    }
+
+    fn span(&self, range: &Range<usize>) -> Span {
+        parse::span_of(self.file, range)
+    }
+
+    /// Whether the whole first word is this, and not the beginning of `time/x` or `help.me`.
+    fn first_is(&self, word: &str) -> bool {
+        self.blanked.split_whitespace().next() == Some(word)
+    }
+
+    /// The place of the first word.
+    fn first(&self) -> Range<usize> {
+        let start = self.blanked.len() - self.blanked.trim_start().len();
+        let rest = self.blanked.get(start..).unwrap_or("");
+        start..start + rest.find(char::is_whitespace).unwrap_or(rest.len())
+    }
+
+    /// Everything behind the first word.
+    fn rest(&self) -> Range<usize> {
+        self.first().end..self.blanked.trim_end().len().max(self.first().end)
+    }
+
+    /// The words behind the first one; what is in quotes is one.
+    fn arguments(&self) -> Vec<Argument> {
+        let mut arguments = Vec::new();
+        let Range { start: mut at, end } = self.rest();
+        while let Some(rest) = self.blanked.get(at..end).filter(|r| !r.trim().is_empty()) {
+            let from = at + (rest.len() - rest.trim_start().len());
+            let word = self.blanked.get(from..end).unwrap_or("");
+            let quoted = word.strip_prefix('"').and_then(|inner| Some((inner, inner.find('"')?)));
+            let (content, length) = match quoted {
+                Some((inner, close)) => (inner.get(..close).unwrap_or(""), close + 2),
+                None => {
+                    let length = word.find(char::is_whitespace).unwrap_or(word.len());
+                    (word.get(..length).unwrap_or(""), length)
+                }
+            };
+            let span = self.span(&(from..from + length));
+            arguments.push(Name { node: content.to_owned(), span });
+            at = from + length;
+        }
+        arguments
+    }
+
+    fn command(&self, info: &'static CommandInfo) -> Result<Command, Vec<Diagnostic>> {
+        if info.name == "trace" {
+            return self.trace(info);
+        }
+        self.plain(info).map_err(|problem| vec![*problem])
+    }
+
+    fn trace(&self, info: &'static CommandInfo) -> Result<Command, Vec<Diagnostic>> {
+        let rest = self.rest();
+        if self.blanked.get(rest.clone()).is_none_or(|r| r.trim().is_empty()) {
+            return Err(vec![*self.needs(info, "a question")]);
+        }
+        asked(&self.blanked, rest, self.file)
+    }
+
+    fn plain(&self, info: &'static CommandInfo) -> Result<Command, Box<Diagnostic>> {
+        let mut given = Given { line: self, info, arguments: self.arguments(), taken: 0 };
+        let command = match info.name {
+            "show" => given.show()?,
+            "test" => Command::Test(given.all()),
+            "check" => Command::Check,
+            "fmt" => Command::Fmt,
+            "load" => Command::Load(given.required("a file")?),
+            "reload" => Command::Reload,
+            "save" => Command::Save(given.next()),
+            "undo" => Command::Undo,
+            "diff" => Command::Diff,
+            "set" => given.set()?,
+            "time" => given.time()?,
+            "why" => Command::Why,
+            "explain" => Command::Explain(given.required("a code, such as HW0001 or 133")?),
+            "doctor" => Command::Doctor,
+            "help" => Command::Help(given.next()),
+            "remove" => given.remove()?,
+            _ => Command::Quit,
+        };
+        given.end()?;
+        Ok(command)
+    }
+
+    fn needs(&self, info: &CommandInfo, what: &str) -> Box<Diagnostic> {
+        let message = format!("`{}` needs {what}", info.name);
+        Box::new(usage(message, info, self.span(&self.first())))
+    }
+
+    /// A line that is neither a command nor a statement, and has no arrow.
+    fn unknown(&self, word: &str) -> Diagnostic {
+        let first = self.first();
+        let span = self.span(&first);
+        let found = self.blanked.get(first.clone()).unwrap_or(word);
+        let message = format!("`{found}` is neither a command nor a statement");
+        let diagnostic = Diagnostic::error(codes::UNKNOWN_COMMAND, message, span);
+        let words = TABLE.iter().map(|c| c.name).chain(parse::STATEMENTS.iter().copied());
+        if let Some(near) = nearest(found, words) {
+            return diagnostic.fix(format!("did you mean `{near}`?"), span, near);
+        }
+        let asks = parse::question(self.blanked.trim_end(), self.file).is_ok();
+        if asks {
+            let at = self.span(&(first.end..first.end));
+            return diagnostic.fix("a question has an arrow", at, " ->");
+        }
+        diagnostic.help("`help` lists the commands; a question has an arrow: `client -> echo:80`")
+    }
+}
+
+fn usage(message: String, info: &CommandInfo, span: Span) -> Diagnostic {
+    Diagnostic::error(codes::COMMAND_ARGUMENT, message, span)
+        .help(format!("usage: {}, for example `{}`", info.usage, info.example))
+}
+
+/// The arguments of a command, taken one by one.
+struct Given<'l> {
+    line: &'l Line,
+    info: &'static CommandInfo,
+    arguments: Vec<Argument>,
+    taken: usize,
+}
+
+impl Given<'_> {
+    fn next(&mut self) -> Option<Argument> {
+        let next = self.arguments.get(self.taken).cloned();
+        self.taken += usize::from(next.is_some());
+        next
+    }
+
+    fn required(&mut self, what: &str) -> Result<Argument, Box<Diagnostic>> {
+        self.next().ok_or_else(|| self.line.needs(self.info, what))
+    }
+
+    /// All words that are left as one, so that a name with spaces needs no quotes.
+    fn all(&mut self) -> Option<Argument> {
+        let rest = self.arguments.get(self.taken..).unwrap_or(&[]);
+        let (first, last) = (rest.first()?, rest.last()?);
+        let span = first.span.to(last.span);
+        let words: Vec<&str> = rest.iter().map(|a| a.node.as_str()).collect();
+        self.taken = self.arguments.len();
+        Some(Name { node: words.join(" "), span })
+    }
+
+    /// Nothing may be left.
+    fn end(&self) -> Result<(), Box<Diagnostic>> {
+        let Some(extra) = self.arguments.get(self.taken) else { return Ok(()) };
+        let last = self.arguments.last().unwrap_or(extra);
+        let message = match self.taken {
+            0 => format!("`{}` takes nothing", self.info.name),
+            _ => format!("`{}` does not take `{}` as well", self.info.name, extra.node),
+        };
+        let span = extra.span.to(last.span);
+        Err(Box::new(usage(message, self.info, span)))
+    }
+
+    /// The argument is none of the words that the command knows.
+    fn wrong(&self, argument: &Argument, what: &str, words: &[&str]) -> Box<Diagnostic> {
+        let message = format!("`{}` is not {what}", argument.node);
+        let diagnostic = Diagnostic::error(codes::COMMAND_ARGUMENT, message, argument.span);
+        Box::new(match nearest(&argument.node, words.iter().copied()) {
+            Some(near) => diagnostic.fix(format!("did you mean `{near}`?"), argument.span, near),
+            None => diagnostic.help(format!("`{}` knows: {}", self.info.name, words.join(", "))),
+        })
+    }
+
+    fn show(&mut self) -> Result<Command, Box<Diagnostic>> {
+        let words: Vec<&str> = NOUNS.iter().map(|(_, word, ..)| *word).collect();
+        let noun = self.required(&format!("one of {}", words.join(", ")))?;
+        let Some((known, _, takes, _)) = NOUNS.iter().find(|(_, word, ..)| *word == noun.node)
+        else {
+            return Err(self.wrong(&noun, "something to show", &words));
+        };
+        let argument = if takes.is_empty() { None } else { self.next() };
+        let known: Noun = *known;
+        Ok(Command::Show { noun: known, argument })
+    }
+
+    fn set(&mut self) -> Result<Command, Box<Diagnostic>> {
+        let Some(key) = self.next() else { return Ok(Command::Set(None)) };
+        let value = self.required(&format!("a value for `{}`", key.node))?;
+        Ok(Command::Set(Some((key, value))))
+    }
+
+    fn time(&mut self) -> Result<Command, Box<Diagnostic>> {
+        let word = self.required("`on` or `off`")?;
+        match word.node.as_str() {
+            "on" => Ok(Command::Time(true)),
+            "off" => Ok(Command::Time(false)),
+            _ => Err(self.wrong(&word, "`on` or `off`", &["on", "off"])),
+        }
+    }
+
+    fn remove(&mut self) -> Result<Command, Box<Diagnostic>> {
+        let mut kind = self.required("the kind and the name of a statement")?;
+        if kind.node == "clusterwide" {
+            kind = self.required("`policy` behind `clusterwide`")?;
+        }
+        if !KINDS.contains(&kind.node.as_str()) {
+            return Err(self.wrong(&kind, "a kind of statement", KINDS));
+        }
+        match self.all() {
+            Some(name) => Ok(Command::Remove { kind, name }),
+            None => Err(self.line.needs(self.info, &format!("the name of the {}", kind.node))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ast::Port;
+
+    fn said(text: &str) -> String {
+        match command(text, FileId(0)) {
+            Ok(command) => shown(&command),
+            Err(problems) => {
+                let said: Vec<String> = problems
+                    .iter()
+                    .map(|d| {
+                        let at = d.span().start as usize..d.span().end as usize;
+                        format!("{} at {:?}: {}", d.code, text.get(at).unwrap_or("?"), d.message)
+                    })
+                    .collect();
+                said.join("; ")
+            }
+        }
+    }
+
+    /// The command without its places.
+    fn shown(command: &Command) -> String {
+        let name = |n: &Option<Name>| n.as_ref().map_or("-".into(), |n| format!("<{}>", n.node));
+        match command {
+            Command::Trace(q) => {
+                let port = match q.target.port.as_ref().map(|p| &p.node) {
+                    Some(Port::Number(number)) => number.to_string(),
+                    Some(Port::Named(name)) => name.clone(),
+                    None => "-".into(),
+                };
+                format!("trace port {port}, {} options", q.options.len())
+            }
+            Command::Show { noun, argument } => format!("show {} {}", noun.word(), name(argument)),
+            Command::Test(filter) => format!("test {}", name(filter)),
+            Command::Load(file) => format!("load <{}>", file.node),
+            Command::Save(file) => format!("save {}", name(file)),
+            Command::Set(None) => "set".into(),
+            Command::Set(Some((key, value))) => format!("set <{}> <{}>", key.node, value.node),
+            Command::Explain(code) => format!("explain <{}>", code.node),
+            Command::Help(about) => format!("help {}", name(about)),
+            Command::Remove { kind, name } => format!("remove <{}> <{}>", kind.node, name.node),
+            Command::Statement(span) => format!("statement {}..{}", span.start, span.end),
+            other => format!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn lines_are_read() {
+        for (text, expected) in [
+            ("", "Empty"),
+            ("  # nothing", "Empty"),
+            ("trace a -> b:80/tcp syn", "trace port 80, 1 options"),
+            ("a -> b:http # why", "trace port http, 0 options"),
+            ("trace a b:80", "trace port 80, 0 options"),
+            ("pod web/a -> node n:22", "trace port 22, 0 options"),
+            ("node n -> pod b:1", "trace port 1, 0 options"),
+            ("external e -> b:1", "trace port 1, 0 options"),
+            ("[fd00::1] -> [fd00::2]:80", "trace port 80, 0 options"),
+            ("world 8.8.8.8 -> b icmp echo", "trace port -, 1 options"),
+            ("show pods", "show pods -"),
+            ("show endpoints node01", "show endpoints <node01>"),
+            ("test", "test -"),
+            ("test a half-open flow", "test <a half-open flow>"),
+            ("test \"a b\"", "test <a b>"),
+            ("test \"t\" {\n}", "statement 0..12"),
+            ("  pod web/a on n { ip 10.0.0.1 }  ", "statement 2..32"),
+            ("policy web/a {\n}", "statement 0..16"),
+            ("service web/a { }", "statement 0..17"),
+            ("alias A = web/a", "statement 0..15"),
+            ("load \"my file.hop\"", "load <my file.hop>"),
+            ("save", "save -"),
+            ("save x.hop", "save <x.hop>"),
+            ("set", "set"),
+            ("set level full", "set <level> <full>"),
+            ("time on", "Time(true)"),
+            ("time off", "Time(false)"),
+            ("explain HW0001", "explain <HW0001>"),
+            ("help trace", "help <trace>"),
+            ("remove policy web/a", "remove <policy> <web/a>"),
+            ("remove clusterwide policy a", "remove <policy> <a>"),
+            ("remove test a b", "remove <test> <a b>"),
+            ("why", "Why"),
+            ("check", "Check"),
+            ("fmt", "Fmt"),
+            ("reload", "Reload"),
+            ("undo", "Undo"),
+            ("diff", "Diff"),
+            ("doctor", "Doctor"),
+            ("quit", "Quit"),
+            ("exit", "Quit"),
+        ] {
+            assert_eq!(said(text), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn every_command_is_read() {
+        for info in TABLE {
+            let read = command(info.example, FileId(0));
+            assert!(read.is_ok(), "{}: {read:?}", info.example);
+        }
+    }
+
+    #[test]
+    fn wrong_lines_are_explained() {
+        for (text, expected) in [
+            ("shwo pods", "HW0210 at \"shwo\": `shwo` is neither a command nor a statement"),
+            (
+                "client echo:80",
+                "HW0210 at \"client\": `client` is neither a command nor a statement",
+            ),
+            ("trace", "HW0211 at \"trace\": `trace` needs a question"),
+            (
+                "show",
+                "HW0211 at \"show\": `show` needs one of pods, nodes, endpoints, tunnel, identities, policies, ipcache, policy, conntrack",
+            ),
+            ("show podz", "HW0211 at \"podz\": `podz` is not something to show"),
+            ("show pods x", "HW0211 at \"x\": `show` does not take `x` as well"),
+            ("undo 3 times", "HW0211 at \"3 times\": `undo` takes nothing"),
+            ("load", "HW0211 at \"load\": `load` needs a file"),
+            ("set level", "HW0211 at \"set\": `set` needs a value for `level`"),
+            ("time onn", "HW0211 at \"onn\": `onn` is not `on` or `off`"),
+            ("remove", "HW0211 at \"remove\": `remove` needs the kind and the name of a statement"),
+            ("remove polcy a", "HW0211 at \"polcy\": `polcy` is not a kind of statement"),
+            ("remove policy", "HW0211 at \"remove\": `remove` needs the name of the policy"),
+            ("trace a -", "HW0001 at \"-\": the receiver is missing behind `-`"),
+            ("trace -", "HW0001 at \"-\": the receiver is missing behind `-`"),
+            ("a -> ", "HW0001 at \">\": this question ends too early, expected an endpoint"),
+        ] {
+            assert_eq!(said(text), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_question_needs_no_trace() {
+        assert!(question("a b:80/tcp", FileId(0)).is_ok());
+        assert!(question("a -> b:80/tcp", FileId(0)).is_ok());
+        assert!(question("a -", FileId(0)).is_err());
+        assert!(question("", FileId(0)).is_err());
+    }
 }
