@@ -1,1 +1,4 @@
 //! The datapath seen from user space.
+
+pub mod follow;
+pub mod frame;

@@ -1,6 +1,7 @@
 //! One question through both opinions: the datapath hop by hop, the oracle beside it, joined into an
 //! explanation. Owns the order of these steps only.
 
+use datapath::follow::follow;
 use engine::backend::{Backend, BackendError};
 use engine::eval::{Asked, Memory, judge};
 use engine::explain::{Context, Explanation, explain};
@@ -86,14 +87,4 @@ fn reply_to(asked: &Question) -> Question {
         assumed: Vec::new(),
         undetermined: asked.undetermined.clone(),
     }
-}
-
-fn follow(
-    _backend: &mut dyn Backend,
-    _world: &World,
-    _tables: &Tables,
-    _question: &Question,
-    _now: u64,
-) -> Result<engine::trace::Trace, BackendError> {
-    Ok(engine::trace::Trace::default())
 }

@@ -1,0 +1,135 @@
+//! Outer headers of a tunneled frame, as the kernel's VXLAN device writes them for a tunnel key: Ethernet,
+//! IPv4 or IPv6, UDP, VXLAN (RFC 7348).
+
+use std::net::IpAddr;
+
+use engine::net::Protocol;
+use engine::trace::Ethernet;
+use etherparse::{IpNumber, Ipv4Header, Ipv6Header};
+
+use super::transport::internet_sum;
+use super::{
+    ETHERTYPE_IPV4, ETHERTYPE_IPV6, FrameError, MAX_LENGTH, ethernet_header, network, read,
+};
+
+/// VXLAN's flag "the VNI is valid".
+const VNI_IS_VALID: u8 = 0x08;
+/// Bytes of the two headers.
+const UDP_AND_VXLAN: u16 = 16;
+/// Bytes of an IPv4 header without options.
+const IPV4: u16 = 20;
+/// Linux's default range of local ports, first and last, which a tunnel device takes source ports from.
+const LOCAL_PORTS: (u16, u16) = (32_768, 60_999);
+
+/// What the outer headers say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outer {
+    /// Ethernet addresses on the underlay.
+    pub ethernet: Ethernet,
+    /// The sending node.
+    pub source: IpAddr,
+    /// The other node.
+    pub destination: IpAddr,
+    /// TTL or hop limit.
+    pub ttl: u8,
+    /// UDP source port: see [`source_port`].
+    pub source_port: u16,
+    /// UDP destination port.
+    pub port: u16,
+    /// The VNI, 24 bits.
+    pub vni: u32,
+}
+
+/// Puts outer headers before a frame. TOS 0 but for the inner packet's ECN bits, which the device copies
+/// (RFC 6040: a marked inner packet goes out as "capable"); identification 0, no "don't fragment", no flow
+/// label; the UDP checksum is absent over IPv4 and written over IPv6. The underlay's MTU is not modelled:
+/// the outer packet is never fragmented.
+///
+/// # Errors
+/// Addresses of different families; an inner frame of more than [`MAX_LENGTH`] bytes.
+pub fn encapsulate(inner: &[u8], outer: &Outer) -> Result<Vec<u8>, FrameError> {
+    let fits = u16::try_from(inner.len()).ok().filter(|_| inner.len() <= MAX_LENGTH);
+    let length = UDP_AND_VXLAN + fits.ok_or(FrameError::TooLong { length: inner.len() })?;
+    let segment = segment(inner, outer, length);
+    let class = outer_ecn(inner);
+    let (ethertype, header) = match (outer.source, outer.destination) {
+        (IpAddr::V4(source), IpAddr::V4(destination)) => {
+            let (dscp, ecn) = network::split_class(class);
+            let mut header = Ipv4Header {
+                dscp,
+                ecn,
+                total_len: IPV4 + length,
+                dont_fragment: false,
+                time_to_live: outer.ttl,
+                protocol: IpNumber::UDP,
+                source: source.octets(),
+                destination: destination.octets(),
+                ..Ipv4Header::default()
+            };
+            header.header_checksum = header.calc_header_checksum();
+            (ETHERTYPE_IPV4, header.to_bytes().to_vec())
+        }
+        (IpAddr::V6(source), IpAddr::V6(destination)) => {
+            let header = Ipv6Header {
+                traffic_class: class,
+                payload_length: length,
+                next_header: IpNumber::UDP,
+                hop_limit: outer.ttl,
+                source: source.octets(),
+                destination: destination.octets(),
+                ..Ipv6Header::default()
+            };
+            (ETHERTYPE_IPV6, header.to_bytes().to_vec())
+        }
+        (source_address, destination) => {
+            return Err(FrameError::MixedFamilies { source_address, destination });
+        }
+    };
+    Ok([&ethernet_header(outer.ethernet, ethertype)[..], &header, &segment].concat())
+}
+
+/// UDP, VXLAN and the inner frame.
+fn segment(inner: &[u8], outer: &Outer, length: u16) -> Vec<u8> {
+    let mut segment = Vec::with_capacity(usize::from(length));
+    segment.extend(outer.source_port.to_be_bytes());
+    segment.extend(outer.port.to_be_bytes());
+    segment.extend(length.to_be_bytes());
+    segment.extend([0; 2]);
+    segment.extend([VNI_IS_VALID, 0, 0, 0]);
+    segment.extend((outer.vni << 8).to_be_bytes());
+    segment.extend(inner);
+    if outer.source.is_ipv6() {
+        let sum = internet_sum((outer.source, outer.destination), Protocol::Udp, &segment);
+        segment[6..8].copy_from_slice(&sum);
+    }
+    segment
+}
+
+/// ECN bits of the outer header.
+fn outer_ecn(inner: &[u8]) -> u8 {
+    const CAPABLE: u8 = 0b10;
+    const MARKED: u8 = 0b11;
+    match read(inner).map_or(0, |headers| headers.traffic_class & 0b11) {
+        MARKED => CAPABLE,
+        other => other,
+    }
+}
+
+/// The UDP source port for a frame: a hash of the inner flow, folded into the local port range as the kernel
+/// folds its own. The kernel's hash is keyed by a secret, so the value is ours (FNV-1a over addresses,
+/// protocol and ports); that it is the same for every packet of a flow in one direction is not.
+/// Fragments are hashed without ports, so that all pieces take one way.
+pub fn source_port(frame: &[u8]) -> u16 {
+    let hash = match read(frame) {
+        Some(headers) => hash_of(&headers.flow_bytes()),
+        // Not IP: by its Ethernet addresses, as the kernel does.
+        None => hash_of(frame.get(..12).unwrap_or(frame)),
+    };
+    let (first, last) = LOCAL_PORTS;
+    let folded = (u64::from(hash ^ (hash << 16)) * u64::from(last - first)) >> 32;
+    u16::try_from(folded).unwrap_or(0).saturating_add(first)
+}
+
+fn hash_of(bytes: &[u8]) -> u32 {
+    bytes.iter().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193))
+}
