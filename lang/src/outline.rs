@@ -15,7 +15,7 @@ enum Mark {
 /// A text seen once from end to end.
 #[derive(Debug)]
 pub(crate) struct Outline {
-    /// The text with every comment replaced by as many spaces.
+    /// The text with every comment, and a byte order mark, replaced by as many spaces.
     pub(crate) blanked: String,
     /// Comments, from `#` to the last character that is not white space.
     pub(crate) comments: Vec<Range<usize>>,
@@ -252,7 +252,9 @@ impl Scan<'_> {
 
 fn blank(text: &str, comments: &[Range<usize>]) -> String {
     let mut blanked = String::with_capacity(text.len());
-    let mut from = 0;
+    // A byte order mark is white space.
+    let mut from = if text.starts_with('\u{feff}') { '\u{feff}'.len_utf8() } else { 0 };
+    blanked.extend(std::iter::repeat_n(' ', from));
     for comment in comments {
         blanked.push_str(text.get(from..comment.start).unwrap_or(""));
         blanked.extend(std::iter::repeat_n(' ', comment.len()));
