@@ -59,7 +59,7 @@ struct Lexer<'t> {
     tokens: Vec<Token<'t>>,
 }
 
-impl<'t> Lexer<'t> {
+impl Lexer<'_> {
     fn step(&mut self) -> bool {
         let rest = self.text.get(self.at..).unwrap_or("");
         let Some(first) = rest.chars().next() else { return false };

@@ -140,6 +140,7 @@ pub(super) struct Group<'t> {
 
 /// A statement, a line, a field or an item.
 #[derive(Clone, Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts about how it was written")]
 pub(super) struct Entry<'t> {
     /// Comments above it.
     pub(super) remarks: Vec<Remark<'t>>,
