@@ -45,7 +45,13 @@ pub fn text(reply: &Reply, options: &Options, out: &mut dyn Write) -> io::Result
 
 /// The reply as one JSON document with a `schemaVersion`, warnings included.
 pub fn json(reply: &Reply, out: &mut dyn Write) -> io::Result<()> {
-    serde_json::to_writer_pretty(&mut *out, &json::document(reply))?;
+    json_of_all(std::slice::from_ref(reply), out)
+}
+
+/// The replies of one run as one JSON document: the diagnostics of all of them, or the first reply that
+/// is none.
+pub fn json_of_all(replies: &[Reply], out: &mut dyn Write) -> io::Result<()> {
+    serde_json::to_writer_pretty(&mut *out, &json::document_of_all(replies))?;
     writeln!(out)
 }
 

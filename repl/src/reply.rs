@@ -238,6 +238,16 @@ impl Reply {
         Self { sources, ..Self::with_status(Content::Diagnostics(list), status) }
     }
 
+    /// The same with the warnings of what came before it (a load).
+    #[must_use]
+    pub fn after(mut self, before: Self) -> Self {
+        if !matches!(self.content, Content::Diagnostics(_)) {
+            self.sources = before.sources;
+        }
+        self.warnings.splice(0..0, before.warnings);
+        self
+    }
+
     /// Whether the command was carried out and its answer is not negative.
     pub fn is_ok(&self) -> bool {
         self.status == Status::Ok

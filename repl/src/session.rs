@@ -5,6 +5,7 @@
 mod ask;
 mod edit;
 mod files;
+mod format;
 mod help;
 mod journey;
 mod list;
@@ -26,9 +27,12 @@ use engine::tables::Generation;
 use engine::topology::World;
 use lang::command::{self, Command};
 
-use crate::reply::{Content, Reply, Status};
+use crate::reply::{Content, Reply};
 use crate::suite;
+use crate::{doctor, explain};
 pub(crate) use ask::{differs, refused};
+pub(crate) use files::{files_below, is_source, programs};
+pub(crate) use format::{Formatted, format_file, format_text};
 pub(crate) use journey::{Journey, Stage};
 pub use settings::{ColorMode, ConntrackMode, SETTINGS, Settings};
 use state::State;
@@ -101,6 +105,8 @@ impl Session {
     /// session as it was.
     pub fn execute(&mut self, text: &str) -> Reply {
         let started = Instant::now();
+        let plain = without_colon(text);
+        let text = plain.as_deref().unwrap_or(text);
         let mut reply = match (force_save(text), expecting(text)) {
             (Some(""), _) => self.save(None, true),
             (Some(file), _) => self.save(Some(PathBuf::from(file)), true),
@@ -143,11 +149,8 @@ impl Session {
             Command::Remove { kind, name } => self.remove(&kind, &name),
             Command::Quit => Reply::ok(Content::Quit),
             Command::Help(name) => help::help(name.as_ref().map(|n| n.node.as_str())),
-            Command::Explain(_) | Command::Doctor => Reply::failure(
-                Status::Usage,
-                "this is a command of the program, not of a session",
-                "run `hopwise explain` or `hopwise doctor` in a shell",
-            ),
+            Command::Explain(code) => explain::explain(&code.node),
+            Command::Doctor => doctor::doctor(),
         }
     }
 
@@ -237,6 +240,15 @@ fn expecting(text: &str) -> Option<(&str, &str)> {
     let question = question.trim();
     let question = question.strip_prefix("trace ").unwrap_or(question);
     (!question.contains('{')).then(|| (question.trim(), expectation.trim()))
+}
+
+/// The text without the colon that a command may begin with (`:help`, `:q`), as in other shells. A blank
+/// takes its place, so that columns stay.
+fn without_colon(text: &str) -> Option<String> {
+    let (blanks, rest) = text.split_at(text.len() - text.trim_start().len());
+    let rest = rest.strip_prefix(':').filter(|rest| rest.starts_with(char::is_alphabetic))?;
+    let rest = if rest.trim() == "q" { "quit" } else { rest };
+    Some(format!("{blanks} {rest}"))
 }
 
 /// What follows `save!`, where the text begins with it; empty for every changed text.

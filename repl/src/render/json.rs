@@ -1,6 +1,8 @@
 //! Replies as JSON documents. Every document has `schemaVersion` and `kind`; an answer's other fields
 //! are those of `engine::explain::Explanation`. Byte offsets are given beside lines and columns.
 
+use std::sync::Arc;
+
 use engine::diag::{Diagnostic, Severity};
 use engine::explain::SCHEMA_VERSION;
 use engine::source::{SourceMap, Span};
@@ -9,8 +11,29 @@ use serde_json::{Map, Value, json};
 use crate::reply::{Answer, Content, Listing, Reply};
 use crate::suite::{CaseReport, Miss, Outcome, Report};
 
+/// The document of the replies of one run: all their diagnostics, or the first reply that is none.
+pub(super) fn document_of_all(replies: &[Reply]) -> Value {
+    let is_list = |reply: &&Reply| matches!(reply.content, Content::Diagnostics(_));
+    if let Some(other) = replies.iter().find(|reply| !is_list(reply)) {
+        return document(other);
+    }
+    let mut merged = document(&Reply::diagnostics(Vec::new(), Arc::default()));
+    for reply in replies {
+        let document = document(reply);
+        for key in ["diagnostics", "warnings"] {
+            if let (Some(all), Some(more)) = (merged[key].as_array_mut(), document[key].as_array())
+            {
+                all.extend(more.iter().cloned());
+            }
+        }
+    }
+    let worst = replies.iter().map(|r| r.status).max().unwrap_or_default();
+    merged["status"] = json!(worst.code());
+    merged
+}
+
 /// The document of a reply.
-pub(super) fn document(reply: &Reply) -> Value {
+fn document(reply: &Reply) -> Value {
     let (kind, fields) = match &reply.content {
         Content::Nothing | Content::Quit => ("nothing", Map::new()),
         Content::Text(text) => ("text", one("text", json!(text))),

@@ -17,6 +17,16 @@ use crate::suite::misses;
 const NO_EARLIER: &str = "no earlier conntrack";
 
 impl Session {
+    /// Explains one flow, held against what follows `=>` where there is one.
+    pub fn ask_line(&mut self, line: &str) -> Reply {
+        match line.split_once("=>") {
+            Some((question, expectation)) => {
+                self.ask_expecting(question.trim(), expectation.trim())
+            }
+            None => self.ask(line),
+        }
+    }
+
     /// Explains one flow: `SRC -> DST...`, without the word `trace`.
     pub fn ask(&mut self, question: &str) -> Reply {
         let file = self.sources.add(super::INPUT, question);

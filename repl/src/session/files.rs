@@ -1,9 +1,11 @@
 //! Reading: `load`, `reload`, directories and includes.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
+use engine::source::SourceMap;
 use lang::{Loader, Workspace};
 
 use super::Session;
@@ -11,6 +13,12 @@ use crate::reply::{Reply, Status};
 
 /// The ending of the language's files.
 const EXTENSION: &str = "hop";
+
+/// Stands for standard input among files, and the name that its text has.
+const STDIN: (&str, &str) = ("-", "<stdin>");
+
+const NOT_UTF8: &str = "it is not UTF-8 text";
+const DENIED: &str = "permission is denied";
 
 /// Reads includes relative to the file that names them.
 pub(super) struct Disk;
@@ -40,19 +48,19 @@ fn tidied(path: &Path) -> PathBuf {
 }
 
 /// The file's text, or one sentence on why there is none.
-fn read(path: &Path) -> Result<String, String> {
+pub(super) fn read(path: &Path) -> Result<String, String> {
     let bytes = fs::read(path).map_err(|error| reason(&error))?;
     if u32::try_from(bytes.len()).is_err() {
         return Err("it is larger than 4 GiB".to_owned());
     }
-    String::from_utf8(bytes).map_err(|_| "it is not UTF-8 text".to_owned())
+    String::from_utf8(bytes).map_err(|_| NOT_UTF8.to_owned())
 }
 
 /// An I/O error in words, without Rust's `(os error N)`.
 pub(super) fn reason(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::NotFound => "there is no such file".to_owned(),
-        io::ErrorKind::PermissionDenied => "permission is denied".to_owned(),
+        io::ErrorKind::PermissionDenied => DENIED.to_owned(),
         io::ErrorKind::IsADirectory => "it is a directory".to_owned(),
         _ => error.to_string(),
     }
@@ -62,7 +70,12 @@ impl Session {
     /// Replaces the session by files (directories: every `.hop` file below, by name). On an error the
     /// session stays as it was.
     pub fn load(&mut self, files: &[PathBuf]) -> Reply {
-        let entries = match entries(files) {
+        self.load_with(files, None)
+    }
+
+    /// The same, with `-` standing for a text that was read from standard input.
+    pub fn load_with(&mut self, files: &[PathBuf], stdin: Option<&str>) -> Reply {
+        let entries = match entries(files, stdin) {
             Ok(entries) => entries,
             Err(reply) => return *reply,
         };
@@ -118,10 +131,14 @@ impl Session {
 }
 
 /// Name and text of every file asked for.
-fn entries(files: &[PathBuf]) -> Result<Vec<(String, String)>, Box<Reply>> {
+fn entries(files: &[PathBuf], stdin: Option<&str>) -> Result<Vec<(String, String)>, Box<Reply>> {
     let mut entries = Vec::new();
     for file in files {
-        for path in below(file)? {
+        if let Some(text) = stdin.filter(|_| is_stdin(file)) {
+            entries.push((STDIN.1.to_owned(), text.to_owned()));
+            continue;
+        }
+        for path in files_below(file)? {
             let path = tidied(&path);
             let text = read(&path).map_err(|why| cannot_read(&path, &why))?;
             entries.push((path.display().to_string(), text));
@@ -130,13 +147,27 @@ fn entries(files: &[PathBuf]) -> Result<Vec<(String, String)>, Box<Reply>> {
     Ok(entries)
 }
 
-fn cannot_read(path: &Path, why: &str) -> Box<Reply> {
+fn is_stdin(path: &Path) -> bool {
+    path == Path::new(STDIN.0)
+}
+
+/// Whether the path is named as a file of the language.
+pub(crate) fn is_source(path: &Path) -> bool {
+    path.extension().is_some_and(|e| e == EXTENSION)
+}
+
+pub(super) fn cannot_read(path: &Path, why: &str) -> Box<Reply> {
     let message = format!("cannot read `{}`: {why}", path.display());
-    Box::new(Reply::failure(Status::Input, message, "name an existing `.hop` file or directory"))
+    let remedy = match why {
+        NOT_UTF8 => "save the file as UTF-8 text",
+        DENIED => "give yourself the right to read it",
+        _ => "name an existing `.hop` file, or a directory that holds some",
+    };
+    Box::new(Reply::failure(Status::Input, message, remedy))
 }
 
 /// The path itself, or every file of the language below it, by name.
-fn below(path: &Path) -> Result<Vec<PathBuf>, Box<Reply>> {
+pub(crate) fn files_below(path: &Path) -> Result<Vec<PathBuf>, Box<Reply>> {
     if !path.is_dir() {
         return Ok(vec![path.to_owned()]);
     }
@@ -149,14 +180,45 @@ fn below(path: &Path) -> Result<Vec<PathBuf>, Box<Reply>> {
     Ok(found)
 }
 
-/// Symbolic links to directories are not followed, so that a loop of them ends.
+/// The files to work on one by one: those named, and of a directory those that no other file of it
+/// includes, since an included file is a part of a program.
+pub(crate) fn programs(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Box<Reply>> {
+    let mut programs = Vec::new();
+    for path in paths {
+        let files = files_below(path)?;
+        if !path.is_dir() {
+            programs.extend(files);
+            continue;
+        }
+        let included: BTreeSet<String> = files.iter().flat_map(|file| includes(file)).collect();
+        let whole = |file: &PathBuf| !included.contains(&tidied(file).display().to_string());
+        programs.extend(files.into_iter().filter(whole));
+    }
+    Ok(programs)
+}
+
+/// The names of the files that a file includes, and of those that they include. What cannot be read is
+/// reported when the file itself is loaded.
+fn includes(file: &Path) -> Vec<String> {
+    let path = tidied(file);
+    let Ok(text) = read(&path) else { return Vec::new() };
+    let name = path.display().to_string();
+    let mut sources = SourceMap::default();
+    let workspace = Workspace::load(&[(name.clone(), text)], &mut Disk, &mut sources);
+    workspace.documents().map(|d| d.name.clone()).filter(|other| *other != name).collect()
+}
+
+/// Symbolic links to directories are not followed, so that a loop of them ends. Hidden directories hold
+/// what tools keep for themselves.
 fn collect(directory: &Path, found: &mut Vec<PathBuf>) -> io::Result<()> {
     for entry in fs::read_dir(directory)? {
         let entry = entry?;
         let path = entry.path();
         if entry.file_type()?.is_dir() {
-            collect(&path, found)?;
-        } else if path.extension().is_some_and(|e| e == EXTENSION) {
+            if !entry.file_name().to_string_lossy().starts_with('.') {
+                collect(&path, found)?;
+            }
+        } else if is_source(&path) {
             found.push(path);
         }
     }

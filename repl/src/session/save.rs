@@ -93,14 +93,18 @@ fn unchanged_on_disk(document: &Document, force: bool) -> Result<(), Box<Reply>>
     Err(Box::new(Reply::failure(Status::Environment, message, remedy)))
 }
 
-fn cannot_write(path: &Path, error: &io::Error) -> Reply {
+pub(super) fn cannot_write(path: &Path, error: &io::Error) -> Reply {
     let message = format!("cannot write `{}`: {}", path.display(), reason(error));
-    Reply::failure(Status::Environment, message, "`save FILE` writes elsewhere")
+    Reply::failure(
+        Status::Environment,
+        message,
+        "nothing was changed; make it writable, or write elsewhere",
+    )
 }
 
 /// Writes beside the file and renames, so that a reader sees the old text or the new, never half. A
 /// symbolic link stays one, and the file's permissions stay as they are.
-fn write(path: &Path, text: &str) -> io::Result<()> {
+pub(super) fn write(path: &Path, text: &str) -> io::Result<()> {
     let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_string_lossy();
     let beside = path.with_file_name(format!(".{name}.{}.new", std::process::id()));

@@ -1,0 +1,153 @@
+//! The command line: arguments to one call of the session, its reply to standard output and an exit code.
+//! Owns names of commands and flags and their help; decides nothing about packets.
+
+mod check;
+mod completion;
+mod explain;
+mod files;
+mod fmt;
+mod man;
+pub(crate) mod output;
+mod repl;
+mod show;
+mod test;
+mod trace;
+mod version;
+
+use std::ffi::OsString;
+use std::io;
+use std::process::ExitCode;
+
+use clap::builder::PossibleValuesParser;
+use clap::{Args, CommandFactory, Parser, Subcommand};
+
+use crate::reply::Status;
+use crate::session::SETTINGS;
+use files::Files;
+
+/// What a shell reports for a process that the signal SIGPIPE ended.
+const BROKEN_PIPE: u8 = 141;
+
+const AFTER_HELP: &str = "\
+Without a command: a session where standard input and output are a terminal; else standard input is run
+as a script of the session's commands.
+
+Exit codes: 0 done; 1 a negative answer (an expectation not met, a test failed, a file not in canonical
+form); 2 the command line cannot be understood; 3 the input has errors; 4 the machine lacks something;
+5 the datapath and the oracle differ, which is a bug of hopwise; 130 ended by Ctrl-C.";
+
+/// Why was this packet allowed, dropped or tunneled?
+///
+/// hopwise compiles a network-policy language into the maps of a real eBPF datapath, runs packets through
+/// it in the kernel, and explains what happened hop by hop, down to the source line of the rule that decided.
+#[derive(Debug, Parser)]
+#[command(
+    name = "hopwise",
+    version,
+    after_help = AFTER_HELP,
+    args_conflicts_with_subcommands = true,
+    max_term_width = 100
+)]
+struct Cli {
+    #[command(flatten)]
+    look: Look,
+    #[command(flatten)]
+    session: repl::ReplArgs,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+/// What every command takes.
+#[derive(Clone, Debug, Args)]
+struct Look {
+    // An attribute, so that the variables stand without backticks.
+    #[arg(help = "When to use colour; NO_COLOR and CLICOLOR_FORCE are honoured")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "WHEN",
+        default_value = "auto",
+        hide_default_value = true
+    )]
+    #[arg(value_parser = words("color"))]
+    color: String,
+    /// Print results and errors only: no warnings, no greeting
+    #[arg(short, long, global = true)]
+    quiet: bool,
+}
+
+/// How a result is printed.
+#[derive(Clone, Debug, Args)]
+struct Format {
+    /// How to print the result: one JSON document, or text
+    #[arg(short, long, value_name = "FORMAT", default_value = "text", hide_default_value = true)]
+    #[arg(value_parser = ["text", "json"])]
+    output: String,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Trace(trace::TraceArgs),
+    Test(test::TestArgs),
+    Check(check::CheckArgs),
+    Fmt(fmt::FmtArgs),
+    Show(show::ShowArgs),
+    Explain(explain::ExplainArgs),
+    Repl(repl::ReplArgs),
+    Completion(completion::CompletionArgs),
+    Man(man::ManArgs),
+    Version(version::VersionArgs),
+}
+
+/// The words that a setting of the session takes, as values of an argument.
+fn words(setting: &str) -> PossibleValuesParser {
+    let known = SETTINGS.iter().find(|(name, _)| *name == setting);
+    PossibleValuesParser::new(known.map_or(&[][..], |(_, words)| words))
+}
+
+/// Runs the command line; the first argument is the program's name.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    std::panic::set_hook(Box::new(output::say_that_it_is_a_bug));
+    // An arrow of its own would be read as flags, and questions do without it.
+    let arguments = arguments.into_iter().filter(|argument| argument != "->");
+    let outcome = match Cli::try_parse_from(arguments) {
+        Ok(cli) => command(cli),
+        Err(error) => {
+            error.print().map(|()| if error.use_stderr() { Status::Usage } else { Status::Ok })
+        }
+    };
+    match outcome {
+        Ok(status) => ExitCode::from(status.code()),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::from(BROKEN_PIPE),
+        Err(error) => {
+            output::cannot_write(&error);
+            ExitCode::from(Status::Environment.code())
+        }
+    }
+}
+
+/// Runs the command; an error is one of standard output.
+fn command(cli: Cli) -> io::Result<Status> {
+    let look = cli.look;
+    match cli.command {
+        None => repl::run(&cli.session, &look),
+        Some(Command::Trace(args)) => trace::run(&args, &look),
+        Some(Command::Test(args)) => test::run(&args, &look),
+        Some(Command::Check(args)) => check::run(&args, &look),
+        Some(Command::Fmt(args)) => fmt::run(&args, &look),
+        Some(Command::Show(args)) => show::run(&args, &look),
+        Some(Command::Explain(args)) => explain::run(&args, &look),
+        Some(Command::Repl(args)) => repl::run(&args, &look),
+        Some(Command::Completion(args)) => completion::run(&args, &look),
+        Some(Command::Man(args)) => man::run(&args, &look),
+        Some(Command::Version(args)) => version::run(&args, &look),
+    }
+}
+
+/// The definition of the command line, for completion and the manual.
+fn definition() -> clap::Command {
+    Cli::command()
+}
+
+#[cfg(test)]
+mod tests;

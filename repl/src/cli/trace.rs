@@ -1,0 +1,111 @@
+//! `hopwise trace`
+
+use std::fs;
+use std::io;
+
+use clap::Args;
+
+use super::output::Output;
+use super::{Files, Format, Look, words};
+use crate::reply::{Reply, Status};
+
+const AFTER_HELP: &str = "\
+A question: SOURCE -> DESTINATION[:PORT[/PROTO]] [OPTION ...]
+  hopwise trace -f shop.hop 'web/client -> web/echo-0:8080/tcp'
+  hopwise trace -f shop.hop web/client web/echo-0:8080/tcp with reply
+
+Quote it, or leave the arrow out: a shell takes `>` for a redirection.";
+
+/// Explain one flow
+///
+/// Sends the packet of a question through the datapath, hop by hop, and explains what became of it. Ends with 0
+/// whatever the verdict, unless an expectation is given; with 5 where the datapath and the oracle differ.
+#[derive(Debug, Args)]
+#[command(after_help = AFTER_HELP)]
+pub(super) struct TraceArgs {
+    /// The question, as one argument or as several words; `=> EXPECTATION` may follow it
+    #[arg(required = true, value_name = "QUESTION")]
+    question: Vec<String>,
+    #[command(flatten)]
+    files: Files,
+    /// How much to show: verdict and rules only, the explanation, or every look-up and the bytes
+    #[arg(long, default_value = "normal", hide_default_value = true, value_parser = words("level"))]
+    level: String,
+    /// What must come out, as a test says it: 'dropped default-deny at ingress'; if not, ends with 1
+    #[arg(long, value_name = "EXPECTATION")]
+    expect: Option<String>,
+    #[command(flatten)]
+    format: Format,
+}
+
+pub(super) fn run(args: &TraceArgs, look: &Look) -> io::Result<Status> {
+    let output = Output::of(look, &args.format);
+    if args.question.last().is_some_and(|word| word.ends_with('-')) {
+        return output.reply(&arrow_was_eaten());
+    }
+    let (mut session, loaded) = match args.files.open() {
+        Ok(opened) => opened,
+        Err(reply) => return output.reply(&reply),
+    };
+    if let Err(message) = session.settings_mut().set("level", &args.level) {
+        return output.reply(&Reply::failure(Status::Usage, message, ""));
+    }
+    let question = joined(&args.question);
+    let reply = match &args.expect {
+        Some(expectation) => session.ask_expecting(&question, expectation),
+        None => session.ask_line(&question),
+    };
+    output.reply(&reply.after(loaded))
+}
+
+/// The words as one text. A shell took the quotes of a payload off; they are put back.
+fn joined(words: &[String]) -> String {
+    let mut text = String::new();
+    let mut after_payload = false;
+    for word in words {
+        if !text.is_empty() {
+            text.push(' ');
+        }
+        if after_payload && !word.starts_with('"') {
+            text.push('"');
+            text.push_str(&word.replace('\\', r"\\").replace('"', "\\\""));
+            text.push('"');
+        } else {
+            text.push_str(word);
+        }
+        after_payload = word == "payload";
+    }
+    text
+}
+
+/// A shell read `a -> b` as `a -` with standard output going to the file `b`.
+fn arrow_was_eaten() -> Reply {
+    let target = fs::read_link("/proc/self/fd/1").ok().filter(|path| path.is_file());
+    let took = match target {
+        Some(file) => {
+            format!("the shell took `>` for a redirection, to the file `{}`", file.display())
+        }
+        None => "the shell takes an unquoted `>` for a redirection".to_owned(),
+    };
+    let message = format!("the question ends in `-`: {took}");
+    let remedy = "quote the question, `hopwise trace 'a -> b:80'`, or leave the arrow out, \
+                  `hopwise trace a b:80`";
+    Reply::failure(Status::Usage, message, remedy)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_become_one_question() {
+        let check = |words: &[&str], expected: &str| {
+            let words: Vec<String> = words.iter().map(ToString::to_string).collect();
+            assert_eq!(joined(&words), expected);
+        };
+        check(&["a -> b:80 syn"], "a -> b:80 syn");
+        check(&["a", "b:80", "with", "reply"], "a b:80 with reply");
+        check(&["a", "b:80", "payload", "x \"y\" z"], "a b:80 payload \"x \\\"y\\\" z\"");
+        check(&["a", "b:80", "payload", "\"x\""], "a b:80 payload \"x\"");
+    }
+}

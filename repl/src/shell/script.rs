@@ -1,0 +1,104 @@
+//! Piped input: commands one after the other, without prompt, until one fails.
+
+use std::io::{self, BufRead};
+
+use lang::command::is_incomplete;
+
+use crate::cli::output::{Output, remark};
+use crate::reply::{Content, Reply, Status};
+use crate::session::Session;
+
+/// Runs standard input as it comes. Ends at the first command that fails, or with `keep_going` at the
+/// end, with the worst status.
+pub(crate) fn script(
+    session: &mut Session,
+    output: &mut Output,
+    keep_going: bool,
+) -> io::Result<Status> {
+    let mut input = Input { lines: io::stdin().lock(), number: 0 };
+    let mut worst = Status::Ok;
+    loop {
+        let (text, line) = match input.next_command() {
+            Ok(Some(command)) => command,
+            Ok(None) => return Ok(worst),
+            Err(error) => return output.reply(&unreadable(&error)),
+        };
+        let reply = session.execute(&text);
+        output.set_color(session.settings().get("color"));
+        if matches!(reply.content, Content::Quit) {
+            return Ok(worst);
+        }
+        let status = output.reply(&reply)?;
+        worst = worst.worst(status);
+        if status != Status::Ok {
+            remark(&format!("in line {line} of the script: {}", first_line(&text)));
+            if !keep_going {
+                return Ok(status);
+            }
+        }
+    }
+}
+
+fn unreadable(error: &io::Error) -> Reply {
+    let why = match error.kind() {
+        io::ErrorKind::InvalidData => "it is not UTF-8 text".to_owned(),
+        _ => error.to_string(),
+    };
+    Reply::failure(Status::Input, format!("cannot read the script: {why}"), "")
+}
+
+fn first_line(text: &str) -> &str {
+    text.trim().lines().next().unwrap_or("")
+}
+
+struct Input<R> {
+    lines: R,
+    /// Lines read so far.
+    number: usize,
+}
+
+impl<R: BufRead> Input<R> {
+    /// The next command, however many lines it takes, and the line that it begins in. What is incomplete at
+    /// the end is given as it is, so that the session says what is missing.
+    fn next_command(&mut self) -> io::Result<Option<(String, usize)>> {
+        let mut text = String::new();
+        let start = self.number + 1;
+        while self.lines.read_line(&mut text)? > 0 {
+            self.number += 1;
+            if !is_incomplete(text.trim_end_matches(['\n', '\r'])) {
+                return Ok(Some((text, start)));
+            }
+        }
+        Ok(if text.is_empty() { None } else { Some((text, start)) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_joined_until_they_are_complete() {
+        let script = "# about\n\npolicy a {\n  select {}\n}\ntrace a \\\n  b\nwhy";
+        let mut input = Input { lines: script.as_bytes(), number: 0 };
+        let mut commands = Vec::new();
+        while let Some((text, line)) = input.next_command().unwrap() {
+            commands.push((line, text));
+        }
+        let expected = [
+            (1, "# about\n"),
+            (2, "\n"),
+            (3, "policy a {\n  select {}\n}\n"),
+            (6, "trace a \\\n  b\n"),
+            (8, "why"),
+        ];
+        assert_eq!(commands, expected.map(|(line, text)| (line, text.to_owned())));
+    }
+
+    #[test]
+    fn an_unfinished_command_is_given_as_it_is() {
+        let mut input = Input { lines: "policy a {\n".as_bytes(), number: 0 };
+        assert_eq!(input.next_command().unwrap(), Some(("policy a {\n".to_owned(), 1)));
+        assert_eq!(input.next_command().unwrap(), None);
+    }
+}
