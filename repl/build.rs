@@ -4,7 +4,7 @@ use std::process::Command;
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
-    if let Some(commit) = git(&["describe", "--always", "--dirty", "--abbrev=12"]) {
+    if let Some(commit) = git(&["rev-parse", "--short=12", "HEAD"]) {
         println!("cargo:rustc-env=HOPWISE_COMMIT={commit}");
     }
     for part in ["HEAD", "logs/HEAD"] {

@@ -46,7 +46,7 @@ form); 2 the command line cannot be understood; 3 the input has errors; 4 the ma
     version,
     after_help = AFTER_HELP,
     args_conflicts_with_subcommands = true,
-    max_term_width = 100
+    verbatim_doc_comment
 )]
 struct Cli {
     #[command(flatten)]
@@ -65,6 +65,7 @@ struct Look {
     #[arg(
         long,
         global = true,
+        display_order = 900,
         value_name = "WHEN",
         default_value = "auto",
         hide_default_value = true
@@ -72,7 +73,7 @@ struct Look {
     #[arg(value_parser = words("color"))]
     color: String,
     /// Print results and errors only: no warnings, no greeting
-    #[arg(short, long, global = true)]
+    #[arg(short, long, global = true, display_order = 901)]
     quiet: bool,
 }
 

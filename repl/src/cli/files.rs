@@ -23,7 +23,7 @@ pub(super) struct Files {
     ///
     /// May be given several times: the files are loaded together. Without it, the .hop files of the
     /// current directory (not of directories below it) are.
-    #[arg(short, long = "file", value_name = "FILE")]
+    #[arg(short, long = "file", value_name = "FILE", verbatim_doc_comment)]
     pub(super) files: Vec<PathBuf>,
 }
 
@@ -94,7 +94,7 @@ pub(super) struct Programs {
     #[arg(value_name = "FILE")]
     files: Vec<PathBuf>,
     /// Load this file with each of them; without any FILE, what -f names is one program
-    #[arg(short, long = "file", value_name = "FILE")]
+    #[arg(short = 'f', long = "file", value_name = "FILE")]
     with: Vec<PathBuf>,
 }
 

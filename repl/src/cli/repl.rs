@@ -14,10 +14,11 @@ use crate::shell;
 
 /// Open a session
 ///
-/// On a terminal: questions, commands and statements of the language, with history and completion; `help` lists
-/// the commands. Where standard input is no terminal it is run as a script: no prompt, and an end at
+/// On a terminal: questions, commands and statements of the language, with history and completion; `help`
+/// lists the commands. Where standard input is no terminal it is run as a script: no prompt, and an end at
 /// the first command that fails, with its exit code.
 #[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
 pub(super) struct ReplArgs {
     /// Start with this file; a directory stands for every .hop file below it
     ///

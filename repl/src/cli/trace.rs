@@ -18,10 +18,11 @@ Quote it, or leave the arrow out: a shell takes `>` for a redirection.";
 
 /// Explain one flow
 ///
-/// Sends the packet of a question through the datapath, hop by hop, and explains what became of it. Ends with 0
-/// whatever the verdict, unless an expectation is given; with 5 where the datapath and the oracle differ.
+/// Sends the packet of a question through the datapath, hop by hop, and explains what became of it. Ends
+/// with 0 whatever the verdict, unless an expectation is given; with 5 where the datapath and the oracle
+/// differ.
 #[derive(Debug, Args)]
-#[command(after_help = AFTER_HELP)]
+#[command(after_help = AFTER_HELP, verbatim_doc_comment)]
 pub(super) struct TraceArgs {
     /// The question, as one argument or as several words; `=> EXPECTATION` may follow it
     #[arg(required = true, value_name = "QUESTION")]
