@@ -22,6 +22,7 @@ pub struct Suite {
 }
 
 /// A case: each runs on conntrack state and policies of its own.
+#[expect(clippy::large_enum_variant, reason = "most are flows; the others are few")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Case {
     /// One flow.

@@ -149,6 +149,7 @@ pub struct Test {
 }
 
 /// What a test block may hold.
+#[expect(clippy::large_enum_variant, reason = "most are flows; the others are few")]
 #[derive(Clone, Debug)]
 pub enum TestLine {
     /// A flow on its own conntrack state.
@@ -185,6 +186,7 @@ pub struct Step {
 }
 
 /// The kinds of step.
+#[expect(clippy::large_enum_variant, reason = "most are flows; the others are few")]
 #[derive(Clone, Debug)]
 pub enum StepKind {
     /// A flow; it becomes the dialogue's flow, that `reply` and `send` continue.

@@ -143,18 +143,18 @@ impl Line {
         if info.name == "trace" {
             return self.trace(info);
         }
-        self.plain(info).map_err(|problem| vec![*problem])
+        self.plain(info).map_err(|problem| vec![problem])
     }
 
     fn trace(&self, info: &'static CommandInfo) -> Result<Command, Vec<Diagnostic>> {
         let rest = self.rest();
         if self.blanked.get(rest.clone()).is_none_or(|r| r.trim().is_empty()) {
-            return Err(vec![*self.needs(info, "a question")]);
+            return Err(vec![self.needs(info, "a question")]);
         }
         asked(&self.blanked, rest, self.file)
     }
 
-    fn plain(&self, info: &'static CommandInfo) -> Result<Command, Box<Diagnostic>> {
+    fn plain(&self, info: &'static CommandInfo) -> Result<Command, Diagnostic> {
         let mut given = Given { line: self, info, arguments: self.arguments(), taken: 0 };
         let command = match info.name {
             "show" => given.show()?,
@@ -179,9 +179,9 @@ impl Line {
         Ok(command)
     }
 
-    fn needs(&self, info: &CommandInfo, what: &str) -> Box<Diagnostic> {
+    fn needs(&self, info: &CommandInfo, what: &str) -> Diagnostic {
         let message = format!("`{}` needs {what}", info.name);
-        Box::new(usage(message, info, self.span(&self.first())))
+        usage(message, info, self.span(&self.first()))
     }
 
     /// A line that is neither a command nor a statement, and has no arrow.
@@ -224,7 +224,7 @@ impl Given<'_> {
         next
     }
 
-    fn required(&mut self, what: &str) -> Result<Argument, Box<Diagnostic>> {
+    fn required(&mut self, what: &str) -> Result<Argument, Diagnostic> {
         self.next().ok_or_else(|| self.line.needs(self.info, what))
     }
 
@@ -239,7 +239,7 @@ impl Given<'_> {
     }
 
     /// Nothing may be left.
-    fn end(&self) -> Result<(), Box<Diagnostic>> {
+    fn end(&self) -> Result<(), Diagnostic> {
         let Some(extra) = self.arguments.get(self.taken) else { return Ok(()) };
         let last = self.arguments.last().unwrap_or(extra);
         let message = match self.taken {
@@ -247,20 +247,20 @@ impl Given<'_> {
             _ => format!("`{}` does not take `{}` as well", self.info.name, extra.node),
         };
         let span = extra.span.to(last.span);
-        Err(Box::new(usage(message, self.info, span)))
+        Err(usage(message, self.info, span))
     }
 
     /// The argument is none of the words that the command knows.
-    fn wrong(&self, argument: &Argument, what: &str, words: &[&str]) -> Box<Diagnostic> {
+    fn wrong(&self, argument: &Argument, what: &str, words: &[&str]) -> Diagnostic {
         let message = format!("`{}` is not {what}", argument.node);
         let diagnostic = Diagnostic::error(codes::COMMAND_ARGUMENT, message, argument.span);
-        Box::new(match nearest(&argument.node, words.iter().copied()) {
+        match nearest(&argument.node, words.iter().copied()) {
             Some(near) => diagnostic.fix(format!("did you mean `{near}`?"), argument.span, near),
             None => diagnostic.help(format!("`{}` knows: {}", self.info.name, words.join(", "))),
-        })
+        }
     }
 
-    fn show(&mut self) -> Result<Command, Box<Diagnostic>> {
+    fn show(&mut self) -> Result<Command, Diagnostic> {
         let words: Vec<&str> = NOUNS.iter().map(|(_, word, ..)| *word).collect();
         let noun = self.required(&format!("one of {}", words.join(", ")))?;
         let Some((known, _, takes, _)) = NOUNS.iter().find(|(_, word, ..)| *word == noun.node)
@@ -272,13 +272,13 @@ impl Given<'_> {
         Ok(Command::Show { noun: known, argument })
     }
 
-    fn set(&mut self) -> Result<Command, Box<Diagnostic>> {
+    fn set(&mut self) -> Result<Command, Diagnostic> {
         let Some(key) = self.next() else { return Ok(Command::Set(None)) };
         let value = self.required(&format!("a value for `{}`", key.node))?;
         Ok(Command::Set(Some((key, value))))
     }
 
-    fn time(&mut self) -> Result<Command, Box<Diagnostic>> {
+    fn time(&mut self) -> Result<Command, Diagnostic> {
         let word = self.required("`on` or `off`")?;
         match word.node.as_str() {
             "on" => Ok(Command::Time(true)),
@@ -287,7 +287,7 @@ impl Given<'_> {
         }
     }
 
-    fn remove(&mut self) -> Result<Command, Box<Diagnostic>> {
+    fn remove(&mut self) -> Result<Command, Diagnostic> {
         let mut kind = self.required("the kind and the name of a statement")?;
         if kind.node == "clusterwide" {
             kind = self.required("`policy` behind `clusterwide`")?;

@@ -45,10 +45,9 @@ impl Lowering<'_> {
         let clusterwide = namespace.is_none();
         let rules = self.rules(policy, clusterwide);
         let isolation = |direction| match &body.isolation {
-            None => Isolation::ByRules,
             Some(given) if given.node.is_empty() => Isolation::Never,
             Some(given) if given.node.contains(&direction) => Isolation::Always,
-            Some(_) => Isolation::ByRules,
+            Some(_) | None => Isolation::ByRules,
         };
         Some(Policy {
             handle: policy.handle.node.to_string(),
@@ -95,7 +94,7 @@ impl Lowering<'_> {
         match &line.node {
             PolicyLine::Owner(text) => self.once(&mut body.owner, "owner", text.node.clone(), at),
             PolicyLine::Because(text) => {
-                self.once(&mut body.because, "because", text.node.clone(), at)
+                self.once(&mut body.because, "because", text.node.clone(), at);
             }
             PolicyLine::Select { selector, scope, .. } => {
                 let subject = (selector.clone(), scope.clone());

@@ -176,7 +176,7 @@ fn fragment(tree: &Tree<'_>, sink: Sink<'_>) -> Option<PacketOption> {
         Some(written) => {
             let digits = written.child(Rule::number)?;
             let offset: u16 = number(&digits, "a fragment offset", 65_528, sink)?;
-            if offset % 8 != 0 {
+            if !offset.is_multiple_of(8) {
                 let message = format!("`{offset}` is not a fragment offset");
                 sink.push(
                     engine::diag::Diagnostic::error(

@@ -139,6 +139,7 @@ pub(super) const PROTOCOLS: [(&str, Protocol); 3] =
     [("tcp", Protocol::Tcp), ("udp", Protocol::Udp), ("sctp", Protocol::Sctp)];
 
 /// A protocol's word; `any` is `None`.
+#[expect(clippy::option_option, reason = "wrong and any are different")]
 pub(super) fn protocol(word: &str, span: Span, sink: Sink<'_>) -> Option<Option<Protocol>> {
     if word == "any" {
         return Some(None);

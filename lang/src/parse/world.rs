@@ -172,7 +172,7 @@ fn pod_port(field: &Tree<'_>, sink: Sink<'_>) -> Option<PodField> {
 }
 
 fn external(tree: &Tree<'_>, sink: Sink<'_>) -> Option<External> {
-    let fields = fields(tree, Rule::external_field, sink, |field, sink| addresses(field, sink))?;
+    let fields = fields(tree, Rule::external_field, sink, addresses)?;
     Some(External { name: name(tree)?, fields })
 }
 

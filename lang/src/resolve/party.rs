@@ -163,8 +163,8 @@ fn elsewhere(
     match (known, kinds) {
         ([], [kind]) => diagnostic.help(format!("the world has no {} at all", kind.word())),
         ([], _) => diagnostic.help("the world is empty: load a file, or declare pods and nodes"),
-        (some, _) if some.len() <= MOST_CANDIDATES => {
-            diagnostic.help(format!("known: {}", some.join(", ")))
+        (names, _) if names.len() <= MOST_CANDIDATES => {
+            diagnostic.help(format!("known: {}", names.join(", ")))
         }
         _ => diagnostic.help("`show pods` and `show nodes` list what there is"),
     }
