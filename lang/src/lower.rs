@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use engine::diag::{Code, Diagnostic};
+use engine::diag::{Code, Diagnostic, Severity};
 use engine::policy::PolicySet;
 use engine::source::{SourceMap, Span};
 use engine::topology::World;
@@ -35,7 +35,10 @@ pub(crate) fn lower(trees: &[&Ast], sources: &SourceMap) -> Lowered {
     lowering.world(&items);
     let policies = lowering.policies(&items);
     let policies = PolicySet::new(policies);
-    lint::policies(&lowering.world, &policies, &mut lowering.diagnostics);
+    // What is left out because of an error would be missed by the lints.
+    if lowering.is_whole() {
+        lint::policies(&lowering.world, &policies, &mut lowering.diagnostics);
+    }
     let suites = lowering.suites(&items, &policies);
     Lowered { world: lowering.world, policies, suites, diagnostics: lowering.diagnostics }
 }
@@ -53,6 +56,12 @@ struct Lowering<'s> {
 impl Lowering<'_> {
     fn report(&mut self, diagnostic: Diagnostic) {
         self.diagnostics.push(diagnostic);
+    }
+
+    /// Whether nothing was left out so far.
+    fn is_whole(&self) -> bool {
+        let error = |d: &Diagnostic| d.severity == Severity::Error;
+        self.failed.is_empty() && !self.diagnostics.iter().any(error)
     }
 
     fn error(&mut self, code: Code, message: impl Into<String>, span: Span) {

@@ -198,8 +198,19 @@ impl<'t> Reader<'t> {
             );
         }
         for &problem in unbalanced {
-            self.diagnostics.push(self.unbalanced(problem));
+            if !self.is_in_string(problem) {
+                self.diagnostics.push(self.unbalanced(problem));
+            }
         }
+    }
+
+    /// Whether the closing brace may be what a string without an end has swallowed.
+    fn is_in_string(&self, problem: Unbalanced) -> bool {
+        let Unbalanced::Unclosed(at) = problem else { return false };
+        self.outline.unterminated.iter().any(|&string| {
+            let between = self.text(&(at..string.max(at)));
+            string > at && !between.lines().skip(1).any(starts_statement)
+        })
     }
 
     fn unbalanced(&self, problem: Unbalanced) -> Diagnostic {

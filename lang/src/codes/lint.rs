@@ -3,7 +3,7 @@
 super::codes! { LINT_CODES:
 SELECTS_NOTHING = 400, "selects-nothing", "a policy selects no pod";
     "No pod of the world has the labels that the policy selects, so it has no effect. A label may be misspelt, or the pods may live in another namespace. Pods on the host network are never selected: they share their node's identity.";
-    wrong "namespace web {}\npolicy web/echo {\n  select { app = \"echo\" }\n  allow ingress\n}\n";
+    wrong "cluster c {\n  node node01 { ip 192.168.66.226 pods 10.244.1.0/24 }\n}\nnamespace web {}\npod web/echo-0 on node01 { ip 10.244.1.2 labels { app = \"echo\" } }\npolicy web/echo {\n  select { app = \"ehco\" }\n  allow ingress\n}\n";
     right "cluster c {\n  node node01 { ip 192.168.66.226 pods 10.244.1.0/24 }\n}\nnamespace web {}\npod web/echo-0 on node01 { ip 10.244.1.2 labels { app = \"echo\" } }\npolicy web/echo {\n  select { app = \"echo\" }\n  allow ingress\n}\n";
 OUTSIDE_POD_PREFIX = 401, "outside-pod-prefix", "a pod's address is outside its node's pod prefixes";
     "Other nodes reach a pod by its own entry, so this works. But a real cluster takes pod addresses from the node's prefixes, so one of the two is probably mistyped.";

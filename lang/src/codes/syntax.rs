@@ -3,8 +3,8 @@
 super::codes! { SYNTAX_CODES:
 SYNTAX = 1, "unexpected-text", "the text does not follow the grammar";
     "A word or sign stands where the language has no place for it. The message lists what could stand there, and proposes the keyword that was probably meant. A statement, and inside policies and tests each line, is read on its own, so that the rest of the file is checked too.";
-    wrong "policy web/echo {\n  select { app = \"echo\" }\n  allow ingres on 80/tcp\n}\n";
-    right "policy web/echo {\n  select { app = \"echo\" }\n  allow ingress on 80/tcp\n}\n";
+    wrong "namespace web {}\npolicy web/echo {\n  select { app = \"echo\" }\n  allow ingres on 80/tcp\n}\n";
+    right "namespace web {}\npolicy web/echo {\n  select { app = \"echo\" }\n  allow ingress on 80/tcp\n}\n";
 UNCLOSED = 2, "unclosed-brace", "a brace or parenthesis is never closed";
     "Every `{` needs a `}` and every `(` a `)`. Where one is missing, the statement is left out, and reading goes on at the next unindented line that begins a statement.";
     wrong "namespace web { labels { team = \"storefront\" }\n";
