@@ -11,6 +11,8 @@
 
 mod enter;
 mod link;
+#[cfg(test)]
+mod tests;
 
 use std::net::IpAddr;
 

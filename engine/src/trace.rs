@@ -207,7 +207,8 @@ pub struct Hop {
     pub events: Vec<Stamped>,
     /// The bytes that came in.
     pub frame_in: Vec<u8>,
-    /// The bytes that leave the hop: with outer headers where tunneled, as delivered otherwise.
+    /// The bytes that leave the hop: with outer headers where tunneled, as delivered otherwise; none where
+    /// it is dropped or its outcome was lost.
     pub frame_out: Vec<u8>,
     /// The tunnel it leaves by.
     pub tunnel: Option<TunnelHeader>,

@@ -1,0 +1,266 @@
+//! A small world with its tables, and a backend that answers by script instead of running programs.
+
+use std::collections::VecDeque;
+use std::net::IpAddr;
+
+use engine::backend::{Backend, BackendError, Injection, Observation};
+use engine::identity::Identity;
+use engine::net::{Fragment, Hook, IpHeader, Mac, Packet, Transport};
+use engine::question::Question;
+use engine::reason::DropReason;
+use engine::source::Span;
+use engine::tables::{EndpointEntry, EndpointId, Generation, NodeTables, TableId, Tables};
+use engine::topology::{Labels, Node, NodeId, Party, Pod, PodId, Tunnel, TunnelKind, World};
+use engine::trace::{Action, ConntrackEntry, Counter, Event, Stamped, Trace};
+
+use crate::follow::follow;
+
+pub(super) const NODE01: NodeId = NodeId(0);
+pub(super) const NODE02: NodeId = NodeId(1);
+/// On node01, with pinned Ethernet addresses.
+pub(super) const CLIENT: PodId = PodId(0);
+/// On node01.
+pub(super) const NEAR: PodId = PodId(1);
+/// On node02.
+pub(super) const ECHO: PodId = PodId(2);
+/// On node01, in the host network.
+pub(super) const AGENT: PodId = PodId(3);
+pub(super) const OVERLAY: u32 = 6;
+pub(super) const ETH0: u32 = 2;
+
+pub(super) fn address(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+fn node(name: &str, ip: &str, pods: &str) -> Node {
+    Node {
+        name: name.into(),
+        addresses: vec![address(ip)],
+        pod_cidrs: vec![pods.parse().unwrap()],
+        locals: Vec::new(),
+        device: "eth0".into(),
+        mac: None,
+        span: Span::default(),
+    }
+}
+
+fn pod(name: &str, node: NodeId, ip: &str) -> Pod {
+    Pod {
+        namespace: "web".into(),
+        name: name.into(),
+        node,
+        addresses: vec![address(ip)],
+        labels: Labels::new(),
+        mac: None,
+        host_mac: None,
+        interface: None,
+        ifindex: None,
+        endpoint_id: None,
+        host_network: false,
+        ports: Vec::new(),
+        span: Span::default(),
+    }
+}
+
+pub(super) const CLIENT_MAC: Mac = Mac([0x02, 0x16, 0x7A, 0x1D, 0x0C, 0x7E]);
+pub(super) const CLIENT_HOST_MAC: Mac = Mac([0xF2, 0x19, 0xFC, 0x0E, 0x0A, 0x8C]);
+
+pub(super) fn world() -> World {
+    let mut client = pod("client", NODE01, "10.244.1.154");
+    client.mac = Some(CLIENT_MAC);
+    client.host_mac = Some(CLIENT_HOST_MAC);
+    let mut agent = pod("agent", NODE01, "192.168.66.226");
+    agent.host_network = true;
+    World {
+        nodes: vec![
+            node("node01", "192.168.66.226", "10.244.1.0/24"),
+            node("node02", "192.168.66.221", "10.244.6.0/24"),
+        ],
+        pods: vec![
+            client,
+            pod("near", NODE01, "10.244.1.4"),
+            pod("echo", NODE02, "10.244.6.11"),
+            agent,
+        ],
+        ..World::default()
+    }
+}
+
+fn endpoint(id: u16, pod: PodId, ip: &str, (mac, host_mac): (Mac, Mac)) -> EndpointEntry {
+    EndpointEntry {
+        id: EndpointId(id),
+        pod,
+        identity: Identity(27634),
+        addresses: vec![address(ip)],
+        ifindex: u32::from(id) * 10,
+        interface: format!("lxc{id}"),
+        mac,
+        host_mac,
+        egress: TableId(1),
+        ingress: TableId(1),
+    }
+}
+
+fn node_tables(node: NodeId, ip: &str, endpoints: Vec<EndpointEntry>) -> NodeTables {
+    NodeTables {
+        node,
+        dual_stack: false,
+        tunnel: Tunnel { kind: TunnelKind::Vxlan, port: 8472, device: "cilium_vxlan".into() },
+        tunnel_ifindex: OVERLAY,
+        device_ifindex: ETH0,
+        tunnel_address: address(ip),
+        locals: vec![address(ip)],
+        tunnels: Vec::new(),
+        ipcache: Vec::new(),
+        endpoints,
+        policies: Vec::new(),
+    }
+}
+
+pub(super) fn tables() -> Tables {
+    let made_up = |n| (Mac([2, 0, 0, 0, n, 1]), Mac([2, 0, 0, 0, n, 2]));
+    let client = endpoint(1, CLIENT, "10.244.1.154", (CLIENT_MAC, CLIENT_HOST_MAC));
+    let near = endpoint(2, NEAR, "10.244.1.4", made_up(2));
+    let echo = endpoint(1, ECHO, "10.244.6.11", made_up(3));
+    Tables {
+        generation: Generation(7),
+        nodes: vec![
+            node_tables(NODE01, "192.168.66.226", vec![client, near]),
+            node_tables(NODE02, "192.168.66.221", vec![echo]),
+        ],
+        ..Tables::default()
+    }
+}
+
+/// The captured ping, between two parties and their addresses.
+pub(super) fn ping((source, from): (Party, &str), (destination, to): (Party, &str)) -> Question {
+    let ip = IpHeader {
+        source: address(from),
+        destination: address(to),
+        traffic_class: 0,
+        ttl: 64,
+        id: 35369,
+        dont_fragment: true,
+        fragment: Fragment::default(),
+        options: Vec::new(),
+        extensions: Vec::new(),
+    };
+    let transport = Transport::Icmp { kind: 8, code: 0, rest: [0x01, 0xF6, 0x07, 0x56] };
+    Question {
+        source,
+        destination,
+        packet: Packet { ip, transport, payload: (0..56).collect() },
+        with_reply: false,
+        assumed: Vec::new(),
+        undetermined: vec!["echo payload".into()],
+    }
+}
+
+/// What the backend answers to one injection.
+pub(super) struct Answer {
+    pub(super) action: Option<Action>,
+    pub(super) code: i32,
+    pub(super) lost: u64,
+    pub(super) generation: Generation,
+}
+
+impl From<Action> for Answer {
+    fn from(action: Action) -> Self {
+        let code = match action {
+            Action::Drop(_) => 2,
+            Action::Deliver { .. } | Action::Tunnel { .. } => 7,
+            Action::Stack { .. } | Action::Pass => 0,
+        };
+        Self { action: Some(action), code, lost: 0, generation: Generation(7) }
+    }
+}
+
+pub(super) fn deliver(endpoint: u16) -> Action {
+    let endpoint = EndpointId(endpoint);
+    Action::Deliver { endpoint, ifindex: u32::from(endpoint.0) * 10, peer: true }
+}
+
+pub(super) fn tunnel_to(remote: &str) -> Action {
+    Action::Tunnel { vni: 27634, remote: address(remote), ifindex: OVERLAY, ttl: 64 }
+}
+
+pub(super) const DROP: Action = Action::Drop(DropReason::PolicyDenied);
+
+pub(super) struct Scripted {
+    answers: VecDeque<Answer>,
+    pub(super) seen: Vec<Injection>,
+}
+
+impl Scripted {
+    pub(super) fn new(answers: impl IntoIterator<Item = impl Into<Answer>>) -> Self {
+        let answers = answers.into_iter().map(Into::into).collect();
+        Self { answers, seen: Vec::new() }
+    }
+
+    /// Follows a question through the scene; every answer must have been asked for.
+    pub(super) fn follow(&mut self, question: &Question) -> Result<Trace, BackendError> {
+        let trace = follow(self, &world(), &tables(), question, 3);
+        assert!(trace.is_err() || self.answers.is_empty(), "the journey ended early");
+        trace
+    }
+}
+
+impl Backend for Scripted {
+    fn name(&self) -> String {
+        "script 1".into()
+    }
+
+    fn load(&mut self, _: &Tables) -> Result<(), BackendError> {
+        Ok(())
+    }
+
+    fn inject(&mut self, injection: &Injection) -> Result<Observation, BackendError> {
+        self.seen.push(injection.clone());
+        let answer = self.answers.pop_front().expect("a hop that the script does not have");
+        let event = |action| Stamped {
+            generation: answer.generation,
+            hook: injection.hook,
+            event: Event::Outcome(action),
+        };
+        Ok(Observation {
+            code: answer.code,
+            events: answer.action.map(event).into_iter().collect(),
+            lost: answer.lost,
+            frame: frame_after(injection, answer.action),
+            mark: 0,
+        })
+    }
+
+    fn forget(&mut self) -> Result<(), BackendError> {
+        Ok(())
+    }
+
+    fn conntrack(&mut self, _: NodeId, _: u64) -> Result<Vec<ConntrackEntry>, BackendError> {
+        Ok(Vec::new())
+    }
+
+    fn counters(&mut self, _: NodeId) -> Result<Vec<Counter>, BackendError> {
+        Ok(Vec::new())
+    }
+}
+
+/// A delivering program writes Ethernet addresses and counts the TTL down (the checksum is not looked at
+/// here).
+fn frame_after(injection: &Injection, action: Option<Action>) -> Vec<u8> {
+    let mut frame = injection.frame.clone();
+    if let Some(Action::Deliver { endpoint, .. }) = action {
+        let tables = tables();
+        let entry = tables.node(injection.node).and_then(|n| n.endpoint(endpoint));
+        if let Some(entry) = entry {
+            frame[..6].copy_from_slice(&entry.mac.0);
+            frame[6..12].copy_from_slice(&entry.host_mac.0);
+        }
+        frame[22] -= 1;
+    }
+    frame
+}
+
+/// Node, hook, device and index of each hop.
+pub(super) fn path(trace: &Trace) -> Vec<(NodeId, Hook, &str, u32)> {
+    trace.hops.iter().map(|hop| (hop.node, hop.hook, hop.device.as_str(), hop.ifindex)).collect()
+}
