@@ -390,3 +390,6 @@ pub struct Explanation {
     /// The reply, where asked for and the packet got through.
     pub reply: Option<Box<Explanation>>,
 }
+
+#[cfg(test)]
+mod tests;
