@@ -255,11 +255,14 @@ pub enum IdentityClass {
     Cidr(IpNet),
 }
 
+/// The origins of each entry of a table, entry 1 first.
+type EntryOrigins = Arc<[Vec<Origin>]>;
+
 /// Which rules stand behind each entry. Kept by endpoint because endpoints whose policies differ in name
 /// may share a table; endpoints under the same policies share their list.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Provenance {
-    policy: BTreeMap<(NodeId, EndpointId, Direction), Arc<[Vec<Origin>]>>,
+    policy: BTreeMap<(NodeId, EndpointId, Direction), EntryOrigins>,
 }
 
 impl Provenance {

@@ -11,8 +11,8 @@ use crate::trace::Trace;
 
 use super::seen::{self, End, Seen};
 use super::{
-    Agreement, Divergence, Explanation, LegOutcome, SCHEMA_VERSION, Undecided, compare, nearest,
-    packet, steps,
+    Agreement, Divergence, Explanation, HopReport, LegOutcome, SCHEMA_VERSION, Undecided, compare,
+    nearest, packet, steps,
 };
 
 /// What an explanation is made from, besides the answers themselves.
@@ -69,7 +69,7 @@ pub fn explain(
         assumed: assumed(context, question, trace),
         lost: trace.lost,
         generation: trace.generation,
-        hops: hops(context, question, trace, &legs),
+        hops: hops(context, trace, &legs),
         reply: None,
     })
 }
@@ -115,13 +115,8 @@ fn assumed(context: &Context<'_>, question: &Question, trace: &Trace) -> Vec<Str
     lines
 }
 
-fn hops(
-    context: &Context<'_>,
-    question: &Question,
-    trace: &Trace,
-    legs: &[Seen],
-) -> Vec<super::HopReport> {
+fn hops(context: &Context<'_>, trace: &Trace, legs: &[Seen]) -> Vec<HopReport> {
     let of = |at: usize| legs.iter().filter(|leg| leg.hop == at).collect::<Vec<_>>();
     let hops = trace.hops.iter().enumerate();
-    hops.map(|(at, hop)| steps::report(context, hop, &of(at), &question.undetermined)).collect()
+    hops.map(|(at, hop)| steps::report(context, hop, &of(at))).collect()
 }

@@ -11,21 +11,15 @@ use crate::trace::{Action, Event, Hop, IdentitySource, TunnelHeader};
 use super::seen::Seen;
 use super::{Context, HopReport, Step, TunnelReport, names};
 
-/// The report of a hop. `legs` are the directions decided at it; `open` are packet fields that the
-/// question left open.
-pub(super) fn report(
-    context: &Context<'_>,
-    hop: &Hop,
-    legs: &[&Seen],
-    open: &[String],
-) -> HopReport {
+/// The report of a hop; `legs` are the directions decided at it.
+pub(super) fn report(context: &Context<'_>, hop: &Hop, legs: &[&Seen]) -> HopReport {
     HopReport {
         node: context.node(hop.node),
         hook: hop.hook,
         device: hop.device.clone(),
         steps: steps(context, hop, legs),
         tunnel: hop.tunnel.as_ref().map(tunnel_report),
-        undetermined: undetermined(hop, open),
+        undetermined: undetermined(hop),
         frame_in: hop.frame_in.clone(),
         frame: hop.frame_out.clone(),
     }
@@ -43,10 +37,10 @@ fn tunnel_report(header: &TunnelHeader) -> TunnelReport {
 }
 
 /// Outer fields first, then the packet's own; each once.
-fn undetermined(hop: &Hop, open: &[String]) -> Vec<String> {
+fn undetermined(hop: &Hop) -> Vec<String> {
     let outer = hop.tunnel.iter().flat_map(|t| &t.undetermined);
     let mut names: Vec<String> = Vec::new();
-    for name in outer.chain(&hop.undetermined).chain(open) {
+    for name in outer.chain(&hop.undetermined) {
         if !names.contains(name) {
             names.push(name.clone());
         }
