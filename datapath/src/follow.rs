@@ -16,6 +16,7 @@ mod tests;
 
 use std::net::IpAddr;
 
+use datapath_abi::mark;
 use engine::backend::{Backend, BackendError, Injection, Observation, TunnelKey};
 use engine::net::Hook;
 use engine::question::Question;
@@ -28,6 +29,9 @@ use link::Pinned;
 
 /// More hops than any journey has: two nodes at most. Guards against programs that send in a circle.
 const MAX_HOPS: usize = 8;
+
+/// VNIs have 24 bits (RFC 7348 5).
+const MAX_VNI: u32 = (1 << 24) - 1;
 
 /// A frame about to enter a program.
 struct Arrival {
@@ -50,7 +54,7 @@ struct Arrival {
 /// # Errors
 /// The backend's own; [`BackendError::BadInjection`] for a packet that no program sees or that has no
 /// frame; [`BackendError::BadEvent`] for answers that contradict themselves or the tables: another
-/// generation, no outcome, a return code that does not fit it, a tunnel to a node that there is not.
+/// generation, no outcome, a return code or mark that does not fit it, a tunnel to a node that there is not.
 pub fn follow(
     backend: &mut dyn Backend,
     world: &World,
@@ -126,6 +130,7 @@ impl Journey<'_> {
             )));
         };
         check_code(&hop, action, seen.code)?;
+        check_mark(&hop, action, seen.mark)?;
         let pinned = match action {
             // Nothing leaves.
             Action::Drop(_) => return Ok((hop, None)),
@@ -165,6 +170,9 @@ impl Journey<'_> {
                     self.name(hop.node)
                 ))
             })?;
+        if vni > MAX_VNI {
+            return Err(BackendError::BadEvent(format!("VNI {vni} has more than 24 bits")));
+        }
         let inner = std::mem::take(&mut hop.frame_out);
         let (ethernet, mut undetermined) = link::underlay(self.world, here, there);
         let outer = frame::Outer {
@@ -253,6 +261,18 @@ fn check_code(hop: &Hop, action: Action, code: i32) -> Result<(), BackendError> 
     }
     Err(BackendError::BadEvent(format!(
         "{} returned {code}, which does not fit what it reported: {action:?}",
+        hop.hook
+    )))
+}
+
+/// What goes to a pod by its veth's egress hook must be marked, or a live system would judge it twice.
+fn check_mark(hop: &Hop, action: Action, mark: u32) -> Result<(), BackendError> {
+    let by_veth = matches!(action, Action::Deliver { peer: false, .. });
+    if !by_veth || mark & mark::MASK == mark::DELIVERED {
+        return Ok(());
+    }
+    Err(BackendError::BadEvent(format!(
+        "{} delivers by the veth with mark {mark:#x}, not as judged",
         hop.hook
     )))
 }

@@ -77,6 +77,15 @@ fn the_tunnel_as_its_header_shows_it() {
     assert_eq!(tunnel.destination, address("192.168.66.221"));
     assert_eq!((tunnel.port, tunnel.vni), (8472, 27634));
     assert_eq!(hop.frame_out[34..36], tunnel.source_port.to_be_bytes());
+    // As captured: TOS 0, length 134, no "don't fragment", TTL 64; the id is 0 here.
+    let ip = [
+        0x08, 0x00, 0x45, 0, 0, 134, 0, 0, 0, 0, 64, 17, 0x73, 0x57, 192, 168, 66, 226, 192, 168,
+        66, 221,
+    ];
+    assert_eq!(hop.frame_out[12..34], ip);
+    // Port 8472, length 114, no checksum; flags 0x08, VNI 27634.
+    let vxlan = [0x21, 0x18, 0, 114, 0, 0, 8, 0, 0, 0, 0, 0x6B, 0xF2, 0];
+    assert_eq!(hop.frame_out[36..50], vxlan);
     assert_eq!(hop.frame_out[..12], [10, 88, 192, 168, 66, 221, 10, 88, 192, 168, 66, 226]);
     assert_eq!(
         tunnel.undetermined,
@@ -88,6 +97,22 @@ fn the_tunnel_as_its_header_shows_it() {
             "UDP source port",
         ]
     );
+}
+
+#[test]
+fn an_underlay_of_ipv6() {
+    let mut tables = tables();
+    tables.nodes[0].tunnel_address = address("fd00:a::1");
+    tables.nodes[1].tunnel_address = address("fd00:a::2");
+    let mut script = Scripted::new([tunnel_to("fd00:a::2"), deliver(1)]);
+    let trace = super::follow(&mut script, &world(), &tables, &ping(CA, CB), 0).unwrap();
+    let hop = &trace.hops[0];
+    assert_eq!(hop.frame_out.len(), 14 + 40 + 16 + 98);
+    assert_eq!(hop.frame_out[..12], [10, 88, 0, 0, 0, 2, 10, 88, 0, 0, 0, 1]);
+    let open = &hop.tunnel.as_ref().unwrap().undetermined;
+    assert_eq!(open[2..], ["UDP source port", "outer UDP checksum"]);
+    let key = TunnelKey { vni: 27634, source: address("fd00:a::1") };
+    assert_eq!(script.seen[1].tunnel, Some(key));
 }
 
 #[test]
@@ -141,9 +166,14 @@ fn on_one_node() {
 #[test]
 fn delivery_by_the_egress_hook_is_not_judged_again() {
     let Action::Deliver { endpoint, ifindex, .. } = deliver(2) else { panic!("a delivery") };
-    let mut script = Scripted::new([Action::Deliver { endpoint, ifindex, peer: false }]);
-    let trace = script.follow(&ping(CA, (Party::Pod(NEAR), "10.244.1.4"))).unwrap();
+    let by_veth = Action::Deliver { endpoint, ifindex, peer: false };
+    let question = ping(CA, (Party::Pod(NEAR), "10.244.1.4"));
+    let marked = Answer { mark: mark::DELIVERED, ..by_veth.into() };
+    let trace = Scripted::new([marked]).follow(&question).unwrap();
     assert_eq!(trace.hops.len(), 1);
+
+    let text = refusal(&question, vec![by_veth.into()]);
+    assert!(text.ends_with("from-container delivers by the veth with mark 0x0, not as judged"));
 }
 
 #[test]
@@ -286,6 +316,8 @@ fn answers_that_contradict_themselves_are_refused() {
     let silent = Answer { action: None, ..DROP.into() };
     let other = Answer { generation: Generation(8), ..DROP.into() };
     let code = Answer { code: 0, ..DROP.into() };
+    let remote = address("192.168.66.221");
+    let wide = Action::Tunnel { vni: 1 << 24, remote, ifindex: OVERLAY, ttl: 64 };
     let cases = [
         (silent, "from-container on node01 reported no outcome"),
         (other, "from-container on node01 saw generation 8, asked was 7"),
@@ -298,6 +330,7 @@ fn answers_that_contradict_themselves_are_refused() {
             "node01 sends by the tunnel to 192.168.66.9, which is no node's tunnel address",
         ),
         (deliver(9).into(), "node01 has no endpoint 9"),
+        (wide.into(), "VNI 16777216 has more than 24 bits"),
     ];
     for (answer, expected) in cases {
         assert_eq!(refusal(&ping(CA, CB), vec![answer]), format!("{prefix}{expected}"));
@@ -313,7 +346,7 @@ fn a_circle_ends() {
 
 #[test]
 fn a_lost_outcome_ends_the_journey_and_is_counted() {
-    let lost = Answer { action: None, lost: 2, code: 7, generation: Generation(7) };
+    let lost = Answer { action: None, lost: 2, code: 7, mark: 0, generation: Generation(7) };
     let trace =
         Scripted::new([tunnel_to("192.168.66.221").into(), lost]).follow(&ping(CA, CB)).unwrap();
     assert_eq!((trace.hops.len(), trace.lost), (2, 2));

@@ -161,6 +161,7 @@ pub(super) struct Answer {
     pub(super) action: Option<Action>,
     pub(super) code: i32,
     pub(super) lost: u64,
+    pub(super) mark: u32,
     pub(super) generation: Generation,
 }
 
@@ -171,7 +172,7 @@ impl From<Action> for Answer {
             Action::Deliver { .. } | Action::Tunnel { .. } => 7,
             Action::Stack { .. } | Action::Pass => 0,
         };
-        Self { action: Some(action), code, lost: 0, generation: Generation(7) }
+        Self { action: Some(action), code, lost: 0, mark: 0, generation: Generation(7) }
     }
 }
 
@@ -227,7 +228,7 @@ impl Backend for Scripted {
             events: answer.action.map(event).into_iter().collect(),
             lost: answer.lost,
             frame: frame_after(injection, answer.action),
-            mark: 0,
+            mark: answer.mark,
         })
     }
 
