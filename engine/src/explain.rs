@@ -28,6 +28,7 @@ pub const SCHEMA_VERSION: u32 = 1;
 
 /// Whether the two opinions agree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Agreement {
     /// Same verdict, same reason, and the deciding rule is one the oracle names too.
@@ -40,6 +41,7 @@ pub enum Agreement {
 
 /// Why an answer is `undecided`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Undecided {
     /// Events did not fit the buffer, so that what was seen is not all that happened.
@@ -55,6 +57,7 @@ pub enum Undecided {
 
 /// What decided one direction.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Decided {
     /// Which direction.
@@ -89,6 +92,7 @@ pub struct Decided {
 
 /// A policy that isolates the endpoint that dropped.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Isolating {
     /// Whom: `web/client`.
@@ -108,6 +112,7 @@ pub struct Isolating {
 
 /// A condition of a rule that a flow was held against.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Condition {
     /// `selects`, `from`, `to`, `port`, `protocol` or `icmp`.
@@ -124,6 +129,7 @@ pub struct Condition {
 
 /// An allow rule that came near.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Nearest {
     /// `policy#rule`.
@@ -138,6 +144,7 @@ pub struct Nearest {
 
 /// One thing a program did, with names.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "step", rename_all = "kebab-case", rename_all_fields = "camelCase")]
 pub enum Step {
     /// Who the source is.
@@ -251,6 +258,7 @@ pub enum Step {
 
 /// The tunnel of a hop, as JSON shows it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct TunnelReport {
     /// Encapsulation.
@@ -269,6 +277,7 @@ pub struct TunnelReport {
 
 /// One program run, with names.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct HopReport {
     /// Node's name.
@@ -288,6 +297,7 @@ pub struct HopReport {
     pub frame_in: Vec<u8>,
     /// The bytes that leave the hop, in hex.
     #[serde(serialize_with = "hex")]
+    #[cfg_attr(feature = "schema", schemars(with = "String"))]
     pub frame: Vec<u8>,
 }
 
@@ -299,6 +309,7 @@ fn hex<S: serde::Serializer>(bytes: &[u8], s: S) -> Result<S::Ok, S::Error> {
 
 /// Where a flow ended when it was dropped.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct DropPlace {
     /// The node.
@@ -311,6 +322,7 @@ pub struct DropPlace {
 
 /// The packet in words.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct PacketReport {
     /// `web/client`, or the address of an unnamed party.
@@ -333,6 +345,7 @@ pub struct PacketReport {
 
 /// Where the two opinions part.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Divergence {
     /// What differs first: `verdict`, `reason`, `rule at ingress of web/echo-0`, ...
@@ -345,6 +358,7 @@ pub struct Divergence {
 
 /// The answer to a question, complete.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Explanation {
     /// [`SCHEMA_VERSION`].

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 /// A security identity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(transparent)]
 pub struct Identity(pub u32);
 

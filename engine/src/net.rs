@@ -74,6 +74,21 @@ impl Serialize for Protocol {
     }
 }
 
+#[cfg(feature = "schema")]
+impl schemars::JsonSchema for Protocol {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Protocol".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "description": "A transport protocol by name, another one by its IANA number.",
+            "type": "string",
+            "pattern": "^(tcp|udp|sctp|icmp|icmpv6|protocol-[0-9]+)$"
+        })
+    }
+}
+
 /// An inclusive range of ports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct PortRange {
@@ -400,6 +415,7 @@ pub struct FlowKey {
 
 /// Which policy of an endpoint is asked: the sender's egress or the receiver's ingress.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Direction {
     /// From the endpoint.
@@ -419,6 +435,7 @@ impl fmt::Display for Direction {
 
 /// Where a program of the datapath hangs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Hook {
     /// TC ingress of a pod's host-side veth.

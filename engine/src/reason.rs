@@ -88,3 +88,24 @@ impl Serialize for DropReason {
         out.end()
     }
 }
+
+#[cfg(feature = "schema")]
+impl schemars::JsonSchema for DropReason {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "DropReason".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        let names: Vec<&str> = Self::ALL.iter().map(|reason| reason.name()).collect();
+        let codes: Vec<u8> = Self::ALL.iter().map(|reason| reason.code()).collect();
+        schemars::json_schema!({
+            "description": "Why a packet is dropped: the reference's number and name.",
+            "type": "object",
+            "properties": {
+                "name": { "type": "string", "enum": names },
+                "code": { "type": "integer", "enum": codes }
+            },
+            "required": ["name", "code"]
+        })
+    }
+}

@@ -29,6 +29,7 @@ impl Span {
 
 /// A place a person can go to. Lines and columns count from 1; columns count characters.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Location {
     /// The file's name as the user gave it.
     pub file: String,

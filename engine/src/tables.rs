@@ -22,11 +22,13 @@ pub use crate::verdict::{Implied, Origin};
 
 /// Which state of the world tables and events belong to. Counts up with every change; never 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(transparent)]
 pub struct Generation(pub u32);
 
 /// An entry of one table. 0 is never an entry: see [`EntryId::DEFAULT_DENY`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(transparent)]
 pub struct EntryId(pub u32);
 

@@ -73,6 +73,7 @@ pub struct Tunnel {
 
 /// Encapsulations that exist so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum TunnelKind {
     /// VXLAN (RFC 7348).

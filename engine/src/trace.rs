@@ -11,6 +11,7 @@ use crate::topology::{NodeId, TunnelKind};
 
 /// What conntrack knew about a packet. Numbers as in the reference's trace reasons.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum CtState {
     /// No flow: policy decides, and an allowed packet starts one.

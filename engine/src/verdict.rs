@@ -7,6 +7,7 @@ use crate::policy::{Action, RuleId};
 
 /// The outcome of a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Verdict {
     /// It gets through.
@@ -32,6 +33,7 @@ impl std::fmt::Display for Verdict {
 
 /// The outcome of one direction, in the words used everywhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum LegOutcome {
     /// A rule (or the local-host rule) allows.

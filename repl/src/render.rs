@@ -7,6 +7,7 @@ mod full;
 mod hop;
 mod json;
 mod minimal;
+mod schema;
 mod suite;
 mod table;
 mod words;
@@ -14,6 +15,8 @@ mod words;
 use std::io::{self, Write};
 
 use crate::reply::{Content, Failure, Reply};
+
+pub use schema::schema;
 
 /// How to lay a reply out.
 #[derive(Clone, Copy, Debug, Default)]

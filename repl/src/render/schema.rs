@@ -1,0 +1,253 @@
+//! The JSON schema of an answer: the engine's types describe themselves, and what `json` adds to them is
+//! described here. Fields may be added under the same `schemaVersion`, so that nothing forbids unknown ones.
+
+use engine::explain::{Explanation, SCHEMA_VERSION};
+use schemars::generate::SchemaSettings;
+use serde_json::{Map, Value, json};
+
+use crate::reply::Status;
+
+const DRAFT: &str = "https://json-schema.org/draft/2020-12/schema";
+
+/// The schema of the document that [`super::json`] writes for an answer.
+pub fn schema() -> Value {
+    let mut generator = SchemaSettings::draft2020_12().for_serialize().into_generator();
+    let explanation = generator.subschema_for::<Explanation>();
+    let mut definitions: Map<String, Value> = generator.take_definitions(true);
+    pin_version(&mut definitions);
+    definitions.insert("Diagnostic".into(), diagnostic());
+    definitions.insert("Place".into(), place());
+    json!({
+        "$schema": DRAFT,
+        "title": "Answer",
+        "description": "What hopwise says about one flow.",
+        "type": "object",
+        "allOf": [explanation],
+        "properties": envelope(),
+        "required": ["kind", "status", "unmet", "warnings"],
+        "$defs": definitions,
+    })
+}
+
+/// The only version that this program writes.
+fn pin_version(definitions: &mut Map<String, Value>) {
+    let version = definitions
+        .get_mut("Explanation")
+        .and_then(|e| e.pointer_mut("/properties/schemaVersion"))
+        .and_then(Value::as_object_mut);
+    if let Some(version) = version {
+        version.insert("const".into(), json!(SCHEMA_VERSION));
+    }
+}
+
+/// What every document has beside its content.
+fn envelope() -> Value {
+    let statuses =
+        [Status::Ok, Status::Negative, Status::Input, Status::Environment, Status::Divergence];
+    let codes: Vec<u8> = statuses.into_iter().map(Status::code).collect();
+    json!({
+        "kind": { "description": "What the document holds.", "const": "answer" },
+        "status": { "description": "The exit code.", "enum": codes },
+        "unmet": {
+            "description": "How the answer misses the expectation that came with the question.",
+            "type": "array",
+            "items": { "type": "string" }
+        },
+        "warnings": {
+            "description": "Warnings about the input.",
+            "type": "array",
+            "items": { "$ref": "#/$defs/Diagnostic" }
+        },
+        "elapsedMicroseconds": {
+            "description": "How long it took, where that was asked for.",
+            "type": "integer",
+            "minimum": 0
+        }
+    })
+}
+
+fn diagnostic() -> Value {
+    let strings = json!({ "type": "array", "items": { "type": "string" } });
+    let place = json!({ "$ref": "#/$defs/Place" });
+    json!({
+        "description": "Something wrong or doubtful about the input.",
+        "type": "object",
+        "properties": {
+            "code": { "type": "string", "pattern": "^HW[0-9]{4}$" },
+            "severity": { "enum": ["error", "warning"] },
+            "message": { "type": "string" },
+            "labels": { "type": "array", "items": {
+                "type": "object",
+                "properties": {
+                    "at": place,
+                    "text": { "type": "string" },
+                    "primary": { "type": "boolean" }
+                },
+                "required": ["at", "text", "primary"]
+            } },
+            "notes": strings,
+            "helps": { "type": "array", "items": {
+                "type": "object",
+                "properties": {
+                    "message": { "type": "string" },
+                    "fix": { "anyOf": [
+                        {
+                            "type": "object",
+                            "properties": { "at": place, "replacement": { "type": "string" } },
+                            "required": ["at", "replacement"]
+                        },
+                        { "type": "null" }
+                    ] }
+                },
+                "required": ["message", "fix"]
+            } }
+        },
+        "required": ["code", "severity", "message", "labels", "notes", "helps"]
+    })
+}
+
+fn place() -> Value {
+    let from = |least: u8| json!({ "type": "integer", "minimum": least });
+    json!({
+        "description": "A range of a file: lines and columns from 1, in characters; bytes from 0, half open.",
+        "type": "object",
+        "properties": {
+            "file": { "type": "string" },
+            "line": from(1), "column": from(1), "endLine": from(1), "endColumn": from(1),
+            "start": from(0), "end": from(0)
+        },
+        "required": ["file", "line", "column", "endLine", "endColumn", "start", "end"]
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use engine::diag::Diagnostic;
+    use engine::explain::{Agreement, Divergence, Step, Undecided, Verdict};
+    use engine::source::{SourceMap, Span};
+    use jsonschema::Validator;
+
+    use super::*;
+    use crate::reply::{Answer, Content, Level, Reply};
+    use crate::sample::{decided, dropped, tunneled};
+
+    /// The published schema, and with no other top-level field than those it names.
+    fn strict() -> Validator {
+        let mut schema = schema();
+        schema["unevaluatedProperties"] = json!(false);
+        jsonschema::draft202012::new(&schema).unwrap()
+    }
+
+    fn document(explanation: Explanation) -> Value {
+        let answer = Answer { explanation, level: Level::Normal, unmet: vec!["missed".into()] };
+        written(&Reply::ok(Content::Answer(Box::new(answer))))
+    }
+
+    fn written(reply: &Reply) -> Value {
+        let mut out = Vec::new();
+        crate::render::json(reply, &mut out).unwrap();
+        serde_json::from_slice(&out).unwrap()
+    }
+
+    fn check(explanation: Explanation) {
+        let document = document(explanation);
+        let validator = strict();
+        let errors: Vec<String> = validator
+            .iter_errors(&document)
+            .map(|e| format!("{} at {}", e, e.instance_path()))
+            .collect();
+        assert!(errors.is_empty(), "{errors:#?}\n{document:#}");
+    }
+
+    #[test]
+    fn answers_are_as_the_schema_says() {
+        check(tunneled());
+        check(dropped());
+        let mut asked = tunneled();
+        let reply = decided(
+            engine::net::Direction::Ingress,
+            "web/client",
+            engine::explain::LegOutcome::Reply,
+        );
+        let mut answer = tunneled();
+        answer.hops[1].steps.push(Step::Skipped { decided: reply });
+        answer.hops[1].steps.push(Step::Stack { host: true });
+        asked.reply = Some(Box::new(answer));
+        check(asked);
+        let mut odd = tunneled();
+        odd.verdict = Verdict::Undecided;
+        odd.undecided = Some(Undecided::EventsLost);
+        odd.agreement = Agreement::Differ;
+        odd.divergence = Some(Divergence {
+            what: "verdict".into(),
+            datapath: "allowed".into(),
+            oracle: "dropped".into(),
+        });
+        check(odd);
+    }
+
+    #[test]
+    fn warnings_and_time_are_described_too() {
+        let mut sources = SourceMap::default();
+        let file = sources.add("a.hop", "policy");
+        let code = lang::codes::ALL.first().unwrap().code;
+        let span = Span { file, start: 0, end: 6 };
+        let warning = Diagnostic::warning(code, "unused", span)
+            .label("here")
+            .note("nothing refers to it")
+            .fix("remove it", span, "");
+        let answer = Answer { explanation: dropped(), level: Level::Full, unmet: Vec::new() };
+        let mut reply = Reply::ok(Content::Answer(Box::new(answer)));
+        reply.warnings = vec![warning];
+        reply.sources = Arc::new(sources);
+        reply.elapsed = Some(std::time::Duration::from_micros(5));
+        let document = written(&reply);
+        assert!(strict().is_valid(&document), "{document:#}");
+    }
+
+    #[test]
+    fn the_schema_refuses_what_no_answer_is() {
+        let validator = strict();
+        let broken = |change: &dyn Fn(&mut Value)| {
+            let mut document = document(dropped());
+            change(&mut document);
+            assert!(!validator.is_valid(&document), "{document:#}");
+        };
+        broken(&|d| d["verdict"] = json!("fine"));
+        broken(&|d| d["reason"] = json!("policy-denied"));
+        broken(&|d| d["reason"]["code"] = json!(1));
+        broken(&|d| d["schemaVersion"] = json!(SCHEMA_VERSION + 1));
+        broken(&|d| d["kind"] = json!("listing"));
+        broken(&|d| d["surplus"] = json!(1));
+        broken(&|d| d["hops"][0]["steps"][0]["step"] = json!("guess"));
+        broken(&|d| {
+            d["decidedBy"][0].as_object_mut().unwrap().remove("implied");
+        });
+        broken(&|d| {
+            d.as_object_mut().unwrap().remove("agreement");
+        });
+    }
+
+    #[test]
+    fn every_promised_field_has_a_description() {
+        let schema = schema();
+        let definitions = schema["$defs"].as_object().unwrap();
+        for (name, fields) in [
+            (
+                "Explanation",
+                "verdict reason undecided tunneled agreement backend profile decidedBy isolatedBy nearest assumed lost generation reply hops",
+            ),
+            ("Decided", "direction outcome policy rule file line entry implied"),
+            ("HopReport", "node hook device steps tunnel undetermined frame"),
+            ("TunnelReport", "kind source destination port vni"),
+        ] {
+            for field in fields.split(' ') {
+                let described = definitions[name]["properties"][field]["description"].is_string();
+                assert!(described, "{name}.{field}");
+            }
+        }
+        assert!(definitions["HopReport"]["properties"].get("frameIn").is_none());
+    }
+}
