@@ -2,13 +2,26 @@
 //! prefixes and ports directly, keeps its own memory of flows, and has no index and no cache.
 //! It never imports `compile` or `tables`, and they never import it.
 
-use crate::net::{Direction, Packet};
+mod decide;
+mod flows;
+mod headers;
+mod path;
+mod peers;
+mod ports;
+
+pub use flows::Memory;
+
+use crate::net::{Direction, Packet, Protocol};
 use crate::policy::{Action, PolicyId, PolicySet, RuleId};
 use crate::reason::DropReason;
 use crate::source::Span;
 use crate::topology::{NodeId, Party, PodId, World};
 use crate::trace::CtState;
 use crate::verdict::{LegOutcome, Origin, Verdict};
+
+use decide::{Decision, Matter};
+use headers::{Headers, Traffic};
+use path::{Ask, Sender, Stop};
 
 /// One packet between two parties, to be judged.
 #[derive(Clone, Copy, Debug)]
@@ -26,7 +39,7 @@ pub struct Asked<'a> {
 /// A condition of a rule, and where and how it failed if it did.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Check {
-    /// `selects`, `from`, `to`, `port`, `protocol` or `icmp`.
+    /// `from`, `to`, `port`, `protocol` or `icmp`.
     pub name: &'static str,
     /// The first failing part; `None` where the condition holds.
     pub mismatch: Option<Mismatch>,
@@ -50,8 +63,15 @@ pub struct Trial {
     pub rule: RuleId,
     /// What it does if it matches.
     pub action: Action,
-    /// Its conditions; it matches when none has a mismatch.
+    /// The conditions that it states, the peer's first; it matches when none has a mismatch.
     pub checks: Vec<Check>,
+}
+
+impl Trial {
+    /// Whether every condition holds.
+    pub fn matches(&self) -> bool {
+        self.checks.iter().all(|check| check.mismatch.is_none())
+    }
 }
 
 /// One direction judged.
@@ -67,12 +87,14 @@ pub struct Leg {
     pub state: CtState,
     /// The outcome.
     pub outcome: LegOutcome,
-    /// Everything that carries the winning action: each of these may be named as the decider.
+    /// Everything that carries the winning action: each of these may be named as the decider. Where the endpoint is
+    /// not isolated, [`crate::verdict::Implied::NotIsolated`] stands beside the allow rules that match. Empty where policy
+    /// is not asked: replies, related errors, and ICMPv4 "fragmentation needed", which is an allow by nobody.
     pub matching: Vec<Origin>,
     /// Policies that isolate the endpoint in this direction.
     pub isolated_by: Vec<PolicyId>,
-    /// Every rule of this direction whose policy selects the endpoint, and allow rules of policies that
-    /// select only other pods are left out.
+    /// Every rule of this direction whose policy selects the endpoint, by policy and source order; rules of
+    /// policies that select only other pods are left out. Empty where policy is not asked.
     pub trials: Vec<Trial>,
 }
 
@@ -83,20 +105,139 @@ pub struct Judgement {
     pub verdict: Verdict,
     /// Why it is dropped.
     pub reason: Option<DropReason>,
-    /// The directions that were judged, egress first.
+    /// The directions that were judged, egress first; none where the packet is dropped before policy, or
+    /// where nobody judges it (neighbour discovery, between nodes, between outside parties).
     pub legs: Vec<Leg>,
 }
 
-/// The oracle's own memory of flows, per node; nothing of the datapath's conntrack is in it.
-#[derive(Clone, Debug, Default)]
-pub struct Memory {}
-
-/// Judges a packet and remembers its flow, as each node on its way would.
+/// Judges a packet and remembers its flow, as each node on its way would. A packet that no network could
+/// carry (two families, a party of another world) is undecided.
 pub fn judge(
-    _world: &World,
-    _policies: &PolicySet,
-    _memory: &mut Memory,
-    _asked: &Asked<'_>,
+    world: &World,
+    policies: &PolicySet,
+    memory: &mut Memory,
+    asked: &Asked<'_>,
 ) -> Judgement {
-    Judgement { verdict: Verdict::Undecided, reason: None, legs: Vec::new() }
+    let packet = asked.packet;
+    let mixed = packet.ip.source.is_ipv4() != packet.ip.destination.is_ipv4();
+    let Some(sender) = Sender::of(world, asked.source).filter(|_| !mixed) else {
+        return Judgement { verdict: Verdict::Undecided, reason: None, legs: Vec::new() };
+    };
+    let mut legs = Vec::new();
+    let case = Case { world, policies, asked };
+    let reason = case.follow(sender, memory, &mut legs).err();
+    let verdict = if reason.is_some() { Verdict::Dropped } else { Verdict::Allowed };
+    Judgement { verdict, reason, legs }
 }
+
+/// What one judgement is about.
+struct Case<'a> {
+    world: &'a World,
+    policies: &'a PolicySet,
+    asked: &'a Asked<'a>,
+}
+
+impl Case<'_> {
+    /// From node to node. The order is the one that the book states for the datapath: headers, sender,
+    /// flow, policy, delivery.
+    fn follow(
+        &self,
+        sender: Sender,
+        memory: &mut Memory,
+        legs: &mut Vec<Leg>,
+    ) -> Result<(), DropReason> {
+        let stops = path::stops(self.world, sender, self.asked.packet);
+        if stops.is_empty() {
+            // To a node or to outside, and not from a pod: nobody judges it.
+            return Ok(());
+        }
+        let headers = headers::read(self.asked.packet)?;
+        if headers.discovery {
+            return Ok(());
+        }
+        self.check_sender(sender, &headers)?;
+        if headers.icmp_fragment {
+            return Err(DropReason::FragmentNotSupported);
+        }
+        for stop in &stops {
+            self.stop(stop, &headers, memory, legs)?;
+        }
+        Ok(())
+    }
+
+    /// A pod sends from its own addresses, and never to the tunnel's port.
+    fn check_sender(&self, sender: Sender, headers: &Headers) -> Result<(), DropReason> {
+        let Sender::Pod(id) = sender else { return Ok(()) };
+        let source = self.asked.packet.ip.source;
+        if !self.world.pod(id).is_some_and(|pod| pod.addresses.contains(&source)) {
+            return Err(DropReason::InvalidSourceIp);
+        }
+        let Traffic { protocol, port, .. } = headers.traffic;
+        if protocol == Protocol::Udp && port == Some(self.world.cluster.tunnel.port) {
+            return Err(DropReason::EncapProhibited);
+        }
+        Ok(())
+    }
+
+    /// One node: what it knows of the flow, the directions it asks, delivery, and what it remembers.
+    fn stop(
+        &self,
+        stop: &Stop,
+        headers: &Headers,
+        memory: &mut Memory,
+        legs: &mut Vec<Leg>,
+    ) -> Result<(), DropReason> {
+        let ip = &self.asked.packet.ip;
+        let (tracking, now) = (&headers.tracking, self.asked.now);
+        let state = memory.state(stop.node, tracking, ip.destination, now);
+        let mut result = Ok(());
+        for ask in &stop.asks {
+            let Some(leg) = self.leg(stop.node, ask, &headers.traffic, state) else { continue };
+            result = drop_of(leg.outcome, state);
+            legs.push(leg);
+            if result.is_err() {
+                break;
+            }
+        }
+        if result.is_ok() && stop.counts_down && ip.ttl <= 1 {
+            result = Err(DropReason::TtlExceeded);
+        }
+        memory.note(stop.node, tracking, state, result.is_ok(), now);
+        result
+    }
+
+    fn leg(&self, node: NodeId, ask: &Ask, traffic: &Traffic, state: CtState) -> Option<Leg> {
+        let Ask { endpoint, direction, peer } = *ask;
+        let matter = Matter {
+            world: self.world,
+            policies: self.policies,
+            endpoint: self.world.pod(endpoint)?,
+            direction,
+            peer,
+            traffic,
+        };
+        let isolated_by = matter.isolated_by();
+        let skipped = |outcome| Decision { outcome, matching: Vec::new(), trials: Vec::new() };
+        let Decision { outcome, matching, trials } = match state {
+            CtState::Reply => skipped(LegOutcome::Reply),
+            CtState::Related => skipped(LegOutcome::Related),
+            CtState::New | CtState::Established | CtState::Untracked => {
+                matter.decide(!isolated_by.is_empty())
+            }
+        };
+        Some(Leg { node, endpoint, direction, state, outcome, matching, isolated_by, trials })
+    }
+}
+
+/// The reason that an outcome drops for. What has no ports is not known to be denied: 157 instead of 133.
+fn drop_of(outcome: LegOutcome, state: CtState) -> Result<(), DropReason> {
+    match (outcome, state) {
+        (LegOutcome::Deny, _) => Err(DropReason::PolicyDeny),
+        (LegOutcome::DefaultDeny, CtState::Untracked) => Err(DropReason::FragmentNotSupported),
+        (LegOutcome::DefaultDeny, _) => Err(DropReason::PolicyDenied),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,214 @@
+//! Whom a rule is about, held against who is there: pods, entities, prefixes, with the first condition that
+//! fails in words. Never ports and never an action.
+
+use std::net::IpAddr;
+
+use crate::policy::{Entity, Namespaces, Peer, PeerKind, Policy, Requirement, Selector};
+use crate::source::Span;
+use crate::topology::{Labels, NodeId, Pod, PodId, World};
+
+use super::{Check, Mismatch};
+
+/// Who is at the other side of an endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Who {
+    /// A pod with a network of its own.
+    Pod(PodId),
+    /// The endpoint's node, host-network pods included.
+    Host,
+    /// Another node.
+    RemoteNode,
+    /// Outside the cluster, or an address that nobody has.
+    Outside(IpAddr),
+}
+
+impl Who {
+    /// Who has an address, as seen from a node.
+    pub(super) fn has(world: &World, node: NodeId, address: IpAddr) -> Self {
+        let pods = &mut world.pods();
+        if let Some((id, _)) = pods.find(|(_, p)| !p.host_network && p.addresses.contains(&address))
+        {
+            return Self::Pod(id);
+        }
+        let mine = |n: &crate::topology::Node| {
+            n.addresses.contains(&address) || n.locals.contains(&address)
+        };
+        // Two nodes may have the same local address: the own one counts.
+        if world.node(node).is_some_and(mine) {
+            Self::Host
+        } else if world.nodes.iter().any(mine) {
+            Self::RemoteNode
+        } else {
+            Self::Outside(address)
+        }
+    }
+}
+
+/// Whether a selector with its namespaces chooses a pod.
+pub(super) fn selects(
+    world: &World,
+    policy: &Policy,
+    selector: &Selector,
+    namespaces: &Namespaces,
+    pod: &Pod,
+) -> bool {
+    pod_mismatch(world, policy, selector, namespaces, pod).is_none()
+}
+
+/// What of a pod peer does not hold: a label, or the namespace.
+enum Missing<'a> {
+    Label(&'a Requirement),
+    Namespace,
+}
+
+fn pod_mismatch<'a>(
+    world: &World,
+    policy: &Policy,
+    selector: &'a Selector,
+    namespaces: &'a Namespaces,
+    pod: &Pod,
+) -> Option<Missing<'a>> {
+    if pod.host_network {
+        return Some(Missing::Namespace);
+    }
+    let lives = &pod.namespace;
+    let inside = match namespaces {
+        // A policy of no namespace means all of them.
+        Namespaces::Own => policy.namespace.as_ref().is_none_or(|own| own == lives),
+        Namespaces::Named(name) => name == lives,
+        Namespaces::Matching(labels) => {
+            let known = world.namespace(lives);
+            match known.map(|namespace| labels.first_failure(&namespace.labels)) {
+                Some(None) => true,
+                Some(Some(requirement)) => return Some(Missing::Label(requirement)),
+                None => false,
+            }
+        }
+        Namespaces::Any => true,
+    };
+    if !inside {
+        return Some(Missing::Namespace);
+    }
+    selector.first_failure(&pod.labels).map(Missing::Label)
+}
+
+/// Holds a rule's peers against who is there. One of them must hold; of a single one, the mismatch points at
+/// the very condition that fails.
+pub(super) fn check(
+    world: &World,
+    policy: &Policy,
+    name: &'static str,
+    peers: &[Peer],
+    rule: Span,
+    who: Who,
+) -> Check {
+    let mut spans = Vec::new();
+    for peer in peers {
+        match failing(world, policy, peer, who) {
+            None => return Check { name, mismatch: None },
+            Some(span) => spans.push(span),
+        }
+    }
+    let span = match (peers, spans.as_slice()) {
+        ([], _) => rule,
+        (_, [only]) => *only,
+        ([first, .., last], _) => first.span.to(last.span),
+        ([only], _) => only.span,
+    };
+    let wants = match peers {
+        [] => "nobody".to_owned(),
+        peers => {
+            let words: Vec<_> = peers.iter().map(|peer| peer_words(policy, peer)).collect();
+            words.join(" or ")
+        }
+    };
+    let with_address = peers.iter().any(|p| matches!(p.kind, PeerKind::Cidr { .. }));
+    let is = who_words(world, who, with_address);
+    Check { name, mismatch: Some(Mismatch { span, wants, is }) }
+}
+
+/// Where the peer's failing condition is written; `None` where the peer holds.
+fn failing(world: &World, policy: &Policy, peer: &Peer, who: Who) -> Option<Span> {
+    let holds = match &peer.kind {
+        PeerKind::Pods { selector, namespaces } => {
+            let Who::Pod(id) = who else { return Some(peer.span) };
+            let Some(pod) = world.pod(id) else { return Some(peer.span) };
+            return match pod_mismatch(world, policy, selector, namespaces, pod)? {
+                Missing::Label(requirement) => Some(requirement.span),
+                Missing::Namespace => Some(peer.span),
+            };
+        }
+        PeerKind::Cidr { net, except } => match who {
+            Who::Outside(address) => {
+                net.contains(&address) && !except.iter().any(|hole| hole.contains(&address))
+            }
+            Who::Pod(_) | Who::Host | Who::RemoteNode => false,
+        },
+        PeerKind::Entity(entity) => is_member(world, *entity, who),
+    };
+    (!holds).then_some(peer.span)
+}
+
+/// Members as in the reference: `world` is both families whatever the cluster, and an entity of one family
+/// exists only where the cluster has both, since otherwise the world is one identity.
+fn is_member(world: &World, entity: Entity, who: Who) -> bool {
+    match (entity, who) {
+        (Entity::All, _)
+        | (Entity::World, Who::Outside(_))
+        | (Entity::Cluster, Who::Pod(_) | Who::Host | Who::RemoteNode)
+        | (Entity::Host, Who::Host)
+        | (Entity::RemoteNode, Who::RemoteNode) => true,
+        (Entity::WorldIpv4, Who::Outside(address)) => world.is_dual_stack() && address.is_ipv4(),
+        (Entity::WorldIpv6, Who::Outside(address)) => world.is_dual_stack() && address.is_ipv6(),
+        // Nobody of the model is an API server, a health endpoint, an ingress proxy, or without an identity.
+        _ => false,
+    }
+}
+
+fn peer_words(policy: &Policy, peer: &Peer) -> String {
+    match &peer.kind {
+        PeerKind::Pods { selector, namespaces } => {
+            format!("pods {selector} {}", namespace_words(policy, namespaces))
+        }
+        PeerKind::Cidr { net, except } if except.is_empty() => format!("cidr {net}"),
+        PeerKind::Cidr { net, except } => {
+            let holes: Vec<_> = except.iter().map(ToString::to_string).collect();
+            format!("cidr {net} except {}", holes.join(", "))
+        }
+        PeerKind::Entity(Entity::None) => "nobody".to_owned(),
+        PeerKind::Entity(entity) => entity.word().to_owned(),
+    }
+}
+
+fn namespace_words(policy: &Policy, namespaces: &Namespaces) -> String {
+    match (namespaces, &policy.namespace) {
+        (Namespaces::Own, Some(name)) | (Namespaces::Named(name), _) => format!("in {name}"),
+        (Namespaces::Matching(labels), _) => format!("in namespaces {labels}"),
+        (Namespaces::Own, None) | (Namespaces::Any, _) => "in any namespace".to_owned(),
+    }
+}
+
+fn who_words(world: &World, who: Who, with_address: bool) -> String {
+    match who {
+        Who::Pod(id) => match world.pod(id) {
+            Some(pod) => format!("pod {} {}", pod.qualified(), label_words(&pod.labels)),
+            None => "a pod".to_owned(),
+        },
+        Who::Host => Entity::Host.word().to_owned(),
+        Who::RemoteNode => Entity::RemoteNode.word().to_owned(),
+        Who::Outside(address) => {
+            let entity = match (world.is_dual_stack(), address) {
+                (false, _) => Entity::World,
+                (true, IpAddr::V4(_)) => Entity::WorldIpv4,
+                (true, IpAddr::V6(_)) => Entity::WorldIpv6,
+            };
+            let name = entity.word();
+            if with_address { format!("{name} {address}") } else { name.to_owned() }
+        }
+    }
+}
+
+fn label_words(labels: &Labels) -> String {
+    let pairs: Vec<_> = labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    format!("{{{}}}", pairs.join(", "))
+}
