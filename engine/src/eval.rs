@@ -201,6 +201,7 @@ impl Case<'_> {
         }
         if result.is_ok() && stop.counts_down && ip.ttl <= 1 {
             result = Err(DropReason::TtlExceeded);
+            not_delivered(legs);
         }
         memory.note(stop.node, tracking, state, result.is_ok(), now);
         result
@@ -226,6 +227,15 @@ impl Case<'_> {
             }
         };
         Some(Leg { node, endpoint, direction, state, outcome, matching, isolated_by, trials })
+    }
+}
+
+/// A direction that nobody was asked about is reached by delivery only.
+fn not_delivered(legs: &mut [Leg]) {
+    if let Some(leg) = legs.last_mut().filter(|leg| leg.direction == Direction::Ingress)
+        && matches!(leg.outcome, LegOutcome::Reply | LegOutcome::Related)
+    {
+        leg.outcome = LegOutcome::NotReached;
     }
 }
 
