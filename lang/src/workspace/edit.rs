@@ -107,12 +107,12 @@ impl Typed {
 /// Takes a statement and its comments away, and one of the blank lines that would then meet.
 pub(super) fn removal(place: &Place, document: &Document) -> Edit {
     let text = document.text.as_str();
-    let mut range = place.with_comments(text, &document.ast);
-    if range == place.range {
+    let Some(mut range) = place.lines(text, &document.ast) else {
+        let mut range = place.range.clone();
         let behind = text.get(range.end..).unwrap_or("");
         range.end += behind.len() - behind.trim_start_matches([' ', '\t']).len();
         return Edit { range, text: String::new() };
-    }
+    };
     let before = text.get(..range.start).unwrap_or("");
     let blank_before = before.trim().is_empty() || is_blank(last_line(before));
     while blank_before && range.end < text.len() {

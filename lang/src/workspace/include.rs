@@ -41,13 +41,13 @@ impl Workspace {
         if matches!(self.includes.get(&key), Some(Ok(name)) if self.has(name)) {
             return;
         }
-        let loaded = loader.load(path, from).map(|(name, text)| {
+        let target = loader.load(path, from).map(|(name, text)| {
             if !self.has(&name) {
                 self.documents.push(read(&name, text.clone(), Some(text), sources));
             }
             name
         });
-        self.includes.insert(key, loaded);
+        self.includes.insert(key, target);
     }
 
     fn has(&self, name: &str) -> bool {

@@ -49,18 +49,23 @@ pub(super) fn find(ast: &Ast, kind: &str, name: &str) -> Option<Place> {
 }
 
 impl Place {
-    /// From the first of the comments right above to the end of the statement's line, its line end
-    /// included. Where something else is on the same lines, only the statement itself.
+    /// [`Self::lines`]; where something else is on the same lines, only the statement itself.
     pub(super) fn with_comments(&self, text: &str, ast: &Ast) -> Range<usize> {
+        self.lines(text, ast).unwrap_or_else(|| self.range.clone())
+    }
+
+    /// From the first of the comments right above to the end of the statement's line, its line end
+    /// included. `None` where something else is on the same lines.
+    pub(super) fn lines(&self, text: &str, ast: &Ast) -> Option<Range<usize>> {
         let mut start = line_start(text, self.range.start);
         if !blank(text, start..self.range.start) {
-            return self.range.clone();
+            return None;
         }
         let end = line_end(text, self.range.end);
         let behind = comment_behind(text, ast, self.range.end);
         let last = behind.map_or(self.range.end, |c| range(c.span).end);
         if !blank(text, last..end) {
-            return self.range.clone();
+            return None;
         }
         for comment in ast.comments.iter().rev().map(|c| range(c.span)) {
             let above = line_start(text, comment.start);
@@ -71,7 +76,7 @@ impl Place {
                 start = above;
             }
         }
-        start..end
+        Some(start..end)
     }
 
     /// The comments that [`Self::with_comments`] covers beside the statement.
