@@ -1,16 +1,151 @@
 //! Policy and world to tables with provenance, checked against the datapath's limits. Never judges a
 //! packet and never imports `eval`.
+//!
+//! Everything is decided by class, not by pod: selectors are held against identity classes, and endpoints
+//! under the same policies get the same table, compiled once.
 
-use crate::diag::Diagnostic;
+mod endpoints;
+mod identities;
+mod ipcache;
+pub mod limits;
+mod peers;
+mod policy;
+mod ports;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use crate::diag::{Code, Diagnostic};
+use crate::net::Direction;
 use crate::policy::PolicySet;
-use crate::tables::{Generation, Tables};
-use crate::topology::World;
+use crate::tables::{
+    EndpointEntry, Generation, NodeTables, PolicyEntry, PolicyTable, Provenance, TableId, Tables,
+};
+use crate::topology::{Node, NodeId, World};
 
-/// Compiles; errors are limits that the input exceeds, with the place that exceeds them.
+use endpoints::Devices;
+use identities::Identities;
+use ipcache::Addresses;
+use policy::{Compiled, Policies};
+
+/// `missing-field`: the front end reports it first.
+const MISSING_FIELD: Code = Code(102);
+
+/// Compiles. Errors are limits that the input exceeds, with the place that exceeds them, and pinned values
+/// that two pods of a node share. The result depends on names and values only, never on file order.
 pub fn compile(
-    _world: &World,
-    _policies: &PolicySet,
+    world: &World,
+    policies: &PolicySet,
     generation: Generation,
 ) -> Result<Tables, Vec<Diagnostic>> {
-    Ok(Tables { generation, ..Tables::default() })
+    let mut diagnostics = Vec::new();
+    let identities = Identities::allot(world, policies, &mut diagnostics);
+    let addresses = Addresses::collect(world, &identities);
+    let mut tables = Tables { generation, identities: identities.names(), ..Tables::default() };
+    let pods = endpoints::by_node(world);
+    let mut compiled = Policies::new(world, policies, &identities);
+    for (id, node) in world.nodes() {
+        let devices = Devices::allot(world, node, &pods[id.index()], &identities, &mut diagnostics);
+        let mut job = NodeJob { id, node, compiled: &mut compiled, diagnostics: &mut diagnostics };
+        if let Some(mut built) = job.build(world, devices, &mut tables.provenance) {
+            built.ipcache = addresses.on(world, id, &built.endpoints);
+            limits::check_node(world, policies, node, &built, &mut diagnostics);
+            tables.nodes.push(built);
+        }
+    }
+    diagnostics.extend(compiled.into_diagnostics());
+    if diagnostics.is_empty() { Ok(tables) } else { Err(diagnostics) }
+}
+
+/// What one node's tables are made from.
+struct NodeJob<'a, 'w> {
+    id: NodeId,
+    node: &'w Node,
+    compiled: &'a mut Policies<'w>,
+    diagnostics: &'a mut Vec<Diagnostic>,
+}
+
+impl NodeJob<'_, '_> {
+    /// Everything but the ipcache, which needs the endpoints.
+    fn build(
+        &mut self,
+        world: &World,
+        devices: Devices,
+        provenance: &mut Provenance,
+    ) -> Option<NodeTables> {
+        let Some(tunnel_address) = self.node.addresses.first().copied() else {
+            let message = format!("node `{}` has no address", self.node.name);
+            self.diagnostics.push(Diagnostic::error(MISSING_FIELD, message, self.node.span));
+            return None;
+        };
+        let mut shared = SharedTables::default();
+        let mut endpoints = devices.endpoints;
+        for endpoint in &mut endpoints {
+            self.attach(endpoint, &mut shared, provenance);
+        }
+        let mut locals = self.node.addresses.clone();
+        locals.extend(&self.node.locals);
+        locals.sort_unstable();
+        locals.dedup();
+        Some(NodeTables {
+            node: self.id,
+            dual_stack: world.is_dual_stack(),
+            tunnel: world.cluster.tunnel.clone(),
+            tunnel_ifindex: devices.tunnel_ifindex,
+            device_ifindex: devices.device_ifindex,
+            tunnel_address,
+            locals,
+            tunnels: ipcache::tunnels(world, self.id),
+            ipcache: Vec::new(),
+            endpoints,
+            policies: shared.tables,
+        })
+    }
+
+    /// Gives an endpoint its two tables.
+    fn attach(
+        &mut self,
+        endpoint: &mut EndpointEntry,
+        shared: &mut SharedTables,
+        provenance: &mut Provenance,
+    ) {
+        for direction in [Direction::Egress, Direction::Ingress] {
+            let compiled = self.compiled.of(endpoint.pod, direction);
+            let table = shared.id_of(&compiled);
+            match direction {
+                Direction::Egress => endpoint.egress = table,
+                Direction::Ingress => endpoint.ingress = table,
+            }
+            provenance.record(self.id, endpoint.id, direction, Arc::clone(&compiled.origins));
+        }
+    }
+}
+
+/// A node's policy tables; equal ones are one.
+#[derive(Default)]
+struct SharedTables {
+    tables: Vec<PolicyTable>,
+    by_entries: HashMap<Arc<[PolicyEntry]>, TableId>,
+    /// The same by address, so that entries of tables that were compiled once are not compared again.
+    by_pointer: BTreeMap<usize, TableId>,
+}
+
+impl SharedTables {
+    fn id_of(&mut self, compiled: &Compiled) -> TableId {
+        let pointer = compiled.entries.as_ptr().addr();
+        if !compiled.entries.is_empty()
+            && let Some(id) = self.by_pointer.get(&pointer)
+        {
+            return *id;
+        }
+        let next = TableId(u32::try_from(self.tables.len() + 1).unwrap_or(u32::MAX));
+        let id = *self.by_entries.entry(Arc::clone(&compiled.entries)).or_insert(next);
+        if id == next {
+            self.tables.push(PolicyTable { id, entries: compiled.entries.to_vec() });
+        }
+        self.by_pointer.insert(pointer, id);
+        id
+    }
 }

@@ -153,7 +153,7 @@ impl PolicyKey {
 }
 
 /// A policy entry.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct PolicyEntry {
     /// What it is about.
     pub key: PolicyKey,

@@ -1,0 +1,123 @@
+//! Addresses: who they are and where they lead, seen from each node.
+
+use super::build::*;
+use crate::identity::Identity;
+use crate::tables::{IpcacheOrigin, Target};
+use crate::topology::{NodeId, World};
+
+/// A lab with addresses of every kind on node02.
+fn lab_with_locals() -> World {
+    let mut world = lab();
+    world.nodes[1].locals = vec![ip("10.2.0.1"), ip("10.96.0.1")];
+    world.nodes[0].locals = vec![ip("10.96.0.1")];
+    let mut agent = pod("shop/agent", 1, &["192.168.1.2"], "agent");
+    agent.host_network = true;
+    world.pods.push(agent);
+    world
+}
+
+/// The identity and target of addresses as a node sees them, in words.
+fn check(lab: &Lab, node: u32, cases: &[(&str, Identity, &str)]) {
+    for (address, identity, way) in cases {
+        let entry = lab.covering(node, ip(address));
+        let found = match entry.target {
+            Target::Endpoint(_) => "endpoint".to_owned(),
+            Target::Tunnel { remote, node } => format!("tunnel {} {remote}", node.0),
+            Target::Host => "host".to_owned(),
+            Target::Stack => "stack".to_owned(),
+        };
+        assert_eq!((entry.identity, found.as_str()), (*identity, *way), "{address}: {entry:?}");
+    }
+}
+
+#[test]
+fn each_node_sees_itself_and_the_others() {
+    let lab = Lab::new(lab_with_locals(), vec![]);
+    let [client, server] = ["shop/client", "shop/server"].map(|pod| lab.identity(pod));
+    let (host, remote, world) = (Identity::HOST, Identity::REMOTE_NODE, Identity::WORLD);
+    let from_first = [
+        ("10.1.0.10", client, "endpoint"),
+        ("10.2.0.10", server, "tunnel 1 192.168.1.2"),
+        ("10.1.0.99", world, "stack"),
+        ("10.2.0.99", world, "tunnel 1 192.168.1.2"),
+        ("192.168.1.1", host, "host"),
+        ("192.168.1.2", remote, "stack"),
+        ("10.2.0.1", remote, "tunnel 1 192.168.1.2"),
+        ("10.96.0.1", host, "host"),
+        ("8.8.8.8", world, "stack"),
+        ("2001:db8::1", world, "stack"),
+    ];
+    check(&lab, 0, &from_first);
+    let from_second = [
+        ("10.1.0.10", client, "tunnel 0 192.168.1.1"),
+        ("10.2.0.10", server, "endpoint"),
+        ("192.168.1.1", remote, "stack"),
+        ("192.168.1.2", host, "host"),
+        ("10.2.0.1", host, "host"),
+        ("10.96.0.1", host, "host"),
+    ];
+    check(&lab, 1, &from_second);
+    assert_eq!(lab.tables.nodes[0].tunnels, [(net("10.2.0.0/24"), ip("192.168.1.2"))]);
+    assert_eq!(lab.tables.nodes[1].locals, ["10.2.0.1", "10.96.0.1", "192.168.1.2"].map(ip));
+}
+
+#[test]
+fn entries_are_numbered_by_prefix() {
+    let lab = Lab::new(lab_with_locals(), vec![]);
+    for node in &lab.tables.nodes {
+        assert!(node.ipcache.is_sorted_by(|a, b| a.prefix < b.prefix));
+        assert!(node.ipcache.iter().zip(1..).all(|(entry, number)| entry.entry.0 == number));
+    }
+}
+
+#[test]
+fn a_prefix_never_hides_a_pod_or_a_node() {
+    let prefixes = ["10.2.0.10/32", "192.168.1.2/32", "10.2.0.10/31", "192.168.1.0/24"];
+    let peers = prefixes.map(|prefix| cidr(prefix, &[])).to_vec();
+    let lab = Lab::new(lab(), vec![policy("a", "server", vec![allow(Some(peers), vec![])])]);
+    let server = lab.identity("shop/server");
+    let cases = [
+        ("10.2.0.10", server, "tunnel 1 192.168.1.2"),
+        ("192.168.1.2", Identity::REMOTE_NODE, "stack"),
+        ("192.168.1.1", Identity::HOST, "host"),
+    ];
+    check(&lab, 0, &cases);
+    assert!(lab.covering(0, ip("10.2.0.11")).identity.is_cidr());
+    assert!(lab.covering(0, ip("192.168.1.3")).identity.is_cidr());
+}
+
+#[test]
+fn identity_and_way_are_inherited_apart() {
+    let cases: [(&str, &str, &str); 4] = [
+        // Around the pod prefix, the prefix itself, inside it, and elsewhere.
+        ("10.0.0.0/8", "10.2.0.99", "tunnel 1 192.168.1.2"),
+        ("10.2.0.0/24", "10.2.0.99", "tunnel 1 192.168.1.2"),
+        ("10.2.0.96/28", "10.2.0.99", "tunnel 1 192.168.1.2"),
+        ("198.51.100.0/24", "198.51.100.9", "stack"),
+    ];
+    for (prefix, address, way) in cases {
+        let rules = vec![allow(Some(vec![cidr(prefix, &[])]), vec![])];
+        let lab = Lab::new(lab(), vec![policy("a", "server", rules)]);
+        check(&lab, 0, &[(address, Identity(Identity::FIRST_CIDR), way)]);
+        check(&lab, 1, &[(address, Identity(Identity::FIRST_CIDR), "stack")]);
+    }
+}
+
+#[test]
+fn origins_say_why() {
+    let rules = vec![allow(Some(vec![cidr("198.51.100.0/24", &["198.51.100.7/32"])]), vec![])];
+    let lab = Lab::new(lab_with_locals(), vec![policy("a", "server", rules)]);
+    let origin = |address| lab.covering(0, ip(address)).origin.clone();
+    assert_eq!(origin("10.2.0.10"), IpcacheOrigin::Pod(lab.pod("shop/server")));
+    assert_eq!(origin("10.2.0.99"), IpcacheOrigin::PodPrefix(NodeId(1)));
+    assert_eq!(origin("10.2.0.1"), IpcacheOrigin::Node(NodeId(1)));
+    assert_eq!(origin("10.96.0.1"), IpcacheOrigin::Node(NodeId(0)));
+    assert_eq!(origin("10.1.0.99"), IpcacheOrigin::World);
+    for address in ["198.51.100.1", "198.51.100.7"] {
+        let IpcacheOrigin::Cidr(rules) = origin(address) else { panic!("{address}") };
+        assert_eq!(
+            rules.iter().map(|r| lab.policies.rule_handle(*r)).collect::<Vec<_>>(),
+            ["shop/a#r0"]
+        );
+    }
+}
