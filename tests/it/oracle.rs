@@ -1,0 +1,218 @@
+//! Every case file on the oracle alone: no privileges, no kernel. What only the datapath can say (tunnel,
+//! identity numbers, the TTL on the wire) is `cases`' to check.
+
+use engine::diag::Severity;
+use engine::eval::{Asked, Judgement, Leg, Memory, judge};
+use engine::net::Packet;
+use engine::policy::{Policy, PolicySet};
+use engine::question::{self, FollowUp, Question};
+use engine::source::SourceMap;
+use engine::topology::{Party, World};
+use engine::verdict::{LegOutcome, Origin, Verdict};
+use lang::suite::{Case, Dialogue, Expectation, Fact, Reason, StepKind};
+
+use crate::tree::{files_with, name, read, root};
+
+#[test]
+fn every_case_passes_on_the_oracle() {
+    let mut failed = Vec::new();
+    let mut checked = 0;
+    for path in files_with("fixtures/cases", "hop") {
+        let mut sources = SourceMap::default();
+        let entries = [(name(&path), read(&path))];
+        let loaded = lang::load(&entries, &mut Files, &mut sources);
+        let errors = loaded.diagnostics.iter().filter(|d| d.severity == Severity::Error);
+        failed.extend(errors.map(|d| format!("{}: {}", name(&path), d.message)));
+        for case in loaded.suites.iter().flat_map(|suite| &suite.cases) {
+            let mut run = Run::new(&loaded.world, &loaded.policies);
+            match case {
+                Case::Flow(flow) => {
+                    let place = sources.location(flow.span);
+                    run.flow(&flow.question, &flow.expectation, &format!("{place} {}", flow.text));
+                }
+                Case::Dialogue(dialogue) => run.dialogue(dialogue, &sources),
+            }
+            checked += run.checked;
+            failed.extend(run.misses);
+        }
+    }
+    assert!(failed.is_empty(), "{} misses:\n{}", failed.len(), failed.join("\n"));
+    assert!(checked > 300, "only {checked} expectations were found");
+}
+
+/// Includes of the case files, relative to the file that includes.
+struct Files;
+
+impl lang::Loader for Files {
+    fn load(&mut self, path: &str, relative_to: &str) -> Result<(String, String), String> {
+        let folder = root().join(relative_to).parent().map(|f| f.join(path));
+        let file = folder.and_then(|f| f.canonicalize().ok()).ok_or("no such file")?;
+        Ok((name(&file), read(&file)))
+    }
+}
+
+/// One case: its policies as they are now, the oracle's memory and the clock.
+struct Run<'w> {
+    world: &'w World,
+    policies: PolicySet,
+    memory: Memory,
+    now: u64,
+    flow: Option<Flow>,
+    checked: usize,
+    misses: Vec<String>,
+}
+
+/// The flow that follow-ups continue.
+struct Flow {
+    parties: (Party, Party),
+    first: Packet,
+    latest: Packet,
+}
+
+impl<'w> Run<'w> {
+    fn new(world: &'w World, policies: &PolicySet) -> Self {
+        Self {
+            world,
+            policies: policies.clone(),
+            memory: Memory::default(),
+            now: 0,
+            flow: None,
+            checked: 0,
+            misses: Vec::new(),
+        }
+    }
+
+    fn judge(&mut self, (source, destination): (Party, Party), packet: &Packet) -> Judgement {
+        let asked = Asked { source, destination, packet, now: self.now };
+        judge(self.world, &self.policies, &mut self.memory, &asked)
+    }
+
+    fn flow(&mut self, question: &Question, expectation: &Expectation, text: &str) {
+        let (source, destination) = (question.source, question.destination);
+        let came = self.judge((source, destination), &question.packet);
+        let answered = question.with_reply && came.verdict == Verdict::Allowed;
+        let reply = answered.then(|| {
+            let packet = question::reply(&question.packet);
+            self.judge((destination, source), &packet).verdict
+        });
+        self.hold(expectation, &came, reply, text);
+    }
+
+    fn dialogue(&mut self, dialogue: &Dialogue, sources: &SourceMap) {
+        for step in &dialogue.steps {
+            let sent = match &step.kind {
+                StepKind::Wait(seconds) => {
+                    self.now += seconds;
+                    continue;
+                }
+                StepKind::Policy(policy) => {
+                    self.change(&policy.handle, Some(policy));
+                    continue;
+                }
+                StepKind::RemovePolicy(handle) => {
+                    self.change(handle, None);
+                    continue;
+                }
+                StepKind::Flow { question, quote_last } => self.opening(question, *quote_last),
+                StepKind::FollowUp(follow_up) => self.following(follow_up),
+            };
+            let text = format!("{} {}", sources.location(step.span), step.text);
+            let Some((parties, packet)) = sent else {
+                self.misses.push(format!("{text}: no flow came before"));
+                return;
+            };
+            let came = self.judge(parties, &packet);
+            if let Some(expectation) = &step.expectation {
+                self.hold(expectation, &came, None, &text);
+            }
+        }
+    }
+
+    fn change(&mut self, handle: &str, policy: Option<&Policy>) {
+        let others = self.policies.iter().map(|(_, p)| p).filter(|p| p.handle != handle);
+        self.policies = PolicySet::new(others.chain(policy).cloned().collect());
+    }
+
+    fn opening(
+        &mut self,
+        question: &Question,
+        quote_last: bool,
+    ) -> Option<((Party, Party), Packet)> {
+        let parties = (question.source, question.destination);
+        let mut packet = question.packet.clone();
+        if quote_last {
+            packet.payload = question::quote(&self.flow.as_ref()?.latest);
+        } else {
+            self.flow = Some(Flow { parties, first: packet.clone(), latest: packet.clone() });
+        }
+        Some((parties, packet))
+    }
+
+    fn following(&mut self, follow_up: &FollowUp) -> Option<((Party, Party), Packet)> {
+        let flow = self.flow.as_mut()?;
+        let packet = question::follow_up(&flow.first, &flow.latest, follow_up);
+        if follow_up.error.is_none() {
+            flow.latest = packet.clone();
+        }
+        let (source, destination) = flow.parties;
+        let answers = packet.ip.source != flow.first.ip.source;
+        let parties = if answers { (destination, source) } else { (source, destination) };
+        Some((parties, packet))
+    }
+
+    fn hold(&mut self, wanted: &Expectation, came: &Judgement, reply: Option<Verdict>, text: &str) {
+        self.checked += 1;
+        let deciding = deciding(came);
+        let mut misses = Vec::new();
+        let mut check = |met: bool, what: String| misses.extend((!met).then_some(what));
+        check(wanted.verdict == came.verdict, format!("{}", wanted.verdict));
+        match wanted.reason {
+            Some(Reason::Outcome(outcome)) => {
+                let met = deciding.is_some_and(|leg| leg.outcome == outcome);
+                check(met, outcome.to_string());
+            }
+            Some(Reason::Drop(reason)) => check(came.reason == Some(reason), reason.to_string()),
+            None => {}
+        }
+        if let Some((direction, of)) = wanted.place {
+            let met = deciding.is_some_and(|leg| {
+                leg.direction == direction
+                    && of.is_none_or(|party| party == Party::Pod(leg.endpoint))
+            });
+            check(met, format!("at {direction}"));
+        }
+        for (fact, _) in &wanted.facts {
+            check(self.shows(fact, came, reply), format!("{fact:?}"));
+        }
+        let lines = misses.iter().map(|miss| format!("{text}: expected {miss}, came {came:?}"));
+        self.misses.extend(lines);
+    }
+
+    fn shows(&self, fact: &Fact, came: &Judgement, reply: Option<Verdict>) -> bool {
+        let names = |wanted: &dyn Fn(&Origin) -> bool| {
+            came.legs.iter().any(|leg| leg.matching.iter().any(wanted))
+        };
+        match fact {
+            Fact::By { policy, rule } => names(&|origin| match origin {
+                Origin::Rule(id) => self.policies.rule(*id).is_some_and(|(p, r)| {
+                    p.handle == *policy && rule.as_ref().is_none_or(|rule| r.name == *rule)
+                }),
+                Origin::Implied(_) => false,
+            }),
+            Fact::Implied(implied) => names(&|origin| *origin == Origin::Implied(*implied)),
+            Fact::Conntrack(state) => came.legs.first().is_some_and(|leg| leg.state == *state),
+            Fact::Leg(direction, outcome) => {
+                let leg = came.legs.iter().find(|leg| leg.direction == *direction);
+                leg.map_or(LegOutcome::NotReached, |leg| leg.outcome) == *outcome
+            }
+            Fact::Reply(verdict) => reply == Some(*verdict),
+            Fact::Tunneled(_) | Fact::NotTunneled | Fact::Identity(_) | Fact::Ttl(_) => true,
+        }
+    }
+}
+
+/// The direction that settled the verdict: the one that dropped, else the last.
+fn deciding(came: &Judgement) -> Option<&Leg> {
+    let drops = |leg: &&Leg| matches!(leg.outcome, LegOutcome::Deny | LegOutcome::DefaultDeny);
+    came.legs.iter().find(drops).or(came.legs.last())
+}
