@@ -1,5 +1,7 @@
 //! Answers as text, level by level.
 
+mod design;
+
 use engine::explain::{
     Agreement, Divergence, DropPlace, Explanation, LegOutcome, Step, Undecided, Verdict,
 };
