@@ -97,6 +97,66 @@ pub(crate) fn twice(what: &str, second: Span, first: Span) -> Diagnostic {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::command::{self, Command};
+    use crate::{Loader, load, resolve};
+    use engine::source::SourceMap;
+
+    /// Finds the one text under its own name.
+    struct Alone<'t>(&'t str, &'t str);
+
+    impl Loader for Alone<'_> {
+        fn load(&mut self, path: &str, _relative_to: &str) -> Result<(String, String), String> {
+            let (name, text) = (self.0.to_owned(), self.1.to_owned());
+            (path == name).then_some((name, text)).ok_or_else(|| "there is no such file".to_owned())
+        }
+    }
+
+    /// What a text of the registry says when read, and its first line when asked or typed.
+    fn said(info: &CodeInfo, text: &str) -> Vec<Diagnostic> {
+        let mut sources = SourceMap::default();
+        let name = format!("{}-{}.hop", info.code, info.name);
+        let entry = (name.clone(), text.to_owned());
+        let loaded = load(&[entry], &mut Alone(&name, text), &mut sources);
+        let mut said = loaded.diagnostics;
+        let first = text.lines().next().unwrap_or("");
+        if let Some(question) = first.strip_prefix("# ask: ") {
+            let file = sources.add("input", question);
+            match command::parse_question(question, file) {
+                Ok(question) => said.extend(resolve::question(&loaded.world, &question).err()),
+                Err(problems) => said.extend(problems),
+            }
+        } else if let Some(typed) = first.strip_prefix("# type: ") {
+            let file = sources.add("input", typed);
+            match command::parse(typed, file) {
+                Ok(Command::Remove { kind, name }) => {
+                    said.extend(loaded.workspace.remove(&kind, &name, &mut sources).err());
+                }
+                Ok(_) => {}
+                Err(problems) => said.extend(problems),
+            }
+        }
+        said
+    }
+
+    #[test]
+    fn every_example_gives_its_code_and_no_other() {
+        let mut findings = Vec::new();
+        for info in ALL {
+            let wrong: Vec<Code> = said(info, info.wrong).iter().map(|d| d.code).collect();
+            if wrong != [info.code] {
+                findings.push(format!(
+                    "{} {}: wrong gives {:?}",
+                    info.code,
+                    info.name,
+                    said(info, info.wrong)
+                ));
+            }
+            for problem in said(info, info.right) {
+                findings.push(format!("{} {}: right gives {problem:?}", info.code, info.name));
+            }
+        }
+        assert!(findings.is_empty(), "{}", findings.join("\n"));
+    }
 
     #[test]
     fn numbers_are_unique_and_sorted() {

@@ -10,7 +10,7 @@ OUTSIDE_POD_PREFIX = 401, "outside-pod-prefix", "a pod's address is outside its 
     wrong "cluster c {\n  node node01 { ip 192.168.66.226 pods 10.244.1.0/24 }\n}\nnamespace web {}\npod web/client on node01 { ip 10.244.6.154 }\n";
     right "cluster c {\n  node node01 { ip 192.168.66.226 pods 10.244.1.0/24 }\n}\nnamespace web {}\npod web/client on node01 { ip 10.244.1.154 }\n";
 CIDR_COVERS_PODS = 402, "cidr-covers-pods", "a prefix covers pods or nodes, which it never matches";
-    "As in Cilium, a CIDR peer matches only addresses outside the cluster. Pods are matched by their labels and nodes by entities, whatever their addresses. Here every address that the prefix has in this world belongs to one of them.";
+    "As in Cilium, a CIDR peer matches only addresses outside the cluster. Pods are matched by their labels and nodes by entities, whatever their addresses. Here the prefix covers some of them and nobody else that the world names. The prefix of everything, such as `0.0.0.0/0`, is taken to mean anyone outside.";
     wrong "cluster c {\n  node node01 { ip 192.168.66.226 pods 10.244.1.0/24 }\n}\nnamespace web {}\npod web/client on node01 { ip 10.244.1.154 }\npolicy web/echo {\n  select {}\n  allow ingress from cidr 10.244.1.0/24\n}\n";
     right "cluster c {\n  node node01 { ip 192.168.66.226 pods 10.244.1.0/24 }\n}\nnamespace web {}\npod web/client on node01 { ip 10.244.1.154 }\npolicy web/echo {\n  select {}\n  allow ingress from pods {}\n}\n";
 UNKNOWN_NAMED_PORT = 403, "unused-port-name", "no pod gives this name to a port";
@@ -21,4 +21,8 @@ NO_EFFECT = 404, "no-effect", "a policy neither isolates nor rules";
     "A policy without rules isolates nobody unless it says `default-deny ingress` or `default-deny egress`. As it stands, it changes nothing.";
     wrong "cluster c {\n  node node01 { ip 192.168.66.226 pods 10.244.1.0/24 }\n}\nnamespace web {}\npod web/a on node01 { ip 10.244.1.2 }\npolicy web/quiet {\n  select {}\n}\n";
     right "cluster c {\n  node node01 { ip 192.168.66.226 pods 10.244.1.0/24 }\n}\nnamespace web {}\npod web/a on node01 { ip 10.244.1.2 }\npolicy web/quiet {\n  select {}\n  default-deny ingress\n}\n";
+MATCHES_NOBODY = 405, "matches-nobody", "a peer matches no pod";
+    "No pod of the world has the labels that the peer asks for in the namespaces that it asks for, so this part of the rule matches nothing. A label may be misspelt, or the pods live in another namespace: without `in`, a policy's peers live in its own. Pods on the host network are matched by entities only.";
+    wrong "cluster c {\n  node node01 { ip 192.168.66.226 pods 10.244.1.0/24 }\n}\nnamespace web {}\npod web/echo-0 on node01 { ip 10.244.1.2 labels { app = \"echo\" } }\npolicy web/echo {\n  select {}\n  allow ingress from pods { app = \"ehco\" }\n}\n";
+    right "cluster c {\n  node node01 { ip 192.168.66.226 pods 10.244.1.0/24 }\n}\nnamespace web {}\npod web/echo-0 on node01 { ip 10.244.1.2 labels { app = \"echo\" } }\npolicy web/echo {\n  select {}\n  allow ingress from pods { app = \"echo\" }\n}\n";
 }
