@@ -104,7 +104,7 @@ pub(crate) fn question_in(
     let question = if unbalanced.is_empty() {
         reader
             .grammar(Rule::question_line, range)
-            .and_then(|tree| question::read(&tree.child(Rule::question)?, &mut reader.diagnostics))
+            .and_then(|tree| question::read(&tree.only()?, &mut reader.diagnostics))
     } else {
         None
     };

@@ -7,8 +7,11 @@ use engine::source::Span;
 use pest::error::{Error, ErrorVariant, InputLocation};
 
 use super::Rule;
+
 use crate::codes;
 use crate::names::nearest;
+
+mod hints;
 
 /// What the message calls the text that an entry rule reads.
 fn whole(rule: Rule) -> &'static str {
@@ -34,44 +37,36 @@ pub(super) fn diagnostic(
     };
     let found = found_at(text, at);
     let span = place(if found.is_empty() { last_character(text) } else { at..at + found.len() });
-    let expected = expected(error);
-    let words: Vec<&str> = expected.iter().flat_map(|e| e.words.iter().copied()).collect();
+    let expected = Expected::of(error);
     let mut message = if found.is_empty() {
         format!("this {} ends too early", whole(entry))
     } else {
         format!("unexpected `{found}`")
     };
-    let alternatives = alternatives(&expected);
-    if !alternatives.is_empty() {
-        message = format!("{message}, expected {alternatives}");
+    if !expected.phrases.is_empty() {
+        message = format!("{message}, expected {}", join(&expected.phrases));
     }
     let diagnostic = Diagnostic::error(codes::SYNTAX, message, span);
-    match nearest(found, words) {
+    match nearest(found, expected.words.iter().map(String::as_str)) {
         Some(near) => diagnostic.fix(format!("did you mean `{near}`?"), span, near),
-        None => hint(diagnostic, found, text.get(..at).unwrap_or("")),
-    }
-}
-
-/// Slips that have a reason of their own.
-fn hint(diagnostic: Diagnostic, found: &str, before: &str) -> Diagnostic {
-    let after_word = before.ends_with(|c: char| c.is_ascii_alphanumeric());
-    match found {
-        "-" | "." if after_word => diagnostic.help("a name never ends in `-` or `.`"),
-        "#" => diagnostic.help("a comment needs white space before its `#`"),
-        "\"" => diagnostic.help("a name here is written without quotes"),
-        "," if after_word => diagnostic.help("fields are not separated by commas"),
-        _ => diagnostic,
+        None => {
+            let before = text.get(..at).unwrap_or("");
+            hints::hint(diagnostic, &hints::Place { found, before, expected: &expected, span })
+        }
     }
 }
 
 /// The word, string or character at a place; empty at the end.
 fn found_at(text: &str, at: usize) -> &str {
     let rest = text.get(at..).unwrap_or("");
-    let word = rest
-        .find(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '/')))
-        .unwrap_or(rest.len());
-    let word = rest.get(..word).unwrap_or("").trim_end_matches(['-', '.']);
-    if !word.is_empty() {
+    if let Some(sign) = ["=>", "->", "=="].into_iter().find(|sign| rest.starts_with(sign)) {
+        return rest.get(..sign.len()).unwrap_or("");
+    }
+    let inside = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '/' | ':');
+    let word = rest.find(|c: char| !inside(c)).unwrap_or(rest.len());
+    // `a->b` is three words.
+    let word = rest.get(..word).unwrap_or("").trim_end_matches(['-', '.', ':']);
+    if !word.is_empty() && !word.starts_with(['-', '.', '/', ':']) {
         return word;
     }
     let first = rest.chars().next().map_or(0, char::len_utf8);
@@ -84,42 +79,68 @@ fn last_character(text: &str) -> Range<usize> {
     end - last..end
 }
 
-/// Something that could have stood there.
+/// What could have stood there.
+#[derive(Default)]
 struct Expected {
-    phrase: String,
-    words: Vec<&'static str>,
+    /// As the message lists it.
+    phrases: Vec<String>,
+    /// The keywords among it, and some that are too many to list.
+    words: Vec<String>,
 }
 
-fn expected(error: &Error<Rule>) -> Vec<Expected> {
-    let ErrorVariant::ParsingError { positives, .. } = &error.variant else { return Vec::new() };
-    let mut expected: Vec<Expected> = Vec::new();
-    for &rule in positives {
-        let next = describe(rule);
-        if !next.phrase.is_empty() && expected.iter().all(|e| e.phrase != next.phrase) {
-            expected.push(next);
+impl Expected {
+    fn of(error: &Error<Rule>) -> Self {
+        let mut expected = Self::default();
+        let ErrorVariant::ParsingError { positives, .. } = &error.variant else { return expected };
+        for &rule in positives {
+            expected.add(rule);
+        }
+        expected.phrases.truncate(MOST_ALTERNATIVES);
+        expected
+    }
+
+    fn add(&mut self, rule: Rule) {
+        if let Some((_, words)) = STARTS.iter().find(|(known, _)| *known == rule) {
+            words.iter().for_each(|word| self.word(word));
+        } else if let Some((_, phrase)) = PHRASES.iter().find(|(known, _)| *known == rule) {
+            self.phrase((*phrase).to_owned());
+        } else if let Some(word) = keyword(rule) {
+            self.word(&word);
+        }
+        if rule == Rule::packet_option {
+            self.words.extend(OPTIONS.iter().map(|word| (*word).to_owned()));
         }
     }
-    expected
+
+    fn word(&mut self, word: &str) {
+        self.words.push(word.to_owned());
+        self.phrase(format!("`{word}`"));
+    }
+
+    fn phrase(&mut self, phrase: String) {
+        if !self.phrases.contains(&phrase) {
+            self.phrases.push(phrase);
+        }
+    }
 }
 
-const MOST_ALTERNATIVES: usize = 8;
+const MOST_ALTERNATIVES: usize = 12;
 
-fn alternatives(expected: &[Expected]) -> String {
-    let mut phrases: Vec<&str> = expected.iter().map(|e| e.phrase.as_str()).collect();
-    phrases.truncate(MOST_ALTERNATIVES);
-    join(&phrases)
+/// A keyword's rule is named after its word.
+fn keyword(rule: Rule) -> Option<String> {
+    let name = format!("{rule:?}");
+    Some(name.strip_prefix("k_")?.replace('_', "-"))
 }
 
 /// `a`, `b` or `c`.
 pub(super) fn list(words: &[&str]) -> String {
-    let quoted: Vec<String> = words.iter().map(|w| format!("`{w}`")).collect();
-    join(&quoted.iter().map(String::as_str).collect::<Vec<_>>())
+    join(&words.iter().map(|w| format!("`{w}`")).collect::<Vec<_>>())
 }
 
-fn join(phrases: &[&str]) -> String {
+fn join(phrases: &[String]) -> String {
     match phrases {
         [] => String::new(),
-        [one] => (*one).to_owned(),
+        [one] => one.clone(),
         [most @ .., last] => format!("{} or {last}", most.join(", ")),
     }
 }
@@ -144,6 +165,7 @@ const STARTS: &[(Rule, &[&str])] = &[
     ),
     (Rule::external_field, &["ip"]),
     (Rule::identity_field, &["namespace", "labels"]),
+    (Rule::policy_line, &["select", "allow", "deny", "default-deny", "owner", "because"]),
     (Rule::policy_field, &["owner", "because", "select", "default-deny"]),
     (Rule::policy_rule, &["allow", "deny"]),
     (Rule::action, &["allow", "deny"]),
@@ -242,7 +264,7 @@ const PHRASES: &[(Rule, &str)] = &[
     (Rule::expects, "`=>`"),
     (Rule::selector, "`{`"),
     (Rule::value_list, "`(`"),
-    (Rule::condition, "a condition"),
+    (Rule::condition, "a condition such as `= \"value\"`"),
     (Rule::rule_port, "a port"),
     (Rule::port_number, "a port such as `80/tcp`"),
     (Rule::party, "an endpoint"),
@@ -256,44 +278,4 @@ const PHRASES: &[(Rule, &str)] = &[
     (Rule::reason, "a reason"),
     (Rule::handle, "a policy's handle"),
     (Rule::expectation, "a verdict"),
-];
-
-fn describe(rule: Rule) -> Expected {
-    if let Some((_, words)) = STARTS.iter().find(|(known, _)| *known == rule) {
-        return Expected { phrase: list(words), words: words.to_vec() };
-    }
-    if let Some((_, phrase)) = PHRASES.iter().find(|(known, _)| *known == rule) {
-        let words = if rule == Rule::packet_option { OPTIONS.to_vec() } else { Vec::new() };
-        return Expected { phrase: (*phrase).to_owned(), words };
-    }
-    keyword(rule)
-}
-
-/// A keyword's rule is named after its word; other rules are not worth a mention.
-fn keyword(rule: Rule) -> Expected {
-    let word = KEYWORDS.iter().find(|(known, _)| *known == rule).map(|(_, word)| *word);
-    match word {
-        Some(word) => Expected { phrase: format!("`{word}`"), words: vec![word] },
-        None => Expected { phrase: String::new(), words: Vec::new() },
-    }
-}
-
-const KEYWORDS: &[(Rule, &str)] = &[
-    (Rule::k_on, "on"),
-    (Rule::k_in, "in"),
-    (Rule::k_policy, "policy"),
-    (Rule::k_namespace, "namespace"),
-    (Rule::k_namespaces, "namespaces"),
-    (Rule::k_any, "any"),
-    (Rule::k_none, "none"),
-    (Rule::k_off, "off"),
-    (Rule::k_pods, "pods"),
-    (Rule::k_reply, "reply"),
-    (Rule::k_last, "last"),
-    (Rule::k_more, "more"),
-    (Rule::k_offset, "offset"),
-    (Rule::k_tunneled, "tunneled"),
-    (Rule::k_ingress, "ingress"),
-    (Rule::k_egress, "egress"),
-    (Rule::k_host_network, "host-network"),
 ];

@@ -50,7 +50,8 @@ impl Reader<'_> {
             return None;
         };
         if close + 1 < chunk.range.end {
-            let span = self.span(&(close + 1..chunk.range.end));
+            let behind = self.text(&(close + 1..chunk.range.end)).trim_start();
+            let span = self.span(&(chunk.range.end - behind.len()..chunk.range.end));
             let message = "unexpected text behind the block";
             self.diagnostics.push(
                 engine::diag::Diagnostic::error(crate::codes::SYNTAX, message, span)
@@ -295,8 +296,10 @@ fn numbered(tree: &Tree<'_>, sink: Sink<'_>) -> Option<RulePort> {
     let (range, protocol) = with_protocol(tree, sink)?;
     let (first, last) = range.split_once('-').unwrap_or((range, range));
     let (Ok(low), Ok(high)) = (first.parse::<u16>(), last.parse::<u16>()) else {
-        let wrong = if first.parse::<u16>().is_err() { first } else { last };
-        sink.push(value::out_of_range(wrong, "a port", 65_535, tree.span()));
+        let is_first = first.parse::<u16>().is_err();
+        let (wrong, from) = if is_first { (first, 0) } else { (last, first.len() + 1) };
+        let span = value::part(tree.span(), from, wrong.len());
+        sink.push(value::out_of_range(wrong, "a port", 65_535, span));
         return None;
     };
     Some(RulePort::Numbers { first: low, last: high, protocol })

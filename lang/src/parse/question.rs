@@ -148,7 +148,8 @@ fn icmp(tree: &Tree<'_>, sink: Sink<'_>) -> Option<PacketOption> {
         None => None,
         Some(Ok(code)) => Some(code),
         Some(Err(_)) => {
-            sink.push(value::out_of_range(code.unwrap_or(""), "an ICMP code", 255, written.span()));
+            let span = value::tail(written.span(), kind.len() + 1);
+            sink.push(value::out_of_range(code.unwrap_or(""), "an ICMP code", 255, span));
             return None;
         }
     };

@@ -40,10 +40,29 @@ impl Reader<'_> {
                 None
             }
             _ => {
+                self.check_word(line, &["dialogue"])?;
                 let tree = self.grammar(Rule::flow_line, line.range.clone())?;
                 flow(&tree.child(Rule::flow)?, &mut self.diagnostics).map(TestLine::Flow)
             }
         }
+    }
+
+    /// Reports a first word that is nearly one of these, where the line is not a flow.
+    fn check_word(&mut self, line: &Chunk, words: &[&str]) -> Option<()> {
+        let text = self.text(&line.range);
+        let word = first_word(text);
+        if text.contains("->") || words.contains(&word) {
+            return Some(());
+        }
+        let Some(near) = nearest(word, words.iter().copied()) else { return Some(()) };
+        let span = self.span(&(line.range.start..line.range.start + word.len()));
+        let message = format!("no line of a test begins with `{word}`");
+        self.diagnostics.push(Diagnostic::error(codes::SYNTAX, message, span).fix(
+            format!("did you mean `{near}`?"),
+            span,
+            near,
+        ));
+        None
     }
 
     fn dialogue(&mut self, chunk: &Chunk) -> Option<Dialogue> {
@@ -63,6 +82,7 @@ impl Reader<'_> {
         if matches!(first_word(self.text(&line.range)), "policy" | "clusterwide") {
             return self.policy(line).map(StepKind::Policy);
         }
+        self.check_word(line, &["reply", "send", "wait", "remove", "policy", "clusterwide"])?;
         let tree = self.grammar(Rule::step_line, line.range.clone())?;
         let step = tree.only()?;
         let sink = &mut self.diagnostics;

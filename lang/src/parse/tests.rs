@@ -29,13 +29,6 @@ fn accepted(texts: &[String]) {
     }
 }
 
-fn refused(cases: &[(String, &str)]) {
-    for (text, expected) in cases {
-        let (_, diagnostics) = read(text);
-        assert_eq!(diagnostics, [*expected], "of\n{text}");
-    }
-}
-
 #[test]
 fn the_world_is_read() {
     let texts = [
@@ -115,7 +108,6 @@ fn tests_are_read() {
         "node n -> external e:1/udp => undecided",
         "world 8.8.8.8 -> [fd00::1]:80 => dropped default-deny at ingress",
         "fd00::1 -> world [2001:db8::1]:53/udp => dropped denied at egress of pod web/a by web/p#r",
-        "a b:80 => dropped 133",
         "a -> b => dropped ttl-exceeded by web/p, tunneled, conntrack new, identity 9",
         "a -> b icmp => allowed, not tunneled, tunnel node02, ttl 63, ingress allow, egress not-isolated",
         "a -> b icmp echo id 1 seq 2 ip-id 3 df ttl 4 length 84 with reply => allowed, reply allowed",
@@ -296,115 +288,5 @@ fn what_is_not_built_yet_is_named() {
     }
 }
 
-#[test]
-fn what_cannot_be_read_is_explained() {
-    let whole = [
-        ("policy web/a", "x"),
-        ("policy web/a {\n} x", "x"),
-        ("policy web/a", "x"),
-        ("policy web/a- {\n}", "x"),
-        ("polcy web/a {\n}", "x"),
-        ("? web", "x"),
-        ("namespace web { labels { a = } }", "x"),
-        ("namespace web { label { a = b } }", "x"),
-        ("namespace { }", "x"),
-        ("namespace web", "x"),
-        ("pod web/a { ip 10.0.0.1 }", "x"),
-        ("pod web/a on n { ip 10.0.0.256 }", "x"),
-        ("pod web/a on n { ip 10.0.0 }", "x"),
-        ("pod web/a on n { ip 10.0.0.1; host-network }", "x"),
-        ("pod web/a on n { ip 10.0.0.1, labels { a = b } }", "x"),
-        ("pod web/a on n { ip 10.0.0.1 port http 0/tcp }", "x"),
-        ("pod web/a on n { ip 10.0.0.1 port http 80/icmp }", "x"),
-        ("pod web/a on n { mac 02:16:7A:1D:0C }", "x"),
-        ("pod web/a on n { endpoint 65536 }", "x"),
-        ("node n { pods 10.0.0.0/33 }", "x"),
-        ("node n { pods fd00::/129 }", "x"),
-        ("node n { ip 1.2.3.04 }", "x"),
-        ("cluster c { tunnel vxlan port 70000 }", "x"),
-        ("cluster c { node n { ip 10.0.0.1 } nod m {} }", "x"),
-        ("external e { ip 1:2:3:4:5:6:7:8:9 }", "x"),
-        ("alias A web/a", "x"),
-        ("include a.hop", "x"),
-        ("identity x { }", "x"),
-        ("identity 99999999999 { }", "x"),
-        ("namespace web { labels { a = \"b } }", "x"),
-        ("namespace web { labels { a = b }", "x"),
-        ("namespace web {} }", "x"),
-    ];
-    let lines = [
-        ("alow ingress", "x"),
-        ("allow ingres on 80", "x"),
-        ("allow", "x"),
-        ("allow ingress form pods {}", "x"),
-        ("allow ingress from pod { a = b }", "x"),
-        ("allow ingress from pods { a b }", "x"),
-        ("allow ingress from pods { a = b c = d }", "x"),
-        ("allow ingress from pods {} in namespce web", "x"),
-        ("allow ingress from pods {} in namespace { a = b }", "x"),
-        ("allow ingress from 10.0.0.0/8", "x"),
-        ("allow ingress from cidr 10.0.0.0/8 exept 10.1.0.0/16", "x"),
-        ("allow ingress from cidr web", "x"),
-        ("allow ingress from entities", "x"),
-        ("allow ingress from world", "x"),
-        ("allow ingress on", "x"),
-        ("allow ingress on 80/tpc", "x"),
-        ("allow ingress on 80/icmp", "x"),
-        ("allow ingress on 65536/tcp", "x"),
-        ("allow ingress on 80 81", "x"),
-        ("allow ingress on 80 from pods {}", "x"),
-        ("allow ingress owner \"a\" owner \"b\"", "x"),
-        ("default-deny", "x"),
-        ("default-deny both", "x"),
-        ("select", "x"),
-        ("select app = \"x\"", "x"),
-        ("owner me", "x"),
-    ];
-    let flows = [
-        ("a -> b:80", "x"),
-        ("a -> b:80 => alowed", "x"),
-        ("a -> b:80 => allow", "x"),
-        ("a -> b:80 => dropped default-denied", "x"),
-        ("a -> b:80 => allowed default-deny", "x"),
-        ("a -> b:80 => dropped 999", "x"),
-        ("a -> b:80 => allowed, conntrack nwe", "x"),
-        ("a -> b:80 => allowed, implied x", "x"),
-        ("a -> b:80 => allowed, ingress open", "x"),
-        ("a -> b:80 => allowed conntrack new", "x"),
-        ("a -> b:80 => allowed, tunnelled", "x"),
-        ("a => b:80", "x"),
-        ("a - b:80 => allowed", "x"),
-        ("a -> b:70000 => allowed", "x"),
-        ("a -> b:80/tpc => allowed", "x"),
-        ("a -> b:80 snc => allowed", "x"),
-        ("a -> b:80 ttl 256 => allowed", "x"),
-        ("a -> b:80 ttl => allowed", "x"),
-        ("a -> b:80 hex 0a0 => allowed", "x"),
-        ("a -> b udp fragment offset 7 => allowed", "x"),
-        ("a -> b udp fragment => allowed", "x"),
-        ("a -> b icmp 3/256 => allowed", "x"),
-        ("a -> fd00::1:http => allowed", "x"),
-        ("a -> b:80 with => allowed", "x"),
-        ("diaogue \"x\" {\n}", "x"),
-    ];
-    let steps = [
-        ("wait 61", "x"),
-        ("wait 61d", "x"),
-        ("replay => allowed", "x"),
-        ("remove web/p", "x"),
-        ("remove policy", "x"),
-    ];
-    let whole = whole.map(|(text, what)| (text.to_owned(), what));
-    let lines = lines.map(|(line, what)| (policy(line), what));
-    let flows = flows.map(|(line, what)| (test(line), what));
-    let steps = steps.map(|(line, what)| (dialogue(line), what));
-    for (text, expected) in whole.into_iter().chain(lines).chain(flows).chain(steps) {
-        let mut out = String::new();
-        let (_, ds) = file(&text, FileId(0));
-        for d in ds {
-            let at = d.span().start as usize..d.span().end as usize;
-            out += &format!("\n      {} {} {:?} [{}] {:?} {:?}", d.code, d.message, &text[at], d.labels[0].text, d.helps.iter().map(|h| (&h.message, h.fix.as_ref().map(|f| &f.replacement))).collect::<Vec<_>>(), d.notes);
-        }
-        println!("## {:?}{out}", text.replace("policy web/echo {\n  ", "P:").replace("test \"t\" {\n  ", "T:"));
-    }
-}
+mod garbage;
+mod refused;

@@ -155,9 +155,17 @@ pub(super) fn protocol(word: &str, span: Span, sink: Sink<'_>) -> Option<Option<
     );
     sink.push(match crate::names::nearest(word, words) {
         Some(near) => diagnostic.fix(format!("did you mean `{near}`?"), span, near),
+        None if word.starts_with("icmp") => diagnostic
+            .help(format!("ICMP has no ports: write `{word}` alone, with a type behind it")),
         None => diagnostic.help("write `tcp`, `udp`, `sctp` or `any`"),
     });
     None
+}
+
+/// So many bytes of a token from a byte on, as a span.
+pub(super) fn part(span: Span, from: usize, length: usize) -> Span {
+    let tail = tail(span, from);
+    Span { end: tail.start.saturating_add(super::offset(length)).min(span.end), ..tail }
 }
 
 /// The part of a token from a byte on, as a span.

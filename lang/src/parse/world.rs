@@ -165,7 +165,12 @@ fn pod_port(field: &Tree<'_>, sink: Sink<'_>) -> Option<PodField> {
         None => (written.text(), None),
     };
     let Some(port) = digits.parse::<u16>().ok().filter(|p| *p > 0) else {
-        sink.push(value::out_of_range(digits, "a port", 65_535, written.span()));
+        let span = value::part(written.span(), 0, digits.len());
+        let message = format!("`{digits}` is not a port");
+        sink.push(
+            Diagnostic::error(crate::codes::BAD_NUMBER, message, span)
+                .label("must be from 1 to 65535"),
+        );
         return None;
     };
     Some(PodField::Port { name: name(field)?, number: written.at(port), protocol })
