@@ -9,7 +9,7 @@ use engine::policy::{
     Requirement, Selector,
 };
 use engine::source::Span;
-use engine::topology::{Labels, Namespace, Pod, World};
+use engine::topology::{Labels, NamedPort, Namespace, Pod, World};
 use ipnet::IpNet;
 
 use crate::codes;
@@ -206,22 +206,22 @@ fn covered(world: &World, covers: impl Fn(&IpAddr) -> bool) -> Option<String> {
 
 fn named_port(world: &World, port: &PortSpec, sink: &mut Vec<Diagnostic>) {
     let PortKind::Named { name, protocol } = &port.kind else { return };
-    let fits = |p: &Protocoled| p.1 == *name && protocol.is_none_or(|wanted| wanted == p.0);
-    let ports: Vec<Protocoled> =
-        world.pods.iter().flat_map(|p| &p.ports).map(|p| (p.protocol, p.name.as_str())).collect();
-    if world.pods.is_empty() || ports.iter().any(fits) {
+    let ports = || world.pods.iter().flat_map(|p| &p.ports);
+    let fits =
+        |p: &NamedPort| p.name == *name && protocol.is_none_or(|wanted| wanted == p.protocol);
+    if world.pods.is_empty() || ports().any(fits) {
         return;
     }
     let what = protocol.map_or("port".to_owned(), |protocol| format!("{protocol} port"));
     let message = format!("no pod has a {what} named `{name}`");
     let diagnostic = Diagnostic::warning(codes::UNKNOWN_NAMED_PORT, message, port.span);
-    sink.push(match nearest(name, ports.iter().map(|(_, name)| *name)) {
-        Some(near) => diagnostic.fix(format!("did you mean `{near}`?"), port.span, near),
+    sink.push(match nearest(name, ports().map(|p| p.name.as_str())) {
+        Some(near) => {
+            let near = protocol.map_or(near.to_owned(), |protocol| format!("{near}/{protocol}"));
+            diagnostic.fix(format!("did you mean `{near}`?"), port.span, near)
+        }
         None => {
             diagnostic.help(format!("a pod names a port by `port {name} NUMBER/tcp` in its block"))
         }
     });
 }
-
-/// A port's protocol and name.
-type Protocoled<'w> = (engine::net::Protocol, &'w str);

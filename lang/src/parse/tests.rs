@@ -194,12 +194,12 @@ fn spans_cover_what_they_name() {
     assert_eq!(at(rule.peers.as_ref().expect("peers").span), "from pods { x = \"y\" }");
     assert_eq!(at(rule.ports.as_ref().expect("ports")[0].span), "80/tcp");
     assert_eq!(at(ast.comments[0].span), "# why");
-    let text = test("a -> b:http/udp ttl 3 => dropped at ingress of b, ttl 2");
-    let (ast, _) = read(&text);
-    let at = |span: Span| &text[span.start as usize..span.end as usize];
-    let ItemKind::Test(test) = &ast.items[0].kind else { panic!("a test") };
-    let TestLine::Flow(flow) = &test.lines[0].node else { panic!("a flow") };
-    let (question, wanted) = (&flow.question, flow.expectation.as_ref().expect("one"));
+    let flow = test("a -> b:http/udp ttl 3 => dropped at ingress of b, ttl 2");
+    let (ast, _) = read(&flow);
+    let at = |span: Span| &flow[span.start as usize..span.end as usize];
+    let ItemKind::Test(suite) = &ast.items[0].kind else { panic!("a test") };
+    let TestLine::Flow(case) = &suite.lines[0].node else { panic!("a flow") };
+    let (question, wanted) = (&case.question, case.expectation.as_ref().expect("one"));
     assert_eq!(at(question.span), "a -> b:http/udp ttl 3");
     assert_eq!(at(question.target.port.as_ref().expect("a port").span), "http");
     assert_eq!(at(question.target.protocol.as_ref().expect("a protocol").span), "udp");

@@ -37,8 +37,37 @@ fn seeds() -> Vec<String> {
 
 /// Characters that mean something, and some that do not.
 const PIECES: &[&str] = &[
-    "{", "}", "(", ")", "\"", "\\", "\n", "#", ",", "=", "=>", "->", "-", ".", ":", "/", "!", "~", " ", "\t",
-    "\r\n", "\0", "\u{e9}", "\u{1f600}", "\u{feff}", "policy ", "allow ", "0", "4294967296", "::", "10.0.0.0/33",
+    "{",
+    "}",
+    "(",
+    ")",
+    "\"",
+    "\\",
+    "\n",
+    "#",
+    ",",
+    "=",
+    "=>",
+    "->",
+    "-",
+    ".",
+    ":",
+    "/",
+    "!",
+    "~",
+    " ",
+    "\t",
+    "\r\n",
+    "\0",
+    "\u{e9}",
+    "\u{1f600}",
+    "\u{feff}",
+    "policy ",
+    "allow ",
+    "0",
+    "4294967296",
+    "::",
+    "10.0.0.0/33",
 ];
 
 fn changed(text: &str, random: &mut Random) -> String {
@@ -111,7 +140,11 @@ fn expensive_texts_are_read_quickly() {
         format!("policy web/a {{\n  select {{ {} }}\n}}", "a in (b), ".repeat(many)),
         format!("policy web/a {{\n  allow ingress from pods {{ {}", "!".repeat(many)),
         format!("test \"t\" {{\n  a -> b icmp 3/3 {}", "quoting ( a -> b icmp 3/3 ".repeat(1000)),
-        format!("test \"t\" {{\n  a -> b icmp 3/3 {}{}\n}}", "quoting ( a -> b icmp 3/3 ".repeat(20), ")".repeat(20)),
+        format!(
+            "test \"t\" {{\n  a -> b icmp 3/3 {}{}\n}}",
+            "quoting ( a -> b icmp 3/3 ".repeat(20),
+            ")".repeat(20)
+        ),
         format!("cluster c {{ {} }}", "dns ".repeat(many)),
         format!("policy web/a {{\n  allow ingress on 80 {}{}\n}}", "{".repeat(25), "}".repeat(25)),
         "\"".repeat(many),

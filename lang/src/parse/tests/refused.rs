@@ -11,221 +11,212 @@ fn said(diagnostic: &Diagnostic, text: &str) -> String {
 
 /// Whole texts, and what is said.
 const WHOLE: &[(&str, &str)] = &[
-        ("policy web/a {\n} x", "HW0001 unexpected text behind the block at [x]"),
-        ("policy web/a", "HW0001 this block has no body, expected `{` at [a]"),
-        ("policy web/a- {\n}", "HW0001 unexpected `-` at [-]"),
-        ("polcy web/a {\n}", "HW0006 no statement begins with `polcy` at [polcy]"),
-        ("? web", "HW0006 no statement begins with `?` at [?]"),
-        ("namespace web { labels { a = } }", "HW0001 unexpected `}`, expected a value at [}]"),
-        (
-            "namespace web { label { a = b } }",
-            "HW0001 unexpected `label`, expected `}` or `labels` at [label]",
-        ),
-        ("namespace { }", "HW0001 unexpected `{`, expected a name at [{]"),
-        ("namespace web", "HW0001 this statement ends too early, expected `{` at [b]"),
-        ("pod web/a { ip 10.0.0.1 }", "HW0001 unexpected `{`, expected `on` at [{]"),
-        (
-            "pod web/a on n { ip 10.0.0.256 }",
-            "HW0007 `10.0.0.256` is not an address at [10.0.0.256]",
-        ),
-        (
-            "pod web/a on n { ip 10.0.0 }",
-            "HW0001 unexpected `10.0.0`, expected an address at [10.0.0]",
-        ),
-        (
-            "pod web/a on n { ip 10.0.0.1; host-network }",
-            "HW0001 unexpected `;`, expected `}`, `,`, `ip`, `labels`, `port`, `mac`, `host-mac`, `interface`, `ifindex`, `endpoint` or `host-network` at [;]",
-        ),
-        (
-            "pod web/a on n { ip 10.0.0.1, labels { a = b } }",
-            "HW0001 unexpected `labels`, expected an address at [labels]",
-        ),
-        ("pod web/a on n { ip 10.0.0.1 port http 0/tcp }", "HW0008 `0` is not a port at [0]"),
-        (
-            "pod web/a on n { ip 10.0.0.1 port http 80/icmp }",
-            "HW0009 `icmp` is not a protocol with ports at [icmp]",
-        ),
-        (
-            "pod web/a on n { mac 02:16:7A:1D:0C }",
-            "HW0001 unexpected `02:16:7A:1D:0C`, expected an Ethernet address at [02:16:7A:1D:0C]",
-        ),
-        ("pod web/a on n { endpoint 65536 }", "HW0008 `65536` is not an endpoint id at [65536]"),
-        ("node n { pods 10.0.0.0/33 }", "HW0007 `10.0.0.0/33` is not a prefix at [10.0.0.0/33]"),
-        ("node n { pods fd00::/129 }", "HW0007 `fd00::/129` is not a prefix at [fd00::/129]"),
-        ("node n { ip 1.2.3.04 }", "HW0007 `1.2.3.04` is not an address at [1.2.3.04]"),
-        ("cluster c { tunnel vxlan port 70000 }", "HW0008 `70000` is not a port at [70000]"),
-        (
-            "cluster c { node n { ip 10.0.0.1 } nod m {} }",
-            "HW0001 unexpected `nod`, expected `}`, `like`, `tunnel` or `node` at [nod]",
-        ),
-        (
-            "external e { ip 1:2:3:4:5:6:7:8:9 }",
-            "HW0007 `1:2:3:4:5:6:7:8:9` is not an address at [1:2:3:4:5:6:7:8:9]",
-        ),
-        ("alias A web/a", "HW0001 unexpected `web/a`, expected `=` at [web/a]"),
-        ("include a.hop", "HW0001 unexpected `a.hop`, expected a string in quotes at [a.hop]"),
-        ("identity x { }", "HW0001 unexpected `x`, expected a number at [x]"),
-        ("identity 99999999999 { }", "HW0008 `99999999999` is not an identity at [99999999999]"),
-        (
-            "namespace web { labels { a = \"b } }",
-            "HW0004 this string has no closing quote at [\"b } }]",
-        ),
-        ("namespace web { labels { a = b }", "HW0002 this `{` is never closed at [{]"),
-        ("namespace web {} }", "HW0003 this `}` closes nothing at [}]"),
+    ("policy web/a {\n} x", "HW0001 unexpected text behind the block at [x]"),
+    ("policy web/a", "HW0001 this block has no body, expected `{` at [a]"),
+    ("policy web/a- {\n}", "HW0001 unexpected `-` at [-]"),
+    ("polcy web/a {\n}", "HW0006 no statement begins with `polcy` at [polcy]"),
+    ("? web", "HW0006 no statement begins with `?` at [?]"),
+    ("namespace web { labels { a = } }", "HW0001 unexpected `}`, expected a value at [}]"),
+    (
+        "namespace web { label { a = b } }",
+        "HW0001 unexpected `label`, expected `}` or `labels` at [label]",
+    ),
+    ("namespace { }", "HW0001 unexpected `{`, expected a name at [{]"),
+    ("namespace web", "HW0001 this statement ends too early, expected `{` at [b]"),
+    ("pod web/a { ip 10.0.0.1 }", "HW0001 unexpected `{`, expected `on` at [{]"),
+    ("pod web/a on n { ip 10.0.0.256 }", "HW0007 `10.0.0.256` is not an address at [10.0.0.256]"),
+    ("pod web/a on n { ip 10.0.0 }", "HW0001 unexpected `10.0.0`, expected an address at [10.0.0]"),
+    (
+        "pod web/a on n { ip 10.0.0.1; host-network }",
+        "HW0001 unexpected `;`, expected `}`, `,`, `ip`, `labels`, `port`, `mac`, `host-mac`, `interface`, `ifindex`, `endpoint` or `host-network` at [;]",
+    ),
+    (
+        "pod web/a on n { ip 10.0.0.1, labels { a = b } }",
+        "HW0001 unexpected `labels`, expected an address at [labels]",
+    ),
+    ("pod web/a on n { ip 10.0.0.1 port http 0/tcp }", "HW0008 `0` is not a port at [0]"),
+    (
+        "pod web/a on n { ip 10.0.0.1 port http 80/icmp }",
+        "HW0009 `icmp` is not a protocol with ports at [icmp]",
+    ),
+    (
+        "pod web/a on n { mac 02:16:7A:1D:0C }",
+        "HW0001 unexpected `02:16:7A:1D:0C`, expected an Ethernet address at [02:16:7A:1D:0C]",
+    ),
+    ("pod web/a on n { endpoint 65536 }", "HW0008 `65536` is not an endpoint id at [65536]"),
+    ("node n { pods 10.0.0.0/33 }", "HW0007 `10.0.0.0/33` is not a prefix at [10.0.0.0/33]"),
+    ("node n { pods fd00::/129 }", "HW0007 `fd00::/129` is not a prefix at [fd00::/129]"),
+    ("node n { ip 1.2.3.04 }", "HW0007 `1.2.3.04` is not an address at [1.2.3.04]"),
+    ("cluster c { tunnel vxlan port 70000 }", "HW0008 `70000` is not a port at [70000]"),
+    (
+        "cluster c { node n { ip 10.0.0.1 } nod m {} }",
+        "HW0001 unexpected `nod`, expected `}`, `like`, `tunnel` or `node` at [nod]",
+    ),
+    (
+        "external e { ip 1:2:3:4:5:6:7:8:9 }",
+        "HW0007 `1:2:3:4:5:6:7:8:9` is not an address at [1:2:3:4:5:6:7:8:9]",
+    ),
+    ("alias A web/a", "HW0001 unexpected `web/a`, expected `=` at [web/a]"),
+    ("include a.hop", "HW0001 unexpected `a.hop`, expected a string in quotes at [a.hop]"),
+    ("identity x { }", "HW0001 unexpected `x`, expected a number at [x]"),
+    ("identity 99999999999 { }", "HW0008 `99999999999` is not an identity at [99999999999]"),
+    (
+        "namespace web { labels { a = \"b } }",
+        "HW0004 this string has no closing quote at [\"b } }]",
+    ),
+    ("namespace web { labels { a = b }", "HW0002 this `{` is never closed at [{]"),
+    ("namespace web {} }", "HW0003 this `}` closes nothing at [}]"),
 ];
 
 /// Lines of a policy, and what is said.
 const LINES: &[(&str, &str)] = &[
-        (
-            "alow ingress",
-            "HW0001 unexpected `alow`, expected `select`, `allow`, `deny`, `default-deny`, `owner` or `because` at [alow]",
-        ),
-        (
-            "allow ingres on 80",
-            "HW0001 unexpected `ingres`, expected `ingress` or `egress` at [ingres]",
-        ),
-        (
-            "allow",
-            "HW0001 this line of a policy ends too early, expected `ingress` or `egress` at [w]",
-        ),
-        (
-            "allow ingress form pods {}",
-            "HW0001 unexpected `form`, expected `as`, `on`, `owner`, `because`, `from` or `to` at [form]",
-        ),
-        (
-            "allow ingress from pod { a = b }",
-            "HW0001 unexpected `pod`, expected `none`, `pods`, `cidr` or `entities` at [pod]",
-        ),
-        (
-            "allow ingress from pods { a b }",
-            "HW0001 unexpected `b`, expected `}`, `,` or a condition such as `= \"value\"` at [b]",
-        ),
-        (
-            "allow ingress from pods { a = b c = d }",
-            "HW0001 unexpected `c`, expected `}` or `,` at [c]",
-        ),
-        (
-            "allow ingress from pods {} in namespce web",
-            "HW0001 unexpected `namespce`, expected `any`, `namespace` or `namespaces` at [namespce]",
-        ),
-        (
-            "allow ingress from pods {} in namespace { a = b }",
-            "HW0001 unexpected `{`, expected a name at [{]",
-        ),
-        (
-            "allow ingress from 10.0.0.0/8",
-            "HW0001 unexpected `10.0.0.0/8`, expected `none`, `pods`, `cidr` or `entities` at [10.0.0.0/8]",
-        ),
-        (
-            "allow ingress from cidr 10.0.0.0/8 exept 10.1.0.0/16",
-            "HW0001 unexpected `exept`, expected `,`, `except`, `on`, `owner` or `because` at [exept]",
-        ),
-        (
-            "allow ingress from cidr web",
-            "HW0001 unexpected `web`, expected a prefix such as `10.0.0.0/8` at [web]",
-        ),
-        (
-            "allow ingress from entities",
-            "HW0001 this line of a policy ends too early, expected a name at [s]",
-        ),
-        (
-            "allow ingress from world",
-            "HW0001 unexpected `world`, expected `none`, `pods`, `cidr` or `entities` at [world]",
-        ),
-        (
-            "allow ingress on",
-            "HW0001 this line of a policy ends too early, expected `port` or a port at [n]",
-        ),
-        ("allow ingress on 80/tpc", "HW0009 `tpc` is not a protocol with ports at [tpc]"),
-        ("allow ingress on 80/icmp", "HW0009 `icmp` is not a protocol with ports at [icmp]"),
-        ("allow ingress on 65536/tcp", "HW0008 `65536` is not a port at [65536]"),
-        (
-            "allow ingress on 80 81",
-            "HW0001 unexpected `81`, expected `{`, `,`, `owner` or `because` at [81]",
-        ),
-        (
-            "allow ingress on 80 from pods {}",
-            "HW0001 unexpected `from`, expected `{`, `,`, `owner` or `because` at [from]",
-        ),
-        ("allow ingress owner \"a\" owner \"b\"", "HW0101 `owner` is given twice at [owner \"b\"]"),
-        (
-            "default-deny",
-            "HW0001 this line of a policy ends too early, expected `off`, `ingress` or `egress` at [y]",
-        ),
-        (
-            "default-deny both",
-            "HW0001 unexpected `both`, expected `off`, `ingress` or `egress` at [both]",
-        ),
-        ("select", "HW0001 this line of a policy ends too early, expected `{` or `pods` at [t]"),
-        ("select app = \"x\"", "HW0001 unexpected `app`, expected `{` or `pods` at [app]"),
-        ("owner me", "HW0001 unexpected `me`, expected a string in quotes at [me]"),
+    (
+        "alow ingress",
+        "HW0001 unexpected `alow`, expected `select`, `allow`, `deny`, `default-deny`, `owner` or `because` at [alow]",
+    ),
+    (
+        "allow ingres on 80",
+        "HW0001 unexpected `ingres`, expected `ingress` or `egress` at [ingres]",
+    ),
+    ("allow", "HW0001 this line of a policy ends too early, expected `ingress` or `egress` at [w]"),
+    (
+        "allow ingress form pods {}",
+        "HW0001 unexpected `form`, expected `as`, `on`, `owner`, `because`, `from` or `to` at [form]",
+    ),
+    (
+        "allow ingress from pod { a = b }",
+        "HW0001 unexpected `pod`, expected `none`, `pods`, `cidr` or `entities` at [pod]",
+    ),
+    (
+        "allow ingress from pods { a b }",
+        "HW0001 unexpected `b`, expected `}`, `,` or a condition such as `= \"value\"` at [b]",
+    ),
+    (
+        "allow ingress from pods { a = b c = d }",
+        "HW0001 unexpected `c`, expected `}` or `,` at [c]",
+    ),
+    (
+        "allow ingress from pods {} in namespce web",
+        "HW0001 unexpected `namespce`, expected `any`, `namespace` or `namespaces` at [namespce]",
+    ),
+    (
+        "allow ingress from pods {} in namespace { a = b }",
+        "HW0001 unexpected `{`, expected a name at [{]",
+    ),
+    (
+        "allow ingress from 10.0.0.0/8",
+        "HW0001 unexpected `10.0.0.0/8`, expected `none`, `pods`, `cidr` or `entities` at [10.0.0.0/8]",
+    ),
+    (
+        "allow ingress from cidr 10.0.0.0/8 exept 10.1.0.0/16",
+        "HW0001 unexpected `exept`, expected `,`, `except`, `on`, `owner` or `because` at [exept]",
+    ),
+    (
+        "allow ingress from cidr web",
+        "HW0001 unexpected `web`, expected a prefix such as `10.0.0.0/8` at [web]",
+    ),
+    (
+        "allow ingress from entities",
+        "HW0001 this line of a policy ends too early, expected a name at [s]",
+    ),
+    (
+        "allow ingress from world",
+        "HW0001 unexpected `world`, expected `none`, `pods`, `cidr` or `entities` at [world]",
+    ),
+    (
+        "allow ingress on",
+        "HW0001 this line of a policy ends too early, expected `port` or a port at [n]",
+    ),
+    ("allow ingress on 80/tpc", "HW0009 `tpc` is not a protocol with ports at [tpc]"),
+    ("allow ingress on 80/icmp", "HW0009 `icmp` is not a protocol with ports at [icmp]"),
+    ("allow ingress on 65536/tcp", "HW0008 `65536` is not a port at [65536]"),
+    (
+        "allow ingress on 80 81",
+        "HW0001 unexpected `81`, expected `{`, `,`, `owner` or `because` at [81]",
+    ),
+    (
+        "allow ingress on 80 from pods {}",
+        "HW0001 unexpected `from`, expected `{`, `,`, `owner` or `because` at [from]",
+    ),
+    ("allow ingress owner \"a\" owner \"b\"", "HW0101 `owner` is given twice at [owner \"b\"]"),
+    (
+        "default-deny",
+        "HW0001 this line of a policy ends too early, expected `off`, `ingress` or `egress` at [y]",
+    ),
+    (
+        "default-deny both",
+        "HW0001 unexpected `both`, expected `off`, `ingress` or `egress` at [both]",
+    ),
+    ("select", "HW0001 this line of a policy ends too early, expected `{` or `pods` at [t]"),
+    ("select app = \"x\"", "HW0001 unexpected `app`, expected `{` or `pods` at [app]"),
+    ("owner me", "HW0001 unexpected `me`, expected a string in quotes at [me]"),
 ];
 
 /// Lines of a test, and what is said.
 const FLOWS: &[(&str, &str)] = &[
-        (
-            "a -> b:80 => alowed",
-            "HW0001 unexpected `alowed`, expected `allowed`, `dropped` or `undecided` at [alowed]",
-        ),
-        (
-            "a -> b:80 => allow",
-            "HW0001 unexpected `allow`, expected `allowed`, `dropped` or `undecided` at [allow]",
-        ),
-        (
-            "a -> b:80 => dropped default-denied",
-            "HW0131 `default-denied` is not a drop reason at [default-denied]",
-        ),
-        (
-            "a -> b:80 => allowed default-deny",
-            "HW0131 `default-deny` cannot follow `allowed` at [default-deny]",
-        ),
-        ("a -> b:80 => dropped 999", "HW0131 `999` is not a drop reason at [999]"),
-        ("a -> b:80 => allowed, conntrack nwe", "HW0131 `nwe` is not a conntrack state at [nwe]"),
-        ("a -> b:80 => allowed, implied x", "HW0131 `x` is not an implied decision at [x]"),
-        (
-            "a -> b:80 => allowed, ingress open",
-            "HW0131 `open` is not the outcome of a direction at [open]",
-        ),
-        (
-            "a -> b:80 => allowed conntrack new",
-            "HW0001 unexpected `conntrack`, expected `,`, `at`, `by` or a reason at [conntrack]",
-        ),
-        (
-            "a -> b:80 => allowed, tunnelled",
-            "HW0001 unexpected `tunnelled`, expected `conntrack`, `tunneled`, `tunnel`, `not`, `by`, `implied`, `identity`, `ingress`, `egress`, `reply` or `ttl` at [tunnelled]",
-        ),
-        ("a => b:80", "HW0001 unexpected `=>`, expected `->` at [=>]"),
-        ("a - b:80 => allowed", "HW0001 unexpected `-`, expected `->` at [-]"),
-        ("a -> b:70000 => allowed", "HW0008 `70000` is not a port at [70000]"),
-        ("a -> b:80/tpc => allowed", "HW0009 `tpc` is not a protocol with ports at [tpc]"),
-        (
-            "a -> b:80 snc => allowed",
-            "HW0001 unexpected `snc`, expected `=>` or a packet option at [snc]",
-        ),
-        ("a -> b:80 ttl 256 => allowed", "HW0008 `256` is not a TTL at [256]"),
-        ("a -> b:80 ttl => allowed", "HW0001 unexpected `=>`, expected a number at [=>]"),
-        ("a -> b:80 hex 0a0 => allowed", "HW0008 `0a0` has an odd number of hex digits at [0a0]"),
-        ("a -> b udp fragment offset 7 => allowed", "HW0008 `7` is not a fragment offset at [7]"),
-        (
-            "a -> b udp fragment => allowed",
-            "HW0001 `fragment` without an offset or `more` is a whole packet at [fragment]",
-        ),
-        ("a -> b icmp 3/256 => allowed", "HW0008 `256` is not an ICMP code at [256]"),
-        (
-            "a -> fd00::1:http => allowed",
-            "HW0001 unexpected `:`, expected `=>`, `:PORT` or a packet option at [:]",
-        ),
-        ("a -> b:80 with => allowed", "HW0001 unexpected `=>`, expected `reply` at [=>]"),
-        ("diaogue \"x\" {\n}", "HW0001 no line of a test begins with `diaogue` at [diaogue]"),
+    (
+        "a -> b:80 => alowed",
+        "HW0001 unexpected `alowed`, expected `allowed`, `dropped` or `undecided` at [alowed]",
+    ),
+    (
+        "a -> b:80 => allow",
+        "HW0001 unexpected `allow`, expected `allowed`, `dropped` or `undecided` at [allow]",
+    ),
+    (
+        "a -> b:80 => dropped default-denied",
+        "HW0131 `default-denied` is not a drop reason at [default-denied]",
+    ),
+    (
+        "a -> b:80 => allowed default-deny",
+        "HW0131 `default-deny` cannot follow `allowed` at [default-deny]",
+    ),
+    ("a -> b:80 => dropped 999", "HW0131 `999` is not a drop reason at [999]"),
+    ("a -> b:80 => allowed, conntrack nwe", "HW0131 `nwe` is not a conntrack state at [nwe]"),
+    ("a -> b:80 => allowed, implied x", "HW0131 `x` is not an implied decision at [x]"),
+    (
+        "a -> b:80 => allowed, ingress open",
+        "HW0131 `open` is not the outcome of a direction at [open]",
+    ),
+    (
+        "a -> b:80 => allowed conntrack new",
+        "HW0001 unexpected `conntrack`, expected `,`, `at`, `by` or a reason at [conntrack]",
+    ),
+    (
+        "a -> b:80 => allowed, tunnelled",
+        "HW0001 unexpected `tunnelled`, expected `conntrack`, `tunneled`, `tunnel`, `not`, `by`, `implied`, `identity`, `ingress`, `egress`, `reply` or `ttl` at [tunnelled]",
+    ),
+    ("a => b:80", "HW0001 unexpected `=>`, expected `->` at [=>]"),
+    ("a - b:80 => allowed", "HW0001 unexpected `-`, expected `->` at [-]"),
+    ("a -> b:70000 => allowed", "HW0008 `70000` is not a port at [70000]"),
+    ("a -> b:80/tpc => allowed", "HW0009 `tpc` is not a protocol with ports at [tpc]"),
+    (
+        "a -> b:80 snc => allowed",
+        "HW0001 unexpected `snc`, expected `=>` or a packet option at [snc]",
+    ),
+    ("a -> b:80 ttl 256 => allowed", "HW0008 `256` is not a TTL at [256]"),
+    ("a -> b:80 ttl => allowed", "HW0001 unexpected `=>`, expected a number at [=>]"),
+    ("a -> b:80 hex 0a0 => allowed", "HW0008 `0a0` has an odd number of hex digits at [0a0]"),
+    ("a -> b udp fragment offset 7 => allowed", "HW0008 `7` is not a fragment offset at [7]"),
+    (
+        "a -> b udp fragment => allowed",
+        "HW0001 `fragment` without an offset or `more` is a whole packet at [fragment]",
+    ),
+    ("a -> b icmp 3/256 => allowed", "HW0008 `256` is not an ICMP code at [256]"),
+    (
+        "a -> fd00::1:http => allowed",
+        "HW0001 unexpected `:`, expected `=>`, `:PORT` or a packet option at [:]",
+    ),
+    ("a -> b:80 with => allowed", "HW0001 unexpected `=>`, expected `reply` at [=>]"),
+    ("diaogue \"x\" {\n}", "HW0001 no line of a test begins with `diaogue` at [diaogue]"),
 ];
 
 /// Steps of a dialogue, and what is said.
 const STEPS: &[(&str, &str)] = &[
-        ("wait 61", "HW0001 unexpected `61`, expected a time such as `61s` or `->` at [61]"),
-        ("wait 61d", "HW0001 unexpected `61d`, expected a time such as `61s` or `->` at [61d]"),
-        ("replay => allowed", "HW0001 no line of a test begins with `replay` at [replay]"),
-        ("remove web/p", "HW0001 unexpected `web/p`, expected `->` or `policy` at [web/p]"),
-        ("remove policy", "HW0001 this step ends too early, expected a name at [y]"),
+    ("wait 61", "HW0001 unexpected `61`, expected a time such as `61s` or `->` at [61]"),
+    ("wait 61d", "HW0001 unexpected `61d`, expected a time such as `61s` or `->` at [61d]"),
+    ("replay => allowed", "HW0001 no line of a test begins with `replay` at [replay]"),
+    ("remove web/p", "HW0001 unexpected `web/p`, expected `->` or `policy` at [web/p]"),
+    ("remove policy", "HW0001 this step ends too early, expected a name at [y]"),
 ];
 
 #[test]
