@@ -42,6 +42,9 @@ pub fn compile(
 ) -> Result<Tables, Vec<Diagnostic>> {
     let mut diagnostics = Vec::new();
     let identities = Identities::allot(world, policies, &mut diagnostics);
+    if !diagnostics.is_empty() {
+        return Err(diagnostics);
+    }
     let addresses = Addresses::collect(world, &identities);
     let mut tables = Tables { generation, identities: identities.names(), ..Tables::default() };
     let pods = endpoints::by_node(world);

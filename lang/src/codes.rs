@@ -1,16 +1,18 @@
-//! The registry of diagnostic codes that this crate gives: number, name, title, explanation and a wrong
+//! The registry of diagnostic codes: number, name, title, explanation and a wrong
 //! and a right example each, from which the book's pages are made. Numbers are never reused.
 
 use engine::diag::{Code, Diagnostic};
 use engine::source::Span;
 
 mod command;
+mod limit;
 mod lint;
 mod policy;
 mod syntax;
 mod world;
 
 pub use command::*;
+pub use limit::*;
 pub use lint::*;
 pub use policy::*;
 pub use syntax::*;
@@ -54,16 +56,23 @@ macro_rules! codes {
 }
 use codes;
 
-const GROUPS: [&[CodeInfo]; 5] = [
+const GROUPS: [&[CodeInfo]; 6] = [
     syntax::SYNTAX_CODES,
     world::WORLD_CODES,
     policy::POLICY_CODES,
     command::COMMAND_CODES,
+    limit::LIMIT_CODES,
     lint::LINT_CODES,
 ];
 
-const COUNT: usize =
-    GROUPS[0].len() + GROUPS[1].len() + GROUPS[2].len() + GROUPS[3].len() + GROUPS[4].len();
+const COUNT: usize = {
+    let (mut count, mut group) = (0, 0);
+    while group < GROUPS.len() {
+        count += GROUPS[group].len();
+        group += 1;
+    }
+    count
+};
 
 const fn flatten() -> [CodeInfo; COUNT] {
     let mut all = [GROUPS[0][0]; COUNT];
