@@ -61,7 +61,10 @@ fn the_request_is_the_captured_one() {
     assert_eq!((delivered.node.as_str(), delivered.device.as_str()), ("node02", "cilium_vxlan"));
 
     let tunnel = sent.tunnel.as_ref().expect("a tunnel");
-    assert_eq!((tunnel.source.as_str(), tunnel.destination.as_str()), ("192.168.66.226", "192.168.66.221"));
+    assert_eq!(
+        (tunnel.source.as_str(), tunnel.destination.as_str()),
+        ("192.168.66.226", "192.168.66.221")
+    );
     assert_eq!((tunnel.port, tunnel.vni), (8472, 27634));
     assert_bytes(
         &sent.frame,
@@ -99,7 +102,11 @@ fn the_reply_comes_back_the_same_way() {
     let answer = ask(&mut session, CAPTURED);
     let reply = answer.reply.expect("a reply");
     assert_eq!((reply.verdict, reply.agreement), (Verdict::Allowed, Agreement::Agree));
-    assert!(reply.decided_by.iter().all(|d| d.outcome == LegOutcome::Reply), "{:?}", reply.decided_by);
+    assert!(
+        reply.decided_by.iter().all(|d| d.outcome == LegOutcome::Reply),
+        "{:?}",
+        reply.decided_by
+    );
     assert_eq!(reply.decided_by.len(), 2);
     let (sent, delivered) = two_hops(&reply);
     assert_eq!((sent.node.as_str(), delivered.node.as_str()), ("node02", "node01"));
@@ -165,7 +172,8 @@ fn the_tunnel_table_of_node01() {
 fn the_endpoint_table_of_node01() {
     let Some(mut session) = session() else { return };
     let rows = rows_of_node01(&mut session, "show endpoints");
-    let mut pods: Vec<_> = rows.iter().filter(|r| r[1] != "(localhost)").map(|r| r[..5].to_vec()).collect();
+    let mut pods: Vec<_> =
+        rows.iter().filter(|r| r[1] != "(localhost)").map(|r| r[..5].to_vec()).collect();
     pods.sort();
     assert_eq!(
         pods,
@@ -177,7 +185,8 @@ fn the_endpoint_table_of_node01() {
             ["10.244.1.4", "1928", "10", "26:84:C5:50:4D:F9", "C6:AB:F1:63:C1:FE"],
         ]
     );
-    let own: Vec<_> = rows.iter().filter(|r| r[1] == "(localhost)").map(|r| r[0].as_str()).collect();
+    let own: Vec<_> =
+        rows.iter().filter(|r| r[1] == "(localhost)").map(|r| r[0].as_str()).collect();
     for address in [
         "192.168.66.226",
         "10.244.1.208",
