@@ -20,7 +20,7 @@ use engine::identity::Identity;
 use engine::net::Hook;
 use engine::question::Question;
 use engine::tables::{EndpointEntry, NodeTables, Tables};
-use engine::topology::{NodeId, Party, Pod, PodId, World};
+use engine::topology::{Node, NodeId, Party, Pod, PodId, World};
 use engine::trace::Ethernet;
 
 use super::Arrival;
@@ -141,7 +141,14 @@ impl Entrance<'_> {
     }
 
     fn sent_by_node(&self, from: NodeId) -> Result<Arrival, BackendError> {
-        match receiver(self.world, self.question.packet.ip.destination) {
+        let destination = self.question.packet.ip.destination;
+        // Several nodes may have one address (of a service); to each it is its own.
+        let is_own =
+            |n: &Node| n.addresses.contains(&destination) || n.locals.contains(&destination);
+        if self.world.node(from).is_some_and(is_own) {
+            return Err(self.unseen());
+        }
+        match receiver(self.world, destination) {
             Receiver::Pod(on, pod) if on == from => self.to_own_pod(on, pod),
             Receiver::Pod(on, _) | Receiver::Prefix(on) if on != from => self.over_tunnel(from, on),
             Receiver::Node(to) if to != from => {

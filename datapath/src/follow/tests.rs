@@ -301,6 +301,19 @@ fn packets_that_no_program_sees_are_refused() {
 }
 
 #[test]
+fn an_address_that_several_nodes_have_is_the_senders_own() {
+    let mut world = world();
+    let shared = "10.96.0.1";
+    for node in &mut world.nodes {
+        node.locals.push(address(shared));
+    }
+    let question = ping((Party::Node(NODE02), "192.168.66.221"), at(shared));
+    let mut script = Scripted::new(Vec::<Answer>::new());
+    let refused = super::follow(&mut script, &world, &tables(), &question, 0);
+    assert!(matches!(refused, Err(BackendError::BadInjection(_))), "{refused:?}");
+}
+
+#[test]
 fn a_packet_without_a_frame_is_refused() {
     let mut question = ping(CA, CB);
     question.packet.payload = vec![0; 4000];
