@@ -176,11 +176,13 @@ impl Layout {
                     if *own_line && !self.fresh {
                         self.go_on(run.indent + STEP, run.continued);
                     }
+                    let begun = !self.fresh;
                     if run.continued {
                         self.word("\\");
                     }
+                    let indent = if begun { run.indent + STEP } else { self.indent };
                     self.word(text);
-                    self.end_line(run.indent + STEP);
+                    self.end_line(indent);
                 }
                 Piece::Group(group) => {
                     let comma = pieces.get(at + 1).is_some_and(|p| matches!(p, Piece::Comma));
@@ -340,57 +342,65 @@ fn clauses<'e, 't>(entry: &'e Entry<'t>) -> Vec<&'e [Piece<'t>]> {
     if !entry.sentence {
         return vec![&entry.pieces];
     }
-    split(&entry.pieces, |before, piece| {
-        let named = matches!(
-            before.word(),
-            "as" | "on" | "port" | "ports" | "," | "entities" | "entity" | "namespace"
-        );
-        piece.word() == "=>"
-            || !named && matches!(piece.word(), "from" | "to" | "on" | "owner" | "because")
+    split(&entry.pieces, |[earlier, before], word| match word {
+        "=>" => true,
+        "from" | "to" | "on" | "owner" | "because" => {
+            let names_follow = match before {
+                "as" | "on" | "," | "entities" | "entity" => true,
+                "port" | "ports" => earlier == "on",
+                "namespace" => earlier == "in",
+                _ => false,
+            };
+            // What follows `as` is the rule's name, whatever it reads like.
+            earlier == "as" || !names_follow
+        }
+        _ => false,
     })
 }
 
 /// The peers, ports or facts of a clause. `except` and `entities` have commas within one peer.
 fn items<'e, 't>(clause: &'e [Piece<'t>]) -> Vec<&'e [Piece<'t>]> {
-    if !matches!(clause.first().map_or("", Piece::word), "from" | "to") {
+    let first = clause.iter().find(|p| !matches!(p, Piece::Comment { .. }));
+    if !matches!(first.map_or("", Piece::word), "from" | "to") {
         return commas(clause);
     }
-    split(clause, |before, piece| {
-        let peer = matches!(piece.word(), "pods" | "cidr" | "entities" | "entity");
-        peer && before.word() == ","
+    split(clause, |[_, before], word| {
+        before == "," && matches!(word, "pods" | "cidr" | "entities" | "entity")
     })
 }
 
 /// What the commas separate, each with its comma.
 fn commas<'e, 't>(pieces: &'e [Piece<'t>]) -> Vec<&'e [Piece<'t>]> {
-    split(pieces, |before, _| before.word() == ",")
+    split(pieces, |[_, before], _| before == ",")
 }
 
-/// Splits before each piece that begins a part. A comment behind the last piece of a line stays with it,
-/// one on its own line goes with what follows.
+/// Splits before each piece that begins a part, given the two words before it and its own; words of groups
+/// are empty. A comment behind the last piece of a line stays with it, one on its own line goes with what
+/// follows.
 fn split<'e, 't>(
     pieces: &'e [Piece<'t>],
-    begins: impl Fn(&Piece<'t>, &Piece<'t>) -> bool,
+    begins: impl Fn([&str; 2], &str) -> bool,
 ) -> Vec<&'e [Piece<'t>]> {
     let mut parts = Vec::new();
     let mut start = 0;
-    let mut solid: Option<usize> = None;
+    let mut words = ["", ""];
+    let mut last: Option<usize> = None;
     for (at, piece) in pieces.iter().enumerate() {
         if matches!(piece, Piece::Comment { .. }) {
             continue;
         }
-        let before = solid.and_then(|s| Some((s, pieces.get(s)?)));
-        if let Some((last, before)) = before
-            && begins(before, piece)
+        let word = piece.word();
+        if let Some(last) = last
+            && begins(words, word)
         {
-            let behind = pieces
-                .get(last + 1)
-                .is_some_and(|p| matches!(p, Piece::Comment { own_line: false, .. }));
-            let cut = last + 1 + usize::from(behind);
+            let behind = pieces.get(last + 1);
+            let stays = matches!(behind, Some(Piece::Comment { own_line: false, .. }));
+            let cut = last + 1 + usize::from(stays);
             parts.extend(pieces.get(start..cut));
             start = cut;
         }
-        solid = Some(at);
+        words = [words[1], word];
+        last = Some(at);
     }
     parts.extend(pieces.get(start..));
     parts
