@@ -21,9 +21,10 @@ use std::process::ExitCode;
 use clap::builder::PossibleValuesParser;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
-use crate::reply::Status;
+use crate::reply::{Reply, Status};
 use crate::session::SETTINGS;
 use files::Files;
+use output::Output;
 
 /// What a shell reports for a process that the signal SIGPIPE ended.
 const BROKEN_PIPE: u8 = 141;
@@ -45,7 +46,6 @@ form); 2 the command line cannot be understood; 3 the input has errors; 4 the ma
     name = "hopwise",
     version,
     after_help = AFTER_HELP,
-    args_conflicts_with_subcommands = true,
     verbatim_doc_comment
 )]
 struct Cli {
@@ -130,6 +130,9 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 /// Runs the command; an error is one of standard output.
 fn command(cli: Cli) -> io::Result<Status> {
     let look = cli.look;
+    if cli.command.is_some() && cli.session.is_given() {
+        return Output::text(&look).reply(&misplaced());
+    }
     match cli.command {
         None => repl::run(&cli.session, &look),
         Some(Command::Trace(args)) => trace::run(&args, &look),
@@ -143,6 +146,12 @@ fn command(cli: Cli) -> io::Result<Status> {
         Some(Command::Man(args)) => man::run(&args, &look),
         Some(Command::Version(args)) => version::run(&args, &look),
     }
+}
+
+/// A flag of the session stands before a command, which would not see it.
+fn misplaced() -> Reply {
+    let message = "`-f` and `-k` before a command have no effect on it";
+    Reply::failure(Status::Usage, message, "write them after the command")
 }
 
 /// The definition of the command line, for completion and the manual.

@@ -1,6 +1,17 @@
 //! The one integration binary. Each module is a kind of test; what a test needs beyond Rust (privileges, a
 //! kernel feature) it asks for at run time, and says why when it skips.
 
+mod binary;
+mod book;
+mod cases;
+mod cli;
+mod codes;
+mod kernel;
+mod markdown;
 mod oracle;
+mod program;
+mod sessions;
+mod terminal;
 mod tidy;
+mod transcript;
 mod tree;

@@ -30,6 +30,13 @@ pub(super) struct ReplArgs {
     keep_going: bool,
 }
 
+impl ReplArgs {
+    /// Whether any of them is given.
+    pub(super) fn is_given(&self) -> bool {
+        self.keep_going || !self.files.is_empty()
+    }
+}
+
 pub(super) fn run(args: &ReplArgs, look: &Look) -> io::Result<Status> {
     let mut output = Output::text(look);
     if args.files.iter().any(|file| is_stdin(file)) {

@@ -1,0 +1,196 @@
+//! The session on a terminal, in a pseudo-terminal of the test's own: what a person sees and what the keys do.
+
+use std::path::{Path, PathBuf};
+
+use rexpect::session::{PtySession, spawn_command};
+
+use crate::binary::hopwise;
+
+/// How long an answer may take, in milliseconds.
+const PATIENCE: u64 = 20_000;
+
+/// What begins a new line of input: the terminal is told to mark pasted text, then the prompt.
+const INPUT: &str = "\x1b[?2004h";
+const PROMPT: &str = "hopwise> ";
+
+/// A session on a terminal, with a home of its own.
+struct Terminal {
+    session: PtySession,
+}
+
+impl Terminal {
+    fn open(state: &Path, arguments: &[&str]) -> Self {
+        let mut command = hopwise();
+        command.args(arguments).env("TERM", "xterm").env("XDG_STATE_HOME", state);
+        let session = spawn_command(command, Some(PATIENCE)).expect("a pseudo-terminal opens");
+        let mut terminal = Self { session };
+        terminal.prompt();
+        terminal
+    }
+
+    /// Types a line and Enter.
+    fn enter(&mut self, line: &str) {
+        self.session.send_line(line).expect("the terminal takes input");
+    }
+
+    /// Types without Enter.
+    fn keys(&mut self, keys: &str) {
+        self.session.send(keys).expect("the terminal takes input");
+        self.session.flush().expect("the terminal takes input");
+    }
+
+    fn control(&mut self, key: char) {
+        self.session.send_control(key).expect("the terminal takes input");
+    }
+
+    /// Waits for a text; gives back what came before it.
+    fn see(&mut self, text: &str) -> String {
+        let seen = self.session.exp_string(text);
+        assert!(seen.is_ok(), "`{text}` does not come: {seen:?}");
+        seen.unwrap_or_default()
+    }
+
+    /// Waits for a new line of input.
+    fn prompt(&mut self) {
+        self.see(INPUT);
+        self.see(PROMPT);
+    }
+
+    /// Waits for the end; gives back what was said last.
+    fn end(mut self) -> String {
+        let rest = self.session.exp_eof();
+        assert!(rest.is_ok(), "the session does not end: {rest:?}");
+        rest.unwrap_or_default()
+    }
+}
+
+/// A directory for the state of one test, gone with the value.
+struct State(PathBuf);
+
+impl State {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("hopwise-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&path).expect("a scratch directory can be made");
+        Self(path)
+    }
+}
+
+impl Drop for State {
+    fn drop(&mut self) {
+        // A left-over in the temporary directory harms nobody.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+const WORLD: &[&str] = &["-f", "fixtures/worlds/two-nodes.hop"];
+
+#[test]
+fn control_d_leaves_and_control_c_clears() {
+    let state = State::new("leave");
+    let mut terminal = Terminal::open(&state.0, WORLD);
+    terminal.keys("this is no comm");
+    terminal.control('c');
+    terminal.prompt();
+    terminal.enter("show nodes");
+    terminal.see("node02");
+    terminal.prompt();
+    terminal.control('d');
+    let rest = terminal.end();
+    assert!(!rest.contains("error"), "{rest}");
+}
+
+#[test]
+fn tab_completes_commands_and_names() {
+    let state = State::new("complete");
+    let mut terminal = Terminal::open(&state.0, WORLD);
+    terminal.keys("show pol\t");
+    terminal.see("polic");
+    terminal.keys("\t\t");
+    terminal.see("policies");
+    terminal.see("policy");
+    terminal.control('c');
+    terminal.prompt();
+    terminal.keys("show policy shop/str\t");
+    terminal.see("shop/stranger");
+    terminal.enter("");
+    terminal.prompt();
+    terminal.enter("quit");
+    terminal.end();
+}
+
+#[test]
+fn a_statement_may_span_lines_and_undo_takes_it_back() {
+    let state = State::new("lines");
+    let mut terminal = Terminal::open(&state.0, WORLD);
+    terminal.enter("policy shop/server {");
+    terminal.see("... ");
+    terminal.enter("  select { app = \"server\" }");
+    terminal.see("... ");
+    terminal.enter("  default-deny ingress");
+    terminal.see("... ");
+    terminal.enter("}");
+    terminal.see("added policy shop/server");
+    terminal.prompt();
+    terminal.enter("undo");
+    terminal.see("took back: added policy shop/server");
+    terminal.enter("quit");
+    terminal.end();
+}
+
+#[test]
+fn control_c_leaves_a_half_typed_statement() {
+    let state = State::new("half");
+    let mut terminal = Terminal::open(&state.0, WORLD);
+    terminal.enter("policy shop/server {");
+    terminal.see("... ");
+    terminal.control('c');
+    terminal.prompt();
+    terminal.enter("show policies");
+    terminal.see("no policies");
+    terminal.enter("quit");
+    terminal.end();
+}
+
+#[test]
+fn leaving_with_unsaved_changes_is_asked_once() {
+    let state = State::new("unsaved");
+    let mut terminal = Terminal::open(&state.0, WORLD);
+    terminal.enter("external search { ip 142.250.74.36 }");
+    terminal.see("added external search");
+    terminal.prompt();
+    terminal.enter("quit");
+    terminal.see("unsaved changes");
+    terminal.prompt();
+    terminal.enter("quit");
+    terminal.end();
+}
+
+#[test]
+fn history_lives_on_for_its_owner_only() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let state = State::new("history");
+    let mut terminal = Terminal::open(&state.0, WORLD);
+    terminal.enter("show nodes");
+    terminal.see("node02");
+    terminal.prompt();
+    terminal.enter(" show tunnel");
+    terminal.prompt();
+    terminal.enter("quit");
+    terminal.end();
+
+    let file = state.0.join("hopwise/history");
+    let mode = std::fs::metadata(&file).expect("the history is there").permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let text = std::fs::read_to_string(&file).expect("the history can be read");
+    assert!(text.contains("show nodes\n") && !text.contains("tunnel"), "{text}");
+
+    let mut terminal = Terminal::open(&state.0, WORLD);
+    let up = "\x1b[A";
+    terminal.keys(&format!("{up}{up}"));
+    terminal.see("show nodes");
+    terminal.enter("");
+    terminal.see("node02");
+    terminal.enter("quit");
+    terminal.end();
+}
