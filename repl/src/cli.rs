@@ -3,12 +3,14 @@
 
 mod check;
 mod completion;
+mod doctor;
 mod explain;
 mod files;
 mod fmt;
 mod man;
 pub(crate) mod output;
 mod repl;
+mod schema;
 mod show;
 mod test;
 mod trace;
@@ -95,6 +97,8 @@ enum Command {
     Show(show::ShowArgs),
     Explain(explain::ExplainArgs),
     Repl(repl::ReplArgs),
+    Doctor(doctor::DoctorArgs),
+    Schema(schema::SchemaArgs),
     Completion(completion::CompletionArgs),
     Man(man::ManArgs),
     Version(version::VersionArgs),
@@ -142,6 +146,8 @@ fn command(cli: Cli) -> io::Result<Status> {
         Some(Command::Show(args)) => show::run(&args, &look),
         Some(Command::Explain(args)) => explain::run(&args, &look),
         Some(Command::Repl(args)) => repl::run(&args, &look),
+        Some(Command::Doctor(args)) => doctor::run(&args, &look),
+        Some(Command::Schema(args)) => schema::run(&args, &look),
         Some(Command::Completion(args)) => completion::run(&args, &look),
         Some(Command::Man(args)) => man::run(&args, &look),
         Some(Command::Version(args)) => version::run(&args, &look),

@@ -5,7 +5,6 @@ mod binary;
 mod book;
 mod cases;
 mod cli;
-mod codes;
 mod kernel;
 mod markdown;
 mod oracle;

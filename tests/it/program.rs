@@ -1,4 +1,4 @@
-//! A `.hop` text of the book as a program: read, checked, formatted, and its tests run.
+//! A `.hop` text of the book as a program: read, checked, and its tests run.
 
 use engine::diag::{Diagnostic, Severity};
 use engine::source::SourceMap;
@@ -53,14 +53,5 @@ impl<'a> Program<'a> {
         }
         let reply = session.run_tests(None);
         (reply.status != Status::Ok).then(|| kernel::text(&reply))
-    }
-
-    /// How the text differs from its canonical form.
-    pub(crate) fn format_problem(&self) -> Option<String> {
-        match lang::fmt::format(self.text) {
-            Ok(formatted) if formatted == self.text => None,
-            Ok(formatted) => Some(format!("{}: canonical is\n{formatted}", self.name)),
-            Err(_) => Some(format!("{}: cannot be formatted", self.name)),
-        }
     }
 }

@@ -30,11 +30,11 @@ pub(crate) fn files(folder: &str) -> Vec<PathBuf> {
         let Ok(entries) = fs::read_dir(&folder) else { continue };
         for entry in entries.flatten() {
             let path = entry.path();
-            if !path.is_dir() {
-                found.push(path);
-            } else if !is_output(&path) {
-                folders.push(path);
+            if is_output(&path) {
+                continue;
             }
+            let list = if path.is_dir() { &mut folders } else { &mut found };
+            list.push(path);
         }
     }
     found.sort();
