@@ -9,6 +9,7 @@ mod kernel;
 mod markdown;
 mod oracle;
 mod program;
+mod reference;
 mod sessions;
 mod terminal;
 mod tidy;
