@@ -36,7 +36,12 @@ pub(super) fn explanation(e: &Explanation, level: Level, options: Options) -> Ve
     lines.push(verdict_line(e, options));
     lines.push(hop::fact(1, "packet", &packet(e)));
     lines.extend(e.isolated_by.iter().map(isolated));
-    lines.extend(e.nearest.iter().map(nearest));
+    for near in &e.nearest {
+        lines.push(nearest(near));
+        if level == Level::Full {
+            lines.extend(full::differences(near));
+        }
+    }
     for report in &e.hops {
         lines.extend(hop::lines(report, level));
         if level == Level::Full {

@@ -1,7 +1,7 @@
 //! What the full level adds: every look-up with its key, result and losing candidate, what conntrack
 //! wrote, and the bytes before and after.
 
-use engine::explain::{HopReport, Step};
+use engine::explain::{Condition, HopReport, Nearest, Step};
 
 use super::{hop, words};
 
@@ -15,8 +15,7 @@ pub(super) fn lookups(step: &Step) -> Vec<String> {
             vec![lookup(&format!("ipcache {address}: prefix {prefix}, entry {}", entry.0))]
         }
         Step::Conntrack { created, expires_in, .. } => {
-            let written = if *created { "entry written" } else { "no entry written" };
-            vec![lookup(&format!("conntrack: {written}, expires in {expires_in} s"))]
+            vec![lookup(&format!("conntrack: {}", remembered(*created, *expires_in)))]
         }
         Step::Policy { .. } => policy(step),
         Step::Skipped { .. }
@@ -25,6 +24,27 @@ pub(super) fn lookups(step: &Step) -> Vec<String> {
         | Step::Stack { .. }
         | Step::Drop { .. } => Vec::new(),
     }
+}
+
+/// What conntrack holds of the flow after the run.
+fn remembered(created: bool, expires_in: u32) -> String {
+    match (created, expires_in) {
+        (true, _) => format!("entry written, expires in {expires_in} s"),
+        (false, 0) => "no entry, none written".to_owned(),
+        (false, _) => format!("entry found, expires in {expires_in} s"),
+    }
+}
+
+/// The conditions that a near rule failed: what each wants, what came, and where it is written.
+pub(super) fn differences(near: &Nearest) -> Vec<String> {
+    let failed = near.conditions.iter().filter(|c| !c.ok);
+    let line = |c: &Condition| {
+        let wants = c.wants.as_deref().unwrap_or("?");
+        let is = c.is.as_deref().unwrap_or("?");
+        let place = c.location.as_ref().map_or_else(String::new, |at| format!(", at {at}"));
+        hop::fact(2, "differs", &format!("{}: wants {wants}, is {is}{place}", c.name))
+    };
+    failed.map(line).collect()
 }
 
 fn policy(step: &Step) -> Vec<String> {

@@ -160,7 +160,7 @@ impl Stage {
             tunnel_address: address,
             locals: vec![address],
             tunnels: Vec::new(),
-            ipcache: ipcache(),
+            ipcache: ipcache(id),
             endpoints: vec![EndpointEntry {
                 id: endpoint,
                 pod: self.pod(pod),
@@ -273,7 +273,7 @@ fn ip(text: &str) -> IpAddr {
     text.parse().expect("an address")
 }
 
-fn ipcache() -> Vec<IpcacheEntry> {
+fn ipcache(node: u32) -> Vec<IpcacheEntry> {
     let entry = |number, prefix: &str, identity, target, origin| IpcacheEntry {
         prefix: prefix.parse().expect("a prefix"),
         identity,
@@ -281,10 +281,14 @@ fn ipcache() -> Vec<IpcacheEntry> {
         entry: EntryId(number),
         origin,
     };
-    let remote = Target::Tunnel { remote: ip("192.168.66.221"), node: NodeId(1) };
+    let echo = if node == 1 {
+        Target::Endpoint(ECHO)
+    } else {
+        Target::Tunnel { remote: ip("192.168.66.221"), node: NodeId(1) }
+    };
     vec![
         entry(1, "0.0.0.0/0", Identity::WORLD, Target::Stack, IpcacheOrigin::World),
-        entry(2, "10.244.6.11/32", ECHO_IDENTITY, remote, IpcacheOrigin::Pod(PodId(1))),
+        entry(2, "10.244.6.11/32", ECHO_IDENTITY, echo, IpcacheOrigin::Pod(PodId(1))),
     ]
 }
 
@@ -331,15 +335,21 @@ fn opening(from: &str, identity: Identity, source: IdentitySource) -> Vec<Event>
     ]
 }
 
-fn asked(endpoint: EndpointId, direction: Direction, outcome: PolicyOutcome, entry: u32) -> Event {
+/// What policy says of a peer; an allow is by entry 1.
+fn asked(
+    endpoint: EndpointId,
+    direction: Direction,
+    peer: Identity,
+    outcome: PolicyOutcome,
+) -> Event {
     Event::Policy {
         endpoint,
         direction,
-        peer: if direction == Direction::Egress { ECHO_IDENTITY } else { CLIENT_IDENTITY },
+        peer,
         protocol: Protocol::Tcp,
         port: 8080,
         outcome,
-        entry: EntryId(entry),
+        entry: EntryId(u32::from(outcome == PolicyOutcome::Allow)),
         other: None,
         remembered: false,
     }
@@ -370,15 +380,20 @@ fn trace(hops: Vec<Hop>) -> Trace {
 
 fn from_world() -> Trace {
     let mut events = opening("8.8.8.8", Identity::WORLD, IdentitySource::Ipcache(EntryId(1)));
-    events.push(asked(ECHO, Direction::Ingress, PolicyOutcome::DefaultDeny, 0));
+    // A packet that is dropped opens nothing.
+    events[1] =
+        Event::Conntrack { state: CtState::New, created: false, expires_in: 0, closing: false };
+    events.push(asked(ECHO, Direction::Ingress, Identity::WORLD, PolicyOutcome::DefaultDeny));
     events.push(Event::Outcome(Action::Drop(DropReason::PolicyDenied)));
-    trace(vec![hop(1, Hook::FromNetdev, "eth0", 1, events)])
+    let hop = hop(1, Hook::FromNetdev, "eth0", 1, events);
+    // Nothing leaves.
+    trace(vec![Hop { frame_in: hop.frame_out, frame_out: Vec::new(), ..hop }])
 }
 
 fn by_tunnel() -> Trace {
     let from = "10.244.1.154";
     let mut sent = opening(from, CLIENT_IDENTITY, IdentitySource::Endpoint);
-    sent.push(asked(CLIENT, Direction::Egress, PolicyOutcome::Allow, 1));
+    sent.push(asked(CLIENT, Direction::Egress, ECHO_IDENTITY, PolicyOutcome::Allow));
     let remote = ip("192.168.66.221");
     sent.push(Event::Outcome(Action::Tunnel { vni: 27634, remote, ifindex: 2, ttl: 64 }));
     let mut first = hop(0, Hook::FromContainer, "lxc_client", 10, sent);
@@ -392,7 +407,7 @@ fn by_tunnel() -> Trace {
         undetermined: Vec::new(),
     });
     let mut received = opening(from, CLIENT_IDENTITY, IdentitySource::Vni);
-    received.push(asked(ECHO, Direction::Ingress, PolicyOutcome::Allow, 1));
+    received.push(asked(ECHO, Direction::Ingress, CLIENT_IDENTITY, PolicyOutcome::Allow));
     received.push(Event::Outcome(Action::Deliver { endpoint: ECHO, ifindex: 10, peer: true }));
     trace(vec![first, hop(1, Hook::FromOverlay, "vxlan0", 2, received)])
 }
@@ -459,4 +474,10 @@ fn what_is_unrelated_leaves_the_minimal_level_as_it_is() {
     assert_eq!(before.answers(Level::Minimal), after.answers(Level::Minimal));
     let moved = after.answers(Level::Normal).0;
     assert!(moved.contains("web/echo-access shop.hop:25:1"), "{moved}");
+}
+
+#[test]
+fn the_full_level_shows_every_look_up() {
+    let (dropped, allowed) = Stage::new(SHOP).answers(Level::Full);
+    insta::assert_snapshot!(format!("{dropped}\n{allowed}"));
 }
