@@ -82,7 +82,8 @@ pub enum BackendError {
         /// Entries that fit.
         capacity: usize,
     },
-    /// The injection does not fit the tables (unknown node or device, frame too short or long).
+    /// The packet cannot be run: nothing is loaded, an unknown node, a frame too short or too long. (An
+    /// unknown device is no error: the datapath drops what comes by it.)
     #[error("the packet cannot enter: {0}")]
     BadInjection(String),
     /// Events that cannot be read: program and library are of different versions.

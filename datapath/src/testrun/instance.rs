@@ -1,0 +1,430 @@
+//! One node in the kernel: the object loaded once, with maps of its own; filling them, running a packet,
+//! reading what it left.
+
+use std::cell::RefCell;
+use std::ffi::OsStr;
+use std::os::fd::{AsFd, AsRawFd};
+use std::rc::Rc;
+
+use datapath_abi as abi;
+use engine::backend::BackendError;
+use engine::trace::{ConntrackEntry, Counter};
+use libbpf_rs::{
+    ErrorKind, Map, MapCore, MapFlags, Object as Loaded, ObjectBuilder, ProgramInput, ProgramMut,
+    RingBuffer, RingBufferBuilder,
+};
+use zerocopy::{FromZeros, Immutable, IntoBytes};
+
+use super::pin::{self, Pinned};
+use super::refusal::{listening, of_call, of_loading};
+use crate::decode;
+use crate::encode::Slot;
+use crate::object::Object;
+
+/// Flows that a node remembers of each family; the one not used for longest goes first. Memory for all of
+/// them is taken when the node's maps are made.
+const FLOWS: u32 = 8192;
+/// Bytes of the ring buffer: many times what one run writes, and a multiple of any page size.
+const RING: u32 = 1 << 16;
+/// Targets of a slot that an instance has room for at least.
+const FEWEST_TARGETS: u32 = 512;
+
+/// How large a node's maps are where that takes memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Capacity {
+    /// Targets of one slot.
+    targets: u32,
+}
+
+impl Capacity {
+    /// Room for some targets, and for as many again before it must be made anew.
+    pub(super) fn of(targets: usize) -> Self {
+        let targets = u32::try_from(targets * 2).unwrap_or(u32::MAX >> 2).next_power_of_two();
+        Self { targets: targets.max(FEWEST_TARGETS) }
+    }
+
+    /// Entries of a map, where they are not what the object says.
+    fn entries(self, map: &str) -> Option<u32> {
+        match map {
+            abi::maps::TARGETS | abi::maps::ATTACHMENTS => Some(self.targets * 2),
+            abi::maps::CT4 | abi::maps::CT6 => Some(FLOWS),
+            abi::maps::EVENTS => Some(RING),
+            _ => None,
+        }
+    }
+}
+
+/// What a run came to.
+pub(super) struct Run {
+    pub(super) code: i32,
+    pub(super) frame: Vec<u8>,
+    pub(super) mark: u32,
+    pub(super) records: Vec<Vec<u8>>,
+    pub(super) lost: u64,
+}
+
+/// A node's programs and maps.
+pub(super) struct Instance {
+    // The ring buffer is unmapped before its map goes.
+    ring: RingBuffer<'static>,
+    records: Rc<RefCell<Vec<Vec<u8>>>>,
+    object: Loaded,
+    capacity: Capacity,
+    contents: [Contents; 2],
+    /// Events lost so far.
+    lost: u64,
+    /// Where programs run.
+    cpu: usize,
+    /// Whether a packet may have left a flow behind.
+    remembers: bool,
+}
+
+/// What is known to be in a slot: nothing, one node's tables, or, after a failure, parts of several.
+#[derive(Default)]
+struct Contents {
+    parts: Vec<Rc<Slot>>,
+    /// Whether the last part is there in full.
+    is_whole: bool,
+}
+
+impl Instance {
+    /// Loads the object.
+    pub(super) fn open(object: &Object, capacity: Capacity) -> Result<Self, BackendError> {
+        let loaded = listening(|| load(object, capacity)).map_err(of_loading)?;
+        let records = Rc::new(RefCell::new(Vec::new()));
+        let sink = Rc::clone(&records);
+        let ring = {
+            let events = map(&loaded, abi::maps::EVENTS)?;
+            let mut builder = RingBufferBuilder::new();
+            let take = move |record: &[u8]| {
+                // A panic must not unwind into libbpf; the sink is never borrowed while it calls.
+                if let Ok(mut records) = sink.try_borrow_mut() {
+                    records.push(record.to_vec());
+                }
+                0
+            };
+            let refused = of_call("mapping the ring buffer");
+            builder.add(&events, take).map_err(&refused)?;
+            builder.build().map_err(&refused)?
+        };
+        let instance = Self {
+            ring,
+            records,
+            object: loaded,
+            capacity,
+            contents: [Contents::default(), Contents::default()],
+            lost: 0,
+            cpu: pin::current_cpu(),
+            remembers: false,
+        };
+        instance.configure()?;
+        Ok(instance)
+    }
+
+    /// Tells the programs that they are simulated and traced, and the driver where the hooks are.
+    fn configure(&self) -> Result<(), BackendError> {
+        let config = abi::Config {
+            abi: abi::ABI_VERSION,
+            flags: abi::config::SIMULATED | abi::config::TRACE | abi::config::DELIVER_BY_PEER,
+            ticks_per_second: 1,
+            reserved: 0,
+        };
+        put(&self.map(abi::maps::CONFIG)?, &0_u32, &config)?;
+        let hooks = self.map(abi::maps::HOOKS)?;
+        for (number, name) in [
+            (abi::hook::FROM_CONTAINER, abi::programs::FROM_CONTAINER),
+            (abi::hook::TO_CONTAINER, abi::programs::TO_CONTAINER),
+            (abi::hook::FROM_OVERLAY, abi::programs::FROM_OVERLAY),
+            (abi::hook::FROM_NETDEV, abi::programs::FROM_NETDEV),
+        ] {
+            let program = program(&self.object, name)?.as_fd().as_raw_fd();
+            put(&hooks, &u32::from(number), &program)?;
+        }
+        Ok(())
+    }
+
+    fn map(&self, name: &str) -> Result<Map<'_>, BackendError> {
+        map(&self.object, name)
+    }
+
+    /// Whether a slot's targets have room.
+    pub(super) fn fits(&self, slot: &Slot) -> bool {
+        slot.targets.len() <= self.capacity.targets as usize
+    }
+
+    /// Writes a slot, which must not be the active one: only what differs from what it held before.
+    pub(super) fn fill(&mut self, slot: &Rc<Slot>) -> Result<(), BackendError> {
+        let number = (slot.number & 1) as usize;
+        let contents = &mut self.contents[number];
+        let is_whole = std::mem::replace(&mut contents.is_whole, false);
+        let before = contents.parts.clone();
+        contents.parts.push(Rc::clone(slot));
+        self.write(slot, &before, is_whole)?;
+        self.contents[number] = Contents { parts: vec![Rc::clone(slot)], is_whole: true };
+        Ok(())
+    }
+
+    fn write(&self, slot: &Slot, before: &[Rc<Slot>], is_whole: bool) -> Result<(), BackendError> {
+        let known = before.last().filter(|_| is_whole);
+        let target_base = (slot.number & 1) * self.capacity.targets;
+        let targets = self.map(abi::maps::TARGETS)?;
+        for (index, target) in (target_base..).zip(&slot.targets) {
+            let place = (index - target_base) as usize;
+            if known.and_then(|known| known.targets.get(place)) != Some(target) {
+                put(&targets, &index, target)?;
+            }
+        }
+        let before = |rows: fn(&Slot) -> Rows<'_>| before.iter().map(|part| rows(part)).collect();
+        for (name, rows) in [
+            (abi::maps::IPCACHE, ipcache as fn(&Slot) -> Rows<'_>),
+            (abi::maps::ATTACHMENTS, attachments),
+            (abi::maps::POLICY, policy),
+        ] {
+            let parts: Vec<Rows<'_>> = before(rows);
+            replace(&self.map(name)?, &rows(slot), &parts, is_whole)?;
+        }
+        let settings = abi::Settings { target_base, ..slot.settings };
+        put(&self.map(abi::maps::SETTINGS)?, &(slot.number & 1), &settings)
+    }
+
+    /// Makes every run from now on see the slot of a generation, by its number in the kernel.
+    pub(super) fn activate(&mut self, generation: u32) -> Result<(), BackendError> {
+        put(&self.map(abi::maps::ACTIVE)?, &0_u32, &generation)
+    }
+
+    /// Runs one frame through one hook.
+    pub(super) fn run(&mut self, input: &abi::Input, frame: &[u8]) -> Result<Run, BackendError> {
+        put(&self.map(abi::maps::INPUT)?, &0_u32, input)?;
+        let driver = program(&self.object, abi::programs::DRIVER)?;
+        let mut context = abi::SkBuff::new_zeroed();
+        // Programs make a frame no longer; a page is what the kernel would give at most.
+        let mut data = vec![0; 4096];
+        self.remembers = true;
+        let (code, length) = {
+            let _pinned = Pinned::to(self.cpu);
+            let output = driver
+                .test_run(ProgramInput {
+                    data_in: Some(frame),
+                    data_out: Some(&mut data),
+                    context_out: Some(context.as_mut_bytes()),
+                    ..ProgramInput::default()
+                })
+                .map_err(|error| refused_frame(&error).unwrap_or_else(|| of_running(error)))?;
+            (output.return_value.cast_signed(), output.data.map_or(0, |data| data.len()))
+        };
+        data.truncate(length);
+        self.ring.consume().map_err(of_call("reading the ring buffer"))?;
+        let lost = self.lost_so_far()?;
+        let lost_before = std::mem::replace(&mut self.lost, lost);
+        Ok(Run {
+            code,
+            frame: data,
+            mark: context.mark,
+            records: self.records.take(),
+            lost: lost.wrapping_sub(lost_before),
+        })
+    }
+
+    /// Events that did not fit the ring buffer, of all CPUs since the object was loaded.
+    fn lost_so_far(&self) -> Result<u64, BackendError> {
+        let values = self
+            .map(abi::maps::LOST)?
+            .lookup_percpu(&0_u32.to_ne_bytes(), MapFlags::ANY)
+            .map_err(of_call("reading map LOST"))?;
+        let count = |value: Vec<u8>| value.first_chunk().copied().map_or(0, u64::from_ne_bytes);
+        Ok(values.into_iter().flatten().map(count).sum())
+    }
+
+    /// Empties conntrack.
+    pub(super) fn forget(&mut self) -> Result<(), BackendError> {
+        if !self.remembers {
+            return Ok(());
+        }
+        for name in [abi::maps::CT4, abi::maps::CT6] {
+            let flows = self.map(name)?;
+            // A key that is deleted while keys are listed would begin the list anew.
+            for key in flows.keys().collect::<Vec<_>>() {
+                remove(&flows, &key)?;
+            }
+        }
+        self.remembers = false;
+        Ok(())
+    }
+
+    /// Conntrack at a moment of the clock, in no order.
+    pub(super) fn conntrack(&self, now: u64) -> Result<Vec<ConntrackEntry>, BackendError> {
+        let mut entries = Vec::new();
+        for name in [abi::maps::CT4, abi::maps::CT6] {
+            let read = if name == abi::maps::CT4 { decode::conntrack4 } else { decode::conntrack6 };
+            let flows = self.map(name)?;
+            for key in flows.keys() {
+                if let Some(value) = look_up(&flows, &key)? {
+                    entries.push(read(&key, &value, now)?);
+                }
+            }
+        }
+        Ok(entries)
+    }
+
+    /// Counters that are not 0.
+    pub(super) fn counters(&self) -> Result<Vec<Counter>, BackendError> {
+        let counters = self.map(abi::maps::COUNTERS)?;
+        let mut counted = Vec::new();
+        for index in decode::counter_indices() {
+            let values = counters
+                .lookup_percpu(&index.to_ne_bytes(), MapFlags::ANY)
+                .map_err(of_call("reading map COUNTERS"))?;
+            counted.extend(decode::counter(index, &values.unwrap_or_default())?);
+        }
+        Ok(counted)
+    }
+
+    /// Takes over conntrack and counters of the instance that this one replaces.
+    pub(super) fn inherit(&mut self, old: &Self) -> Result<(), BackendError> {
+        for name in [abi::maps::CT4, abi::maps::CT6] {
+            let (from, to) = (old.map(name)?, self.map(name)?);
+            for key in from.keys() {
+                if let Some(value) = look_up(&from, &key)? {
+                    write_row(&to, &key, &value)?;
+                }
+            }
+        }
+        let (from, to) = (old.map(abi::maps::COUNTERS)?, self.map(abi::maps::COUNTERS)?);
+        for index in decode::counter_indices() {
+            let key = index.to_ne_bytes();
+            from.lookup_percpu(&key, MapFlags::ANY)
+                .and_then(|values| {
+                    values.map_or(Ok(()), |values| to.update_percpu(&key, &values, MapFlags::ANY))
+                })
+                .map_err(of_call("copying map COUNTERS"))?;
+        }
+        self.remembers = old.remembers;
+        Ok(())
+    }
+}
+
+fn of_running(error: libbpf_rs::Error) -> BackendError {
+    of_call("running a program (BPF_PROG_TEST_RUN)")(error)
+}
+
+/// The kernel refuses a frame: newer ones one whose ethertype promises a network header that is not there.
+fn refused_frame(error: &libbpf_rs::Error) -> Option<BackendError> {
+    (error.kind() == ErrorKind::InvalidInput).then(|| {
+        BackendError::BadInjection(
+            "this kernel runs no frame that is too short for the network header of its ethertype"
+                .to_owned(),
+        )
+    })
+}
+
+/// Opens the object, sizes its maps and loads it.
+fn load(object: &Object, capacity: Capacity) -> libbpf_rs::Result<Loaded> {
+    let mut open = ObjectBuilder::default().name("hopwise")?.open_memory(object.bytes())?;
+    for mut map in open.maps_mut() {
+        let entries = map.name().to_str().and_then(|name| capacity.entries(name));
+        if let Some(entries) = entries {
+            map.set_max_entries(entries)?;
+        }
+    }
+    open.load()
+}
+
+fn absent(what: &str) -> BackendError {
+    BackendError::Unsupported {
+        what: format!("{what} of the datapath's object"),
+        remedy: "the object is of another version; unset HOPWISE_BPF_OBJECT or build it anew \
+                 (`make bpf`)"
+            .to_owned(),
+    }
+}
+
+fn map<'a>(object: &'a Loaded, name: &str) -> Result<Map<'a>, BackendError> {
+    object
+        .maps()
+        .find(|map| map.name() == OsStr::new(name))
+        .ok_or_else(|| absent(&format!("map {name}")))
+}
+
+fn program<'a>(object: &'a Loaded, name: &str) -> Result<ProgramMut<'a>, BackendError> {
+    object
+        .progs_mut()
+        .find(|program| program.name() == OsStr::new(name))
+        .ok_or_else(|| absent(&format!("program {name}")))
+}
+
+/// Rows of one map as bytes.
+type Rows<'a> = Vec<(&'a [u8], &'a [u8])>;
+
+fn bytes<K, V>(rows: &[(K, V)]) -> Rows<'_>
+where
+    K: IntoBytes + Immutable,
+    V: IntoBytes + Immutable,
+{
+    rows.iter().map(|(key, value)| (key.as_bytes(), value.as_bytes())).collect()
+}
+
+fn ipcache(slot: &Slot) -> Rows<'_> {
+    bytes(&slot.ipcache)
+}
+
+fn attachments(slot: &Slot) -> Rows<'_> {
+    bytes(&slot.attachments)
+}
+
+fn policy(slot: &Slot) -> Rows<'_> {
+    bytes(&slot.policy)
+}
+
+/// Makes a map's rows of one slot what they shall be. `before`: what may be there, each part sorted; if
+/// `is_whole`, the last part is exactly what is there.
+fn replace(
+    map: &impl MapCore,
+    rows: &Rows<'_>,
+    before: &[Rows<'_>],
+    is_whole: bool,
+) -> Result<(), BackendError> {
+    let find = |rows: &Rows<'_>, key: &[u8]| rows.binary_search_by(|row| row.0.cmp(key)).ok();
+    for part in before {
+        for (key, _) in part {
+            if find(rows, key).is_none() {
+                remove(map, key)?;
+            }
+        }
+    }
+    let known = before.last().filter(|_| is_whole);
+    for (key, value) in rows {
+        let old = known.and_then(|known| find(known, key).map(|at| known[at].1));
+        if old != Some(*value) {
+            write_row(map, key, value)?;
+        }
+    }
+    Ok(())
+}
+
+fn put<K, V>(map: &impl MapCore, key: &K, value: &V) -> Result<(), BackendError>
+where
+    K: IntoBytes + Immutable,
+    V: IntoBytes + Immutable,
+{
+    write_row(map, key.as_bytes(), value.as_bytes())
+}
+
+fn write_row(map: &impl MapCore, key: &[u8], value: &[u8]) -> Result<(), BackendError> {
+    map.update(key, value, MapFlags::ANY)
+        .map_err(|error| of_call(&format!("writing map {}", map.name().to_string_lossy()))(error))
+}
+
+fn look_up(map: &impl MapCore, key: &[u8]) -> Result<Option<Vec<u8>>, BackendError> {
+    map.lookup(key, MapFlags::ANY)
+        .map_err(|error| of_call(&format!("reading map {}", map.name().to_string_lossy()))(error))
+}
+
+/// Deletes a row, which need not be there.
+fn remove(map: &impl MapCore, key: &[u8]) -> Result<(), BackendError> {
+    match map.delete(key) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(of_call(&format!("emptying map {}", map.name().to_string_lossy()))(error))
+        }
+        _ => Ok(()),
+    }
+}

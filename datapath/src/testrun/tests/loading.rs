@@ -1,0 +1,162 @@
+//! Loading: what is refused, what stays as it was, several nodes, growth, counters, lost privileges.
+
+use super::*;
+
+fn probe() -> Injection {
+    from_a(&packet("10.0.0.1", "10.0.0.2", syn(80)))
+}
+
+#[test]
+fn the_backend_is_named_after_the_running_kernel() {
+    let Some(backend) = backend() else { return };
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let version = backend.name().strip_prefix("kernel ").unwrap().to_owned();
+    assert!(release.starts_with(&format!("{version}.")), "{version} {release}");
+    assert!(open().is_ok());
+}
+
+#[test]
+fn what_does_not_fit_the_tables_or_a_frame_is_refused() {
+    let Some(mut backend) = backend() else { return };
+    let refused = |backend: &mut TestRun, injection: &Injection, text: &str| match backend
+        .inject(injection)
+    {
+        Err(BackendError::BadInjection(error)) => assert!(error.contains(text), "{error}"),
+        other => panic!("{text}: {other:?}"),
+    };
+    refused(&mut backend, &probe(), "no tables are loaded");
+    backend.load(&tables(1, everything(), everything())).unwrap();
+    refused(&mut backend, &Injection { node: NodeId(1), ..probe() }, "no node 1");
+    for length in [0, 13, LONGEST_FRAME + 1] {
+        let long = Injection { frame: vec![0; length], ..probe() };
+        refused(&mut backend, &long, &format!("{length} bytes"));
+    }
+    let key = Some(TunnelKey { vni: 1 << 24, source: ip("192.168.0.2") });
+    refused(&mut backend, &Injection { tunnel: key, ..probe() }, "24 bits");
+    for length in [SHORTEST_FRAME, LONGEST_FRAME] {
+        assert!(backend.inject(&Injection { frame: vec![0; length], ..probe() }).is_ok());
+    }
+    assert!(backend.conntrack(NodeId(1), 0).is_err());
+}
+
+#[test]
+fn tables_that_do_not_fit_are_refused_and_the_old_ones_stay() {
+    let Some(_) = backend() else { return };
+    let limits = Limits { targets: 5, ipcache: 16, policy: 6 };
+    let mut backend = TestRun::open(limits).unwrap();
+    backend.load(&tables(1, everything(), everything())).unwrap();
+    assert!(backend.say(&probe()).is_delivered_to(2));
+    let wide = (0..6).map(|port| allow(A, Some(Protocol::Tcp), port, 16)).collect();
+    let full = backend.load(&tables(2, everything(), wide));
+    let expected = BackendError::Full { map: "POLICY".to_owned(), needed: 7, capacity: 6 };
+    assert_eq!(full, Err(expected));
+    let mut crowded = tables(3, everything(), everything());
+    crowded.nodes[0].endpoints.push(endpoint(3, B, 13, ["10.0.0.3", "fd00::3"]));
+    let full = backend.load(&crowded);
+    let expected = BackendError::Full { map: "TARGETS".to_owned(), needed: 6, capacity: 5 };
+    assert_eq!(full, Err(expected));
+    let said = backend.say(&probe());
+    assert!(said.is_delivered_to(2));
+    assert_eq!(said.0.events[0].generation, Generation(1));
+    backend.load(&tables(4, everything(), vec![])).unwrap();
+    assert_eq!(backend.say(&probe()).reason(), Some(DropReason::PolicyDenied));
+}
+
+#[test]
+fn only_what_changed_is_written_and_nothing_old_is_left() {
+    let Some(mut backend) = backend() else { return };
+    // Both slots are filled, then each is changed: an entry goes, one comes, one changes its meaning.
+    let by_port = |ports: &[u16]| {
+        ports.iter().map(|port| allow(A, Some(Protocol::Tcp), *port, 16)).collect::<Vec<_>>()
+    };
+    for (generation, ports) in [(1, &[80, 81][..]), (2, &[80]), (3, &[82, 81]), (4, &[])] {
+        backend.load(&tables(generation, everything(), by_port(ports))).unwrap();
+        for port in 80..83 {
+            backend.forget().unwrap();
+            let said = backend.say(&from_a(&packet("10.0.0.1", "10.0.0.2", syn(port))));
+            let at = ports.iter().position(|open| *open == port).map_or(0, |at| at + 1);
+            let won = said.policy(Direction::Ingress).unwrap().0;
+            assert_eq!(won as usize, at, "generation {generation} port {port}");
+        }
+    }
+    // An endpoint goes, and its device with it.
+    let mut fewer = tables(5, everything(), everything());
+    fewer.nodes[0].endpoints.pop();
+    fewer.nodes[0].ipcache.retain(|entry| entry.identity != B);
+    backend.load(&fewer).unwrap();
+    let said = backend.say(&from_b(&packet("10.0.0.2", "10.0.0.1", syn(80))));
+    assert_eq!(said.reason(), Some(DropReason::EndpointNotReady));
+    assert_eq!(backend.say(&probe()).outcome(), Action::Stack { host: false });
+}
+
+#[test]
+fn nodes_have_conntrack_and_counters_of_their_own() {
+    let Some(mut backend) = backend() else { return };
+    let mut two = tables(1, everything(), everything());
+    let mut other = node(everything(), vec![]);
+    other.node = NodeId(1);
+    two.nodes.push(other);
+    backend.load(&two).unwrap();
+    assert!(backend.say(&probe()).is_delivered_to(2));
+    let there = Injection { node: NodeId(1), ..probe() };
+    let said = backend.say(&there);
+    assert_eq!((said.state(), said.reason()), (Some(CtState::New), Some(DropReason::PolicyDenied)));
+    assert_eq!(backend.conntrack(NODE, 0).unwrap().len(), 1);
+    assert!(backend.conntrack(NodeId(1), 0).unwrap().is_empty());
+    let counter = |reason, direction| Counter { reason, direction, packets: 1, bytes: 54 };
+    let forwarded = [Direction::Egress, Direction::Ingress].map(|side| counter(None, side));
+    assert_eq!(backend.counters(NODE).unwrap(), forwarded);
+    let denied = counter(Some(DropReason::PolicyDenied), Direction::Ingress);
+    assert_eq!(backend.counters(NodeId(1)).unwrap(), [denied]);
+    // A node that comes to be used after a change sees the newest tables.
+    two.generation = Generation(2);
+    two.nodes.push(NodeTables { node: NodeId(2), ..node(everything(), everything()) });
+    backend.load(&two).unwrap();
+    let said = backend.say(&Injection { node: NodeId(2), ..probe() });
+    assert!(said.is_delivered_to(2));
+    assert_eq!(said.0.events[0].generation, Generation(2));
+}
+
+#[test]
+fn a_node_that_outgrows_its_maps_keeps_what_it_remembers() {
+    let Some(mut backend) = backend() else { return };
+    backend.load(&tables(1, everything(), everything())).unwrap();
+    assert!(backend.say(&probe()).is_delivered_to(2));
+    let mut crowded = tables(2, everything(), everything());
+    for id in 3..1500_u16 {
+        let (high, low) = (id / 256 + 100, id % 256);
+        let (v4, v6) = (format!("10.{high}.0.{low}"), format!("fd00::{id:x}"));
+        let mut more = endpoint(1, B, 100 + u32::from(id), [&v4, &v6]);
+        more.id = EndpointId(id);
+        crowded.nodes[0].endpoints.push(more);
+    }
+    backend.load(&crowded).unwrap();
+    let said =
+        backend.say(&from_b(&packet("10.0.0.2", "10.0.0.1", tcp(80, 40_000, TcpFlags::ACK))));
+    assert_eq!(said.state(), Some(CtState::Reply));
+    assert_eq!(backend.conntrack(NODE, 0).unwrap()[0].forward, (1, 54));
+    assert_eq!(backend.counters(NODE).unwrap()[0].packets, 2);
+    let last = injection(
+        Hook::FromContainer,
+        100 + 1499,
+        frame(&packet("10.105.0.219", "10.0.0.1", syn(80))),
+    );
+    assert!(backend.say(&last).is_delivered_to(1), "the last of them is attached");
+}
+
+#[test]
+fn without_capabilities_the_error_says_which_and_what_to_do() {
+    use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
+    // Capabilities are a thread's own, so another one may lose them.
+    let refusal = std::thread::spawn(|| {
+        let mut sets = capabilities(None).unwrap();
+        sets.effective = CapabilitySet::CHOWN & sets.effective;
+        set_capabilities(None, sets).unwrap();
+        open().err()
+    });
+    let Some(BackendError::Unsupported { what, remedy }) = refusal.join().unwrap() else {
+        panic!("opened without capabilities");
+    };
+    assert!(what.contains("CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON"), "{what}");
+    assert!(remedy.contains("setcap cap_bpf,cap_net_admin,cap_perfmon+ep"), "{remedy}");
+}
