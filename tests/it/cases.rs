@@ -1,14 +1,15 @@
-//! Every case file, `fixtures/cases/**/*.hop`, run as `hopwise test` runs it: on the datapath and the oracle.
+//! Every case file, `fixtures/cases/**/*.hop` and `fixtures/shop.hop`, run as `hopwise test` runs it: on the datapath and
+//! the oracle.
 
 use repl::reply::Status;
 
 use crate::kernel;
-use crate::tree::{files_with, name};
+use crate::tree::{cases, name};
 
 #[test]
 fn every_case_passes_on_datapath_and_oracle() {
     let mut failed = Vec::new();
-    for path in files_with("fixtures/cases", "hop") {
+    for path in cases() {
         let Some(mut session) = kernel::session() else { return };
         let loaded = session.load(std::slice::from_ref(&path));
         if loaded.status != Status::Ok {

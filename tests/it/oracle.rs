@@ -11,13 +11,13 @@ use engine::topology::{Party, World};
 use engine::verdict::{LegOutcome, Origin, Verdict};
 use lang::suite::{Case, Dialogue, Expectation, Fact, Reason, StepKind};
 
-use crate::tree::{files_with, name, read, root};
+use crate::tree::{cases, name, read, root};
 
 #[test]
 fn every_case_passes_on_the_oracle() {
     let mut failed = Vec::new();
     let mut checked = 0;
-    for path in files_with("fixtures/cases", "hop") {
+    for path in cases() {
         let mut sources = SourceMap::default();
         let entries = [(name(&path), read(&path))];
         let loaded = lang::load(&entries, &mut Files, &mut sources);

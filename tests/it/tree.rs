@@ -48,6 +48,13 @@ pub(crate) fn files_with(folder: &str, extension: &str) -> Vec<PathBuf> {
     found
 }
 
+/// Every case file, and the example that the design shows.
+pub(crate) fn cases() -> Vec<PathBuf> {
+    let mut found = files_with("fixtures/cases", "hop");
+    found.push(root().join("fixtures/shop.hop"));
+    found
+}
+
 fn is_output(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default();
     name == "target" || name == ".git" || path.ends_with("book/book")

@@ -160,3 +160,14 @@ fn examples_of_the_book_are_canonical() {
         }
     }
 }
+
+#[test]
+fn the_design_s_example_is_read_whole() {
+    let text = files("fixtures").into_iter().find(|(path, _)| path.ends_with("shop.hop"));
+    let entries = [("shop.hop".to_owned(), text.map(|(_, text)| text).unwrap())];
+    let mut sources = engine::source::SourceMap::default();
+    let loaded = crate::load(&entries, &mut crate::NoIncludes, &mut sources);
+    assert_eq!(loaded.diagnostics, []);
+    assert_eq!(loaded.policies.iter().count(), 3);
+    assert_eq!(loaded.suites.len(), 1);
+}
