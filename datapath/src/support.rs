@@ -238,7 +238,11 @@ fn object() -> [Check; 2] {
     const RUNS: &str = "a packet runs";
     let failed = |name, error: &BackendError| Check::fail(name, cause(error), remedy(error));
     let origin = Object::find().map(|object| object.origin());
-    let mut backend = match TestRun::open(LIMITS) {
+    let opened = TestRun::open(LIMITS).and_then(|mut backend| {
+        backend.load_programs()?;
+        Ok(backend)
+    });
+    let mut backend = match opened {
         Ok(backend) => backend,
         Err(error) => {
             let after = Check::fail(RUNS, "not tried: the programs do not load", remedy(&error));

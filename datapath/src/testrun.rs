@@ -1,5 +1,5 @@
-//! The backend that runs the datapath in the kernel of this host, by `BPF_PROG_TEST_RUN`: one loaded object
-//! a node, made when a packet first comes to the node. Attaches nothing, touches no device, sends nothing.
+//! The backend that runs the datapath in the kernel of this host, by `BPF_PROG_TEST_RUN`: maps and programs of
+//! its own for each node, made when a packet first comes to the node, a program when one first comes to it. Attaches nothing, touches no device, sends nothing.
 //!
 //! **Generations.** The kernel's number of a generation is a counter of this backend, one more with every
 //! load, so that the slot to fill is always the idle one; callers see their own numbers. A load fills the
@@ -47,9 +47,9 @@ pub fn open() -> Result<Box<dyn Backend>, BackendError> {
 /// The backend.
 pub(crate) struct TestRun {
     name: String,
-    object: Object,
+    object: Rc<Object>,
     limits: Limits,
-    /// Loaded to prove that this host can; becomes the first node's.
+    /// Made to prove that this host can; becomes the first node's.
     spare: Option<Instance>,
     instances: BTreeMap<NodeId, Instance>,
     loaded: Option<Loaded>,
@@ -68,7 +68,7 @@ struct Loaded {
 impl TestRun {
     pub(crate) fn open(limits: Limits) -> Result<Self, BackendError> {
         let version = privileges::check()?;
-        let object = Object::find()?;
+        let object = Rc::new(Object::find()?);
         let spare = Instance::open(&object, Capacity::of(0))?;
         Ok(Self {
             name: format!("kernel {}.{}", version.0, version.1),
@@ -79,6 +79,11 @@ impl TestRun {
             loaded: None,
             generations: BTreeMap::new(),
         })
+    }
+
+    /// Loads every program, which packets otherwise do one by one.
+    pub(crate) fn load_programs(&mut self) -> Result<(), BackendError> {
+        self.spare.as_mut().map_or(Ok(()), Instance::prepare_all)
     }
 
     /// The tables of a node and its instance, which is made and filled where it is not yet.

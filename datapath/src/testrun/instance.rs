@@ -10,8 +10,8 @@ use datapath_abi as abi;
 use engine::backend::BackendError;
 use engine::trace::{ConntrackEntry, Counter};
 use libbpf_rs::{
-    ErrorKind, Map, MapCore, MapFlags, Object as Loaded, ObjectBuilder, ProgramInput, ProgramMut,
-    RingBuffer, RingBufferBuilder,
+    ErrorKind, Map, MapCore, MapFlags, Object as Loaded, ObjectBuilder, OpenObject, ProgramInput,
+    ProgramMut, RingBuffer, RingBufferBuilder,
 };
 use zerocopy::{FromZeros, Immutable, IntoBytes};
 
@@ -28,6 +28,16 @@ const FLOWS: u32 = 8192;
 const RING: u32 = 1 << 16;
 /// Targets of a slot that an instance has room for at least.
 const FEWEST_TARGETS: u32 = 512;
+
+/// Programs by their hooks' numbers.
+const HOOKS: [&str; abi::hook::COUNT as usize] = {
+    let mut names = [""; abi::hook::COUNT as usize];
+    names[abi::hook::FROM_CONTAINER as usize] = abi::programs::FROM_CONTAINER;
+    names[abi::hook::TO_CONTAINER as usize] = abi::programs::TO_CONTAINER;
+    names[abi::hook::FROM_OVERLAY as usize] = abi::programs::FROM_OVERLAY;
+    names[abi::hook::FROM_NETDEV as usize] = abi::programs::FROM_NETDEV;
+    names
+};
 
 /// How large a node's maps are where that takes memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,7 +78,12 @@ pub(super) struct Instance {
     // The ring buffer is unmapped before its map goes.
     ring: RingBuffer<'static>,
     records: Rc<RefCell<Vec<Vec<u8>>>>,
-    object: Loaded,
+    object: Rc<Object>,
+    /// The maps, and of the programs the driver.
+    base: Loaded,
+    /// By a hook's number: whether its program is loaded and known to the driver. Checking a program takes the
+    /// kernel far longer than a packet does, so each is loaded when a packet first comes to it.
+    hooks: [bool; HOOKS.len()],
     capacity: Capacity,
     contents: [Contents; 2],
     /// Events lost so far.
@@ -88,9 +103,9 @@ struct Contents {
 }
 
 impl Instance {
-    /// Loads the object.
-    pub(super) fn open(object: &Object, capacity: Capacity) -> Result<Self, BackendError> {
-        let loaded = listening(|| load(object, capacity)).map_err(of_loading)?;
+    /// Makes the maps and loads the driver.
+    pub(super) fn open(object: &Rc<Object>, capacity: Capacity) -> Result<Self, BackendError> {
+        let loaded = listening(|| load_base(object, capacity)).map_err(of_loading)?;
         let records = Rc::new(RefCell::new(Vec::new()));
         let sink = Rc::clone(&records);
         let ring = {
@@ -110,7 +125,9 @@ impl Instance {
         let instance = Self {
             ring,
             records,
-            object: loaded,
+            object: Rc::clone(object),
+            base: loaded,
+            hooks: [false; HOOKS.len()],
             capacity,
             contents: [Contents::default(), Contents::default()],
             lost: 0,
@@ -121,7 +138,7 @@ impl Instance {
         Ok(instance)
     }
 
-    /// Tells the programs that they are simulated and traced, and the driver where the hooks are.
+    /// Tells the programs that they are simulated and traced.
     fn configure(&self) -> Result<(), BackendError> {
         let config = abi::Config {
             abi: abi::ABI_VERSION,
@@ -129,22 +146,29 @@ impl Instance {
             ticks_per_second: 1,
             reserved: 0,
         };
-        put(&self.map(abi::maps::CONFIG)?, &0_u32, &config)?;
-        let hooks = self.map(abi::maps::HOOKS)?;
-        for (number, name) in [
-            (abi::hook::FROM_CONTAINER, abi::programs::FROM_CONTAINER),
-            (abi::hook::TO_CONTAINER, abi::programs::TO_CONTAINER),
-            (abi::hook::FROM_OVERLAY, abi::programs::FROM_OVERLAY),
-            (abi::hook::FROM_NETDEV, abi::programs::FROM_NETDEV),
-        ] {
-            let program = program(&self.object, name)?.as_fd().as_raw_fd();
-            put(&hooks, &u32::from(number), &program)?;
-        }
+        put(&self.map(abi::maps::CONFIG)?, &0_u32, &config)
+    }
+
+    /// Loads the program of a hook, by its number, where it is not yet. Numbers of no hook are the driver's
+    /// to refuse.
+    fn prepare(&mut self, hook: u32) -> Result<(), BackendError> {
+        let place = hook as usize;
+        let Some(name) = HOOKS.get(place).filter(|_| !self.hooks[place]) else { return Ok(()) };
+        let loaded = listening(|| load_hook(&self.object, &self.base, name)).map_err(of_loading)?;
+        let program = program(&loaded, name)?.as_fd().as_raw_fd();
+        // The map keeps the program, which keeps its maps; the rest of the object can go.
+        put(&self.map(abi::maps::HOOKS)?, &hook, &program)?;
+        self.hooks[place] = true;
         Ok(())
     }
 
+    /// Loads the programs of all hooks.
+    pub(super) fn prepare_all(&mut self) -> Result<(), BackendError> {
+        (0..abi::hook::COUNT).try_for_each(|hook| self.prepare(hook))
+    }
+
     fn map(&self, name: &str) -> Result<Map<'_>, BackendError> {
-        map(&self.object, name)
+        map(&self.base, name)
     }
 
     /// Whether a slot's targets have room.
@@ -194,8 +218,9 @@ impl Instance {
 
     /// Runs one frame through one hook.
     pub(super) fn run(&mut self, input: &abi::Input, frame: &[u8]) -> Result<Run, BackendError> {
+        self.prepare(input.hook)?;
         put(&self.map(abi::maps::INPUT)?, &0_u32, input)?;
-        let driver = program(&self.object, abi::programs::DRIVER)?;
+        let driver = program(&self.base, abi::programs::DRIVER)?;
         let mut context = abi::SkBuff::new_zeroed();
         // Programs make a frame no longer; a page is what the kernel would give at most.
         let mut data = vec![0; 4096];
@@ -317,13 +342,33 @@ fn refused_frame(error: &libbpf_rs::Error) -> Option<BackendError> {
     })
 }
 
-/// Opens the object, sizes its maps and loads it.
-fn load(object: &Object, capacity: Capacity) -> libbpf_rs::Result<Loaded> {
+fn open(object: &Object, program: &str) -> libbpf_rs::Result<OpenObject> {
     let mut open = ObjectBuilder::default().name("hopwise")?.open_memory(object.bytes())?;
+    for mut each in open.progs_mut() {
+        let is_wanted = each.name() == OsStr::new(program);
+        each.set_autoload(is_wanted);
+    }
+    Ok(open)
+}
+
+/// Sizes and makes the maps, and loads the driver.
+fn load_base(object: &Object, capacity: Capacity) -> libbpf_rs::Result<Loaded> {
+    let mut open = open(object, abi::programs::DRIVER)?;
     for mut map in open.maps_mut() {
         let entries = map.name().to_str().and_then(|name| capacity.entries(name));
         if let Some(entries) = entries {
             map.set_max_entries(entries)?;
+        }
+    }
+    open.load()
+}
+
+/// Loads one more program upon the same maps.
+fn load_hook(object: &Object, base: &Loaded, name: &str) -> libbpf_rs::Result<Loaded> {
+    let mut open = open(object, name)?;
+    for mut map in open.maps_mut() {
+        if let Some(existing) = base.maps().find(|existing| existing.name() == map.name()) {
+            map.reuse_fd(existing.as_fd())?;
         }
     }
     open.load()

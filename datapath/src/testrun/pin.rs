@@ -7,23 +7,22 @@ pub(super) fn current_cpu() -> usize {
     sched_getcpu()
 }
 
-/// While it lives the thread stays on one CPU. The kernel's lists of free conntrack entries are per CPU: which
-/// flow is forgotten when a map is full must not depend on the scheduler. Where the host forbids that CPU
-/// the thread runs where it is; nothing else depends on it.
+/// While it lives the thread stays on one CPU. The kernel's lists of free conntrack entries are per CPU, and each
+/// CPU takes some for itself: a thread that moved about would fill a map early and so forget flows. A thread
+/// that is there already is left alone, and so is one that the host does not let go there.
 pub(super) struct Pinned {
     before: Option<CpuSet>,
 }
 
 impl Pinned {
     pub(super) fn to(cpu: usize) -> Self {
-        let before = sched_getaffinity(None).ok().filter(|before| {
-            let mut only = CpuSet::new();
-            if cpu < CpuSet::MAX_CPU {
-                only.set(cpu);
-            }
-            *before != only && sched_setaffinity(None, &only).is_ok()
-        });
-        Self { before }
+        if sched_getcpu() == cpu || cpu >= CpuSet::MAX_CPU {
+            return Self { before: None };
+        }
+        let mut only = CpuSet::new();
+        only.set(cpu);
+        let before = sched_getaffinity(None).ok();
+        Self { before: before.filter(|_| sched_setaffinity(None, &only).is_ok()) }
     }
 }
 

@@ -40,6 +40,24 @@ fn what_does_not_fit_the_tables_or_a_frame_is_refused() {
 }
 
 #[test]
+fn programs_are_loaded_as_packets_come_to_them() {
+    let Some(mut backend) = backend() else { return };
+    backend.load(&tables(1, everything(), everything())).unwrap();
+    // Each hook by itself, on a node of its own making.
+    let packet = packet("10.1.0.1", "10.0.0.2", syn(80));
+    for (injection, state) in [
+        (from_overlay(3000, &packet), CtState::New),
+        (from_netdev(&packet), CtState::Established),
+        (injection(Hook::ToContainer, PORT_B, frame(&packet)), CtState::Established),
+        (probe(), CtState::New),
+    ] {
+        let said = backend.say(&injection);
+        assert_eq!(said.state(), Some(state), "{}: one conntrack for all", injection.hook);
+        assert_eq!(said.reason(), None);
+    }
+}
+
+#[test]
 fn tables_that_do_not_fit_are_refused_and_the_old_ones_stay() {
     let Some(_) = backend() else { return };
     let limits = Limits { targets: 5, ipcache: 16, policy: 6 };
