@@ -108,7 +108,10 @@ mod tests {
     use super::*;
     use crate::command::{self, Command};
     use crate::{Loader, load, resolve};
+    use engine::compile::compile;
+    use engine::diag::Severity;
     use engine::source::SourceMap;
+    use engine::tables::Generation;
 
     /// Finds the one text under its own name.
     struct Alone<'t>(&'t str, &'t str);
@@ -120,13 +123,17 @@ mod tests {
         }
     }
 
-    /// What a text of the registry says when read, and its first line when asked or typed.
+    /// What a text of the registry says when read and compiled, and its first line when asked or typed.
     fn said(info: &CodeInfo, text: &str) -> Vec<Diagnostic> {
         let mut sources = SourceMap::default();
         let name = format!("{}-{}.hop", info.code, info.name);
         let entry = (name.clone(), text.to_owned());
         let loaded = load(&[entry], &mut Alone(&name, text), &mut sources);
         let mut said = loaded.diagnostics;
+        if said.iter().all(|problem| problem.severity == Severity::Warning) {
+            let compiled = compile(&loaded.world, &loaded.policies, Generation(1));
+            said.extend(compiled.err().unwrap_or_default());
+        }
         let first = text.lines().next().unwrap_or("");
         if let Some(question) = first.strip_prefix("# ask: ") {
             let file = sources.add("input", question);
