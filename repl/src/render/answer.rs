@@ -131,8 +131,7 @@ fn dropped(e: &Explanation) -> String {
     let place = e.dropped_at.as_ref().map(|at| {
         let endpoint = match (at.direction, &at.endpoint) {
             (Some(direction), Some(endpoint)) => format!("{direction} of {endpoint} "),
-            (None, Some(endpoint)) => format!("{endpoint} "),
-            (_, None) => String::new(),
+            _ => String::new(),
         };
         format!("{endpoint}on {}", at.node)
     });
