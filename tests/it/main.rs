@@ -10,6 +10,7 @@ mod markdown;
 mod oracle;
 mod program;
 mod reference;
+mod schema;
 mod sessions;
 mod terminal;
 mod tidy;
