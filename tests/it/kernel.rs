@@ -22,8 +22,17 @@ pub(crate) fn is_available() -> bool {
     let Some(missing) = missing else { return true };
     let required = std::env::var(REQUIRE).unwrap_or_default();
     assert!(!required.split(',').any(|what| what == "kernel"), "the kernel is required: {missing}");
-    eprintln!("skipped: {missing}");
+    skip(missing);
     false
+}
+
+/// Says why a test does nothing here.
+#[expect(
+    clippy::print_stderr,
+    reason = "cargo shows what a test prints; there is no other way to say it"
+)]
+pub(crate) fn skip(why: &str) {
+    eprintln!("skipped: {why}");
 }
 
 /// A reply as a person reads it, without its warnings.

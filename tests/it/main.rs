@@ -1,6 +1,11 @@
 //! The one integration binary. Each module is a kind of test; what a test needs beyond Rust (privileges, a
 //! kernel feature) it asks for at run time, and says why when it skips.
 
+#![allow(
+    clippy::panic,
+    reason = "a test fails by panicking, in its own function or in one it calls"
+)]
+
 mod binary;
 mod book;
 mod cases;

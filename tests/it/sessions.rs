@@ -41,10 +41,10 @@ impl Transcript {
                 continue;
             }
             match transcript.exchanges.last_mut() {
-                None => transcript.head += &format!("{line}\n"),
+                None => transcript.head.extend([line, "\n"]),
                 Some(last) => match line.strip_prefix(MORE) {
-                    Some(more) if last.answer.is_empty() => last.input += &format!("\n{more}"),
-                    _ => last.answer += &format!("{line}\n"),
+                    Some(more) if last.answer.is_empty() => last.input.extend(["\n", more]),
+                    _ => last.answer.extend([line, "\n"]),
                 },
             }
         }
@@ -55,7 +55,7 @@ impl Transcript {
         let mut text = self.head.clone();
         for Exchange { input, answer } in &self.exchanges {
             let input = input.replace('\n', &format!("\n{MORE}"));
-            text += &format!("{INPUT}{input}\n{answer}");
+            text.extend([INPUT, &input, "\n", answer]);
         }
         text
     }
@@ -106,7 +106,7 @@ fn said(reply: &Reply) -> String {
         .expect("memory takes all");
     let mut text = String::from_utf8(out).expect("text is UTF-8") + &kernel::text(reply);
     if reply.status != Status::Ok {
-        text += &format!("[exit {}]\n", reply.status.code());
+        text.extend(["[exit ", &reply.status.code().to_string(), "]\n"]);
     }
     text
 }

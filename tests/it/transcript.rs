@@ -65,7 +65,9 @@ impl Runner {
     fn input(&mut self, lines: &[&str]) {
         let (first, rest) = lines.split_first().expect("there is a first line");
         self.say(&format!("{PROMPT}{first}\n"));
-        rest.iter().for_each(|line| self.say(&format!("{MORE}{line}\n")));
+        for line in rest {
+            self.say(&format!("{MORE}{line}\n"));
+        }
         let session = self.session.as_mut().expect("`$ hopwise -f FILE` comes before `hopwise>`");
         let reply = session.execute(&lines.join("\n"));
         let text = kernel::text(&reply);
@@ -114,8 +116,11 @@ pub(crate) fn difference(wanted: &str, found: &str) -> String {
     for at in 0..wanted.len().max(found.len()) {
         let (was, is) = (wanted.get(at), found.get(at));
         if was != is {
-            was.into_iter().for_each(|line| writeln!(out, "  - {line}").unwrap_or_default());
-            is.into_iter().for_each(|line| writeln!(out, "  + {line}").unwrap_or_default());
+            for (sign, line) in
+                was.map(|line| ('-', line)).into_iter().chain(is.map(|line| ('+', line)))
+            {
+                writeln!(out, "  {sign} {line}").expect("a string takes every text");
+            }
         }
     }
     out
