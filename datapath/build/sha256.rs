@@ -1,4 +1,4 @@
-//! SHA-256 (FIPS 180-4), for the build script alone, which must not need a crate for one number.
+//! SHA-256 (FIPS 180-4), for the build script and for `version`: no reason for a crate.
 
 /// First 32 bits of the fractional parts of the cube roots of the first 64 primes (4.2.2).
 const K: [u32; 64] = [

@@ -58,13 +58,17 @@ impl Object {
         &self.bytes
     }
 
+    /// The SHA-256 of its bytes, in hex.
+    pub fn digest(&self) -> String {
+        sha256::hex(&self.bytes)
+    }
+
     /// Where it is from, in words.
     pub fn origin(&self) -> String {
         if self.path.is_empty() { "built in".to_owned() } else { self.path.clone() }
     }
 }
 
-#[cfg(test)]
 #[path = "../build/sha256.rs"]
 mod sha256;
 

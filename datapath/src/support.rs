@@ -70,6 +70,19 @@ pub fn checks() -> Vec<Check> {
     checks
 }
 
+/// The version of the libbpf that is built in: `1.7`.
+#[expect(unsafe_code, reason = "libbpf says its version by two C functions only")]
+pub fn libbpf_version() -> String {
+    // SAFETY: both take nothing, touch nothing and return a number.
+    let (major, minor) = unsafe {
+        (
+            libbpf_rs::libbpf_sys::libbpf_major_version(),
+            libbpf_rs::libbpf_sys::libbpf_minor_version(),
+        )
+    };
+    format!("{major}.{minor}")
+}
+
 fn kernel() -> Check {
     const NAME: &str = "kernel version";
     let (major, minor) = OLDEST_KERNEL;

@@ -19,5 +19,6 @@ pub(super) struct DoctorArgs {
 }
 
 pub(super) fn run(args: &DoctorArgs, look: &Look) -> io::Result<Status> {
-    Output::of(look, &args.format).reply(&doctor::doctor())
+    let output = Output::of(look, &args.format);
+    output.reply(&if output.json { doctor::in_columns() } else { doctor::doctor() })
 }

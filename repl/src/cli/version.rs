@@ -6,6 +6,7 @@ use clap::Args;
 
 use super::output::Output;
 use super::{Format, Look};
+use crate::backend;
 use crate::reply::{Content, Listing, Reply, Status};
 
 /// Print the version, and those of what hopwise is made of
@@ -27,5 +28,11 @@ pub(super) fn run(args: &VersionArgs, look: &Look) -> io::Result<Status> {
 /// What hopwise is made of, with versions.
 fn parts() -> Vec<(&'static str, String)> {
     let commit = option_env!("HOPWISE_COMMIT").unwrap_or("unknown");
-    vec![("hopwise", env!("CARGO_PKG_VERSION").to_owned()), ("commit", commit.to_owned())]
+    vec![
+        ("hopwise", env!("CARGO_PKG_VERSION").to_owned()),
+        ("commit", commit.to_owned()),
+        ("libbpf", backend::libbpf()),
+        ("object", backend::object().unwrap_or_else(|error| error.to_string())),
+        ("kernel", format!("{} or newer", backend::oldest_kernel())),
+    ]
 }
