@@ -273,7 +273,7 @@ impl Workspace {
         let trees: Vec<&Ast> = self.documents().map(|d| &d.ast).collect();
         let mut lowered = lower::lower(&trees, sources);
         lowered.diagnostics.extend(self.documents().flat_map(|d| d.diagnostics.clone()));
-        lowered.diagnostics.sort_by_key(|d| {
+        lowered.diagnostics.sort_by_cached_key(|d| {
             let span = d.span();
             let document = self.documents.iter().position(|d| d.file == span.file);
             (document.unwrap_or(usize::MAX), span.start)

@@ -133,3 +133,69 @@ fn quoted(content: &str) -> String {
     text.push('"');
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use engine::source::FileId;
+
+    use super::*;
+    use crate::command::parse_question;
+
+    #[test]
+    fn questions_are_written_in_one_way() {
+        let check = |written: &str, expected: &str| {
+            let read = |text: &str| match parse_question(text, FileId::default()) {
+                Ok(asked) => question(&asked),
+                Err(problems) => panic!("{text}: {problems:?}"),
+            };
+            assert_eq!(read(written), expected);
+            assert_eq!(read(expected), expected, "twice");
+        };
+        check("a b:80", "a -> b:80");
+        check("a->b :80/tcp", "a -> b:80/tcp");
+        check("pod  x/a -> node n", "pod x/a -> node n");
+        check("external e -> 10.0.0.1:http/udp", "external e -> 10.0.0.1:http/udp");
+        check("world 0::1 -> [fd00:0::1]:80/any", "world ::1 -> [fd00::1]:80");
+        check("world ::1 -> world ::2 :53/udp", "world ::1 -> world [::2]:53/udp");
+        check("a -> fd00::1:80", "a -> fd00::1:80");
+        check("a -> b:1 ack-syn with  reply", "a -> b:1 syn-ack with reply");
+        check("a -> b udp ttl 064 df ip6 ip4", "a -> b udp ttl 64 df ip6 ip4");
+        check("a -> b icmp echo id 1 seq 2", "a -> b icmp echo id 1 seq 2");
+        check("a -> b icmp 3/4 length 60", "a -> b icmp 3/4 length 60");
+        check("a -> b icmpv6 ip-id 9", "a -> b icmpv6 ip-id 9");
+        check("a -> b hex 0A0b from-port 7", "a -> b hex 0a0b from-port 7");
+        check("a -> b from-ip 10.0.0.9 sctp", "a -> b from-ip 10.0.0.9 sctp");
+        check(r#"a -> b payload "\q\\\"\n\t#""#, r#"a -> b payload "q\\\"\n\t#""#);
+        check("a -> b fragment offset 8", "a -> b fragment offset 8");
+        check("a -> b fragment offset 0 more", "a -> b fragment more");
+        check("a -> b fragment offset 16 more", "a -> b fragment offset 16 more");
+        check("a -> b icmp 3/3 quoting last", "a -> b icmp 3/3 quoting last");
+        check("a -> b icmp 3 quoting(b->a:1)", "a -> b icmp 3 quoting ( b -> a:1 )");
+    }
+
+    #[test]
+    fn steps_are_named_without_what_they_expect() {
+        let check = |written: &str, expected: &str| {
+            let text = format!("test \"t\" {{ dialogue \"d\" {{ {written} }} }}");
+            let (ast, problems) = crate::parse::file(&text, FileId::default());
+            assert_eq!(problems, [], "{written}");
+            let items = ast.items.into_iter().filter_map(|item| match item.kind {
+                crate::ast::ItemKind::Test(block) => Some(block.lines),
+                _ => None,
+            });
+            let steps = items.flatten().filter_map(|line| match line.node {
+                crate::ast::TestLine::Dialogue(dialogue) => Some(dialogue.steps),
+                crate::ast::TestLine::Flow(_) => None,
+            });
+            let texts: Vec<String> = steps.flatten().map(|s| step(&s)).collect();
+            assert_eq!(texts, [expected]);
+        };
+        check("a  -> b:80 => allowed", "a -> b:80");
+        check("reply  syn-ack ttl 1 => dropped", "reply syn-ack ttl 1");
+        check("send", "send");
+        check("wait 61s", "wait 61s");
+        check("policy a/b { select {} }", "policy a/b");
+        check("clusterwide  policy b { select {} }", "clusterwide policy b");
+        check("remove policy  a/b", "remove policy a/b");
+    }
+}

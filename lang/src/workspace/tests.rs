@@ -344,3 +344,72 @@ fn odd_files_are_read() {
         assert_eq!(lowered.world.namespaces.len(), count, "{text:?}");
     }
 }
+
+/// Statements with comments of their own, by number.
+fn statement(number: usize) -> (&'static str, String, String) {
+    let name = format!("n{}", number % 7);
+    match number % 4 {
+        0 => (
+            "namespace",
+            name.clone(),
+            format!("namespace {name} {{ labels {{ v = v{number} }} }}"),
+        ),
+        1 => (
+            "external",
+            name.clone(),
+            format!("# of {number}\nexternal {name} {{ ip 10.0.0.{} }}", number % 200),
+        ),
+        2 => {
+            let text = format!(
+                "policy a/{name} {{\n  # inside {number}\n  select {{ v = v{number} }}\n}}"
+            );
+            ("policy", format!("a/{name}"), text)
+        }
+        _ => (
+            "test",
+            name.clone(),
+            format!("test \"{name}\" {{\n  a -> b:{number} => allowed\n}} # behind"),
+        ),
+    }
+}
+
+#[test]
+fn any_sequence_of_changes_leaves_what_was_said_last() {
+    let start = "# top\n\nnamespace kept {} # kept\n\n# floating\n\nalias kept = kept # too\n";
+    let mut sources = SourceMap::default();
+    let mut workspace = loaded(&[("a.hop", start)], &mut sources);
+    let mut said: BTreeMap<(&str, String), String> = BTreeMap::new();
+    let mut history = Vec::new();
+    let mut number = 1_usize;
+    for _ in 0..150 {
+        number = number * 5_003 % 65_521;
+        history.push(workspace.clone());
+        let (kind, called, text) = statement(number);
+        if number.is_multiple_of(3) {
+            let removed = workspace.remove(&name(kind), &name(&called), &mut sources);
+            assert_eq!(removed.is_ok(), said.remove(&(kind, called)).is_some());
+            workspace = removed.map_or(workspace, |(next, _)| next);
+        } else {
+            workspace = workspace.apply(&text, &mut NoIncludes, &mut sources).unwrap().0;
+            let body = text.lines().filter(|l| !l.starts_with('#')).collect::<Vec<_>>().join("\n");
+            said.insert((kind, called), body.trim_end_matches(" # behind").to_owned());
+        }
+        let present = workspace.documents[0].text.as_str();
+        assert_eq!(problems(&workspace), [], "{present}");
+        assert!(present.starts_with(
+            "# top\n\nnamespace kept {} # kept\n\n# floating\n\nalias kept = kept # too\n"
+        ));
+        assert_eq!(workspace.statements().len(), said.len() + 2, "{present}");
+        assert_eq!(fmt::format(present).as_deref(), Ok(present));
+        for ((kind, called), body) in &said {
+            let text = workspace.statement(kind, called).unwrap();
+            assert!(text.contains(body.as_str()), "{body}\nis not in\n{text}");
+        }
+    }
+    // Values of before are as they were: undoing is keeping one.
+    assert_eq!(history[0].documents[0].text, start);
+    while let Some((kind, called)) = said.pop_first().map(|(key, _)| key) {
+        workspace = workspace.remove(&name(kind), &name(&called), &mut sources).unwrap().0;
+    }
+    assert_eq!(workspace.documents[0].text, start);
+}
