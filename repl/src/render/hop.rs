@@ -88,7 +88,9 @@ fn identity(step: &Step) -> String {
     };
     let who = words::identity(*identity, meaning);
     match from.as_str() {
-        "ipcache" => format!("{address} -> {who}{}", covering(address, prefix.as_deref())),
+        "ipcache" => {
+            format!("{address} -> {who}{}", covering(address, prefix.as_deref(), meaning))
+        }
         "endpoint" => format!("{who}, of the attachment's endpoint"),
         "remembered" => format!("{who}, remembered by conntrack"),
         other => format!("{who}, from the {other}"),
@@ -103,7 +105,7 @@ fn ipcache(step: &Step) -> String {
     };
     let number = if identity.reserved_name().is_some() { "" } else { "identity " };
     let who = words::identity(*identity, meaning);
-    let by = covering(address, prefix.as_deref());
+    let by = covering(address, prefix.as_deref(), meaning);
     let on = match (node, via) {
         (Some(node), Some(via)) => format!(", on {node} {via}"),
         (Some(node), None) => format!(", on {node}"),
@@ -113,10 +115,12 @@ fn ipcache(step: &Step) -> String {
     format!("{address} -> {number}{who}{by}{on}{memory}")
 }
 
-/// `, by 10.9.0.0/16` where the prefix that matched says more than the address and the catch-all do.
-fn covering(address: &str, prefix: Option<&str>) -> String {
-    match prefix.and_then(|p| p.split_once('/')) {
-        Some((net, bits)) if bits != "0" && net != address => format!(", by {net}/{bits}"),
+/// `, by 10.2.0.0/24` where the prefix that matched says more than the address, the catch-all and the
+/// identity's meaning (`cidr 10.9.0.0/16`) do.
+fn covering(address: &str, prefix: Option<&str>, meaning: &str) -> String {
+    let Some(prefix) = prefix.filter(|p| !meaning.ends_with(p)) else { return String::new() };
+    match prefix.split_once('/') {
+        Some((net, bits)) if bits != "0" && net != address => format!(", by {prefix}"),
         _ => String::new(),
     }
 }
@@ -169,4 +173,21 @@ pub(super) fn note(owner: Option<&str>, because: Option<&str>) -> String {
             .flatten()
             .collect();
     if parts.is_empty() { String::new() } else { format!(" ({})", parts.join("; ")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::covering;
+
+    #[test]
+    fn a_prefix_is_told_where_it_says_more() {
+        let check = |address, prefix, meaning, expected: &str| {
+            assert_eq!(covering(address, prefix, meaning), expected);
+        };
+        check("10.2.0.99", Some("10.2.0.0/24"), "world", ", by 10.2.0.0/24");
+        check("8.8.8.8", Some("0.0.0.0/0"), "world", "");
+        check("10.2.0.10", Some("10.2.0.10/32"), "{app=echo} in web", "");
+        check("10.9.3.3", Some("10.9.0.0/16"), "cidr 10.9.0.0/16", "");
+        check("8.8.8.8", None, "world", "");
+    }
 }
