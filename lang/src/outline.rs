@@ -124,8 +124,9 @@ impl Outline {
             found: Vec::new(),
             problems: Vec::new(),
         };
-        let marks = self.marks.iter().filter(|(at, _)| range.contains(at));
-        for &(at, mark) in marks {
+        let index = |byte| self.marks.partition_point(|(at, _)| *at < byte);
+        let marks = self.marks.get(index(range.start)..index(range.end));
+        for &(at, mark) in marks.unwrap_or_default() {
             match mark {
                 Mark::Open => split.open(at),
                 Mark::Close => split.close(at),
