@@ -7,11 +7,15 @@ use repl::render::{self, Options};
 use repl::reply::Reply;
 use repl::session::Session;
 
+use crate::tree::root;
+
 /// What the tests must not skip, separated by commas.
 const REQUIRE: &str = "HOPWISE_REQUIRE";
 
-/// A session without any text, whose questions run in the kernel.
+/// A session without any text, whose questions run in the kernel, in the repository's root.
 pub(crate) fn session() -> Option<Session> {
+    // The same for every test of the process, so that no order matters.
+    std::env::set_current_dir(root()).expect("the root is there");
     is_available().then(|| Session::new(repl::backend::open))
 }
 

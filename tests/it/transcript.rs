@@ -9,7 +9,6 @@ use repl::session::Session;
 
 use crate::binary::{hopwise, seen};
 use crate::kernel;
-use crate::tree::root;
 
 const PROMPT: &str = "hopwise> ";
 const MORE: &str = "... ";
@@ -82,7 +81,7 @@ impl Runner {
 /// A session on the files after each `-f`.
 fn session_on(arguments: &[String]) -> Session {
     let files: Vec<PathBuf> =
-        arguments.iter().filter(|a| !a.starts_with('-')).map(|file| root().join(file)).collect();
+        arguments.iter().filter(|a| !a.starts_with('-')).map(PathBuf::from).collect();
     let mut session = kernel::session().expect("the kernel is available");
     let reply = session.load(&files);
     assert!(reply.is_ok(), "{}", kernel::text(&reply));
