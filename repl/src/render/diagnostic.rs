@@ -1,22 +1,93 @@
-//! Diagnostics as text.
+//! Diagnostics as text: the source underlined, advice with the edit that it proposes. ASCII, so that it reads
+//! the same on every terminal and in every log.
 
 use std::io::{self, Write};
+use std::ops::Range;
 
-use engine::diag::Diagnostic;
-use engine::source::SourceMap;
+use annotate_snippets::{Annotation, AnnotationKind, Group, Level, Patch, Renderer, Snippet};
+use engine::diag::{Diagnostic, Fix, Severity};
+use engine::source::{FileId, SourceMap, Span};
 
 use super::Options;
 
-/// Every diagnostic, underlined, with its advice.
+/// Every diagnostic, underlined, with its advice; a blank line between two.
 pub fn text(
     list: &[Diagnostic],
     sources: &SourceMap,
-    _options: &Options,
+    options: &Options,
     out: &mut dyn Write,
 ) -> io::Result<()> {
-    for diagnostic in list {
-        let at = sources.location(diagnostic.span());
-        writeln!(out, "{}: {at}: {}", diagnostic.code, diagnostic.message)?;
+    let renderer = if options.color { Renderer::styled() } else { Renderer::plain() };
+    for (at, diagnostic) in list.iter().enumerate() {
+        if at > 0 {
+            writeln!(out)?;
+        }
+        writeln!(out, "{}", renderer.render(&report(diagnostic, sources)))?;
     }
     Ok(())
+}
+
+fn report<'d>(diagnostic: &'d Diagnostic, sources: &'d SourceMap) -> Vec<Group<'d>> {
+    let level = match diagnostic.severity {
+        Severity::Error => Level::ERROR,
+        Severity::Warning => Level::WARNING,
+    };
+    let title = level.primary_title(&diagnostic.message).id(diagnostic.code.to_string());
+    let mut main = Group::with_title(title).elements(snippets(diagnostic, sources));
+    main = main.elements(diagnostic.notes.iter().map(|note| Level::NOTE.message(note)));
+    let plain = diagnostic.helps.iter().filter(|help| help.fix.is_none());
+    main = main.elements(plain.map(|help| Level::HELP.message(&help.message)));
+    let fixes = diagnostic.helps.iter().filter_map(|help| {
+        let fix = help.fix.as_ref()?;
+        let title = Level::HELP.secondary_title(&help.message);
+        Some(Group::with_title(title).element(patched(fix, sources)))
+    });
+    std::iter::once(main).chain(fixes).collect()
+}
+
+/// One snippet for each file that the diagnostic points into, the primary one first.
+fn snippets<'d>(
+    diagnostic: &'d Diagnostic,
+    sources: &'d SourceMap,
+) -> Vec<Snippet<'d, Annotation<'d>>> {
+    let mut files: Vec<FileId> = Vec::new();
+    for label in &diagnostic.labels {
+        if !files.contains(&label.span.file) {
+            files.push(label.span.file);
+        }
+    }
+    let snippet = |file: FileId| {
+        let labels = diagnostic.labels.iter().filter(move |label| label.span.file == file);
+        let annotations = labels.map(|label| {
+            let kind =
+                if label.primary { AnnotationKind::Primary } else { AnnotationKind::Context };
+            let annotation = kind.span(range(label.span, sources));
+            if label.text.is_empty() { annotation } else { annotation.label(&label.text) }
+        });
+        Snippet::source(sources.text(file)).path(sources.name(file)).annotations(annotations)
+    };
+    files.into_iter().map(snippet).collect()
+}
+
+fn patched<'d>(fix: &'d Fix, sources: &'d SourceMap) -> Snippet<'d, Patch<'d>> {
+    let file = fix.span.file;
+    let range = within(fix.span, sources.text(file));
+    Snippet::source(sources.text(file))
+        .path(sources.name(file))
+        .patch(Patch::new(range, &fix.replacement))
+}
+
+/// A span of several lines is underlined on its first: a whole block says no more than its head.
+fn range(span: Span, sources: &SourceMap) -> Range<usize> {
+    let text = sources.text(span.file);
+    let Range { start, end } = within(span, text);
+    let first = text.get(start..end).and_then(|t| t.split('\n').next()).unwrap_or("");
+    start..start + first.trim_end().len()
+}
+
+/// The span inside the text: texts that were forgotten are empty.
+fn within(span: Span, text: &str) -> Range<usize> {
+    let boundary = |at: u32| text.floor_char_boundary((at as usize).min(text.len()));
+    let start = boundary(span.start);
+    start..boundary(span.end).max(start)
 }
