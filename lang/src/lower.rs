@@ -104,7 +104,8 @@ impl Lowering<'_> {
         self.report(match near {
             Some(near) => diagnostic.fix(format!("did you mean `{near}`?"), span, near),
             None if known.is_empty() => {
-                diagnostic.help(format!("declare one: {kind} {name} {{ }}"))
+                let body = if kind == "node" { "{ ip ADDRESS }" } else { "{}" };
+                diagnostic.help(format!("declare it: `{kind} {name} {body}`"))
             }
             None => diagnostic.help(format!("known: {}", known.join(", "))),
         });

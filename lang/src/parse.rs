@@ -20,6 +20,7 @@ mod value;
 mod world;
 
 use tree::Tree;
+pub(crate) use value::unsupported;
 
 /// The generated parser; its rules are an implementation detail of this module.
 mod grammar {

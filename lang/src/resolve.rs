@@ -8,7 +8,7 @@ use engine::question::Question;
 use engine::source::Span;
 use engine::topology::{Party, World};
 
-use crate::ast::{self, PartyName};
+use crate::ast::{self, PartyKind, PartyName};
 use crate::codes;
 
 mod follow;
@@ -39,10 +39,11 @@ pub(crate) fn opening(
     let options = Options::of(&question.options)?;
     let quoted = quoted(world, &options, latest)?;
     let mut assumed = Vec::new();
-    let v6 = family(&source, &destination, &options, quoted.as_ref(), &mut assumed)?;
+    let v6 = family(&source, &destination, &options, quoted.as_ref(), &mut assumed)
+        .map_err(|problem| ask_about_port(problem, &question.target))?;
     let (from, to) = (source.address(v6, &options)?, destination.address(v6, &Options::default())?);
     if from == to {
-        return Err(to_itself(&destination));
+        return Err(to_itself(&source, &destination));
     }
     let asked =
         packet::Asked { world, question, destination: destination.party, options: &options };
@@ -178,20 +179,32 @@ fn family(
 
 /// Two sides without a common family.
 fn apart(source: &Side, destination: &Side, source_is_v4: bool) -> Diagnostic {
-    let message = format!(
-        "{} has only {} addresses, {} has none of them",
-        source.label,
-        family_name(!source_is_v4),
-        destination.label
-    );
+    let (from, to) = (family_name(!source_is_v4), family_name(source_is_v4));
+    let message = format!("{} is {from} only, {} is {to} only", source.label, destination.label);
     Diagnostic::error(codes::FAMILIES, message, destination.span)
-        .also(source.span, format!("only {}", family_name(!source_is_v4)))
-        .help("ask for two sides with a common family, or add an address to one of them")
+        .label(format!("only {to}"))
+        .also(source.span, format!("only {from}"))
+}
+
+/// `2001:db8::1:53` is one address: where a port was meant, brackets are missing.
+fn ask_about_port(problem: Diagnostic, target: &ast::Target) -> Diagnostic {
+    let (PartyKind::World(IpAddr::V6(address)) | PartyKind::Address(IpAddr::V6(address)), None) =
+        (&target.party.kind, &target.port)
+    else {
+        return problem;
+    };
+    let text = address.to_string();
+    match text.rsplit_once(':') {
+        Some((before, last)) if !before.ends_with(':') && last.parse::<u16>().is_ok() => {
+            problem.help(format!("if {last} is meant to be the port, write `[{before}]:{last}`"))
+        }
+        _ => problem,
+    }
 }
 
 /// Its own address never leaves a pod or node, so no program of the datapath sees the packet.
-fn to_itself(side: &Side) -> Diagnostic {
-    let message = format!("{} would send to itself", side.label);
-    Diagnostic::error(codes::TO_ITSELF, message, side.span)
+fn to_itself(source: &Side, destination: &Side) -> Diagnostic {
+    let message = format!("{} would send to itself", source.label);
+    Diagnostic::error(codes::TO_ITSELF, message, destination.span)
         .note("such a packet stays inside: no policy is asked and nothing can be traced")
 }

@@ -10,6 +10,8 @@ mod binary;
 mod book;
 mod cases;
 mod cli;
+mod codes;
+mod diagnostics;
 mod kernel;
 mod markdown;
 mod oracle;

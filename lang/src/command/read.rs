@@ -195,8 +195,9 @@ impl Line {
         if let Some(near) = nearest(found, words) {
             return diagnostic.fix(format!("did you mean `{near}`?"), span, near);
         }
-        let asks = parse::question(self.blanked.trim_end(), self.file).is_ok();
-        if asks {
+        // Any two words could be a question; these look like one.
+        let looks = self.blanked.contains([':', '/']);
+        if looks && parse::question(self.blanked.trim_end(), self.file).is_ok() {
             let at = self.span(&(first.end..first.end));
             return diagnostic.fix("a question has an arrow", at, " ->");
         }
@@ -205,8 +206,11 @@ impl Line {
 }
 
 fn usage(message: String, info: &CommandInfo, span: Span) -> Diagnostic {
-    Diagnostic::error(codes::COMMAND_ARGUMENT, message, span)
-        .help(format!("usage: {}, for example `{}`", info.usage, info.example))
+    let usage = match info {
+        CommandInfo { usage, example, .. } if usage == example => format!("usage: {usage}"),
+        CommandInfo { usage, example, .. } => format!("usage: {usage}, for example `{example}`"),
+    };
+    Diagnostic::error(codes::COMMAND_ARGUMENT, message, span).help(usage)
 }
 
 /// The arguments of a command, taken one by one.
@@ -267,7 +271,11 @@ impl Given<'_> {
         else {
             return Err(self.wrong(&noun, "something to show", &words));
         };
-        let argument = if takes.is_empty() { None } else { self.next() };
+        let argument = self.next();
+        if let (Some(extra), true) = (&argument, takes.is_empty()) {
+            let message = format!("`show {}` lists all and takes no name", noun.node);
+            return Err(usage(message, self.info, extra.span));
+        }
         let known: Noun = *known;
         Ok(Command::Show { noun: known, argument })
     }
@@ -420,7 +428,7 @@ mod tests {
                 "HW0211 at \"show\": `show` needs one of pods, nodes, endpoints, tunnel, identities, policies, ipcache, policy, conntrack",
             ),
             ("show podz", "HW0211 at \"podz\": `podz` is not something to show"),
-            ("show pods x", "HW0211 at \"x\": `show` does not take `x` as well"),
+            ("show pods x", "HW0211 at \"x\": `show pods` lists all and takes no name"),
             ("undo 3 times", "HW0211 at \"3 times\": `undo` takes nothing"),
             ("load", "HW0211 at \"load\": `load` needs a file"),
             ("set level", "HW0211 at \"set\": `set` needs a value for `level`"),

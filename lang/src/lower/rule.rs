@@ -95,7 +95,10 @@ impl Lowering<'_> {
             return Some(hole);
         }
         let message = format!("`{hole}` lies outside of `{net}`");
-        self.error(codes::EXCEPT_OUTSIDE, message, except.span);
+        self.report(
+            Diagnostic::error(codes::EXCEPT_OUTSIDE, message, except.span)
+                .help("an exception is a part of the prefix before it"),
+        );
         None
     }
 

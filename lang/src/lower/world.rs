@@ -17,6 +17,7 @@ use crate::ast::{
     self, ClusterField, IdentityField, Item, Label, Name, NodeField, PodField, Spanned,
 };
 use crate::codes;
+use crate::parse::unsupported;
 use crate::resolve;
 
 /// The label that Kubernetes gives every namespace.
@@ -108,8 +109,7 @@ impl Lowering<'_> {
                 })
             }
             later @ ("geneve" | "none") => {
-                let message = format!("`tunnel {later}` is not supported yet");
-                self.error(codes::UNSUPPORTED, message, kind.span);
+                self.report(unsupported(&format!("`tunnel {later}`"), kind.span));
                 None
             }
             other => {

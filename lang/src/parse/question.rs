@@ -187,9 +187,9 @@ fn fragment(tree: &Tree<'_>, sink: Sink<'_>) -> Option<PacketOption> {
                     )
                     .label("must be a multiple of 8")
                     .fix(
-                        "take the one below",
+                        "take a multiple of 8",
                         digits.span(),
-                        (offset / 8 * 8).to_string(),
+                        (offset / 8 * 8).max(8).to_string(),
                     ),
                 );
                 return None;

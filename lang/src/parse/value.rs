@@ -16,7 +16,7 @@ use crate::codes;
 pub(super) type Sink<'a> = &'a mut Vec<Diagnostic>;
 
 /// A construct of the language that is not built yet.
-pub(super) fn unsupported(construct: &str, span: Span) -> Diagnostic {
+pub(crate) fn unsupported(construct: &str, span: Span) -> Diagnostic {
     Diagnostic::error(codes::UNSUPPORTED, format!("{construct} is not supported yet"), span)
         .note("nothing is ignored: remove it, or wait for the release that has it")
 }

@@ -336,10 +336,10 @@ fn unknown_port(
         None => format!("{who} has no port named `{name}`"),
     };
     let diagnostic = Diagnostic::error(codes::UNKNOWN_PORT_NAME, message, span);
-    let names: Vec<&str> = ports.iter().map(|p| p.name.as_str()).collect();
-    match nearest(name, names.iter().copied()) {
+    let names = ports.iter().map(|p| p.name.as_str());
+    match nearest(name, names).filter(|near| *near != name) {
         Some(near) => diagnostic.fix(format!("did you mean `{near}`?"), span, near),
-        None if names.is_empty() => {
+        None if ports.is_empty() => {
             diagnostic.help(format!("give it one: `port {name} NUMBER/tcp` in the pod's block"))
         }
         None => {

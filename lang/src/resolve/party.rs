@@ -125,10 +125,9 @@ fn unknown(world: &World, name: &str, kinds: &[Kind], span: Span) -> Diagnostic 
         [one] => format!("{} ", one.word()),
         _ => String::new(),
     };
-    let mut known: Vec<String> = everyone(world)
-        .filter(|(_, kind, _)| kinds.contains(kind))
-        .map(|(_, _, full)| full)
-        .collect();
+    let full = everyone(world).filter(|(_, kind, _)| kinds.contains(kind)).map(|(_, _, full)| full);
+    let full: Vec<String> = full.collect();
+    let mut known = full.clone();
     let short: Vec<String> =
         known.iter().filter(|k| k.contains('/')).map(|k| last(k).to_owned()).collect();
     if kinds.len() > 1 {
@@ -140,7 +139,7 @@ fn unknown(world: &World, name: &str, kinds: &[Kind], span: Span) -> Diagnostic 
     if let Some(near) = nearest(name, known.iter().map(String::as_str)) {
         return diagnostic.fix(format!("did you mean `{near}`?"), span, format!("{prefix}{near}"));
     }
-    elsewhere(world, diagnostic, name, kinds, span, &known)
+    elsewhere(world, diagnostic, name, kinds, span, &full)
 }
 
 /// The same name under another kind or namespace, else what there is.

@@ -84,7 +84,7 @@ fn advice(place: &Place<'_>) -> Option<&'static str> {
             "the arrow of a question is `->`"
         }
         "->" | "=" if place.expects("`=>`") => "what is expected stands after `=>`",
-        ":" if place.expects("`:PORT`") => {
+        ":" if place.expects("`:PORT`") || place.last_word().contains("::") => {
             "an IPv6 address before a port stands in brackets: `[fd00::1]:80`"
         }
         "#" => "a comment needs white space before its `#`",
