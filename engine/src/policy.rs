@@ -117,9 +117,9 @@ pub enum Entity {
     All,
     /// Everyone outside the cluster, both families.
     World,
-    /// Everyone outside, IPv4.
+    /// Everyone outside, IPv4, in a dual-stack cluster; nobody in a cluster of one family.
     WorldIpv4,
-    /// Everyone outside, IPv6.
+    /// Everyone outside, IPv6, in a dual-stack cluster; nobody in a cluster of one family.
     WorldIpv6,
     /// Everyone inside: pods, host, remote nodes, health, init, unmanaged, ingress, API server.
     Cluster,

@@ -71,6 +71,11 @@ impl Identities {
         Self { classes, class_of, cidrs, worlds, families: families(world, dual) }
     }
 
+    /// Whether the world has an identity for each family.
+    pub(super) fn splits_world(&self) -> bool {
+        self.worlds != [Identity::WORLD; 2]
+    }
+
     /// The index of a pod's class; `None` for a pod on the host network.
     pub(super) fn class_of(&self, pod: PodId) -> Option<u32> {
         self.class_of.get(pod.index()).copied().flatten()

@@ -183,6 +183,8 @@ impl<'w> Resolver<'w> {
         };
         match entity {
             Entity::All | Entity::None => Vec::new(),
+            // The label that these select is given only where the world is split by family.
+            Entity::WorldIpv4 | Entity::WorldIpv6 if !self.identities.splits_world() => Vec::new(),
             Entity::World => family(false).chain(family(true)).collect(),
             Entity::WorldIpv4 => family(false).collect(),
             Entity::WorldIpv6 => family(true).collect(),

@@ -210,7 +210,7 @@ fn nobody_and_anybody() {
             ("world", "84/tcp", "allow a#r4"),
             ("client", "84/tcp", "default-deny"),
             ("world", "85/tcp", "default-deny"),
-            ("world", "86/tcp", "allow a#r6"),
+            ("world", "86/tcp", "default-deny"),
             ("world", "87/tcp", "allow a#r7"),
             ("client", "87/tcp", "default-deny"),
             ("world", "88/tcp", "default-deny"),

@@ -208,14 +208,19 @@ impl Reading<'_> {
             PeerKind::Entity(entity) => match entity {
                 Entity::All => true,
                 Entity::World => outside,
-                Entity::WorldIpv4 => outside && self.address.is_ipv4(),
-                Entity::WorldIpv6 => outside && self.address.is_ipv6(),
+                Entity::WorldIpv4 => self.outside_by_family(outside, false),
+                Entity::WorldIpv6 => self.outside_by_family(outside, true),
                 Entity::Cluster => !outside,
                 Entity::Host => self.is_own_node(),
                 Entity::RemoteNode => matches!(self.other, Other::Node(_)) && !self.is_own_node(),
                 _ => false,
             },
         }
+    }
+
+    /// The families of the world have identities of their own only where there are two.
+    fn outside_by_family(&self, outside: bool, is_ipv6: bool) -> bool {
+        outside && self.world.is_dual_stack() && self.address.is_ipv6() == is_ipv6
     }
 
     fn is_own_node(&self) -> bool {
