@@ -136,6 +136,29 @@ fn nodes_have_conntrack_and_counters_of_their_own() {
 }
 
 #[test]
+fn a_hundred_nodes_have_room_and_one_that_was_away_remembers() {
+    let Some(mut backend) = backend() else { return };
+    let some = |generation, count| {
+        let mut tables = tables(generation, everything(), everything());
+        let other = |at| NodeTables { node: NodeId(at), ..node(everything(), everything()) };
+        tables.nodes = (0..count).map(other).collect();
+        tables
+    };
+    backend.load(&some(1, 100)).unwrap();
+    for at in 0..100 {
+        assert!(backend.conntrack(NodeId(at), 0).unwrap().is_empty(), "node {at}");
+    }
+    let last = Injection { node: NodeId(99), ..probe() };
+    assert!(backend.say(&last).is_delivered_to(2));
+    backend.load(&some(2, 1)).unwrap();
+    assert!(backend.inject(&last).is_err());
+    backend.load(&some(3, 100)).unwrap();
+    let said = backend.say(&last);
+    assert_eq!(said.state(), Some(CtState::Established));
+    assert_eq!(said.policy(Direction::Ingress), Some((1, None, false)), "judged anew");
+}
+
+#[test]
 fn a_node_that_outgrows_its_maps_keeps_what_it_remembers() {
     let Some(mut backend) = backend() else { return };
     backend.load(&tables(1, everything(), everything())).unwrap();
