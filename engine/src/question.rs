@@ -336,6 +336,16 @@ mod tests {
     }
 
     #[test]
+    fn an_echo_may_change_its_identifier() {
+        let first = packet(Transport::Icmp { kind: 8, code: 0, rest: [0, 1, 0, 1] }, &[]);
+        let change =
+            Change { identifier: Some(0x0203), sequence: Some(0x0405), ..Change::default() };
+        let step = FollowUp { reply: true, flags: None, error: None, change };
+        let made = follow_up(&first, &first, &step);
+        assert_eq!(made.transport, Transport::Icmp { kind: 0, code: 0, rest: [2, 3, 4, 5] });
+    }
+
+    #[test]
     fn an_error_goes_back_and_quotes() {
         let first = packet(Transport::Udp { source: 40312, destination: 53 }, b"query");
         let step =

@@ -208,3 +208,6 @@ fn to_itself(source: &Side, destination: &Side) -> Diagnostic {
     Diagnostic::error(codes::TO_ITSELF, message, destination.span)
         .note("such a packet stays inside: no policy is asked and nothing can be traced")
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,9 @@
+//! Lowering: every fixture loads, and what is wrong across statements is reported once.
+
 use engine::source::SourceMap;
 
 use crate::parse;
+use crate::suite::{Case, StepKind};
 
 /// Every problem of a text: severity, code, message and the text at its place.
 fn problems(text: &str) -> Vec<String> {
@@ -42,4 +45,112 @@ fn fixtures_load_without_an_error() {
         findings.extend(errors.map(|p| format!("{}: {p}", path.display())));
     }
     assert!(findings.is_empty(), "{}", findings.join("\n"));
+}
+
+/// The codes of a text's errors and warnings.
+fn codes(text: &str) -> Vec<String> {
+    let code = |p: &String| p.split(' ').nth(1).unwrap_or("").to_owned();
+    problems(text).iter().map(code).collect()
+}
+
+const WORLD: &str = "
+cluster c { node n { ip 192.168.0.1 pods 10.1.0.0/24 } }
+namespace web {}
+pod web/a on n { ip 10.1.0.10 labels { app = a } }
+pod web/b on n { ip 10.1.0.11 labels { app = b } port http 80/tcp }
+";
+
+#[test]
+fn what_a_broken_statement_would_declare_is_not_missed() {
+    for (broken, right) in [
+        (
+            "cluster c { node n { ip 10.0.0.256 } }",
+            "namespace web {}\npod web/a on n { ip 10.1.0.1 }",
+        ),
+        ("namespace web { label {} }", "policy web/p {\n  select {}\n  allow ingress\n}"),
+        (
+            "pod web/x on n { ip 10.1.0 }",
+            "test \"t\" {\n  web/x -> world 8.8.8.8:80 => undecided\n}",
+        ),
+        ("pod web/x on n { ip 10.1.0 }", "test \"t\" {\n  x -> world 8.8.8.8:80 => undecided\n}"),
+        ("pod web/x on n { ip 10.1.0 }", "alias X = web/x"),
+        ("external e { ip x }", "alias E = e"),
+        ("include 7", "policy other/p {\n  select {}\n  allow ingress\n}"),
+        (
+            "namespace web {}\npolicy web/p {\n  select {}\n  alow ingress as r\n}",
+            "test \"t\" {\n  world 8.8.8.8 -> world 1.1.1.1:80 => allowed by web/p#r\n}",
+        ),
+    ] {
+        let text = format!("{broken}\n{right}\n");
+        assert_eq!(codes(&text).len(), 1, "of\n{text}\n{:?}", problems(&text));
+    }
+}
+
+#[test]
+fn what_only_several_statements_show_is_checked() {
+    for (text, expected) in [
+        ("node n { ip 10.0.0.1 }", "HW0100"),
+        ("pod web/c on n { ip 10.1.0.10 }", "HW0106"),
+        ("external e { ip 192.168.0.1 }", "HW0106"),
+        ("node m { ip 10.0.0.2 pods 10.1.0.0/25 }", "HW0113"),
+        ("pod web/c on m { ip 10.1.0.12 }", "HW0103"),
+        ("pod db/c on n { ip 10.1.0.12 }", "HW0104"),
+        ("pod c on n { ip 10.1.0.12 }", "HW0111"),
+        ("clusterwide policy web/p {\n  select {}\n  allow ingress\n}", "HW0111"),
+        (
+            "identity 300 { namespace web labels { app = a } }\nidentity 301 { namespace web labels { app = a } }",
+            "HW0100",
+        ),
+        ("alias A = web/z", "HW0200"),
+        ("test \"t\" {\n  web/a -> web/b:sql => allowed\n}", "HW0203"),
+        ("test \"t\" {\n  web/a -> web/b:80 => allowed, tunnel m\n}", "HW0103"),
+        ("test \"t\" {\n  web/a -> web/b:80 => allowed by web/p\n}", "HW0130"),
+        ("test \"t\" {\n  web/a -> web/b:80 => dropped at ingress of web/z\n}", "HW0200"),
+        ("test \"t\" {\n  web/a -> web/b icmp 3/3 quoting last => allowed\n}", "HW0015"),
+        ("test \"t\" {\n  dialogue \"d\" {\n    wait 1s\n    send\n  }\n}", "HW0015"),
+        ("test \"t\" {\n  dialogue \"d\" {\n    remove policy web/p\n  }\n}", "HW0130"),
+    ] {
+        let text = format!("{WORLD}{text}\n");
+        assert_eq!(codes(&text), [expected], "of\n{text}\n{:?}", problems(&text));
+    }
+}
+
+#[test]
+fn a_dialogue_knows_its_own_policies() {
+    let steps = "web/a -> web/b:80 => allowed
+    policy web/p {
+      select {}
+      deny ingress as all
+    }
+    send ack => dropped denied by web/p#all
+    remove policy web/p
+    reply ack => allowed
+    send => allowed";
+    let text = format!("{WORLD}test \"t\" {{\n  dialogue \"d\" {{\n    {steps}\n  }}\n}}\n");
+    assert_eq!(problems(&text), Vec::<String>::new());
+    let after = text.replace("reply ack => allowed", "reply ack => allowed by web/p#all");
+    assert_eq!(codes(&after), ["HW0130"]);
+}
+
+#[test]
+fn steps_differ_from_the_natural_packet_as_written() {
+    let steps = "web/a -> web/b icmp echo id 1
+    send id 2 seq 3 ttl 4 length 40
+    reply icmp 3/4 quoting last
+    world 8.8.8.8 -> web/a icmp 3/3 quoting last";
+    let text = format!("{WORLD}test \"t\" {{\n  dialogue \"d\" {{\n    {steps}\n  }}\n}}\n");
+    let mut sources = SourceMap::default();
+    let file = sources.add("test.hop", text.as_str());
+    let (ast, _) = parse::file(&text, file);
+    let lowered = super::lower(&[&ast], &sources);
+    assert_eq!(lowered.diagnostics, []);
+    let Some(Case::Dialogue(dialogue)) = lowered.suites[0].cases.first() else { panic!("one") };
+    let StepKind::FollowUp(send) = &dialogue.steps[1].kind else { panic!("a follow-up") };
+    assert_eq!((send.reply, send.error, send.change.identifier), (false, None, Some(2)));
+    assert_eq!((send.change.sequence, send.change.ttl), (Some(3), Some(4)));
+    assert_eq!(send.change.payload.as_ref().map(Vec::len), Some(12));
+    let StepKind::FollowUp(reply) = &dialogue.steps[2].kind else { panic!("a follow-up") };
+    assert_eq!((reply.reply, reply.error), (true, Some((3, 4))));
+    let StepKind::Flow { quote_last, .. } = &dialogue.steps[3].kind else { panic!("a flow") };
+    assert!(quote_last);
 }

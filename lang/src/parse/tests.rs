@@ -1,3 +1,5 @@
+//! What the grammar admits, with spans, and the lexical corners that keep it unambiguous.
+
 use super::*;
 use crate::ast::{ItemKind, PartyKind, PolicyLine, TestLine};
 
