@@ -8,6 +8,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::kernel;
 use crate::markdown::{Block, blocks, replace};
 use crate::program::Program;
 use crate::transcript;
@@ -47,13 +48,16 @@ fn every_block_says_what_it_is() {
 #[test]
 fn programs_check_and_pass_their_tests() {
     let mut findings = Vec::new();
+    // One session for all, as loading the datapath takes longer than running the tests.
+    let mut session = kernel::session();
     for page in pages() {
         let blocks = blocks(&read(&page));
         let parts = blocks.iter().filter(|b| b.info == "hop").map(|b| b.text.clone() + "\n");
         let whole: String = parts.collect();
-        findings.extend(Program::new(&name(&page), &whole).problems());
+        findings.extend(Program::new(&name(&page), &whole).problems(session.as_mut()));
         for block in blocks.iter().filter(|b| b.info == "hop,alone") {
-            findings.extend(Program::new(&place(&page, block), &block.text).problems());
+            findings
+                .extend(Program::new(&place(&page, block), &block.text).problems(session.as_mut()));
         }
     }
     report("examples that do not hold", &findings);

@@ -289,6 +289,58 @@ fn colour_is_asked_for_or_not_there() {
 }
 
 #[test]
+fn what_the_machine_lacks_ends_with_4() {
+    let lacking = |arguments: &[&str]| {
+        run_with(hopwise().env("HOPWISE_BPF_OBJECT", "Cargo.toml").args(arguments), "")
+    };
+    let (text, code) = lacking(&["trace", "-f", WORLD, "shop/client -> shop/server:80"]);
+    assert_eq!(code, 4, "{text}");
+    assert!(text.starts_with("error: ") && text.contains("help: "), "{text}");
+    let (text, code) = lacking(&["test", "book/examples/first.hop"]);
+    assert_eq!(code, 4, "{text}");
+    let (text, code) = lacking(&["doctor"]);
+    assert!(code == 4 && text.contains("FAIL"), "{text}");
+    let (text, code) = lacking(&["doctor", "-o", "json"]);
+    let report: Value = serde_json::from_str(&text).unwrap_or_default();
+    assert_eq!((code, &report["status"]), (4, &4.into()), "{text}");
+    // What needs no datapath works without it.
+    let (text, code) = lacking(&["check", WORLD]);
+    assert_eq!((text.as_str(), code), ("no problems\n", 0));
+    let folder = Folder::new("unwritable", &[]);
+    let (text, code) =
+        run_with(hopwise().args(["-f", WORLD]), &format!("save {}\n", folder.path("")));
+    assert!(code == 4 && text.contains("help: "), "{text}");
+}
+
+#[test]
+fn doctor_says_what_is_there() {
+    let (text, code) = run(&["doctor"]);
+    assert!(text.starts_with("STATE   CHECK"), "{text}");
+    for name in ["kernel version", "CAP_BPF", "map types", "a packet runs"] {
+        assert!(text.contains(name), "{text}");
+    }
+    assert_eq!(code, if text.contains("FAIL") { 4 } else { 0 }, "{text}");
+    let report = json(&["doctor", "-o", "json"], code);
+    assert!(report["items"].as_array().is_some_and(|items| items.len() > 10), "{report}");
+    let (in_session, code_in_session) = run_with(&mut hopwise(), "doctor\n");
+    assert!(in_session.starts_with(&text) && code_in_session == code, "{in_session}");
+}
+
+#[test]
+fn control_c_ends_a_script() {
+    use std::os::unix::process::ExitStatusExt;
+
+    let mut command = hopwise();
+    command.stdin(Stdio::piped()).stdout(Stdio::null());
+    let mut child = command.spawn().expect("hopwise starts");
+    let mut kill = Command::new("kill");
+    let killed = kill.args(["-INT", &child.id().to_string()]).status().expect("`kill` runs");
+    assert!(killed.success());
+    // A shell reports this as 130.
+    assert_eq!(child.wait().expect("hopwise ends").signal(), Some(2));
+}
+
+#[test]
 fn every_command_has_help_and_a_manual_page() {
     let (help, code) = run(&["--help"]);
     assert_eq!(code, 0);

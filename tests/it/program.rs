@@ -3,6 +3,7 @@
 use engine::diag::{Diagnostic, Severity};
 use engine::source::SourceMap;
 use repl::reply::Status;
+use repl::session::Session;
 
 use crate::kernel;
 
@@ -30,20 +31,19 @@ impl<'a> Program<'a> {
         errors.map(|d| d.code.to_string()).collect()
     }
 
-    /// Errors, warnings and failed tests.
-    pub(crate) fn problems(&self) -> Vec<String> {
+    /// Errors, warnings and, where there is a session to run them in, failed tests.
+    pub(crate) fn problems(&self, session: Option<&mut Session>) -> Vec<String> {
         let diagnostics = self.diagnostics();
         if !diagnostics.is_empty() {
             let said =
                 diagnostics.iter().map(|d| format!("{}: {} {}", self.name, d.code, d.message));
             return said.collect();
         }
-        self.failed_tests().into_iter().collect()
+        session.and_then(|session| self.failed_tests(session)).into_iter().collect()
     }
 
-    /// What the tests of the text say, unless they pass or cannot run here.
-    fn failed_tests(&self) -> Option<String> {
-        let mut session = kernel::session()?;
+    /// What the tests of the text say, unless they pass.
+    fn failed_tests(&self, session: &mut Session) -> Option<String> {
         let loaded = session.load_text(self.name, self.text);
         if loaded.status != Status::Ok {
             return Some(kernel::text(&loaded));

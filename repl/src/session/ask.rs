@@ -4,6 +4,7 @@ use engine::backend::BackendError;
 use engine::diag::Diagnostic;
 use engine::eval::Memory;
 use engine::explain::{Agreement, Explanation};
+use engine::source::Span;
 use engine::tables::Generation;
 use lang::NoIncludes;
 use lang::ast::Question;
@@ -59,23 +60,49 @@ impl Session {
         reply
     }
 
-    /// The expectation with its names resolved: read as a test of a copy of the session's text.
+    /// The expectation with its names resolved: read as a test of a copy of the session's text. Problems
+    /// are told about the line as it was typed.
     fn expectation(
         &mut self,
         question: &str,
         expectation: &str,
     ) -> Result<Expectation, Vec<Diagnostic>> {
         let name = "what is expected";
-        let text = format!("test \"{name}\" {{\n  {question} => {expectation}\n}}");
-        let (workspace, _) =
-            self.state.workspace.apply(&text, &mut NoIncludes, &mut self.sources)?;
+        let line = format!("{question} => {expectation}");
+        let text = format!("test \"{name}\" {{\n  {line}\n}}");
+        let applied = self.state.workspace.apply(&text, &mut NoIncludes, &mut self.sources);
+        let (workspace, _) = applied.map_err(|problems| self.typed(&line, problems))?;
         let lowered = workspace.lower(&self.sources);
         let suite = lowered.suites.into_iter().rfind(|s| s.name == name);
         let case = suite.and_then(|s| s.cases.into_iter().next());
         match case {
             Some(Case::Flow(flow)) => Ok(flow.expectation),
-            Some(Case::Dialogue(_)) | None => Err(lowered.diagnostics),
+            Some(Case::Dialogue(_)) | None => Err(self.typed(&line, lowered.diagnostics)),
         }
+    }
+
+    /// Diagnostics of a text that a typed line became a part of, with their places in the line.
+    fn typed(&mut self, line: &str, mut problems: Vec<Diagnostic>) -> Vec<Diagnostic> {
+        let input = self.sources.add(super::INPUT, line);
+        let sources = &self.sources;
+        let place = |span: &mut Span| {
+            let Some(start) = sources.text(span.file).rfind(line) else { return };
+            let start = u32::try_from(start).unwrap_or(u32::MAX);
+            let (Some(from), Some(to)) =
+                (span.start.checked_sub(start), span.end.checked_sub(start))
+            else {
+                return;
+            };
+            if usize::try_from(to).is_ok_and(|to| to <= line.len()) {
+                *span = Span { file: input, start: from, end: to };
+            }
+        };
+        for problem in &mut problems {
+            problem.labels.iter_mut().for_each(|label| place(&mut label.span));
+            let fixes = problem.helps.iter_mut().filter_map(|help| help.fix.as_mut());
+            fixes.for_each(|fix| place(&mut fix.span));
+        }
+        problems
     }
 
     pub(super) fn ask_parsed(&mut self, question: &Question) -> Reply {
@@ -204,4 +231,34 @@ pub(crate) fn refused(error: &BackendError) -> Box<Reply> {
         detail,
     };
     Box::new(Reply::with_status(Content::Failure(failure), Status::Environment))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sample;
+
+    #[test]
+    fn a_divergence_is_the_worst_status_wherever_it_is() {
+        let status = |explanation| answered(explanation, Level::Minimal).status;
+        assert_eq!(status(sample::tunneled()), Status::Ok);
+        let differing = Explanation { agreement: Agreement::Differ, ..sample::tunneled() };
+        assert_eq!(status(differing.clone()), Status::Divergence);
+        let in_reply = Explanation { reply: Some(Box::new(differing)), ..sample::tunneled() };
+        assert_eq!(status(in_reply), Status::Divergence);
+    }
+
+    #[test]
+    fn problems_of_an_expectation_are_told_about_the_line_as_typed() {
+        let unavailable = || Err(BackendError::BadInjection("no backend".to_owned()));
+        let mut session = Session::new(unavailable);
+        let question = "1.1.1.1 -> 8.8.8.8:53/udp";
+        for (expectation, wrong) in [("allowed by a/b", "a/b"), ("alowed", "alowed")] {
+            let problems = session.expectation(question, expectation).unwrap_err();
+            let span = problems[0].span();
+            assert!(session.sources.snippet(span).contains(wrong), "{problems:?}");
+            let at = session.sources.location(span).to_string();
+            assert!(at.starts_with("input:1:"), "{at}: {problems:?}");
+        }
+    }
 }
