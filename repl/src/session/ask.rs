@@ -82,7 +82,7 @@ impl Session {
     }
 
     /// Diagnostics of a text that a typed line became a part of, with their places in the line.
-    fn typed(&mut self, line: &str, mut problems: Vec<Diagnostic>) -> Vec<Diagnostic> {
+    pub(super) fn typed(&mut self, line: &str, mut problems: Vec<Diagnostic>) -> Vec<Diagnostic> {
         let input = self.sources.add(super::INPUT, line);
         let sources = &self.sources;
         let place = |span: &mut Span| {

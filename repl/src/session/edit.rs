@@ -17,7 +17,13 @@ impl Session {
         match self.state.workspace.apply(text, &mut Disk, &mut self.sources) {
             Ok((workspace, changes)) => {
                 let what = changes.iter().map(describe).collect::<Vec<_>>().join(", ");
-                self.changed(workspace, what)
+                match self.adopt(workspace, what.clone()) {
+                    Ok(()) => self.with_warnings(Reply::text(what)),
+                    Err(problems) => {
+                        let problems = self.typed(text.trim(), problems);
+                        self.complain(problems)
+                    }
+                }
             }
             Err(problems) => self.complain(problems),
         }
