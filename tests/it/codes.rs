@@ -16,10 +16,10 @@ fn page(info: &CodeInfo) -> String {
     let needs_more = ["# ask: ", "# type: "].iter().find(|prefix| wrong.starts_with(**prefix));
     match needs_more {
         Some(&"# ask: ") => {
-            page.push_str("\nThe first line stands for a question about the rest.\n")
+            page.push_str("\nThe first line stands for a question about the rest.\n");
         }
         Some(_) => {
-            page.push_str("\nThe first line stands for what is typed in a session on the rest.\n")
+            page.push_str("\nThe first line stands for what is typed in a session on the rest.\n");
         }
         None => {}
     }
