@@ -425,7 +425,7 @@ mod tests {
             ("trace", "HW0211 at \"trace\": `trace` needs a question"),
             (
                 "show",
-                "HW0211 at \"show\": `show` needs one of pods, nodes, endpoints, tunnel, identities, policies, ipcache, policy, conntrack",
+                "HW0211 at \"show\": `show` needs one of pods, nodes, endpoints, tunnel, selectors, identities, policies, ipcache, policy, conntrack",
             ),
             ("show podz", "HW0211 at \"podz\": `podz` is not something to show"),
             ("show pods x", "HW0211 at \"x\": `show pods` lists all and takes no name"),

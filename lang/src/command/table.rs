@@ -81,6 +81,8 @@ pub enum Noun {
     Endpoints,
     /// The tunnel table, by node.
     Tunnel,
+    /// Peers of rules with the pods that each matches.
+    Selectors,
     /// Identities with their labels.
     Identities,
     /// Policies with their rules.
@@ -99,6 +101,7 @@ pub const NOUNS: &[(Noun, &str, &str, &str)] = &[
     (Noun::Nodes, "nodes", "", "nodes with addresses and pod prefixes"),
     (Noun::Endpoints, "endpoints", "[NODE]", "endpoints with ids, interfaces and MACs"),
     (Noun::Tunnel, "tunnel", "[NODE]", "pod prefixes and the node each is reached by"),
+    (Noun::Selectors, "selectors", "", "peers of rules and the pods that each matches"),
     (Noun::Identities, "identities", "", "security identities and whom they stand for"),
     (Noun::Policies, "policies", "[HANDLE]", "policies with their rules and places"),
     (Noun::Ipcache, "ipcache", "[NODE]", "addresses and prefixes with their identities"),

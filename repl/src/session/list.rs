@@ -38,6 +38,7 @@ impl Session {
         Ok(match noun {
             Noun::Pods => view.pods(),
             Noun::Nodes => view.nodes(),
+            Noun::Selectors => view.selectors(),
             Noun::Identities => view.identities(),
             Noun::Policies => view.policies(),
             Noun::Endpoints => view.endpoints(self.node(argument)?),
