@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use engine::diag::Diagnostic;
 use engine::source::Span;
-use engine::topology::{ExternalId, Party, World};
+use engine::topology::{ExternalId, Party, Pod, World};
 
 use crate::ast::{PartyKind, PartyName, Qualified};
 use crate::codes;
@@ -78,12 +78,16 @@ fn everyone(world: &World) -> impl Iterator<Item = (Party, Kind, String)> {
 
 /// Parties of these kinds that have the name; without its namespace a pod's name matches in any.
 fn named(world: &World, name: &Qualified, kinds: &[Kind]) -> Vec<Party> {
-    let whole = name.to_string();
-    let has = |kind: Kind, full: &str| {
-        full == whole || kind == Kind::Pod && name.namespace.is_none() && last(full) == name.name
-    };
-    let found = everyone(world).filter(|(_, kind, full)| kinds.contains(kind) && has(*kind, full));
-    found.map(|(party, ..)| party).collect()
+    let wants = |kind| kinds.contains(&kind);
+    let plain = |full: &str| name.namespace.is_none() && full == name.name;
+    let home = |p: &Pod| name.namespace.as_ref().is_none_or(|wanted| *wanted == p.namespace);
+    let pods = world.pods().filter(|(_, p)| wants(Kind::Pod) && p.name == name.name && home(p));
+    let nodes = world.nodes().filter(|(_, n)| wants(Kind::Node) && plain(&n.name));
+    let externals = (0..).map(ExternalId).zip(&world.externals);
+    let externals = externals.filter(|(_, e)| wants(Kind::External) && plain(&e.name));
+    let pods = pods.map(|(id, _)| Party::Pod(id));
+    let nodes = nodes.map(|(id, _)| Party::Node(id));
+    pods.chain(nodes).chain(externals.map(|(id, _)| Party::External(id))).collect()
 }
 
 /// A name without its namespace.
@@ -171,12 +175,24 @@ fn elsewhere(
 
 /// A party as it can always be written.
 fn written(world: &World, party: Party) -> String {
-    let found = everyone(world).find(|(other, ..)| *other == party);
-    match (found, party) {
-        (Some((_, kind, full)), _) => format!("{} {full}", kind.word()),
-        (None, Party::Address(address)) => address.to_string(),
-        (None, _) => "?".to_owned(),
-    }
+    let kind = match party {
+        Party::Pod(_) => Kind::Pod,
+        Party::Node(_) => Kind::Node,
+        Party::External(_) => Kind::External,
+        Party::Address(address) => return address.to_string(),
+    };
+    format!("{} {}", kind.word(), name(world, party))
+}
+
+/// A party's whole name without its kind.
+fn name(world: &World, party: Party) -> String {
+    let name = match party {
+        Party::Pod(id) => world.pod(id).map(Pod::qualified),
+        Party::Node(id) => world.node(id).map(|n| n.name.clone()),
+        Party::External(id) => world.external(id).map(|e| e.name.clone()),
+        Party::Address(address) => Some(address.to_string()),
+    };
+    name.unwrap_or_else(|| "?".to_owned())
 }
 
 fn outside(world: &World, address: IpAddr, span: Span) -> Result<Party, Diagnostic> {
@@ -195,10 +211,7 @@ fn outside(world: &World, address: IpAddr, span: Span) -> Result<Party, Diagnost
 /// What messages call a party.
 pub(crate) fn label(world: &World, party: Party) -> String {
     match party {
-        Party::Pod(_) | Party::External(_) | Party::Address(_) => {
-            let full = written(world, party);
-            full.split_once(' ').map_or(full.clone(), |(_, name)| name.to_owned())
-        }
+        Party::Pod(_) | Party::External(_) | Party::Address(_) => name(world, party),
         Party::Node(_) => written(world, party),
     }
 }
