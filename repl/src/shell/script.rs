@@ -63,9 +63,18 @@ impl<R: BufRead> Input<R> {
     fn next_command(&mut self) -> io::Result<Option<(String, usize)>> {
         let mut text = String::new();
         let start = self.number + 1;
-        while self.lines.read_line(&mut text)? > 0 {
+        let mut continued = true;
+        loop {
+            let before = text.len();
+            if self.lines.read_line(&mut text)? == 0 {
+                break;
+            }
             self.number += 1;
-            if !is_incomplete(text.trim_end_matches(['\n', '\r'])) {
+            // An open brace stays open unless something closes, so most lines need no look at the whole.
+            let line = &text[before..];
+            let may_end = continued || line.contains(['}', ')']);
+            continued = line.contains('\\');
+            if may_end && !is_incomplete(text.trim_end_matches(['\n', '\r'])) {
                 return Ok(Some((text, start)));
             }
         }
@@ -93,6 +102,16 @@ mod tests {
             (8, "why"),
         ];
         assert_eq!(commands, expected.map(|(line, text)| (line, text.to_owned())));
+    }
+
+    #[test]
+    fn a_long_statement_is_read_in_reasonable_time() {
+        let flow = "  a -> b:80/tcp => allowed\n";
+        let script = format!("test \"long\" {{\n{}}}\nwhy\n", flow.repeat(50_000));
+        let mut input = Input { lines: script.as_bytes(), number: 0 };
+        let (text, _) = input.next_command().unwrap().unwrap();
+        assert_eq!(text.lines().count(), 50_002);
+        assert_eq!(input.next_command().unwrap(), Some(("why\n".to_owned(), 50_003)));
     }
 
     #[test]
