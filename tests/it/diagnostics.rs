@@ -78,3 +78,51 @@ fn every_diagnostic_reads_as_it_stands() {
         });
     }
 }
+
+/// The text with some of its characters gone, doubled or replaced; the same for the same seed.
+fn damaged(text: &str, seed: usize) -> String {
+    let odd = [
+        '{',
+        '}',
+        '"',
+        '\\',
+        '\n',
+        '\t',
+        '\r',
+        '\u{e9}',
+        '\u{1f600}',
+        '\u{200b}',
+        '\u{202e}',
+        '\0',
+    ];
+    let mut state = seed.wrapping_mul(2_654_435_761) | 1;
+    let mut next = |below: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state % below.max(1)
+    };
+    let mut characters: Vec<char> = text.chars().collect();
+    for _ in 0..4 {
+        let at = next(characters.len() + 1);
+        match next(3) {
+            0 => characters.truncate(at),
+            1 if at < characters.len() => {
+                characters.remove(at);
+            }
+            _ => characters.insert(at, odd[next(odd.len())]),
+        }
+    }
+    characters.into_iter().collect()
+}
+
+#[test]
+fn what_is_said_about_garbage_can_be_printed() {
+    let texts: Vec<String> =
+        files_with("fixtures/diagnostics", "hop").iter().map(|path| read(path)).collect();
+    for seed in 1..600 {
+        let text = damaged(&texts[seed % texts.len()], seed);
+        let (out, codes) = printed("garbage.hop", &text);
+        assert_eq!(out.is_empty(), codes.is_empty(), "of {text:?}");
+    }
+}
