@@ -12,6 +12,7 @@ mod cases;
 mod cli;
 mod codes;
 mod diagnostics;
+mod differential;
 mod kernel;
 mod markdown;
 mod oracle;

@@ -52,14 +52,16 @@ impl lang::Loader for Files {
 }
 
 /// One case: its policies as they are now, the oracle's memory and the clock.
-struct Run<'w> {
+pub(crate) struct Run<'w> {
     world: &'w World,
     policies: PolicySet,
     memory: Memory,
     now: u64,
     flow: Option<Flow>,
-    checked: usize,
-    misses: Vec<String>,
+    /// Expectations held against an answer.
+    pub(crate) checked: usize,
+    /// What was expected and did not come.
+    pub(crate) misses: Vec<String>,
 }
 
 /// The flow that follow-ups continue.
@@ -70,7 +72,7 @@ struct Flow {
 }
 
 impl<'w> Run<'w> {
-    fn new(world: &'w World, policies: &PolicySet) -> Self {
+    pub(crate) fn new(world: &'w World, policies: &PolicySet) -> Self {
         Self {
             world,
             policies: policies.clone(),
@@ -98,7 +100,8 @@ impl<'w> Run<'w> {
         self.hold(expectation, &came, reply, text);
     }
 
-    fn dialogue(&mut self, dialogue: &Dialogue, sources: &SourceMap) {
+    /// Every step of a dialogue.
+    pub(crate) fn dialogue(&mut self, dialogue: &Dialogue, sources: &SourceMap) {
         for step in &dialogue.steps {
             let sent = match &step.kind {
                 StepKind::Wait(seconds) => {

@@ -1,0 +1,248 @@
+//! Random worlds, policies and flows through both opinions. A scenario that they disagree about is shrunk and
+//! printed as a case file. Owns what a scenario is and how it is judged; what is random is `random`'s.
+
+mod random;
+mod shrink;
+mod text;
+
+use engine::backend::{Backend, BackendError, Injection, Observation};
+use engine::diag::Severity;
+use engine::eval::{Asked, Judgement, Memory, judge};
+use engine::explain::{Agreement, Context, explain};
+use engine::policy::{Policy, PolicySet};
+use engine::question::Question;
+use engine::source::SourceMap;
+use engine::tables::{Generation, Tables};
+use engine::topology::{NodeId, World};
+use engine::trace::{ConntrackEntry, Counter};
+use lang::suite::Case;
+
+use crate::kernel;
+use crate::oracle::Run;
+use random::Random;
+
+/// Flows one after the other on one conntrack, in a random world.
+#[derive(Clone, Debug)]
+pub(crate) struct Scenario {
+    world: World,
+    policies: Vec<Policy>,
+    steps: Vec<Step>,
+}
+
+/// What happens next.
+#[derive(Clone, Debug)]
+enum Step {
+    /// Time passes.
+    Wait(u64),
+    /// A policy goes away.
+    Remove(String),
+    /// A packet is sent; an ICMP error with the question that it is about.
+    Send { question: Question, about: Option<Question> },
+}
+
+/// The state of a scenario before a step: time and policies.
+struct Stage {
+    now: u64,
+    policies: PolicySet,
+}
+
+impl Scenario {
+    /// Goes through the steps. Each packet is given with the state that it is sent in, until one is answered
+    /// `false`.
+    fn play(&self, mut send: impl FnMut(&Stage, &Question) -> bool) {
+        let mut stage = Stage { now: 0, policies: PolicySet::new(self.policies.clone()) };
+        for step in &self.steps {
+            match step {
+                Step::Wait(seconds) => stage.now += seconds,
+                Step::Remove(handle) => {
+                    let kept = stage.policies.iter().map(|(_, p)| p);
+                    let kept = kept.filter(|p| p.handle != *handle).cloned().collect();
+                    stage.policies = PolicySet::new(kept);
+                }
+                Step::Send { question, .. } => {
+                    if !send(&stage, question) {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    /// What the oracle says of every packet.
+    fn judgements(&self) -> Vec<Judgement> {
+        let (mut memory, mut judgements) = (Memory::default(), Vec::new());
+        self.play(|stage, question| {
+            judgements.push(self.judge(stage, question, &mut memory));
+            true
+        });
+        judgements
+    }
+
+    fn judge(&self, stage: &Stage, question: &Question, memory: &mut Memory) -> Judgement {
+        let (source, destination) = (question.source, question.destination);
+        let asked = Asked { source, destination, packet: &question.packet, now: stage.now };
+        judge(&self.world, &stage.policies, memory, &asked)
+    }
+}
+
+/// Runs a scenario on a backend and on the oracle: the first thing they disagree about, in words.
+pub(crate) fn disagreement(
+    backend: &mut dyn Backend,
+    scenario: &Scenario,
+) -> Result<Option<String>, BackendError> {
+    let (mut memory, sources) = (Memory::default(), SourceMap::default());
+    let mut generation = Generation(0);
+    let mut found = Ok(None);
+    backend.forget()?;
+    scenario.play(|stage, question| {
+        generation.0 += 1;
+        let asked = || -> Result<Option<String>, BackendError> {
+            let (world, policies) = (&scenario.world, &stage.policies);
+            let tables = match engine::compile::compile(world, policies, generation) {
+                Ok(tables) => tables,
+                Err(problems) => return Ok(Some(format!("the compiler refuses: {problems:?}"))),
+            };
+            backend.load(&tables)?;
+            let trace = datapath::follow::follow(backend, world, &tables, question, stage.now)?;
+            let judgement = scenario.judge(stage, question, &mut memory);
+            let context = Context { world, policies, tables: &tables, sources: &sources };
+            let answer = explain(&context, question, &trace, Some(&judgement));
+            Ok(match answer {
+                Some(answer) if answer.agreement == Agreement::Agree => None,
+                Some(answer) => Some(format!("{:?}: {:?}", question.packet, answer.divergence)),
+                None => Some(format!("{:?}: no program saw it", question.packet)),
+            })
+        }();
+        found = asked;
+        matches!(found, Ok(None))
+    });
+    found
+}
+
+/// A scenario's text read again means the same: the oracle says of every packet what it said before. Covers the
+/// printer of failing scenarios, and parsing and lowering of everything that a scenario may hold.
+#[test]
+fn the_text_of_a_scenario_means_the_same() {
+    let mut packets = 0;
+    for seed in 0..400 {
+        let scenario = Random::new(seed).scenario();
+        let text = text::case(&scenario);
+        let mut sources = SourceMap::default();
+        let entries = [(format!("seed-{seed}.hop"), text.clone())];
+        let loaded = lang::load(&entries, &mut lang::NoIncludes, &mut sources);
+        let errors: Vec<_> =
+            loaded.diagnostics.iter().filter(|d| d.severity == Severity::Error).collect();
+        assert!(errors.is_empty(), "{errors:#?}\n{text}");
+        for case in loaded.suites.iter().flat_map(|suite| &suite.cases) {
+            let Case::Dialogue(dialogue) = case else { continue };
+            let mut run = Run::new(&loaded.world, &loaded.policies);
+            run.dialogue(dialogue, &sources);
+            assert!(run.misses.is_empty(), "{}\n{text}", run.misses.join("\n"));
+            packets += run.checked;
+        }
+    }
+    assert!(packets > 2000, "only {packets} packets were sent");
+}
+
+/// Scenarios of one run of the tests; `HOPWISE_SCENARIOS` sets another number, `HOPWISE_SEED` the first seed.
+const SCENARIOS: u64 = 300;
+
+fn number(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok()?.parse().ok()
+}
+
+#[test]
+fn datapath_and_oracle_agree_about_random_scenarios() {
+    if !kernel::is_available() {
+        return;
+    }
+    let mut backend = repl::backend::open().expect("it was opened before");
+    let first = number("HOPWISE_SEED").unwrap_or(0);
+    for seed in first..first + number("HOPWISE_SCENARIOS").unwrap_or(SCENARIOS) {
+        let scenario = Random::new(seed).scenario();
+        let mut differs = |scenario: &Scenario| {
+            disagreement(backend.as_mut(), scenario).unwrap_or_else(|error| Some(error.to_string()))
+        };
+        if let Some(what) = differs(&scenario) {
+            let small = shrink::shrink(&scenario, &mut |s| differs(s).is_some());
+            let left = differs(&small).unwrap_or(what);
+            panic!("seed {seed}: {left}
+{}", text::case(&small));
+        }
+    }
+}
+
+/// A backend that says nothing.
+struct Mute;
+
+impl Backend for Mute {
+    fn name(&self) -> String {
+        "mute".to_owned()
+    }
+
+    fn load(&mut self, _: &Tables) -> Result<(), BackendError> {
+        Ok(())
+    }
+
+    fn inject(&mut self, _: &Injection) -> Result<Observation, BackendError> {
+        Ok(Observation::default())
+    }
+
+    fn forget(&mut self) -> Result<(), BackendError> {
+        Ok(())
+    }
+
+    fn conntrack(&mut self, _: NodeId, _: u64) -> Result<Vec<ConntrackEntry>, BackendError> {
+        Ok(Vec::new())
+    }
+
+    fn counters(&mut self, _: NodeId) -> Result<Vec<Counter>, BackendError> {
+        Ok(Vec::new())
+    }
+}
+
+#[test]
+fn a_backend_that_says_nothing_never_agrees() {
+    for seed in 0..20 {
+        let found = disagreement(&mut Mute, &Random::new(seed).scenario());
+        assert!(!matches!(found, Ok(None)), "seed {seed}");
+    }
+}
+
+#[test]
+fn a_seed_gives_one_scenario() {
+    let texts = |seed| text::case(&Random::new(seed).scenario());
+    assert_eq!(texts(7), texts(7));
+    assert_ne!(texts(7), texts(8));
+}
+
+/// What random scenarios reach, so that agreement about them says something.
+#[test]
+fn random_scenarios_reach_every_outcome() {
+    use engine::reason::DropReason as R;
+    use engine::verdict::LegOutcome as L;
+    use std::collections::BTreeSet;
+
+    let (mut reasons, mut outcomes) = (BTreeSet::new(), BTreeSet::new());
+    let mut states = BTreeSet::new();
+    for seed in 0..400 {
+        for judgement in Random::new(seed).scenario().judgements() {
+            reasons.insert(judgement.reason);
+            outcomes.extend(judgement.legs.iter().map(|leg| leg.outcome));
+            states.extend(judgement.legs.iter().map(|leg| leg.state));
+        }
+    }
+    for reason in [
+        R::InvalidSourceIp,
+        R::PolicyDenied,
+        R::FragmentNotSupported,
+        R::EncapProhibited,
+        R::PolicyDeny,
+        R::TtlExceeded,
+    ] {
+        assert!(reasons.contains(&Some(reason)), "{reason} in {reasons:?}");
+    }
+    let all = [L::Allow, L::NotIsolated, L::Deny, L::DefaultDeny, L::Reply, L::Related];
+    assert!(all.iter().all(|outcome| outcomes.contains(outcome)), "{outcomes:?}");
+    assert_eq!(states.len(), 5, "{states:?}");
+}

@@ -1,0 +1,271 @@
+//! A scenario as a case file, with what the oracle says as expectations: what a disagreement is kept as.
+
+use std::fmt::{self, Write};
+use std::net::IpAddr;
+
+use engine::eval::Judgement;
+use engine::net::{Packet, PortRange, Transport};
+use engine::policy::{
+    Isolation, Namespaces, Operator, Peer, PeerKind, Policy, PortKind, PortSpec, Rule, Selector,
+};
+use engine::question::Question;
+use engine::topology::{Labels, Party, World};
+use engine::verdict::Verdict;
+
+use super::{Scenario, Step};
+
+/// The whole file.
+pub(super) fn case(scenario: &Scenario) -> String {
+    let mut text = String::new();
+    write(&mut text, scenario).expect("a string takes every text");
+    text
+}
+
+fn write(text: &mut String, scenario: &Scenario) -> fmt::Result {
+    world(text, &scenario.world)?;
+    for policy in &scenario.policies {
+        write_policy(text, policy)?;
+    }
+    writeln!(text, "\ntest \"random\" {{\n  dialogue \"steps\" {{")?;
+    let mut judgements = scenario.judgements().into_iter();
+    for step in &scenario.steps {
+        match step {
+            Step::Wait(seconds) => writeln!(text, "    wait {seconds}s")?,
+            Step::Remove(handle) => writeln!(text, "    remove policy {handle}")?,
+            Step::Send { question: asked, about } => {
+                let question = question(&scenario.world, asked, about.as_ref());
+                let came = judgements.next().map_or_else(String::new, |j| expectation(&j));
+                writeln!(text, "    {question} => {came}")?;
+            }
+        }
+    }
+    writeln!(text, "  }}\n}}")
+}
+
+fn expectation(judgement: &Judgement) -> String {
+    let mut words = judgement.verdict.to_string();
+    if let Some(reason) = judgement.reason.filter(|_| judgement.verdict == Verdict::Dropped) {
+        let _ = write!(words, " {}", reason.name());
+    }
+    if let Some(first) = judgement.legs.first() {
+        let _ = write!(words, ", conntrack {}", first.state);
+    }
+    for leg in &judgement.legs {
+        let _ = write!(words, ", {} {}", leg.direction, leg.outcome);
+    }
+    words
+}
+
+fn world(text: &mut String, world: &World) -> fmt::Result {
+    writeln!(text, "# A random scenario: flows one after the other.\n\ncluster lab {{")?;
+    for node in &world.nodes {
+        write!(text, "  node {} {{ ip {}", node.name, list(&node.addresses))?;
+        write!(text, " pods {}", list(&node.pod_cidrs))?;
+        if !node.locals.is_empty() {
+            write!(text, " local {}", list(&node.locals))?;
+        }
+        writeln!(text, " }}")?;
+    }
+    writeln!(text, "}}")?;
+    for namespace in &world.namespaces {
+        writeln!(text, "namespace {} {{{} }}", namespace.name, labels(&namespace.labels))?;
+    }
+    for pod in &world.pods {
+        let node = world.node(pod.node).map_or("?", |n| n.name.as_str());
+        write!(text, "pod {} on {node} {{", pod.qualified())?;
+        if pod.host_network {
+            write!(text, " host-network")?;
+        } else {
+            write!(text, " ip {}", list(&pod.addresses))?;
+        }
+        write!(text, "{}", labels(&pod.labels))?;
+        for port in &pod.ports {
+            write!(text, " port {} {}/{}", port.name, port.port, port.protocol)?;
+        }
+        writeln!(text, " }}")?;
+    }
+    Ok(())
+}
+
+fn list<T: fmt::Display>(items: &[T]) -> String {
+    items.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+fn labels(labels: &Labels) -> String {
+    if labels.is_empty() {
+        return String::new();
+    }
+    let pairs = labels.iter().map(|(key, value)| format!("{key} = \"{value}\""));
+    format!(" labels {{ {} }}", pairs.collect::<Vec<_>>().join(", "))
+}
+
+fn write_policy(text: &mut String, policy: &Policy) -> fmt::Result {
+    let clusterwide = if policy.namespace.is_none() { "clusterwide " } else { "" };
+    writeln!(text, "\n{clusterwide}policy {} {{", policy.handle)?;
+    let pods = if policy.namespace.is_none() { "pods " } else { "" };
+    let scope = scope(&policy.subject_namespaces);
+    writeln!(text, "  select {pods}{}{scope}", selector(&policy.subject))?;
+    let directions: Vec<&str> = [("ingress", policy.ingress), ("egress", policy.egress)]
+        .into_iter()
+        .filter(|(_, isolation)| *isolation == Isolation::Always)
+        .map(|(word, _)| word)
+        .collect();
+    if policy.ingress == Isolation::Never {
+        writeln!(text, "  default-deny off")?;
+    } else if !directions.is_empty() {
+        writeln!(text, "  default-deny {}", directions.join(", "))?;
+    }
+    for rule in &policy.rules {
+        writeln!(text, "  {}", rule_line(rule))?;
+    }
+    writeln!(text, "}}")
+}
+
+fn rule_line(rule: &Rule) -> String {
+    let mut line = format!("{} {} as {}", rule.action, rule.direction, rule.name);
+    let word = match rule.direction {
+        engine::net::Direction::Ingress => "from",
+        engine::net::Direction::Egress => "to",
+    };
+    match rule.peers.as_deref() {
+        None => {}
+        Some([]) => line += &format!(" {word} none"),
+        Some(peers) => {
+            let peers: Vec<_> = peers.iter().map(peer).collect();
+            line += &format!(" {word} {}", peers.join(", "));
+        }
+    }
+    if let Some(ports) = &rule.ports {
+        line += &format!(" on {}", ports.iter().map(port).collect::<Vec<_>>().join(", "));
+    }
+    line
+}
+
+fn peer(peer: &Peer) -> String {
+    match &peer.kind {
+        PeerKind::Pods { selector: labels, namespaces } => {
+            format!("pods {}{}", selector(labels), scope(namespaces))
+        }
+        PeerKind::Cidr { net, except } if except.is_empty() => format!("cidr {net}"),
+        PeerKind::Cidr { net, except } => format!("cidr {net} except {}", list(except)),
+        PeerKind::Entity(entity) => format!("entities {}", entity.word()),
+    }
+}
+
+fn scope(namespaces: &Namespaces) -> String {
+    match namespaces {
+        Namespaces::Own => String::new(),
+        Namespaces::Named(name) => format!(" in namespace {name}"),
+        Namespaces::Matching(labels) => format!(" in namespaces {}", selector(labels)),
+        Namespaces::Any => " in any namespace".to_owned(),
+    }
+}
+
+fn selector(selector: &Selector) -> String {
+    let quoted = |values: &[String]| {
+        values.iter().map(|v| format!("\"{v}\"")).collect::<Vec<_>>().join(", ")
+    };
+    let each = selector.requirements.iter().map(|requirement| {
+        let key = &requirement.key;
+        match &requirement.operator {
+            Operator::Equals(value) => format!("{key} = \"{value}\""),
+            Operator::NotEquals(value) => format!("{key} != \"{value}\""),
+            Operator::In(values) => format!("{key} in ({})", quoted(values)),
+            Operator::NotIn(values) => format!("{key} not in ({})", quoted(values)),
+            Operator::Exists => key.clone(),
+            Operator::NotExists => format!("!{key}"),
+        }
+    });
+    let each: Vec<_> = each.collect();
+    if each.is_empty() { "{}".to_owned() } else { format!("{{ {} }}", each.join(", ")) }
+}
+
+fn port(spec: &PortSpec) -> String {
+    match &spec.kind {
+        PortKind::Numbers { range: PortRange { first: 0, .. }, protocol: Some(protocol) } => {
+            protocol.to_string()
+        }
+        PortKind::Numbers { range, protocol: Some(protocol) } => format!("{range}/{protocol}"),
+        PortKind::Numbers { range, protocol: None } => range.to_string(),
+        PortKind::Named { name, protocol: Some(protocol) } => format!("{name}/{protocol}"),
+        PortKind::Named { name, protocol: None } => name.clone(),
+        PortKind::Icmp { family, kind: Some(kind) } => format!("{family} {kind}"),
+        PortKind::Icmp { family, kind: None } => family.to_string(),
+    }
+}
+
+/// The question in words; an error with what it is about.
+fn question(world: &World, asked: &Question, about: Option<&Question>) -> String {
+    let packet = &asked.packet;
+    let source = party(world, asked.source);
+    let later = packet.ip.fragment.is_later();
+    let (_, port) = packet.ports();
+    let mut line = match packet.transport {
+        Transport::Icmp { .. } => format!("{source} -> {}", target(world, packet, None)),
+        _ if later => format!("{source} -> {}", target(world, packet, None)),
+        _ => format!("{source} -> {}", target(world, packet, Some(port))),
+    };
+    line += &transport(packet, later);
+    let v6 = packet.ip.source.is_ipv6();
+    line += if v6 { " ip6" } else { " ip4" };
+    if asked.source != Party::Address(packet.ip.source) {
+        line += &format!(" from-ip {}", packet.ip.source);
+    }
+    if packet.ip.ttl != 64 {
+        line += &format!(" ttl {}", packet.ip.ttl);
+    }
+    let fragment = packet.ip.fragment;
+    if fragment.is_fragment() {
+        line += " fragment";
+        if fragment.is_later() {
+            line += &format!(" offset {}", fragment.offset);
+        }
+        line += if fragment.more { " more" } else { "" };
+    }
+    if let Some(about) = about {
+        line += &format!(" quoting ( {} )", question(world, about, None));
+    }
+    line
+}
+
+fn transport(packet: &Packet, later: bool) -> String {
+    match packet.transport {
+        Transport::Tcp { .. } if later => " tcp".to_owned(),
+        Transport::Udp { .. } if later => " udp".to_owned(),
+        Transport::Sctp { .. } if later => " sctp".to_owned(),
+        Transport::Tcp { source, flags, .. } => {
+            format!(" {} from-port {source}", flags.to_string().to_lowercase())
+        }
+        Transport::Udp { source, .. } | Transport::Sctp { source, .. } => {
+            format!(" from-port {source}")
+        }
+        Transport::Icmp { kind, code, rest: [high, low, ..] } => {
+            let family = packet.protocol();
+            let identifier = u16::from_be_bytes([high, low]);
+            let id = if identifier == 0 { String::new() } else { format!(" id {identifier}") };
+            format!(" {family} {kind}/{code}{id}")
+        }
+        Transport::Other { protocol } => format!(" protocol-{protocol}"),
+    }
+}
+
+/// The receiver, by its address, with port and protocol where the packet has them.
+fn target(world: &World, packet: &Packet, port: Option<u16>) -> String {
+    let address = packet.ip.destination;
+    let Some(port) = port else { return party(world, Party::Address(address)) };
+    format!("{}:{port}/{}", party(world, Party::Address(address)), packet.protocol())
+}
+
+fn party(world: &World, party: Party) -> String {
+    let Party::Address(address) = party else { return format!("{party:?}") };
+    let bare = match address {
+        IpAddr::V4(_) => address.to_string(),
+        IpAddr::V6(_) => format!("[{address}]"),
+    };
+    match world.owner(address) {
+        Some(Party::Pod(id)) => {
+            world.pod(id).map_or(bare, |pod| format!("pod {}", pod.qualified()))
+        }
+        _ => bare,
+    }
+}
