@@ -138,8 +138,8 @@ struct Case<'a> {
 }
 
 impl Case<'_> {
-    /// From node to node. The order is the one that the book states for the datapath: headers, sender,
-    /// flow, policy, delivery.
+    /// From node to node. The order on each is the one that the book states: headers, sender, flow, egress,
+    /// delivery, ingress.
     fn follow(
         &self,
         sender: Sender,
@@ -179,7 +179,8 @@ impl Case<'_> {
         Ok(())
     }
 
-    /// One node: what it knows of the flow, the directions it asks, delivery, and what it remembers.
+    /// One node: what it knows of the flow, the directions it asks, delivery, and what it remembers. Delivery
+    /// takes one from the TTL before the receiver is asked.
     fn stop(
         &self,
         stop: &Stop,
@@ -192,16 +193,16 @@ impl Case<'_> {
         let state = memory.state(stop.node, tracking, ip.destination, now);
         let mut result = Ok(());
         for ask in &stop.asks {
+            if ask.direction == Direction::Ingress && stop.counts_down && ip.ttl <= 1 {
+                result = Err(DropReason::TtlExceeded);
+                break;
+            }
             let Some(leg) = self.leg(stop.node, ask, &headers.traffic, state) else { continue };
             result = drop_of(leg.outcome, state);
             legs.push(leg);
             if result.is_err() {
                 break;
             }
-        }
-        if result.is_ok() && stop.counts_down && ip.ttl <= 1 {
-            result = Err(DropReason::TtlExceeded);
-            not_delivered(legs);
         }
         memory.note(stop.node, tracking, state, result.is_ok(), now);
         result
@@ -227,15 +228,6 @@ impl Case<'_> {
             }
         };
         Some(Leg { node, endpoint, direction, state, outcome, matching, isolated_by, trials })
-    }
-}
-
-/// A direction that nobody was asked about is reached by delivery only.
-fn not_delivered(legs: &mut [Leg]) {
-    if let Some(leg) = legs.last_mut().filter(|leg| leg.direction == Direction::Ingress)
-        && matches!(leg.outcome, LegOutcome::Reply | LegOutcome::Related)
-    {
-        leg.outcome = LegOutcome::NotReached;
     }
 }
 

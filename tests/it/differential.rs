@@ -5,6 +5,8 @@ mod random;
 mod shrink;
 mod text;
 
+use std::sync::atomic::{AtomicU32, Ordering};
+
 use engine::backend::{Backend, BackendError, Injection, Observation};
 use engine::diag::Severity;
 use engine::eval::{Asked, Judgement, Memory, judge};
@@ -37,7 +39,7 @@ enum Step {
     /// A policy goes away.
     Remove(String),
     /// A packet is sent; an ICMP error with the question that it is about.
-    Send { question: Question, about: Option<Question> },
+    Send { question: Box<Question>, about: Option<Box<Question>> },
 }
 
 /// The state of a scenario before a step: time and policies.
@@ -85,17 +87,22 @@ impl Scenario {
     }
 }
 
+/// A state of the tables that no backend has seen: one that it has loaded already it would not load again.
+fn fresh_generation() -> Generation {
+    static LAST: AtomicU32 = AtomicU32::new(0);
+    Generation(LAST.fetch_add(1, Ordering::Relaxed) + 1)
+}
+
 /// Runs a scenario on a backend and on the oracle: the first thing they disagree about, in words.
 pub(crate) fn disagreement(
     backend: &mut dyn Backend,
     scenario: &Scenario,
 ) -> Result<Option<String>, BackendError> {
     let (mut memory, sources) = (Memory::default(), SourceMap::default());
-    let mut generation = Generation(0);
     let mut found = Ok(None);
     backend.forget()?;
     scenario.play(|stage, question| {
-        generation.0 += 1;
+        let generation = fresh_generation();
         let asked = || -> Result<Option<String>, BackendError> {
             let (world, policies) = (&scenario.world, &stage.policies);
             let tables = match engine::compile::compile(world, policies, generation) {
@@ -166,8 +173,11 @@ fn datapath_and_oracle_agree_about_random_scenarios() {
         if let Some(what) = differs(&scenario) {
             let small = shrink::shrink(&scenario, &mut |s| differs(s).is_some());
             let left = differs(&small).unwrap_or(what);
-            panic!("seed {seed}: {left}
-{}", text::case(&small));
+            panic!(
+                "seed {seed}: {left}
+{}",
+                text::case(&small)
+            );
         }
     }
 }

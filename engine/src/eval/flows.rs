@@ -74,25 +74,36 @@ struct Entry {
 }
 
 impl Entry {
-    fn open(opener: End) -> Self {
+    /// The first packet starts the flow whatever its flags: only a flow that is known can be closed.
+    fn open(opener: End, flags: Option<TcpFlags>, now: u64) -> Self {
         let none = Sides::default();
-        Self { opener, expires: 0, syn: none, closing: none, beyond_syn: false }
+        let mut entry = Self { opener, expires: 0, syn: none, closing: none, beyond_syn: false };
+        entry.note(true, flags);
+        entry.prolong(flags, now);
+        entry
     }
 
-    /// Takes note of a packet of the flow.
+    /// Takes note of a further packet of the flow.
     fn see(&mut self, opener: bool, flags: Option<TcpFlags>, now: u64) {
         let closed_before = self.closing.both();
+        self.note(opener, flags);
         if let Some(flags) = flags {
-            if flags.contains(TcpFlags::SYN) {
-                self.syn.set(opener);
-            } else {
-                self.beyond_syn = true;
-            }
             self.close(opener, flags);
         }
-        if closed_before {
-            return;
+        if !closed_before {
+            self.prolong(flags, now);
         }
+    }
+
+    fn note(&mut self, opener: bool, flags: Option<TcpFlags>) {
+        match flags {
+            Some(flags) if flags.contains(TcpFlags::SYN) => self.syn.set(opener),
+            Some(_) => self.beyond_syn = true,
+            None => {}
+        }
+    }
+
+    fn prolong(&mut self, flags: Option<TcpFlags>, now: u64) {
         self.expires = now.saturating_add(match flags {
             _ if self.closing.both() => CLOSED,
             Some(_) if self.beyond_syn => TCP,
@@ -157,9 +168,7 @@ impl Memory {
         let key = (node, Pair::of(tuple));
         match state {
             CtState::New if passed => {
-                let mut entry = Entry::open(tuple.from);
-                entry.see(true, *flags, now);
-                self.flows.insert(key, entry);
+                self.flows.insert(key, Entry::open(tuple.from, *flags, now));
             }
             CtState::Established | CtState::Reply => {
                 if let Some(entry) = self.flows.get_mut(&key) {

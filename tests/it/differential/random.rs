@@ -354,7 +354,7 @@ impl Random {
         let sent: Vec<&Question> = earlier
             .iter()
             .filter_map(|step| match step {
-                Step::Send { question, about: None } => Some(question),
+                Step::Send { question, about: None } => Some(&**question),
                 Step::Send { .. } | Step::Wait(_) | Step::Remove(_) => None,
             })
             .collect();
@@ -376,7 +376,7 @@ impl Random {
                 let (kind, code) = *self.one(kinds);
                 let packet = error_about(&last.packet, kind, code);
                 let question = question(last.destination, last.source, packet);
-                Some(Step::Send { question, about: Some(last.clone()) })
+                Some(Step::Send { question, about: Some(Box::new(last.clone())) })
             }
             _ => self.fresh(world),
         }
@@ -436,7 +436,7 @@ impl Random {
     }
 
     /// Rarely, the packet claims another's address.
-    fn claim(&mut self, world: &World, mut asked: Question) -> Question {
+    fn claim(&mut self, world: &World, mut asked: Box<Question>) -> Box<Question> {
         let (source, destination) = (asked.packet.ip.source, asked.packet.ip.destination);
         let pods = world.pods.iter().flat_map(|p| &p.addresses);
         let all = pods.chain(world.nodes.iter().flat_map(|n| &n.addresses)).copied();
@@ -502,15 +502,15 @@ fn is_honest(asked: &Question) -> bool {
     asked.source == Party::Address(asked.packet.ip.source)
 }
 
-fn question(source: Party, destination: Party, packet: Packet) -> Question {
-    Question {
+fn question(source: Party, destination: Party, packet: Packet) -> Box<Question> {
+    Box::new(Question {
         source,
         destination,
         packet,
         with_reply: false,
         assumed: Vec::new(),
         undetermined: Vec::new(),
-    }
+    })
 }
 
 fn header(source: IpAddr, destination: IpAddr) -> IpHeader {

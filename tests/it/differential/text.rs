@@ -33,7 +33,7 @@ fn write(text: &mut String, scenario: &Scenario) -> fmt::Result {
             Step::Wait(seconds) => writeln!(text, "    wait {seconds}s")?,
             Step::Remove(handle) => writeln!(text, "    remove policy {handle}")?,
             Step::Send { question: asked, about } => {
-                let question = question(&scenario.world, asked, about.as_ref());
+                let question = question(&scenario.world, asked, about.as_deref());
                 let came = judgements.next().map_or_else(String::new, |j| expectation(&j));
                 writeln!(text, "    {question} => {came}")?;
             }
@@ -122,23 +122,22 @@ fn write_policy(text: &mut String, policy: &Policy) -> fmt::Result {
 }
 
 fn rule_line(rule: &Rule) -> String {
-    let mut line = format!("{} {} as {}", rule.action, rule.direction, rule.name);
+    let mut parts = vec![format!("{} {} as {}", rule.action, rule.direction, rule.name)];
     let word = match rule.direction {
         engine::net::Direction::Ingress => "from",
         engine::net::Direction::Egress => "to",
     };
-    match rule.peers.as_deref() {
-        None => {}
-        Some([]) => line += &format!(" {word} none"),
-        Some(peers) => {
-            let peers: Vec<_> = peers.iter().map(peer).collect();
-            line += &format!(" {word} {}", peers.join(", "));
-        }
-    }
-    if let Some(ports) = &rule.ports {
-        line += &format!(" on {}", ports.iter().map(port).collect::<Vec<_>>().join(", "));
-    }
-    line
+    parts.extend(rule.peers.as_ref().map(|peers| {
+        let peers: Vec<_> = peers.iter().map(peer).collect();
+        let none = peers.is_empty();
+        format!("{word} {}", if none { "none".to_owned() } else { peers.join(", ") })
+    }));
+    parts.extend(
+        rule.ports
+            .as_ref()
+            .map(|ports| format!("on {}", ports.iter().map(port).collect::<Vec<_>>().join(", "))),
+    );
+    parts.join(" ")
 }
 
 fn peer(peer: &Peer) -> String {
@@ -197,55 +196,40 @@ fn port(spec: &PortSpec) -> String {
 /// The question in words; an error with what it is about.
 fn question(world: &World, asked: &Question, about: Option<&Question>) -> String {
     let packet = &asked.packet;
-    let source = party(world, asked.source);
-    let later = packet.ip.fragment.is_later();
-    let (_, port) = packet.ports();
-    let mut line = match packet.transport {
-        Transport::Icmp { .. } => format!("{source} -> {}", target(world, packet, None)),
-        _ if later => format!("{source} -> {}", target(world, packet, None)),
-        _ => format!("{source} -> {}", target(world, packet, Some(port))),
-    };
-    line += &transport(packet, later);
-    let v6 = packet.ip.source.is_ipv6();
-    line += if v6 { " ip6" } else { " ip4" };
-    if asked.source != Party::Address(packet.ip.source) {
-        line += &format!(" from-ip {}", packet.ip.source);
-    }
-    if packet.ip.ttl != 64 {
-        line += &format!(" ttl {}", packet.ip.ttl);
-    }
-    let fragment = packet.ip.fragment;
-    if fragment.is_fragment() {
-        line += " fragment";
-        if fragment.is_later() {
-            line += &format!(" offset {}", fragment.offset);
-        }
-        line += if fragment.more { " more" } else { "" };
-    }
-    if let Some(about) = about {
-        line += &format!(" quoting ( {} )", question(world, about, None));
-    }
-    line
+    let ip = &packet.ip;
+    let later = ip.fragment.is_later();
+    let ported = packet.protocol().has_ports() && !later;
+    let port = ported.then_some(packet.ports().1);
+    let mut parts =
+        vec![format!("{} -> {}", party(world, asked.source), target(world, packet, port))];
+    parts.push(transport(packet, later));
+    parts.push(if ip.source.is_ipv6() { "ip6".to_owned() } else { "ip4".to_owned() });
+    let claimed = asked.source != Party::Address(ip.source);
+    parts.extend(claimed.then(|| format!("from-ip {}", ip.source)));
+    parts.extend((ip.ttl != 64).then(|| format!("ttl {}", ip.ttl)));
+    parts.extend(ip.fragment.is_fragment().then(|| "fragment".to_owned()));
+    parts.extend(later.then(|| format!("offset {}", ip.fragment.offset)));
+    parts.extend(ip.fragment.more.then(|| "more".to_owned()));
+    parts.extend(about.map(|about| format!("quoting ( {} )", question(world, about, None))));
+    parts.join(" ")
 }
 
 fn transport(packet: &Packet, later: bool) -> String {
     match packet.transport {
-        Transport::Tcp { .. } if later => " tcp".to_owned(),
-        Transport::Udp { .. } if later => " udp".to_owned(),
-        Transport::Sctp { .. } if later => " sctp".to_owned(),
-        Transport::Tcp { source, flags, .. } => {
-            format!(" {} from-port {source}", flags.to_string().to_lowercase())
-        }
-        Transport::Udp { source, .. } | Transport::Sctp { source, .. } => {
-            format!(" from-port {source}")
-        }
         Transport::Icmp { kind, code, rest: [high, low, ..] } => {
             let family = packet.protocol();
             let identifier = u16::from_be_bytes([high, low]);
             let id = if identifier == 0 { String::new() } else { format!(" id {identifier}") };
-            format!(" {family} {kind}/{code}{id}")
+            format!("{family} {kind}/{code}{id}")
         }
-        Transport::Other { protocol } => format!(" protocol-{protocol}"),
+        _ if later => packet.protocol().to_string(),
+        Transport::Tcp { source, flags, .. } => {
+            format!("{} from-port {source}", flags.to_string().to_lowercase())
+        }
+        Transport::Udp { source, .. } | Transport::Sctp { source, .. } => {
+            format!("from-port {source}")
+        }
+        Transport::Other { protocol } => format!("protocol-{protocol}"),
     }
 }
 

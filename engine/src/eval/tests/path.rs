@@ -71,11 +71,18 @@ fn delivery_takes_one_from_the_ttl() {
 }
 
 #[test]
-fn policy_comes_before_the_ttl() {
-    let mut scene = Scene::new(server(vec![allow_from("stranger", "")]));
-    let mut packet = syn(C4, S4, 80);
-    packet.ip.ttl = 1;
-    assert_eq!(word(&scene.send(&packet)), DENIED);
+fn the_ttl_comes_after_egress_and_before_ingress() {
+    let mut scene = Scene::new(PolicySet::new(vec![
+        policy("c", "client", vec![allow_to("server", "")]),
+        policy("s", "server", vec![allow_from("stranger", "")]),
+    ]));
+    for (to, expected, legs) in [(S4, "ttl-exceeded", 1), (L4, "ttl-exceeded", 1), (X4, DENIED, 1)]
+    {
+        let mut packet = syn(C4, to, 80);
+        packet.ip.ttl = 1;
+        let judgement = scene.alone(&packet);
+        assert_eq!((word(&judgement), judgement.legs.len()), (expected, legs), "{to}");
+    }
 }
 
 #[test]
