@@ -155,7 +155,7 @@ impl Case<'_> {
         if headers.discovery {
             return Ok(());
         }
-        self.check_sender(sender, &headers)?;
+        self.check_sender(sender)?;
         if headers.icmp_fragment {
             return Err(DropReason::FragmentNotSupported);
         }
@@ -165,22 +165,40 @@ impl Case<'_> {
         Ok(())
     }
 
-    /// A pod sends from its own addresses, and never to the tunnel's port.
-    fn check_sender(&self, sender: Sender, headers: &Headers) -> Result<(), DropReason> {
+    /// A pod sends from its own addresses.
+    fn check_sender(&self, sender: Sender) -> Result<(), DropReason> {
         let Sender::Pod(id) = sender else { return Ok(()) };
         let source = self.asked.packet.ip.source;
-        if !self.world.pod(id).is_some_and(|pod| pod.addresses.contains(&source)) {
-            return Err(DropReason::InvalidSourceIp);
-        }
-        let Traffic { protocol, port, .. } = headers.traffic;
-        if protocol == Protocol::Udp && port == Some(self.world.cluster.tunnel.port) {
-            return Err(DropReason::EncapProhibited);
+        let own = self.world.pod(id).is_some_and(|pod| pod.addresses.contains(&source));
+        if own { Ok(()) } else { Err(DropReason::InvalidSourceIp) }
+    }
+
+    /// What drops before a direction is asked: nobody of a pod's network starts to speak to the tunnel's port,
+    /// and delivery takes one from the TTL.
+    fn check_ask(
+        &self,
+        stop: &Stop,
+        ask: &Ask,
+        traffic: &Traffic,
+        state: CtState,
+    ) -> Result<(), DropReason> {
+        match ask.direction {
+            Direction::Egress => {
+                let tunnel = Some(self.world.cluster.tunnel.port);
+                let encapsulated = traffic.protocol == Protocol::Udp && traffic.port == tunnel;
+                if encapsulated && state != CtState::Reply {
+                    return Err(DropReason::EncapProhibited);
+                }
+            }
+            Direction::Ingress if stop.counts_down && self.asked.packet.ip.ttl <= 1 => {
+                return Err(DropReason::TtlExceeded);
+            }
+            Direction::Ingress => {}
         }
         Ok(())
     }
 
-    /// One node: what it knows of the flow, the directions it asks, delivery, and what it remembers. Delivery
-    /// takes one from the TTL before the receiver is asked.
+    /// One node: what it knows of the flow, the directions it asks, and what it remembers.
     fn stop(
         &self,
         stop: &Stop,
@@ -188,13 +206,17 @@ impl Case<'_> {
         memory: &mut Memory,
         legs: &mut Vec<Leg>,
     ) -> Result<(), DropReason> {
-        let ip = &self.asked.packet.ip;
         let (tracking, now) = (&headers.tracking, self.asked.now);
-        let state = memory.state(stop.node, tracking, ip.destination, now);
+        let to = self.asked.packet.ip.destination;
+        let state = memory.state(stop.node, tracking, to, now);
         let mut result = Ok(());
         for ask in &stop.asks {
-            if ask.direction == Direction::Ingress && stop.counts_down && ip.ttl <= 1 {
-                result = Err(DropReason::TtlExceeded);
+            if let Err(reason) = self.check_ask(stop, ask, &headers.traffic, state) {
+                // The delivering node counts before it looks for the flow.
+                if ask.direction == Direction::Ingress && stop.asks.len() == 1 {
+                    return Err(reason);
+                }
+                result = Err(reason);
                 break;
             }
             let Some(leg) = self.leg(stop.node, ask, &headers.traffic, state) else { continue };

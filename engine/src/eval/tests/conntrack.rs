@@ -274,12 +274,15 @@ fn a_later_fragment_is_not_tracked() {
 }
 
 #[test]
-fn a_reply_that_is_not_delivered_reaches_nobody() {
+fn a_packet_that_is_not_delivered_is_not_seen_by_the_receivers_node() {
     let mut scene = Scene::new(closed_client());
     scene.send(&syn(C4, S4, 80));
-    let mut back = part(true, syn_ack());
+    scene.now = 59;
+    let mut back = part(true, ACK);
     back.ip.ttl = 1;
     let judgement = scene.send(&back);
     assert_eq!(word(&judgement), "ttl-exceeded");
     assert_eq!(outcomes(&judgement), [(Direction::Egress, LegOutcome::Reply)]);
+    scene.now = 60;
+    assert_eq!(egress(&scene.send(&part(false, ACK))).state, CtState::New, "not prolonged there");
 }

@@ -175,6 +175,16 @@ fn a_pod_may_not_send_to_the_tunnel_port() {
 }
 
 #[test]
+fn an_answer_to_the_tunnel_port_is_an_answer() {
+    let mut scene = Scene::new(PolicySet::default());
+    let ports = |source, destination| Transport::Udp { source, destination };
+    let answer = packet(C4, W4, ports(53, 8472));
+    assert_eq!(word(&scene.send(&answer)), "encapsulation-prohibited");
+    assert_eq!(word(&scene.send(&packet(W4, C4, ports(8472, 53)))), ALLOWED);
+    assert_eq!(word(&scene.send(&answer)), ALLOWED);
+}
+
+#[test]
 fn headers_come_before_the_sender_and_the_sender_before_fragments() {
     let mut scene = Scene::new(PolicySet::default());
     let mut ask = |packet: &Packet| word(&scene.send_from(Party::Pod(CLIENT), packet));
