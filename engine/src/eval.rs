@@ -156,9 +156,6 @@ impl Case<'_> {
             return Ok(());
         }
         self.check_sender(sender)?;
-        if headers.icmp_fragment {
-            return Err(DropReason::FragmentNotSupported);
-        }
         for stop in &stops {
             self.stop(stop, &headers, memory, legs)?;
         }
@@ -174,16 +171,17 @@ impl Case<'_> {
     }
 
     /// What drops before a direction is asked: nobody of a pod's network starts to speak to the tunnel's port,
-    /// and delivery takes one from the TTL.
+    /// delivery takes one from the TTL, and a piece of an ICMP message names no flow.
     fn check_ask(
         &self,
         stop: &Stop,
         ask: &Ask,
-        traffic: &Traffic,
+        headers: &Headers,
         state: CtState,
     ) -> Result<(), DropReason> {
         match ask.direction {
             Direction::Egress => {
+                let traffic = &headers.traffic;
                 let tunnel = Some(self.world.cluster.tunnel.port);
                 let encapsulated = traffic.protocol == Protocol::Udp && traffic.port == tunnel;
                 if encapsulated && state != CtState::Reply {
@@ -195,7 +193,7 @@ impl Case<'_> {
             }
             Direction::Ingress => {}
         }
-        Ok(())
+        if headers.icmp_fragment { Err(DropReason::FragmentNotSupported) } else { Ok(()) }
     }
 
     /// One node: what it knows of the flow, the directions it asks, and what it remembers.
@@ -211,7 +209,7 @@ impl Case<'_> {
         let state = memory.state(stop.node, tracking, to, now);
         let mut result = Ok(());
         for ask in &stop.asks {
-            if let Err(reason) = self.check_ask(stop, ask, &headers.traffic, state) {
+            if let Err(reason) = self.check_ask(stop, ask, headers, state) {
                 // The delivering node counts before it looks for the flow.
                 if ask.direction == Direction::Ingress && stop.asks.len() == 1 {
                     return Err(reason);

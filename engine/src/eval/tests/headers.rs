@@ -191,4 +191,9 @@ fn headers_come_before_the_sender_and_the_sender_before_fragments() {
     assert_eq!(ask(&other(X4, S4, 47, 40)), UNKNOWN);
     assert_eq!(ask(&piece(ping(X4, S4, 8, 0), 0, true)), "invalid-source-ip");
     assert_eq!(ask(&datagram(X4, S4, 8472)), "invalid-source-ip");
+    let mut last = piece(ping(W4, S4, 8, 0), 0, true);
+    last.ip.ttl = 1;
+    assert_eq!(word(&scene.send(&last)), "ttl-exceeded");
+    last.ip.source = ip(C4);
+    assert_eq!(word(&scene.send(&last)), FRAGMENT);
 }
