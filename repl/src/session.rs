@@ -7,6 +7,7 @@ mod edit;
 mod files;
 mod format;
 mod help;
+mod interrupt;
 mod journey;
 mod list;
 mod save;
@@ -33,6 +34,7 @@ use crate::{doctor, explain};
 pub(crate) use ask::{differs, refused};
 pub(crate) use files::{files_below, is_source, programs};
 pub(crate) use format::{Formatted, format_file, format_text};
+pub use interrupt::Interrupt;
 pub(crate) use journey::{Journey, Stage};
 pub use settings::{ColorMode, ConntrackMode, SETTINGS, Settings};
 use state::State;
@@ -66,6 +68,7 @@ pub struct Session {
     memory: Memory,
     now: u64,
     last_answer: Option<Explanation>,
+    interrupt: Interrupt,
 }
 
 /// A change that can be taken back.
@@ -90,7 +93,13 @@ impl Session {
             memory: Memory::default(),
             now: START,
             last_answer: None,
+            interrupt: Interrupt::default(),
         }
+    }
+
+    /// Ends a long command, where it is set while the command runs. Whoever sets it clears it.
+    pub fn interrupt(&self) -> &Interrupt {
+        &self.interrupt
     }
 
     /// A session on files. A successful load's reply (with its warnings) comes with it, a failed one's

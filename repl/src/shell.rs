@@ -7,8 +7,11 @@ mod history;
 mod script;
 
 use std::io;
+use std::sync::Arc;
 
 use rustyline::error::ReadlineError;
+use signal_hook::consts::SIGINT;
+use signal_hook::flag;
 
 use crate::cli::output::{Output, remark};
 use crate::reply::{Content, Status};
@@ -16,12 +19,16 @@ use crate::session::Session;
 use editor::PROMPT;
 pub(crate) use script::script;
 
+/// Exit code of a program that Ctrl-C ended, as shells report it (128 + SIGINT).
+const INTERRUPTED: i32 = 130;
+
 /// A session on a terminal: reads, executes and prints until the user leaves.
 pub(crate) fn interactive(session: &mut Session, output: &mut Output) -> io::Result<Status> {
     let mut editor = match editor::open(output.is_colored(true)) {
         Ok(editor) => editor,
         Err(error) => return Ok(no_terminal(&error)),
     };
+    listen(session)?;
     let history = history::path();
     if let Some(path) = &history {
         history::load(&mut editor, path);
@@ -39,6 +46,7 @@ pub(crate) fn interactive(session: &mut Session, output: &mut Output) -> io::Res
             Err(error) => return Ok(no_terminal(&error)),
         };
         history::add(&mut editor, history.as_deref(), &line);
+        session.interrupt().clear();
         let reply = session.execute(&line);
         output.set_color(session.settings().get("color"));
         if matches!(reply.content, Content::Quit) {
@@ -54,6 +62,15 @@ pub(crate) fn interactive(session: &mut Session, output: &mut Output) -> io::Res
         warned = false;
         output.reply(&reply)?;
     }
+}
+
+/// While a command runs, Ctrl-C asks it to end, and a second one ends the program; while a line is typed the
+/// terminal gives it to the editor.
+fn listen(session: &Session) -> io::Result<()> {
+    let flag = session.interrupt().flag();
+    flag::register_conditional_shutdown(SIGINT, INTERRUPTED, Arc::clone(flag))?;
+    flag::register(SIGINT, Arc::clone(flag))?;
+    Ok(())
 }
 
 fn no_terminal(error: &ReadlineError) -> Status {

@@ -69,11 +69,13 @@ pub struct Report {
     pub without_tests: Vec<String>,
     /// The filter that chose the cases.
     pub filter: Option<String>,
+    /// The user ended the run before every case had its turn.
+    pub interrupted: bool,
 }
 
 impl Report {
     /// The exit status: a divergence weighs more than a broken case, that more than a failed one. A run
-    /// of nothing is negative too, so that a mistyped filter is never green.
+    /// of nothing is negative too, so that a mistyped filter is never green, and so is one cut short.
     pub fn status(&self) -> Status {
         let worst = self.cases.iter().map(|c| match c.outcome {
             Outcome::Passed => Status::Ok,
@@ -81,7 +83,8 @@ impl Report {
             Outcome::Broken => Status::Input,
             Outcome::Divergent => Status::Divergence,
         });
-        worst.max().unwrap_or(Status::Negative)
+        let worst = worst.max().unwrap_or(Status::Negative);
+        if self.interrupted { worst.worst(Status::Negative) } else { worst }
     }
 }
 

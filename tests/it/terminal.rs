@@ -194,3 +194,27 @@ fn history_lives_on_for_its_owner_only() {
     terminal.enter("quit");
     terminal.end();
 }
+
+#[test]
+fn control_c_ends_a_long_command_and_not_the_session() {
+    let Some(_) = crate::kernel::session() else { return };
+    let state = State::new("interrupt");
+    // Many more cases than run in the time between two keys.
+    let flows = "  shop/client -> shop/server:80/tcp => allowed\n".repeat(20_000);
+    let file = state.0.join("many.hop");
+    let world = crate::tree::root().join("fixtures/worlds/two-nodes.hop");
+    let text = format!("include \"{}\"\ntest \"many\" {{\n{flows}}}\n", world.display());
+    std::fs::write(&file, text).expect("a scratch file can be written");
+    let mut terminal = Terminal::open(&state.0, &["-f", &file.display().to_string()]);
+    terminal.enter("test");
+    // The command has begun when its line has been echoed and the input is closed.
+    terminal.see("\u{1b}[?2004l");
+    terminal.control('c');
+    terminal.see("interrupted after");
+    terminal.prompt();
+    terminal.enter("show nodes");
+    terminal.see("node02");
+    terminal.prompt();
+    terminal.control('d');
+    terminal.end();
+}

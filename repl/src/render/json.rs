@@ -97,6 +97,7 @@ fn suite_fields(report: &Report) -> Map<String, Value> {
         "divergent": count(Outcome::Divergent),
         "withoutTests": report.without_tests,
         "filter": report.filter,
+        "interrupted": report.interrupted,
     }))
 }
 

@@ -68,5 +68,6 @@ fn summary(report: &Report) -> String {
     let filter = report.filter.as_ref().map_or_else(String::new, |f| format!(" matching `{f}`"));
     let cases = words::counted(report.cases.len(), "case", "cases");
     let expectations = words::counted(checked, "expectation", "expectations");
-    format!("{cases}{filter}, {expectations}: {}", parts.join(", "))
+    let counts = format!("{cases}{filter}, {expectations}: {}", parts.join(", "));
+    if report.interrupted { format!("interrupted after {counts}") } else { counts }
 }

@@ -10,7 +10,7 @@ use lang::suite::{Case, Expectation, FlowCase};
 use super::dialogue;
 use super::{CaseReport, Miss, Outcome, Report, misses, name};
 use crate::reply::{Content, Reply};
-use crate::session::{Journey, Session, Stage, differs, refused};
+use crate::session::{Interrupt, Journey, Session, Stage, differs, refused};
 
 /// Runs the cases whose `file::name` contains the filter.
 pub(crate) fn run(session: &mut Session, filter: Option<&str>) -> Reply {
@@ -22,13 +22,16 @@ pub(crate) fn run(session: &mut Session, filter: Option<&str>) -> Reply {
     };
     let files = session.file_arguments().iter().map(|file| file.display().to_string());
     let files = files.fold(String::new(), |all, file| all + " -f " + &quoted(&file));
+    let interrupt = session.interrupt().clone();
     let ran = session.with_cases(|stage, journey, generations| {
         for suite in &suites {
-            let mut runner = Runner { stage, journey, generations, files: &files };
+            let interrupt = &interrupt;
+            let mut runner = Runner { stage, journey, generations, files: &files, interrupt };
             report.cases.extend(runner.suite(suite, filter)?);
         }
         Ok(())
     });
+    report.interrupted = interrupt.is_set();
     match ran {
         Ok(()) => {
             let status = report.status();
@@ -48,6 +51,8 @@ pub(super) struct Runner<'a, 'j> {
     pub(super) generations: &'a mut dyn FnMut() -> Generation,
     /// The session's files as arguments of a command: ` -f shop.hop`.
     pub(super) files: &'a str,
+    /// The user's wish to end.
+    pub(super) interrupt: &'a Interrupt,
 }
 
 /// What a case came to, before it has a name.
@@ -65,6 +70,9 @@ impl Runner<'_, '_> {
     ) -> Result<Vec<CaseReport>, BackendError> {
         let mut reports = Vec::new();
         for case in &suite.cases {
+            if self.interrupt.is_set() {
+                break;
+            }
             let (name, span) = (name(suite, case), span(case));
             let location = self.stage.sources.location(span);
             let full = format!("{}::{name}", location.file);
