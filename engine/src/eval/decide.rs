@@ -125,7 +125,9 @@ impl Matter<'_> {
         match (self.direction, self.peer) {
             (Direction::Ingress, _) => Some(self.endpoint),
             (Direction::Egress, Who::Pod(id)) => self.world.pod(id),
-            (Direction::Egress, Who::Host | Who::RemoteNode | Who::Outside(_)) => None,
+            (Direction::Egress, Who::Host | Who::RemoteNode | Who::Outside(_) | Who::Forged(_)) => {
+                None
+            }
         }
     }
 }

@@ -100,8 +100,9 @@ pub(super) fn stops(world: &World, sender: Sender, packet: &Packet) -> Vec<Stop>
 /// remote-node, world) says little, so that the source address tells; but an address of the receiver's own
 /// node proves nothing, since a packet from elsewhere may have been given it.
 fn arriving(world: &World, node: NodeId, carried: Who, source: IpAddr) -> Who {
-    match Who::has(world, node, source) {
-        Who::Host => carried,
-        told => told,
+    match (Who::has(world, node, source), carried) {
+        (Who::Host, Who::Outside(address)) => Who::Forged(address),
+        (Who::Host, carried) => carried,
+        (told, _) => told,
     }
 }

@@ -20,6 +20,8 @@ pub(super) enum Who {
     RemoteNode,
     /// Outside the cluster, or an address that nobody has.
     Outside(IpAddr),
+    /// Outside the cluster, under an address of the endpoint's own node: the world, and in no prefix.
+    Forged(IpAddr),
 }
 
 impl Who {
@@ -142,7 +144,7 @@ fn failing(world: &World, policy: &Policy, peer: &Peer, who: Who) -> Option<Span
             Who::Outside(address) => {
                 net.contains(&address) && !except.iter().any(|hole| hole.contains(&address))
             }
-            Who::Pod(_) | Who::Host | Who::RemoteNode => false,
+            Who::Pod(_) | Who::Host | Who::RemoteNode | Who::Forged(_) => false,
         },
         PeerKind::Entity(entity) => is_member(world, *entity, who),
     };
@@ -154,12 +156,16 @@ fn failing(world: &World, policy: &Policy, peer: &Peer, who: Who) -> Option<Span
 fn is_member(world: &World, entity: Entity, who: Who) -> bool {
     match (entity, who) {
         (Entity::All, _)
-        | (Entity::World, Who::Outside(_))
+        | (Entity::World, Who::Outside(_) | Who::Forged(_))
         | (Entity::Cluster, Who::Pod(_) | Who::Host | Who::RemoteNode)
         | (Entity::Host, Who::Host)
         | (Entity::RemoteNode, Who::RemoteNode) => true,
-        (Entity::WorldIpv4, Who::Outside(address)) => world.is_dual_stack() && address.is_ipv4(),
-        (Entity::WorldIpv6, Who::Outside(address)) => world.is_dual_stack() && address.is_ipv6(),
+        (Entity::WorldIpv4, Who::Outside(address) | Who::Forged(address)) => {
+            world.is_dual_stack() && address.is_ipv4()
+        }
+        (Entity::WorldIpv6, Who::Outside(address) | Who::Forged(address)) => {
+            world.is_dual_stack() && address.is_ipv6()
+        }
         // Nobody of the model is an API server, a health endpoint, an ingress proxy, or without an identity.
         _ => false,
     }
@@ -196,7 +202,7 @@ fn who_words(world: &World, who: Who, with_address: bool) -> String {
         },
         Who::Host => Entity::Host.word().to_owned(),
         Who::RemoteNode => Entity::RemoteNode.word().to_owned(),
-        Who::Outside(address) => {
+        Who::Outside(address) | Who::Forged(address) => {
             let entity = match (world.is_dual_stack(), address) {
                 (false, _) => Entity::World,
                 (true, IpAddr::V4(_)) => Entity::WorldIpv4,

@@ -110,6 +110,7 @@ fn the_source_address_refines_what_a_node_or_the_world_carries() {
         allow_from("@host", "2/tcp"),
         allow_from("@remote-node", "3/tcp"),
         allow_from("client", "4/tcp"),
+        allow_from("0.0.0.0/0", "5/tcp"),
     ];
     let mut scene = Scene::new(server(rules));
     for (party, claimed, port) in [
@@ -117,6 +118,7 @@ fn the_source_address_refines_what_a_node_or_the_world_carries() {
         (Party::Address(ip(W4)), C4, 4),
         (Party::Address(ip(W4)), "192.168.1.1", 3),
         (Party::Address(ip(W4)), "192.168.1.2", 1),
+        (Party::Address(ip(W4)), W4, 5),
         (Party::Node(NODE1), "192.168.1.1", 3),
         (Party::Node(NODE1), W4, 1),
         (Party::Node(NODE1), "192.168.1.2", 3),
@@ -127,4 +129,7 @@ fn the_source_address_refines_what_a_node_or_the_world_carries() {
         let by_rule = origins(ingress(&judgement)).0;
         assert_eq!(by_rule, [u32::from(port) - 1], "{party:?} as {claimed}");
     }
+    let own_node = syn("192.168.1.2", S4, 5);
+    let judgement = scene.send_from(Party::Address(ip(W4)), &own_node);
+    assert_eq!(word(&judgement), DENIED, "an address of the own node is in no prefix");
 }
