@@ -20,7 +20,8 @@ pub(super) enum Who {
     RemoteNode,
     /// Outside the cluster, or an address that nobody has.
     Outside(IpAddr),
-    /// Outside the cluster, under an address of the endpoint's own node: the world, and in no prefix.
+    /// Outside the cluster, under an address of the endpoint's own node: the world, and in no prefix
+    /// but that of everything.
     Forged(IpAddr),
 }
 
@@ -144,7 +145,11 @@ fn failing(world: &World, policy: &Policy, peer: &Peer, who: Who) -> Option<Span
             Who::Outside(address) => {
                 net.contains(&address) && !except.iter().any(|hole| hole.contains(&address))
             }
-            Who::Pod(_) | Who::Host | Who::RemoteNode | Who::Forged(_) => false,
+            // The prefix of everything is the world itself.
+            Who::Forged(address) => {
+                net.prefix_len() == 0 && except.is_empty() && net.contains(&address)
+            }
+            Who::Pod(_) | Who::Host | Who::RemoteNode => false,
         },
         PeerKind::Entity(entity) => is_member(world, *entity, who),
     };

@@ -110,7 +110,8 @@ fn the_source_address_refines_what_a_node_or_the_world_carries() {
         allow_from("@host", "2/tcp"),
         allow_from("@remote-node", "3/tcp"),
         allow_from("client", "4/tcp"),
-        allow_from("0.0.0.0/0", "5/tcp"),
+        allow_from("198.51.100.0/24, 192.168.0.0/16", "5/tcp"),
+        allow_from("0.0.0.0/0", "6/tcp"),
     ];
     let mut scene = Scene::new(server(rules));
     for (party, claimed, port) in [
@@ -119,6 +120,7 @@ fn the_source_address_refines_what_a_node_or_the_world_carries() {
         (Party::Address(ip(W4)), "192.168.1.1", 3),
         (Party::Address(ip(W4)), "192.168.1.2", 1),
         (Party::Address(ip(W4)), W4, 5),
+        (Party::Address(ip(W4)), "192.168.1.2", 6),
         (Party::Node(NODE1), "192.168.1.1", 3),
         (Party::Node(NODE1), W4, 1),
         (Party::Node(NODE1), "192.168.1.2", 3),
