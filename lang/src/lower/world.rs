@@ -30,10 +30,16 @@ impl Lowering<'_> {
     /// Lowers everything but policies and tests.
     pub(super) fn world(&mut self, items: &[&Item]) {
         let mut owners = Owners::new();
-        for (at, (cluster, span)) in pick!(items, Cluster).into_iter().enumerate() {
-            if at == 0 || self.declare("cluster", "", span) {
-                self.declared.insert(("cluster", String::new()), span);
-                self.cluster(cluster, span, &mut owners);
+        let mut clusters = pick!(items, Cluster).into_iter();
+        if let Some((first, span)) = clusters.next() {
+            self.cluster(first, span, &mut owners);
+            for (another, _) in clusters {
+                let message = format!("`{}` is a second cluster", another.name.node);
+                self.report(
+                    Diagnostic::error(codes::DUPLICATE_NAME, message, another.name.span)
+                        .also(first.name.span, "the first is declared here")
+                        .help("a world has one cluster; load files of different worlds one after the other"),
+                );
             }
         }
         for (node, span) in pick!(items, Node) {
