@@ -1,14 +1,15 @@
 //! What the kernel's maps hold for one node, from its tables: rows of `datapath_abi`'s layouts for one of
 //! the two slots. Pure; writing them is the backend's. Knows no policy.
 
+use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use datapath_abi as abi;
 use engine::backend::BackendError;
+use engine::identity::Identity;
 use engine::tables::{
-    EndpointEntry, EndpointId, IpcacheEntry, NodeTables, PolicyEntry, TableId, Target,
+    EndpointEntry, EndpointId, IpcacheEntry, NodeTables, PolicyEntry, PolicyTable, TableId, Target,
 };
 use ipnet::IpNet;
 use zerocopy::{Immutable, IntoBytes};
@@ -150,7 +151,7 @@ fn targets(tables: &NodeTables, slot: u32) -> Result<(Vec<abi::Target>, Index), 
             targets.push(with_address(plain(abi::target::TUNNEL), remote));
         }
     }
-    let policies = tables.policies.iter().map(|table| table.id).collect();
+    let policies = tables.policies.iter().map(|table| (table.id, absent(table))).collect();
     for endpoint in &tables.endpoints {
         if index.endpoints.insert(endpoint.id, count(targets.len())?).is_some() {
             return Err(contradiction(format!("two endpoints {}", endpoint.id.0)));
@@ -174,8 +175,21 @@ fn with_address(mut target: abi::Target, address: IpAddr) -> abi::Target {
     target
 }
 
+/// What a table has no entries of, as bits of [`abi::target`].
+fn absent(table: &PolicyTable) -> u8 {
+    let is_anyone = |entry: &PolicyEntry| entry.key.identity == Identity::ANY;
+    let mut absent = 0;
+    if table.entries.iter().all(is_anyone) {
+        absent |= abi::target::NO_IDENTITY;
+    }
+    if !table.entries.iter().any(is_anyone) {
+        absent |= abi::target::NO_ANYONE;
+    }
+    absent
+}
+
 fn endpoint_target(
-    policies: &BTreeSet<TableId>,
+    policies: &BTreeMap<TableId, u8>,
     endpoint: &EndpointEntry,
     slot: u32,
 ) -> Result<abi::Target, BackendError> {
@@ -184,18 +198,22 @@ fn endpoint_target(
         return Err(contradiction(format!("endpoint {id} at device {}", endpoint.ifindex)));
     }
     let policy = |table: TableId| {
-        if !policies.contains(&table) {
+        let Some(absent) = policies.get(&table) else {
             return Err(contradiction(format!("endpoint {id} has no policy table {}", table.0)));
-        }
-        table_number(table, slot)
+        };
+        Ok((table_number(table, slot)?, absent))
     };
+    let (egress, from_egress) = policy(endpoint.egress)?;
+    let (ingress, from_ingress) = policy(endpoint.ingress)?;
     let mut target = abi::Target {
         kind: abi::target::ENDPOINT,
         endpoint: id,
         identity: endpoint.identity.0,
         ifindex: endpoint.ifindex,
-        egress: policy(endpoint.egress)?,
-        ingress: policy(endpoint.ingress)?,
+        egress,
+        ingress,
+        flags: from_egress << abi::target::EGRESS_SHIFT
+            | from_ingress << abi::target::INGRESS_SHIFT,
         mac: endpoint.mac.0,
         host_mac: endpoint.host_mac.0,
         ..abi::Target::default()

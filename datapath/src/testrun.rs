@@ -9,6 +9,8 @@
 
 mod files;
 mod instance;
+#[cfg(feature = "measure")]
+pub mod measure;
 mod pin;
 mod privileges;
 mod refusal;

@@ -102,6 +102,16 @@ pub mod target {
     pub const HAS_V4: u8 = 1;
     /// [`super::Target::flags`]: `address6` is set.
     pub const HAS_V6: u8 = 1 << 1;
+    /// [`super::Target::flags`]: where what is absent from the endpoint's egress table begins.
+    pub const EGRESS_SHIFT: u8 = 2;
+    /// [`super::Target::flags`]: the same for its ingress table.
+    pub const INGRESS_SHIFT: u8 = 4;
+    /// Absent from a table: entries of a concrete identity, so that this look-up can be spared.
+    pub const NO_IDENTITY: u8 = 1;
+    /// Absent from a table: entries of any identity, so that this look-up can be spared.
+    pub const NO_ANYONE: u8 = 1 << 1;
+    /// Both bits of what may be absent from a table.
+    pub const ABSENT: u8 = 3;
 }
 
 /// What an address leads to, with everything that forwarding needs; an endpoint also as a sender.
@@ -112,7 +122,8 @@ pub mod target {
 pub struct Target {
     /// A kind of [`target`].
     pub kind: u8,
-    /// Which addresses are set. An endpoint has one or both, a tunnel exactly one.
+    /// Which addresses are set: an endpoint has one or both, a tunnel exactly one. Endpoint: what its tables
+    /// need not be asked for.
     pub flags: u8,
     /// Endpoint: its id; else 0.
     pub endpoint: u16,

@@ -10,19 +10,13 @@ use datapath_abi::{
 use crate::context::add_atomically;
 use crate::headers::{self, ACK, FIN, Packet, RST, SYN, TCP};
 use crate::maps::{CT4, CT6, SCRATCH};
-use crate::run::{Facts, Judged, Place, Run};
+use crate::run::{Facts, Judged, Place, Run, clear};
 
 /// What conntrack knows about a packet.
 #[derive(Clone, Copy)]
 pub(crate) struct Flow {
     /// The entry; null for a new flow and an untracked packet.
     entry: *mut CtValue,
-    /// A number of [`ct_state`].
-    pub(crate) state: u8,
-    /// The packet's source is the lower side of the key.
-    source_is_low: bool,
-    /// Who sent the packet: [`conntrack::INITIATOR`] or [`conntrack::RESPONDER`].
-    role: usize,
 }
 
 /// The canonical key in words, IPv4 in the first two.
@@ -100,48 +94,45 @@ fn entry_of(packet: &Packet, key: &Key) -> *mut CtValue {
     found.unwrap_or(ptr::null_mut())
 }
 
-/// Asks what is known about a packet. Changes nothing. An expired entry counts as absent, in simulation
+/// Asks what is known about a packet and notes it in the facts. Changes nothing in the table. An expired entry counts as absent, in simulation
 /// and live alike (the reference leaves that to its agent).
 #[inline(always)]
-pub(crate) fn look_up(run: &Run, packet: &Packet) -> Flow {
-    let mut flow = Flow::unknown();
+fn look_up(run: &Run, packet: &Packet, facts: &mut Facts) -> Flow {
     if packet.is_later_fragment() {
-        flow.state = ct_state::UNTRACKED;
-        return flow;
+        facts.set_state(ct_state::UNTRACKED, conntrack::INITIATOR);
+        return Flow::UNKNOWN;
     }
     if packet.is_icmp_error() {
         if is_related(run, packet) {
-            flow.state = ct_state::RELATED;
+            facts.set_state(ct_state::RELATED, conntrack::INITIATOR);
         }
-        return flow;
+        return Flow::UNKNOWN;
     }
     let key = key_of(packet);
-    flow.source_is_low = key.source_is_low;
+    facts.source_is_low = key.source_is_low;
     let entry = entry_of(packet, &key);
     if entry.is_null() {
-        return flow;
+        return Flow::UNKNOWN;
     }
     // SAFETY: a map value; every bit pattern is valid.
     let (expires, initiator, closing) =
         unsafe { ((*entry).expires, (*entry).initiator, (*entry).closing) };
     let reopened = packet.tcp_flags & (SYN | ACK) == SYN && closing != 0;
     if run.now >= expires || reopened {
-        return flow;
+        return Flow::UNKNOWN;
     }
-    flow.entry = entry;
     if (initiator == 0) == key.source_is_low {
-        flow.state = ct_state::ESTABLISHED;
+        facts.set_state(ct_state::ESTABLISHED, conntrack::INITIATOR);
     } else {
-        flow.state = ct_state::REPLY;
-        flow.role = conntrack::RESPONDER;
+        facts.set_state(ct_state::REPLY, conntrack::RESPONDER);
     }
-    flow
+    Flow { entry }
 }
 
 /// The same for a packet whose transport may not be readable; what cannot be read has no flow.
 #[inline(always)]
-pub(crate) fn look_up_readable(run: &Run, packet: &Packet) -> Flow {
-    if packet.fault == 0 { look_up(run, packet) } else { Flow::unknown() }
+pub(crate) fn look_up_readable(run: &Run, packet: &Packet, facts: &mut Facts) -> Flow {
+    if packet.fault == 0 { look_up(run, packet, facts) } else { Flow::UNKNOWN }
 }
 
 /// Whether an ICMP error is about a known flow and goes to the sender of the packet that it quotes. The
@@ -150,8 +141,10 @@ pub(crate) fn look_up_readable(run: &Run, packet: &Packet) -> Flow {
 fn is_related(run: &Run, packet: &Packet) -> bool {
     let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return false };
     // SAFETY: this CPU's value, which this run has to itself; nothing else refers to this field.
-    let quoted = unsafe { &mut (*scratch).quoted };
-    *quoted = Packet::unread();
+    let quoted = unsafe {
+        clear(&raw mut (*scratch).quoted);
+        &mut (*scratch).quoted
+    };
     if !headers::read_quoted(run.skb, packet, quoted) || quoted.source != packet.destination {
         return false;
     }
@@ -161,25 +154,29 @@ fn is_related(run: &Run, packet: &Packet) -> bool {
 }
 
 impl Flow {
-    #[inline(always)]
-    fn unknown() -> Self {
-        Self {
-            entry: ptr::null_mut(),
-            state: ct_state::NEW,
-            source_is_low: false,
-            role: conntrack::INITIATOR,
-        }
-    }
+    /// No entry.
+    pub(crate) const UNKNOWN: Self = Self { entry: ptr::null_mut() };
 
     /// The target that packets of this side go to, if it is remembered from this generation; else
     /// [`Place::UNKNOWN`].
     #[inline(always)]
-    pub(crate) fn path(&self, run: &Run) -> u32 {
+    pub(crate) fn path(&self, run: &Run, facts: &Facts) -> u32 {
+        self.path_of(run, facts.role())
+    }
+
+    /// The same for packets of the other side: where the sender of this packet is.
+    #[inline(always)]
+    pub(crate) fn way_back(&self, run: &Run, facts: &Facts) -> u32 {
+        self.path_of(run, facts.role() ^ 1)
+    }
+
+    #[inline(always)]
+    fn path_of(&self, run: &Run, role: usize) -> u32 {
         if self.entry.is_null() {
             return Place::UNKNOWN;
         }
         // SAFETY: a map value; one word, written as one.
-        let path = unsafe { self.path_word().read_volatile() };
+        let path = unsafe { self.path_word(role).read_volatile() };
         #[expect(clippy::cast_possible_truncation, reason = "the two halves of the word")]
         let (generation, target) = ((path >> 32) as u32, path as u32);
         if generation == run.generation { target } else { Place::UNKNOWN }
@@ -187,23 +184,29 @@ impl Flow {
 
     /// Remembers where packets of the responder go; the initiator's path comes with the verdicts.
     #[inline(always)]
-    pub(crate) fn remember_path(&self, run: &Run, target: u32) {
+    pub(crate) fn remember_path(&self, run: &Run, facts: &Facts, target: u32) {
         if !self.entry.is_null() {
             // SAFETY: as in `path`.
-            unsafe { self.path_word().write_volatile(path_word(run, target)) };
+            unsafe { self.path_word(facts.role()).write_volatile(path_word(run, target)) };
         }
     }
 
     #[inline(always)]
-    fn path_word(&self) -> *mut u64 {
+    fn path_word(&self, role: usize) -> *mut u64 {
         // SAFETY: a field of a map value; the mask keeps the index within it, for the verifier too.
-        unsafe { (&raw mut (*self.entry).paths).cast::<u64>().add(self.role & 1) }
+        unsafe { (&raw mut (*self.entry).paths).cast::<u64>().add(role & 1) }
     }
 
     /// The verdict that is remembered for this packet in a direction.
     #[inline(always)]
-    pub(crate) fn leg(&self, run: &Run, direction: u8, port: u16) -> Option<&'static CtLeg> {
-        if self.state != ct_state::ESTABLISHED || self.entry.is_null() {
+    pub(crate) fn leg(
+        &self,
+        run: &Run,
+        facts: &Facts,
+        direction: u8,
+        port: u16,
+    ) -> Option<&'static CtLeg> {
+        if facts.state() != ct_state::ESTABLISHED || self.entry.is_null() {
             return None;
         }
         // SAFETY: a map value; `legs` never changes in place.
@@ -217,13 +220,13 @@ impl Flow {
     /// Counts the packet, refreshes the entry, and notes who closes.
     #[inline(always)]
     pub(crate) fn observe(&self, run: &Run, packet: &Packet, facts: &mut Facts) {
-        facts.state = self.state;
+        facts.asked = true;
         if self.entry.is_null() {
             return;
         }
         // SAFETY: a map value, of which no other reference is alive.
         let entry = unsafe { &mut *self.entry };
-        let role = self.role & 1;
+        let role = facts.role();
         let count = |counters: *mut [u64; 2], by: u64| {
             // SAFETY: the mask above keeps the index within the field.
             unsafe { add_atomically(counters.cast::<u64>().add(role), by) };
@@ -283,21 +286,14 @@ fn close(run: &Run, packet: &Packet, entry: &mut CtValue, role: usize) {
 /// Writes what an allowed packet leaves behind: a new flow's entry, or fresh verdicts of a known one.
 /// `to` and `back` are the targets that packets of the initiator and of the responder go to. False if a new entry could not be written.
 #[inline(always)]
-pub(crate) fn remember(
-    run: &Run,
-    packet: &Packet,
-    flow: &Flow,
-    facts: &mut Facts,
-    to: u32,
-    back: u32,
-) -> bool {
-    let is_new = flow.state == ct_state::NEW && !packet.is_icmp_error();
-    let is_judged_anew = flow.state == ct_state::ESTABLISHED
+pub(crate) fn remember(run: &Run, packet: &Packet, facts: &mut Facts, to: u32, back: u32) -> bool {
+    let is_new = facts.state() == ct_state::NEW && !packet.is_icmp_error();
+    let is_judged_anew = facts.state() == ct_state::ESTABLISHED
         && (is_fresh(&facts.egress) || is_fresh(&facts.ingress));
     if !is_new && !is_judged_anew {
         return true;
     }
-    let written = write(run, packet, flow, facts, &[path_word(run, to), path_word(run, back)]);
+    let written = write(run, packet, facts, path_word(run, to), path_word(run, back));
     // Where it fails for a known flow the old entry stays, whose verdicts no longer count: nothing is lost
     // but time.
     written || is_judged_anew
@@ -311,26 +307,27 @@ fn is_fresh(judged: &Judged) -> bool {
 /// Replaces the flow's entry as a whole, so that no run sees half of a verdict. What another CPU counts
 /// in the old entry meanwhile is lost; that happens once a flow after a change of the tables.
 #[inline(never)]
-fn write(run: &Run, packet: &Packet, flow: &Flow, facts: &mut Facts, paths: &[u64; 2]) -> bool {
+fn write(run: &Run, packet: &Packet, facts: &mut Facts, to: u64, back: u64) -> bool {
     let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return false };
     // SAFETY: this CPU's value, which this run has to itself; nothing else refers to this field.
     let value = unsafe { &mut (*scratch).entry };
     let key = key_of(packet);
     // Looked up again, which is rare: a pointer to a map value does not survive the way through memory.
     let known =
-        if flow.state == ct_state::NEW { ptr::null_mut() } else { entry_of(packet, &key) };
+        if facts.state() == ct_state::NEW { ptr::null_mut() } else { entry_of(packet, &key) };
     if known.is_null() {
-        begin(run, packet, flow, value);
+        begin(run, packet, facts.source_is_low, value);
         facts.created = true;
         facts.expires = value.expires;
     } else {
         // SAFETY: two map values of different maps.
         unsafe { ptr::copy_nonoverlapping(known, value, 1) };
     }
-    for (path, known) in value.paths.iter_mut().zip(paths) {
-        if *known != 0 {
-            *path = *known;
-        }
+    if to != 0 {
+        value.paths[conntrack::INITIATOR] = to;
+    }
+    if back != 0 {
+        value.paths[conntrack::RESPONDER] = back;
     }
     set_leg(run, &facts.egress, &mut value.legs[usize::from(direction::EGRESS)]);
     set_leg(run, &facts.ingress, &mut value.legs[usize::from(direction::INGRESS)]);
@@ -343,13 +340,12 @@ fn write(run: &Run, packet: &Packet, flow: &Flow, facts: &mut Facts, paths: &[u6
 }
 
 #[inline(always)]
-fn begin(run: &Run, packet: &Packet, flow: &Flow, value: &mut CtValue) {
-    *value = CtValue {
-        packets: [1, 0],
-        bytes: [u64::from(run.frame_length()), 0],
-        initiator: u8::from(!flow.source_is_low),
-        ..CtValue::default()
-    };
+fn begin(run: &Run, packet: &Packet, source_is_low: bool, value: &mut CtValue) {
+    // SAFETY: integers only.
+    unsafe { clear(value) };
+    value.packets[conntrack::INITIATOR] = 1;
+    value.bytes[conntrack::INITIATOR] = u64::from(run.frame_length());
+    value.initiator = u8::from(!source_is_low);
     refresh(run, packet, value, conntrack::INITIATOR);
 }
 

@@ -3,14 +3,14 @@
 
 use aya_ebpf::bindings::BPF_RB_NO_WAKEUP;
 use datapath_abi::{
-    ConntrackEvent, EventHeader, IdentityEvent, OutcomeEvent, ParsedEvent, PolicyEvent, action,
-    config, direction, family, hook, kind, reason,
+    ConntrackEvent, EVENT_SIZE, EventHeader, IdentityEvent, OutcomeEvent, ParsedEvent, PolicyEvent,
+    action, config, direction, family, hook, kind, reason,
 };
 
 use crate::forward::{TUNNEL_TTL, remote_of, vni};
 use crate::headers::Packet;
 use crate::maps::{COUNTERS, EVENTS, LOST};
-use crate::run::{Facts, Judged, Peer, Run, Verdict};
+use crate::run::{Facts, Judged, Peer, Run, Verdict, clear};
 
 /// Counts the packet: on the sender's side, the receiver's, or both for local delivery.
 #[inline(always)]
@@ -53,7 +53,7 @@ pub(crate) fn report(run: &Run, packet: &Packet, facts: &Facts, verdict: &Verdic
         if packet.family != 0 {
             parsed(run, packet);
         }
-        if facts.state != Facts::NOT_ASKED {
+        if facts.asked {
             conntrack(run, facts);
         }
         if facts.source.from != 0 {
@@ -72,9 +72,9 @@ pub(crate) fn report(run: &Run, packet: &Packet, facts: &Facts, verdict: &Verdic
     outcome(run, verdict);
 }
 
-/// Puts one event into the ring, or counts it as lost.
+/// Puts one event into the ring, or counts it as lost. What `fill` leaves out is 0.
 #[inline(always)]
-fn put<E: 'static>(run: &Run, event: E) {
+fn put<E: 'static>(run: &Run, kind: u8, fill: impl FnOnce(&mut E, EventHeader)) {
     let Some(mut room) = EVENTS.reserve_untyped::<E>(0) else {
         if let Some(lost) = LOST.get_ptr_mut(0) {
             // SAFETY: this CPU's value.
@@ -82,15 +82,16 @@ fn put<E: 'static>(run: &Run, event: E) {
         }
         return;
     };
-    room.write(event);
+    let event = room.as_mut_ptr();
+    // SAFETY: room for the event, aligned to 8 as all of the ring is; events are integers only.
+    let event = unsafe {
+        clear(event.cast::<[u64; EVENT_SIZE / 8]>());
+        &mut *event
+    };
+    fill(event, EventHeader { kind, hook: run.hook, reserved: [0; 2], generation: run.generation });
     // A reader of simulated packets looks by itself; waking it costs more than the packet.
     let quiet = if run.has(config::SIMULATED) { BPF_RB_NO_WAKEUP } else { 0 };
     room.submit(u64::from(quiet));
-}
-
-#[inline(always)]
-fn header(run: &Run, kind: u8) -> EventHeader {
-    EventHeader { kind, hook: run.hook, reserved: [0; 2], generation: run.generation }
 }
 
 #[inline(always)]
@@ -107,27 +108,23 @@ fn parsed(run: &Run, packet: &Packet) {
     } else {
         (u16::from_be(packet.source_port), u16::from_be(packet.destination_port))
     };
-    put(
-        run,
-        ParsedEvent {
-            header: header(run, kind::PARSED),
-            source: bytes(packet.source),
-            destination: bytes(packet.destination),
-            length: packet.length,
-            source_port: ports.0,
-            destination_port: ports.1,
-            fragment_offset: packet.fragment_offset,
-            more_fragments: u8::from(packet.more_fragments),
-            family: packet.family,
-            protocol: packet.protocol,
-            ttl: packet.ttl,
-            tcp_flags: packet.tcp_flags,
-            has_icmp: u8::from(packet.is_icmp() && packet.fault == 0),
-            icmp_type: packet.icmp_type,
-            icmp_code: packet.icmp_code,
-            reserved: [0; 6],
-        },
-    );
+    put(run, kind::PARSED, |event: &mut ParsedEvent, header| {
+        event.header = header;
+        event.source = bytes(packet.source);
+        event.destination = bytes(packet.destination);
+        event.length = packet.length;
+        event.source_port = ports.0;
+        event.destination_port = ports.1;
+        event.fragment_offset = packet.fragment_offset;
+        event.more_fragments = u8::from(packet.more_fragments);
+        event.family = packet.family;
+        event.protocol = packet.protocol;
+        event.ttl = packet.ttl;
+        event.tcp_flags = packet.tcp_flags;
+        event.has_icmp = u8::from(packet.is_icmp() && packet.fault == 0);
+        event.icmp_type = packet.icmp_type;
+        event.icmp_code = packet.icmp_code;
+    });
 }
 
 #[inline(always)]
@@ -135,81 +132,67 @@ fn conntrack(run: &Run, facts: &Facts) {
     let left = facts.expires.saturating_sub(run.now);
     #[expect(clippy::cast_possible_truncation, reason = "timeouts are hours at most")]
     let expires_in = left.checked_div(u64::from(run.ticks_per_second)).unwrap_or(0) as u32;
-    put(
-        run,
-        ConntrackEvent {
-            header: header(run, kind::CONNTRACK),
-            state: facts.state,
-            created: u8::from(facts.created),
-            closing: facts.closing,
-            expires_in,
-            ..ConntrackEvent::default()
-        },
-    );
+    put(run, kind::CONNTRACK, |event: &mut ConntrackEvent, header| {
+        event.header = header;
+        event.state = facts.state();
+        event.created = u8::from(facts.created);
+        event.closing = facts.closing;
+        event.expires_in = expires_in;
+    });
 }
 
 #[inline(always)]
 fn identity(run: &Run, packet: &Packet, peer: &Peer, is_source: bool) {
-    put(
-        run,
-        IdentityEvent {
-            header: header(run, kind::IDENTITY),
-            address: bytes(if is_source { packet.source } else { packet.destination }),
-            identity: peer.identity,
-            entry: peer.entry,
-            source_side: u8::from(is_source),
-            family: packet.family,
-            from: peer.from,
-            ..IdentityEvent::default()
-        },
-    );
+    put(run, kind::IDENTITY, |event: &mut IdentityEvent, header| {
+        event.header = header;
+        event.address = bytes(if is_source { packet.source } else { packet.destination });
+        event.identity = peer.identity;
+        event.entry = peer.entry;
+        event.source_side = u8::from(is_source);
+        event.family = packet.family;
+        event.from = peer.from;
+    });
 }
 
 #[inline(always)]
 fn policy(run: &Run, packet: &Packet, judged: &Judged, direction: u8) {
-    put(
-        run,
-        PolicyEvent {
-            header: header(run, kind::POLICY),
-            peer: judged.peer,
-            entry: judged.entry,
-            other: judged.other,
-            endpoint: judged.endpoint,
-            port: judged.port,
-            protocol: packet.protocol,
-            direction,
-            outcome: judged.outcome,
-            remembered: u8::from(judged.remembered),
-            ..PolicyEvent::default()
-        },
-    );
+    put(run, kind::POLICY, |event: &mut PolicyEvent, header| {
+        event.header = header;
+        event.peer = judged.peer;
+        event.entry = judged.entry;
+        event.other = judged.other;
+        event.endpoint = judged.endpoint;
+        event.port = judged.port;
+        event.protocol = packet.protocol;
+        event.direction = direction;
+        event.outcome = judged.outcome;
+        event.remembered = u8::from(judged.remembered);
+    });
 }
 
 /// What was done: the last event of a run.
 #[inline(always)]
 pub(crate) fn outcome(run: &Run, verdict: &Verdict) {
-    let mut event = OutcomeEvent {
-        header: header(run, kind::OUTCOME),
-        action: verdict.action,
-        reason: verdict.reason,
-        ..OutcomeEvent::default()
-    };
-    match (verdict.action, verdict.to) {
-        (action::STACK, _) => event.host = u8::from(verdict.host),
-        (action::DELIVER, Some(to)) => {
-            event.endpoint = to.endpoint;
-            event.ifindex = to.ifindex;
-            event.peer = u8::from(run.has(config::DELIVER_BY_PEER));
+    put(run, kind::OUTCOME, |event: &mut OutcomeEvent, header| {
+        event.header = header;
+        event.action = verdict.action;
+        event.reason = verdict.reason;
+        match (verdict.action, run.target(verdict.to)) {
+            (action::STACK, _) => event.host = u8::from(verdict.host),
+            (action::DELIVER, Some(to)) => {
+                event.endpoint = to.endpoint;
+                event.ifindex = to.ifindex;
+                event.peer = u8::from(run.has(config::DELIVER_BY_PEER));
+            }
+            (action::TUNNEL, Some(to)) => {
+                event.vni = vni(verdict.identity);
+                event.ifindex = run.settings.tunnel_ifindex;
+                event.ttl = TUNNEL_TTL;
+                let (remote, is_v6) = remote_of(to);
+                event.remote = bytes(remote);
+                event.remote_family = if is_v6 { family::V6 } else { family::V4 };
+            }
+            _ => {}
         }
-        (action::TUNNEL, Some(to)) => {
-            event.vni = vni(verdict.identity);
-            event.ifindex = run.settings.tunnel_ifindex;
-            event.ttl = TUNNEL_TTL;
-            let (remote, is_v6) = remote_of(to);
-            event.remote = bytes(remote);
-            event.remote_family = if is_v6 { family::V6 } else { family::V4 };
-        }
-        _ => {}
-    }
-    put(run, event);
+    });
 }

@@ -4,7 +4,6 @@ use core::mem::{self, MaybeUninit};
 
 use aya_ebpf::bindings::{
     __sk_buff, BPF_F_TUNINFO_IPV6, BPF_F_ZERO_CSUM_TX, TC_ACT_OK, TC_ACT_REDIRECT, TC_ACT_SHOT,
-    bpf_tunnel_key,
 };
 use aya_ebpf::helpers::{
     bpf_redirect, bpf_redirect_peer, bpf_skb_change_type, bpf_skb_get_tunnel_key,
@@ -18,8 +17,23 @@ use crate::run::{IDENTITY_HOST, IDENTITY_REMOTE_NODE, IDENTITY_WORLD, Run, Verdi
 
 /// TTL of outer headers, as in the reference.
 pub(crate) const TUNNEL_TTL: u8 = 64;
-/// `struct bpf_tunnel_key` as Linux 5.10 knows it; later fields are not used.
+/// `struct bpf_tunnel_key` as Linux 5.10 knows it.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct TunnelKey {
+    vni: u32,
+    /// IPv4 in the first, in the host's order; IPv6 in network order.
+    remote: [u32; 4],
+    tos: u8,
+    ttl: u8,
+    unused: u16,
+    label: u32,
+}
+
+/// Its size, which the helpers are told.
 const TUNNEL_KEY_SIZE: u32 = 28;
+const _: () = assert!(size_of::<TunnelKey>() == TUNNEL_KEY_SIZE as usize);
+
 /// `EPROTO`: the tunnel key is of the other family.
 const EPROTO: i64 = 71;
 /// `skb->pkt_type` of a packet for this host.
@@ -29,14 +43,17 @@ const PACKET_HOST: u32 = 0;
 /// refuses a step the packet is dropped.
 #[inline(always)]
 pub(crate) fn carry_out(run: &Run, packet: &Packet, verdict: Verdict) -> (i32, Verdict) {
-    let done = match (verdict.action, verdict.to) {
-        (action::DROP, _) => return (TC_ACT_SHOT, verdict),
-        (action::PASS, _) => {
+    let done = match verdict.action {
+        action::DROP => return (TC_ACT_SHOT, verdict),
+        action::PASS => {
             context::set_mark(run.skb, 0);
             return (TC_ACT_OK, verdict);
         }
-        (action::TUNNEL, Some(to)) => encapsulate(run, to, verdict.identity),
-        (action::DELIVER, Some(to)) => deliver(run, packet, to),
+        action::TUNNEL | action::DELIVER => match run.target(verdict.to) {
+            Some(to) if verdict.action == action::TUNNEL => encapsulate(run, to, verdict.identity),
+            Some(to) => deliver(run, packet, to),
+            None => false,
+        },
         _ => return (TC_ACT_OK, verdict),
     };
     if done {
@@ -84,46 +101,46 @@ pub(crate) fn address6(to: &Target) -> [u64; 2] {
 const _: () = assert!(mem::offset_of!(Target, address6) % 8 == 0);
 
 /// Gives the packet a tunnel key.
-#[inline(never)]
+#[inline(always)]
 pub(crate) fn set_tunnel_key(
     skb: *mut __sk_buff,
     vni: u32,
     remote: &[u64; 2],
     is_v6: bool,
 ) -> bool {
-    // SAFETY: integers and unions of integers, for which zero is a value.
-    let mut key: bpf_tunnel_key = unsafe { MaybeUninit::zeroed().assume_init() };
-    key.tunnel_id = vni;
-    key.tunnel_ttl = TUNNEL_TTL;
     // The kernel sends no UDP checksum over IPv4 then; over IPv6 it must.
-    let mut flags = BPF_F_ZERO_CSUM_TX;
-    if is_v6 {
-        flags = BPF_F_TUNINFO_IPV6;
+    let (address, flags) = if is_v6 {
         // SAFETY: sixteen bytes in network order, as the kernel takes them.
-        key.__bindgen_anon_1.remote_ipv6 = unsafe { mem::transmute::<[u64; 2], [u32; 4]>(*remote) };
+        let address = unsafe { mem::transmute::<[u64; 2], [u32; 4]>(*remote) };
+        (address, BPF_F_TUNINFO_IPV6)
     } else {
         #[expect(clippy::cast_possible_truncation, reason = "IPv4 is in the first four bytes")]
         let address = remote[0] as u32;
-        key.__bindgen_anon_1.remote_ipv4 = u32::from_be(address);
+        ([u32::from_be(address), 0, 0, 0], BPF_F_ZERO_CSUM_TX)
+    };
+    let mut key = TunnelKey { vni, remote: address, tos: 0, ttl: TUNNEL_TTL, unused: 0, label: 0 };
+    // SAFETY: the context, and a key of the size given.
+    unsafe {
+        bpf_skb_set_tunnel_key(skb, (&raw mut key).cast(), TUNNEL_KEY_SIZE, flags.into()) == 0
     }
-    // SAFETY: the context, and a key of at least the size given.
-    unsafe { bpf_skb_set_tunnel_key(skb, &raw mut key, TUNNEL_KEY_SIZE, u64::from(flags)) == 0 }
 }
 
 /// The VNI that the packet came with; `None` without a tunnel key.
 #[inline(never)]
 pub(crate) fn received_vni(skb: *mut __sk_buff) -> Option<u32> {
-    // SAFETY: as in `set_tunnel_key`.
-    let mut key: bpf_tunnel_key = unsafe { MaybeUninit::zeroed().assume_init() };
+    let mut key = MaybeUninit::<TunnelKey>::uninit();
     let mut get = |flags: u32| {
-        // SAFETY: the context, and room for the size given.
-        unsafe { bpf_skb_get_tunnel_key(skb, &raw mut key, TUNNEL_KEY_SIZE, u64::from(flags)) }
+        // SAFETY: the context, and room for the size given, which the kernel fills, or clears where it fails.
+        unsafe {
+            bpf_skb_get_tunnel_key(skb, key.as_mut_ptr().cast(), TUNNEL_KEY_SIZE, flags.into())
+        }
     };
     let mut failed = get(0);
     if failed == -EPROTO {
         failed = get(BPF_F_TUNINFO_IPV6);
     }
-    (failed == 0).then_some(key.tunnel_id)
+    // SAFETY: filled.
+    (failed == 0).then(|| unsafe { key.assume_init().vni })
 }
 
 /// Routes the packet into a pod of this node: Ethernet addresses, one hop less to live, redirect. False if

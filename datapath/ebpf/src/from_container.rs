@@ -4,9 +4,9 @@
 use aya_ebpf::{macros::classifier, programs::TcContext};
 use datapath_abi::{Target, ct_state, direction, hook, reason, source, target};
 
-use crate::conntrack::{Flow, look_up, recall, remember};
+use crate::conntrack::{Flow, look_up_readable, recall, remember};
 use crate::headers::{self, Frame, Packet, UDP};
-use crate::policy;
+use crate::policy::{self, Table};
 use crate::receive::{self, Sender};
 use crate::run::{Facts, Peer, Place, Run, Verdict};
 
@@ -18,11 +18,17 @@ fn from_container(ctx: TcContext) -> i32 {
 
 #[inline(always)]
 fn decide(run: &Run, packet: &mut Packet, facts: &mut Facts) -> Verdict {
-    let place = run.attached();
+    let frame = headers::read(run.skb, packet);
+    let flow = match frame {
+        Frame::Ip => look_up_readable(run, packet, facts),
+        _ => Flow::UNKNOWN,
+    };
+    let index = attached(run, &flow, facts);
+    let place = facts.place(run, index);
     let Some(own) = place.target else {
         return Verdict::drop_egress(reason::ENDPOINT_NOT_READY);
     };
-    match headers::read(run.skb, packet) {
+    match frame {
         Frame::Ip if packet.is_neighbour_discovery() => return Verdict::stack(false),
         Frame::Ip => {}
         Frame::Arp => return Verdict::stack(false),
@@ -35,21 +41,32 @@ fn decide(run: &Run, packet: &mut Packet, facts: &mut Facts) -> Verdict {
     if packet.fault != 0 {
         return Verdict::drop_egress(packet.fault);
     }
-    let flow = look_up(run, packet);
-    let to = resolve(run, packet, facts, &flow, own);
+    let index = resolve(run, packet, facts, &flow, own);
+    let to = facts.place(run, index);
     flow.observe(run, packet, facts);
     let verdict = judge(run, packet, facts, &flow, own, to);
     if verdict.is_drop() {
         return verdict;
     }
-    if flow.state == ct_state::REPLY {
-        if flow.path(run) == Place::UNKNOWN {
-            flow.remember_path(run, to.index);
+    if facts.state() == ct_state::REPLY {
+        if flow.path(run, facts) == Place::UNKNOWN {
+            flow.remember_path(run, facts, to.index);
         }
-    } else if !remember(run, packet, &flow, facts, to.index, place.index) {
+    } else if !remember(run, packet, facts, to.index, place.index) {
         return Verdict::drop_egress(reason::CT_CREATE_FAILED);
     }
     verdict
+}
+
+/// The pod whose device it is. Conntrack may remember where the flow's packets to the sender go; if that is a pod at
+/// this device, it is the one, since a device has one pod, and asking for it can be spared.
+#[inline(always)]
+fn attached(run: &Run, flow: &Flow, facts: &Facts) -> u32 {
+    let remembered = flow.way_back(run, facts);
+    match Place::of(run, remembered).pod() {
+        Some(own) if own.ifindex == run.ifindex => remembered,
+        _ => run.attached(),
+    }
 }
 
 /// Whether the packet's source is the pod's own address.
@@ -63,19 +80,19 @@ fn is_address_of(own: &Target, packet: &Packet) -> bool {
     }
 }
 
-/// Where the packet goes, and into the facts the egress verdict if conntrack remembers both. A reply needs
+/// Index of the target that the packet goes to, and into the facts the egress verdict if conntrack remembers both. A reply needs
 /// no verdict.
 #[inline(always)]
-fn resolve(run: &Run, packet: &Packet, facts: &mut Facts, flow: &Flow, own: &Target) -> Place {
-    let path = flow.path(run);
+fn resolve(run: &Run, packet: &Packet, facts: &mut Facts, flow: &Flow, own: &Target) -> u32 {
+    let path = flow.path(run, facts);
     if path != Place::UNKNOWN {
-        if flow.state == ct_state::REPLY {
-            return Place::of(run, path);
+        if facts.state() == ct_state::REPLY {
+            return path;
         }
-        if let Some(leg) = flow.leg(run, direction::EGRESS, policy::port(packet)) {
+        if let Some(leg) = flow.leg(run, facts, direction::EGRESS, policy::port(packet)) {
             facts.destination = Peer { identity: leg.identity, entry: 0, from: source::REMEMBERED };
             facts.egress = recall(leg, own.endpoint);
-            return Place::of(run, path);
+            return path;
         }
     }
     receive::destination(run, packet, facts)
@@ -99,8 +116,8 @@ fn judge(
     }
     let Some(target) = to.target else { return Verdict::stack(false) };
     match target.kind {
-        target::TUNNEL => Verdict::tunnel(target, own.identity),
-        target::ENDPOINT => judge_ingress(run, packet, facts, flow, target),
+        target::TUNNEL => Verdict::tunnel(to.index, own.identity),
+        target::ENDPOINT => judge_ingress(run, packet, facts, flow, (to.index, target)),
         _ => Verdict::stack(to.is_host()),
     }
 }
@@ -115,8 +132,8 @@ fn judge_egress(run: &Run, packet: &Packet, facts: &mut Facts, own: &Target) -> 
     {
         return reason::ENCAP_PROHIBITED;
     }
-    policy::judge(own.egress, own.endpoint, packet, &facts.destination, &mut facts.egress);
-    policy::refusal(&facts.egress, facts.state)
+    policy::judge(Table::egress(own), packet, &facts.destination, &mut facts.egress);
+    policy::refusal(&facts.egress, facts.state())
 }
 
 /// The receiver is a pod of this node: one hop less to live, and its ingress policy.
@@ -126,7 +143,7 @@ fn judge_ingress(
     packet: &Packet,
     facts: &mut Facts,
     flow: &Flow,
-    to: &'static Target,
+    (index, to): (u32, &Target),
 ) -> Verdict {
     if packet.ttl <= 1 {
         return Verdict::drop_egress(reason::TTL_EXCEEDED);
@@ -138,5 +155,5 @@ fn judge_ingress(
             return Verdict::drop_ingress(refused);
         }
     }
-    Verdict::deliver(to)
+    Verdict::deliver(index)
 }

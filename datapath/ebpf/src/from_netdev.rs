@@ -24,15 +24,16 @@ fn decide(run: &Run, packet: &mut Packet, facts: &mut Facts) -> Verdict {
         _ => return Verdict::stack(false),
     }
     // Most packets here are not for pods: the destination comes first, conntrack only where it matters.
-    let place = receive::destination(run, packet, facts);
+    let index = receive::destination(run, packet, facts);
+    let place = facts.place(run, index);
     let Some(to) = place.pod() else { return Verdict::stack(place.is_host()) };
     if packet.ttl <= 1 {
         return Verdict::drop_ingress(reason::TTL_EXCEEDED);
     }
-    let flow = look_up_readable(run, packet);
+    let flow = look_up_readable(run, packet, facts);
     let sender = Sender::by_address(run.world(packet.family));
     match receive::admit(run, packet, facts, &flow, (place.index, to), sender) {
-        reason::FORWARDED => Verdict::deliver(to),
+        reason::FORWARDED => Verdict::deliver(place.index),
         reason => Verdict::drop_ingress(reason),
     }
 }

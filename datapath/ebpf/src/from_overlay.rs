@@ -32,18 +32,19 @@ fn decide(run: &Run, packet: &mut Packet, facts: &mut Facts) -> Verdict {
         Frame::Invalid => return Verdict::drop_ingress(reason::INVALID_PACKET),
         _ => return Verdict::stack(false),
     }
-    let flow = look_up_readable(run, packet);
-    let place = match flow.path(run) {
+    let flow = look_up_readable(run, packet, facts);
+    let index = match flow.path(run, facts) {
         Place::UNKNOWN => receive::destination(run, packet, facts),
-        index => Place::of(run, index),
+        index => index,
     };
+    let place = facts.place(run, index);
     let Some(to) = place.pod() else { return Verdict::stack(place.is_host()) };
     if packet.ttl <= 1 {
         return Verdict::drop_ingress(reason::TTL_EXCEEDED);
     }
     let sender = sender(run, packet, vni);
     match receive::admit(run, packet, facts, &flow, (place.index, to), sender) {
-        reason::FORWARDED => Verdict::deliver(to),
+        reason::FORWARDED => Verdict::deliver(place.index),
         reason => Verdict::drop_ingress(reason),
     }
 }

@@ -1,6 +1,8 @@
 //! Reading headers: Ethernet, IPv4 with options and fragments, IPv6 with extension headers, TCP, UDP,
 //! SCTP, ICMP and ICMPv6, and the packet that an ICMP error quotes. Reads only; judges nothing.
 
+use core::mem::MaybeUninit;
+
 use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::helpers::{bpf_skb_load_bytes, bpf_skb_pull_data};
 use datapath_abi::{family, reason};
@@ -43,8 +45,9 @@ const DESTINATION_OPTIONS: u8 = 60;
 const MAX_EXTENSIONS: usize = 6;
 /// Bytes from the frame's start within which the transport header must begin.
 const MAX_OFFSET: usize = 512;
-/// Bytes that are made linear where the headers are not: the transport header and as much again.
-const PULL: u32 = 640;
+/// Bytes that are made linear where they are not: what is read, and written, directly. A transport header is most
+/// often within them.
+const HEADERS: u32 = 74;
 
 /// What kind of frame it is: [`Frame::Ip`] means that a [`Packet`] was read.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -62,7 +65,7 @@ pub(crate) enum Frame {
     Invalid = reason::INVALID_PACKET,
 }
 
-/// An IP packet's headers. Addresses are 16 bytes as two words in network order, IPv4 in the first
+/// An IP packet's headers; all bytes are 0 before they were read. Addresses are 16 bytes as two words in network order, IPv4 in the first
 /// four bytes; ports are in network order.
 #[repr(C, align(8))]
 pub(crate) struct Packet {
@@ -100,29 +103,33 @@ pub(crate) struct Packet {
 
 impl Packet {
     #[inline(always)]
-    pub(crate) fn unread() -> Self {
-        Self {
-            source: [0; 2],
-            destination: [0; 2],
-            length: 0,
-            source_port: 0,
-            destination_port: 0,
-            transport: 0,
-            fragment_offset: 0,
-            family: 0,
-            protocol: 0,
-            ttl: 0,
-            tcp_flags: 0,
-            icmp_type: 0,
-            icmp_code: 0,
-            more_fragments: false,
-            fault: 0,
-        }
+    pub(crate) fn is_ipv4(&self) -> bool {
+        self.family == family::V4
+    }
+
+    /// Offset of the transport header. Read and written as it is in memory: see [`skip_extensions`].
+    #[inline(always)]
+    fn transport(&self) -> usize {
+        // SAFETY: a field.
+        usize::from(unsafe { (&raw const self.transport).read_volatile() })
     }
 
     #[inline(always)]
-    pub(crate) fn is_ipv4(&self) -> bool {
-        self.family == family::V4
+    fn set_transport(&mut self, offset: u16) {
+        // SAFETY: a field.
+        unsafe { (&raw mut self.transport).write_volatile(offset) };
+    }
+
+    #[inline(always)]
+    fn next_header(&self) -> u8 {
+        // SAFETY: a field.
+        unsafe { (&raw const self.protocol).read_volatile() }
+    }
+
+    #[inline(always)]
+    fn set_next_header(&mut self, next: u8) {
+        // SAFETY: a field.
+        unsafe { (&raw mut self.protocol).write_volatile(next) };
     }
 
     /// Whether the transport is either ICMP.
@@ -155,21 +162,14 @@ impl Packet {
     }
 }
 
-/// Reads the headers of a frame. Where they lie in paged memory they are made linear first, so pointers
-/// into the packet that the caller holds are void afterwards.
+/// Reads the headers of a frame into a packet that is all 0. Ethernet and IP header are made linear first where they
+/// lie in paged memory, so pointers into the packet that the caller holds are void afterwards.
 #[inline(always)]
 pub(crate) fn read(skb: *mut __sk_buff, packet: &mut Packet) -> Frame {
-    let frame = parse(skb, packet);
-    let truncated = frame == Frame::Invalid
-        || frame == Frame::NotEthernet
-        || packet.fault == reason::CT_INVALID_HEADER;
     let (linear, length) = (context::data_end(skb) - context::data(skb), context::length(skb));
-    if !truncated || linear >= length as usize || linear >= PULL as usize {
-        return frame;
-    }
-    // SAFETY: the context; a length within the packet.
-    if unsafe { bpf_skb_pull_data(skb, length.min(PULL)) } != 0 {
-        return frame;
+    if linear < HEADERS as usize && linear < length as usize {
+        // SAFETY: the context; a length within the packet. Refused, less is read.
+        let _ = unsafe { bpf_skb_pull_data(skb, length.min(HEADERS)) };
     }
     parse(skb, packet)
 }
@@ -207,15 +207,14 @@ unsafe fn load<T: Copy>(address: usize) -> T {
     unsafe { core::ptr::with_exposed_provenance::<T>(address).read_volatile() }
 }
 
-/// Reads the headers as far as they are linear.
-#[inline(never)]
+#[inline(always)]
 fn parse(skb: *mut __sk_buff, packet: &mut Packet) -> Frame {
     let bytes = Bytes::of(skb);
     let Some(ethernet) = bytes.at(0, ETHERNET) else { return Frame::NotEthernet };
     // SAFETY: checked above.
     let ethertype = u16::from_be(unsafe { load(ethernet + 12) });
     match ethertype {
-        ETHERTYPE_IPV4 => parse_ipv4(bytes, packet),
+        ETHERTYPE_IPV4 => parse_ipv4(skb, bytes, packet),
         ETHERTYPE_IPV6 => parse_ipv6(skb, bytes, packet),
         ETHERTYPE_ARP => Frame::Arp,
         0..ETHERTYPE_MIN => Frame::NotEthernet,
@@ -225,7 +224,7 @@ fn parse(skb: *mut __sk_buff, packet: &mut Packet) -> Frame {
 
 /// RFC 791 3.1.
 #[inline(always)]
-fn parse_ipv4(bytes: Bytes, packet: &mut Packet) -> Frame {
+fn parse_ipv4(skb: *mut __sk_buff, bytes: Bytes, packet: &mut Packet) -> Frame {
     let Some(header) = bytes.at(ETHERNET, IPV4) else { return Frame::Invalid };
     // SAFETY: all within the 20 bytes checked above.
     let (version_length, total, fragment, ttl, protocol, source, destination) = unsafe {
@@ -251,7 +250,7 @@ fn parse_ipv4(bytes: Bytes, packet: &mut Packet) -> Frame {
     packet.protocol = protocol;
     packet.fragment_offset = (fragment & 0x1FFF) << 3;
     packet.more_fragments = fragment & 0x2000 != 0;
-    packet.fault = parse_transport(bytes, ETHERNET + header_length, packet);
+    packet.fault = parse_transport(skb, ETHERNET + header_length, packet);
     Frame::Ip
 }
 
@@ -271,36 +270,25 @@ fn parse_ipv6(skb: *mut __sk_buff, bytes: Bytes, packet: &mut Packet) -> Frame {
         packet.protocol = load(header + 6);
         packet.ttl = load(header + 7);
     }
-    packet.fragment_offset = 0;
-    packet.more_fragments = false;
     let mut offset = ETHERNET + IPV6;
     if is_extension(packet.protocol) {
-        let extensions = skip_extensions(skb, ETHERNET + IPV6, packet.protocol);
-        packet.protocol = extensions.next;
-        packet.fragment_offset = extensions.fragment_offset;
-        packet.more_fragments = extensions.more_fragments;
-        if extensions.fault != 0 {
-            packet.fault = extensions.fault;
+        skip_extensions(skb, offset, packet);
+        if packet.fault != 0 {
             return Frame::Ip;
         }
-        offset = usize::from(extensions.end);
+        offset = packet.transport();
         if offset > MAX_OFFSET {
             packet.fault = reason::INVALID_EXTENSION_HEADER;
             return Frame::Ip;
         }
     }
-    packet.fault = parse_transport(bytes, offset, packet);
+    packet.fault = parse_transport(skb, offset, packet);
     Frame::Ip
 }
 
 /// Reads ports, flags, types. Returns 0 or the packet's fault.
 #[inline(always)]
-fn parse_transport(bytes: Bytes, offset: usize, packet: &mut Packet) -> u8 {
-    packet.source_port = 0;
-    packet.destination_port = 0;
-    packet.tcp_flags = 0;
-    packet.icmp_type = 0;
-    packet.icmp_code = 0;
+fn parse_transport(skb: *mut __sk_buff, offset: usize, packet: &mut Packet) -> u8 {
     #[expect(clippy::cast_possible_truncation, reason = "at most MAX_OFFSET")]
     let transport = offset as u16;
     packet.transport = transport;
@@ -317,28 +305,45 @@ fn parse_transport(bytes: Bytes, offset: usize, packet: &mut Packet) -> u8 {
         return 0;
     }
     let claimed = packet.length as usize + ETHERNET;
-    let Some(header) = bytes.at(offset, 8).filter(|_| claimed >= offset + needed) else {
+    let present = context::length(skb) as usize;
+    if claimed < offset + needed || present < offset + 8 {
         return reason::CT_INVALID_HEADER;
-    };
-    // SAFETY: within the 8 bytes checked above.
-    unsafe {
-        if packet.is_icmp() {
-            packet.icmp_type = load(header);
-            packet.icmp_code = load(header + 1);
-            set_echo_identifier(packet, load(header + 4));
-        } else {
-            packet.source_port = load(header);
-            packet.destination_port = load(header + 2);
-        }
+    }
+    let start = word(skb, offset);
+    #[expect(clippy::cast_possible_truncation, reason = "fields of the word")]
+    if packet.is_icmp() {
+        packet.icmp_type = start as u8;
+        packet.icmp_code = (start >> 8) as u8;
+        set_echo_identifier(packet, (start >> 32) as u16);
+    } else {
+        packet.source_port = start as u16;
+        packet.destination_port = (start >> 16) as u16;
+    }
+    if present < offset + needed {
+        return reason::CT_INVALID_HEADER;
     }
     if packet.protocol == TCP {
-        let Some(header) = bytes.at(offset, 20) else { return reason::CT_INVALID_HEADER };
-        // SAFETY: within the 20 bytes checked above.
-        packet.tcp_flags = unsafe { load(header + 13) };
-    } else if packet.protocol == SCTP && bytes.at(offset, 12).is_none() {
-        return reason::CT_INVALID_HEADER;
+        #[expect(clippy::cast_possible_truncation, reason = "the byte at 13 of the header")]
+        let flags = (word(skb, offset + 8) >> 40) as u8;
+        packet.tcp_flags = flags;
     }
     0
+}
+
+/// Eight bytes of the packet, which must be there, as they lie; from paged memory too.
+#[inline(always)]
+fn word(skb: *mut __sk_buff, offset: usize) -> u64 {
+    if let Some(address) = Bytes::of(skb).at(offset, 8) {
+        // SAFETY: checked.
+        return unsafe { load(address) };
+    }
+    let mut word = MaybeUninit::<u64>::uninit();
+    #[expect(clippy::cast_possible_truncation, reason = "at most MAX_OFFSET")]
+    // SAFETY: the context, and room for eight bytes, which the kernel fills, or clears where it fails.
+    unsafe {
+        bpf_skb_load_bytes(skb.cast(), offset as u32, word.as_mut_ptr().cast(), 8);
+        word.assume_init()
+    }
 }
 
 /// The identifier plays the port: of the destination in a request, of the source in a reply.
@@ -359,71 +364,54 @@ fn is_extension(next: u8) -> bool {
     )
 }
 
-/// What comes after extension headers.
-struct Extensions {
-    /// Offset in the frame.
-    end: u16,
-    fragment_offset: u16,
-    /// The transport protocol.
-    next: u8,
-    more_fragments: bool,
-    /// 0 or the packet's fault.
-    fault: u8,
-}
-
-/// Skips extension headers from an offset on. They are rare, so they are copied, which works in paged
-/// memory too.
-#[inline(always)]
-fn skip_extensions(skb: *mut __sk_buff, start: usize, first: u8) -> Extensions {
+/// Skips extension headers from an offset on; they are rare, so they are copied, which works in paged memory too.
+/// Sets the packet's protocol, fragment, fault and the offset of its transport, which live in memory while it goes
+/// on: so what it came to is the same to the verifier whatever the way there.
+#[inline(never)]
+fn skip_extensions(skb: *mut __sk_buff, start: usize, packet: &mut Packet) {
     #[expect(clippy::cast_possible_truncation, reason = "callers start within MAX_OFFSET")]
-    let mut found = Extensions {
-        end: start as u16,
-        fragment_offset: 0,
-        next: first,
-        more_fragments: false,
-        fault: 0,
-    };
+    packet.set_transport(start as u16);
     for _ in 0..MAX_EXTENSIONS {
-        if !is_extension(found.next) {
-            return found;
-        }
+        let kind = packet.next_header();
         // A piece that is not the first holds no further header.
-        if found.fragment_offset != 0 {
-            return found;
+        if !is_extension(kind) || packet.is_later_fragment() {
+            return;
         }
-        let Some([next, length, high, low]) = copy::<4>(skb, u32::from(found.end)) else {
-            found.fault = reason::CT_INVALID_HEADER;
-            return found;
+        if kind == NO_NEXT_HEADER {
+            packet.fault = reason::INVALID_EXTENSION_HEADER;
+            return;
+        }
+        let Some([next, length, high, low]) = copy::<4>(skb, packet.transport() as u32) else {
+            packet.fault = reason::CT_INVALID_HEADER;
+            return;
         };
-        found.end += match found.next {
-            NO_NEXT_HEADER => {
-                found.fault = reason::INVALID_EXTENSION_HEADER;
-                return found;
-            }
+        let size = match kind {
             FRAGMENT => {
-                found.fragment_offset = u16::from_be_bytes([high, low & 0xF8]);
-                found.more_fragments = low & 1 != 0;
+                packet.fragment_offset = u16::from_be_bytes([high, low & 0xF8]);
+                packet.more_fragments = low & 1 != 0;
                 8
             }
             AUTHENTICATION => (u16::from(length) + 2) * 4,
             _ => (u16::from(length) + 1) * 8,
         };
-        found.next = next;
+        #[expect(clippy::cast_possible_truncation, reason = "it was one of 16 bits")]
+        packet.set_transport(packet.transport() as u16 + size);
+        packet.set_next_header(next);
     }
-    if is_extension(found.next) && found.fragment_offset == 0 {
-        found.fault = reason::INVALID_EXTENSION_HEADER;
+    if is_extension(packet.next_header()) && !packet.is_later_fragment() {
+        packet.fault = reason::INVALID_EXTENSION_HEADER;
     }
-    found
 }
 
 /// Copies bytes of the packet, wherever they lie.
 #[inline(always)]
 fn copy<const N: usize>(skb: *mut __sk_buff, offset: u32) -> Option<[u8; N]> {
-    let mut bytes = [0; N];
+    let mut bytes = MaybeUninit::<[u8; N]>::uninit();
     // SAFETY: the context, and a buffer of the size given.
     let failed =
         unsafe { bpf_skb_load_bytes(skb.cast(), offset, bytes.as_mut_ptr().cast(), N as u32) };
-    (failed == 0).then_some(bytes)
+    // SAFETY: filled.
+    (failed == 0).then(|| unsafe { bytes.assume_init() })
 }
 
 /// Reads the packet that an ICMP error quotes: addresses, protocol and ports, as that packet had them.
@@ -487,7 +475,8 @@ fn read_quoted_ipv6(skb: *mut __sk_buff, start: u32, quoted: &mut Packet) -> Opt
     quoted.family = family::V6;
     quoted.source = words(8)?;
     quoted.destination = words(24)?;
-    let found = skip_extensions(skb, start as usize + IPV6, next);
-    quoted.protocol = found.next;
-    (found.fault == 0 && found.fragment_offset == 0).then_some(u32::from(found.end))
+    quoted.protocol = next;
+    skip_extensions(skb, start as usize + IPV6, quoted);
+    let is_whole = quoted.fault == 0 && !quoted.is_later_fragment();
+    is_whole.then_some(quoted.transport() as u32)
 }

@@ -19,14 +19,16 @@
 //!
 //! | scenario | from_container | from_overlay | from_netdev |
 //! |---|---|---|---|
-//! | established or reply, remembered, local pod | H L 2A R | | |
-//! | established or reply, remembered, by the tunnel | H L 2A K R | K L 2A R | T L 2A R |
-//! | new, local pod | H L 5T I R | | |
-//! | new, by the tunnel | H L 3T I K R | K L 3T I R | L 4T I R |
-//! | dropped by egress policy | H L 3T | | |
-//! | dropped by ingress policy | H L 5T | K L 3T | L 4T |
+//! | established or reply, remembered, local pod | L 2A R | | |
+//! | established or reply, remembered, by the tunnel | L 2A K R | K L 2A R | T L 2A R |
+//! | new, local pod | L H 5T I R | | |
+//! | new, by the tunnel | L H 3T I K R | K L 3T I R | T L 3T I R |
+//! | dropped by egress policy | L H 3T | | |
+//! | dropped by ingress policy | L H 5T | K L 3T | T L 3T |
 //! | established, first after a change of the tables | as new, and 2A | as new, and 2A | as new, and 2A |
-//! | not for a pod | H L 3T I | K L T | T |
+//! | not for a pod | L H 3T I | K L T | T |
+//!
+//! Two T of each policy are one, or none, where its table has no entries of a concrete identity or of any.
 #![no_std]
 #![no_main]
 #![feature(asm_experimental_arch)]
@@ -51,7 +53,7 @@ use aya_ebpf::bindings::{__sk_buff, TC_ACT_OK};
 
 use crate::headers::Packet;
 use crate::maps::SCRATCH;
-use crate::run::{Facts, Run, Verdict};
+use crate::run::{Facts, Run, Verdict, clear};
 
 /// Runs a hook: circumstances, decision, deed, records.
 #[inline(always)]
@@ -63,13 +65,16 @@ fn run_hook(
     let (Some(run), Some(scratch)) = (Run::begin(skb, hook), SCRATCH.get_ptr_mut(0)) else {
         return TC_ACT_OK;
     };
-    // SAFETY: this CPU's value, which this run has to itself; the two fields do not overlap, and every
-    // bit pattern of them is valid where it is not overwritten here.
-    let (packet, facts) = unsafe { (&mut (*scratch).packet, &mut (*scratch).facts) };
-    *packet = Packet::unread();
-    *facts = Facts::none();
-    let verdict = decide(&run, packet, facts);
+    // SAFETY: this CPU's value, which this run has to itself; the fields do not overlap, and all bytes 0
+    // are a value of both.
+    let (packet, facts, settled) = unsafe {
+        clear(&raw mut (*scratch).packet);
+        clear(&raw mut (*scratch).facts);
+        (&mut (*scratch).packet, &mut (*scratch).facts, &mut (*scratch).verdict)
+    };
+    let verdict = decide(&run, packet, facts).settle(settled);
     let (code, done) = forward::carry_out(&run, packet, verdict);
+    let done = done.settle(settled);
     emit::count(&run, done);
     if emit::is_watched(&run) {
         emit::report(&run, packet, facts, &done);

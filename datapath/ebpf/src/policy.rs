@@ -1,7 +1,8 @@
 //! Asking a policy table: two look-ups and the rule which hit wins, as `engine::tables` states it.
 
 use datapath_abi::{
-    POLICY_PORT_BITS, POLICY_STATIC_BITS, PolicyValue, ct_state, outcome, policy, reason,
+    POLICY_PORT_BITS, POLICY_STATIC_BITS, PolicyValue, Target, ct_state, outcome, policy, reason,
+    target,
 };
 
 use crate::headers::{ICMP, Packet};
@@ -27,9 +28,35 @@ pub(crate) fn port(packet: &Packet) -> u16 {
     if packet.is_icmp() { u16::from(packet.icmp_type).to_be() } else { packet.destination_port }
 }
 
-/// Asks a table about a packet and the peer on its other side.
+/// A policy table and whose it is, in one argument: see [`judge`].
+#[derive(Clone, Copy)]
+pub(crate) struct Table(u64);
+
+impl Table {
+    /// What an endpoint may send.
+    #[inline(always)]
+    pub(crate) fn egress(own: &Target) -> Self {
+        Self::new(own, own.egress, target::EGRESS_SHIFT)
+    }
+
+    /// What an endpoint may receive.
+    #[inline(always)]
+    pub(crate) fn ingress(own: &Target) -> Self {
+        Self::new(own, own.ingress, target::INGRESS_SHIFT)
+    }
+
+    #[inline(always)]
+    fn new(own: &Target, table: u32, shift: u8) -> Self {
+        let absent = own.flags >> shift & target::ABSENT;
+        Self(u64::from(table) | u64::from(own.endpoint) << 32 | u64::from(absent) << 48)
+    }
+}
+
+/// Asks a table about a packet and the peer on its other side. A look-up that cannot hit is spared.
 #[inline(never)]
-pub(crate) fn judge(table: u32, endpoint: u16, packet: &Packet, peer: &Peer, judged: &mut Judged) {
+#[expect(clippy::cast_possible_truncation, reason = "the parts of a word")]
+pub(crate) fn judge(table: Table, packet: &Packet, peer: &Peer, judged: &mut Judged) {
+    let (endpoint, absent) = ((table.0 >> 32) as u16, (table.0 >> 48) as u8);
     *judged = Judged {
         entry: 0,
         other: 0,
@@ -51,18 +78,24 @@ pub(crate) fn judge(table: u32, endpoint: u16, packet: &Packet, peer: &Peer, jud
     let unknown = if packet.is_later_fragment() { 16 } else { 0 };
     let mut key = Key {
         prefixlen: POLICY_STATIC_BITS + POLICY_PORT_BITS - unknown,
-        table,
+        table: table.0 as u32,
         identity: peer.identity,
         protocol_and_port: u32::from(packet.protocol) << 8 | u32::from(port(packet)) << 16,
     };
-    let by_identity = POLICY.look_up(&key);
+    // Without an identity (there is none of that number) both look-ups are the same one.
+    let by_identity = if absent & target::NO_IDENTITY == 0 || peer.identity == 0 {
+        POLICY.look_up(&key)
+    } else {
+        None
+    };
     if let Some(hit) = by_identity.filter(|hit| hit.flags & policy::DENY != 0) {
         judged.entry = hit.entry;
         judged.outcome = outcome::DENY;
         return;
     }
     key.identity = 0;
-    decide(judged, by_identity, POLICY.look_up(&key));
+    let by_anyone = if absent & target::NO_ANYONE == 0 { POLICY.look_up(&key) } else { None };
+    decide(judged, by_identity, by_anyone);
 }
 
 /// Which of the two hits wins, given that the first is no deny: a deny; the longer prefix of protocol and

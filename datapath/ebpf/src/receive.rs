@@ -6,7 +6,7 @@ use datapath_abi::{Target, ct_state, direction, reason, source};
 use crate::conntrack::{self, Flow};
 use crate::headers::Packet;
 use crate::ipcache;
-use crate::policy;
+use crate::policy::{self, Table};
 use crate::run::{Facts, Peer, Place, Run};
 
 /// How the sender's identity is known. A struct for the reason that [`crate::run::Verdict`] is one.
@@ -37,12 +37,12 @@ impl Sender {
     }
 }
 
-/// Where the packet's destination is.
+/// Index of the target that the packet's destination is.
 #[inline(always)]
-pub(crate) fn destination(run: &Run, packet: &Packet, facts: &mut Facts) -> Place {
+pub(crate) fn destination(run: &Run, packet: &Packet, facts: &mut Facts) -> u32 {
     let found = ipcache::look_up(run, packet.family, &packet.destination);
     facts.destination = found.peer;
-    Place::of(run, found.index)
+    found.index
 }
 
 /// Judges a packet for a pod and remembers what comes of it. Returns the reason that it is dropped for, or
@@ -64,8 +64,8 @@ pub(crate) fn admit(
     }
     flow.observe(run, packet, facts);
     if !facts.needs_policy() {
-        if flow.state == ct_state::REPLY && flow.path(run) == Place::UNKNOWN {
-            flow.remember_path(run, index);
+        if facts.state() == ct_state::REPLY && flow.path(run, facts) == Place::UNKNOWN {
+            flow.remember_path(run, facts, index);
         }
         return reason::FORWARDED;
     }
@@ -73,7 +73,7 @@ pub(crate) fn admit(
     if refused != reason::FORWARDED {
         return refused;
     }
-    if conntrack::remember(run, packet, flow, facts, index, Place::UNKNOWN) {
+    if conntrack::remember(run, packet, facts, index, Place::UNKNOWN) {
         reason::FORWARDED
     } else {
         reason::CT_CREATE_FAILED
@@ -91,7 +91,7 @@ pub(crate) fn judge(
     to: &Target,
     sender: Sender,
 ) -> u8 {
-    if let Some(leg) = flow.leg(run, direction::INGRESS, policy::port(packet)) {
+    if let Some(leg) = flow.leg(run, facts, direction::INGRESS, policy::port(packet)) {
         let same_sender = if sender.is_known() {
             leg.identity == sender.peer.identity && leg.source == sender.peer.from
         } else {
@@ -111,6 +111,6 @@ pub(crate) fn judge(
         ipcache::sender(run, packet.family, &packet.source, sender.own_address)
     };
     facts.source = peer;
-    policy::judge(to.ingress, to.endpoint, packet, &peer, &mut facts.ingress);
-    policy::refusal(&facts.ingress, facts.state)
+    policy::judge(Table::ingress(to), packet, &peer, &mut facts.ingress);
+    policy::refusal(&facts.ingress, facts.state())
 }

@@ -1,5 +1,7 @@
 //! One program run: what it reads before it looks at the packet, and what it comes to.
 
+use core::ptr;
+
 use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::helpers::bpf_jiffies64;
 use datapath_abi::{
@@ -19,6 +21,22 @@ pub(crate) const IDENTITY_WORLD: u32 = 2;
 pub(crate) const IDENTITY_REMOTE_NODE: u32 = 6;
 /// Identity of everything outside over IPv4 in a dual-stack cluster; IPv6 has the next number.
 pub(crate) const IDENTITY_WORLD_IPV4: u32 = 9;
+
+/// Sets a value to 0 in words of 8 bytes, gaps between its fields included.
+///
+/// # Safety
+/// The place must be writable, and all bytes 0 must be a value of the type.
+#[inline(always)]
+pub(crate) unsafe fn clear<T>(place: *mut T) {
+    const { assert!(size_of::<T>() % 8 == 0 && align_of::<T>() % 8 == 0) }
+    let words = place.cast::<u64>();
+    let mut at = 0;
+    while at < size_of::<T>() / 8 {
+        // SAFETY: within the value, aligned; volatile so that the stores stay what they are.
+        unsafe { words.add(at).write_volatile(0) };
+        at += 1;
+    }
+}
 
 /// The circumstances of a run.
 pub(crate) struct Run {
@@ -85,13 +103,12 @@ impl Run {
         TARGETS.get(self.settings.target_base.wrapping_add(index))
     }
 
-    /// The endpoint whose device the program hangs on.
+    /// Index of the endpoint whose device the program hangs on.
     #[inline(always)]
-    pub(crate) fn attached(&self) -> Place {
+    pub(crate) fn attached(&self) -> u32 {
         let key = AttachmentKey { slot: self.slot(), ifindex: self.ifindex };
         // SAFETY: only user space writes this map, and never an entry of the active slot.
-        let index = unsafe { ATTACHMENTS.get(&key) }.map_or(Place::UNKNOWN, |index| *index);
-        Place::of(self, index)
+        unsafe { ATTACHMENTS.get(&key) }.map_or(Place::UNKNOWN, |index| *index)
     }
 
     /// Bytes of the frame.
@@ -143,7 +160,8 @@ pub(crate) struct Judged {
     pub(crate) remembered: bool,
 }
 
-/// What a run found out, for its events and for conntrack.
+/// What a run found out, for its events and for conntrack. All bytes are 0 where nothing was.
+#[repr(C, align(8))]
 pub(crate) struct Facts {
     /// The source's identity.
     pub(crate) source: Peer,
@@ -155,47 +173,65 @@ pub(crate) struct Facts {
     pub(crate) ingress: Judged,
     /// Tick at which the conntrack entry expires; 0 without one.
     pub(crate) expires: u64,
-    /// A number of [`ct_state`], or [`Facts::NOT_ASKED`].
-    pub(crate) state: u8,
+    /// A number of [`ct_state`].
+    state: u8,
     /// The entry was written by this run.
     pub(crate) created: bool,
     /// Who is closing.
     pub(crate) closing: u8,
+    /// Conntrack was asked.
+    pub(crate) asked: bool,
+    /// The packet's source is the lower side of the flow's key.
+    pub(crate) source_is_low: bool,
+    /// Who sent the packet: `conntrack::INITIATOR` or `RESPONDER`.
+    role: u8,
+    /// Index of a target that was just found out.
+    place: u32,
 }
 
 impl Facts {
-    /// Conntrack was not asked.
-    pub(crate) const NOT_ASKED: u8 = u8::MAX;
-
+    /// Notes what conntrack knows. It is read back from memory, so that the verifier follows one way on from here
+    /// and not one for each state.
     #[inline(always)]
-    pub(crate) fn none() -> Self {
-        let peer = Peer { identity: 0, entry: 0, from: 0 };
-        let judged = Judged {
-            entry: 0,
-            other: 0,
-            peer: 0,
-            endpoint: 0,
-            port: 0,
-            outcome: 0,
-            source: 0,
-            remembered: false,
-        };
-        Self {
-            source: peer,
-            destination: peer,
-            egress: judged,
-            ingress: judged,
-            expires: 0,
-            state: Self::NOT_ASKED,
-            created: false,
-            closing: 0,
+    pub(crate) fn set_state(&mut self, state: u8, role: usize) {
+        // SAFETY: fields.
+        #[expect(clippy::cast_possible_truncation, reason = "a role is 0 or 1")]
+        unsafe {
+            (&raw mut self.state).write_volatile(state);
+            (&raw mut self.role).write_volatile(role as u8);
         }
+    }
+
+    /// A number of [`ct_state`]; new where conntrack was not asked.
+    #[inline(always)]
+    pub(crate) fn state(&self) -> u8 {
+        // SAFETY: a field.
+        unsafe { (&raw const self.state).read_volatile() }
+    }
+
+    /// Who sent the packet, as an index.
+    #[inline(always)]
+    pub(crate) fn role(&self) -> usize {
+        // SAFETY: a field.
+        usize::from(unsafe { (&raw const self.role).read_volatile() } & 1)
+    }
+
+    /// The target of an index, after that was in memory: see [`Self::set_state`].
+    #[inline(always)]
+    pub(crate) fn place(&mut self, run: &Run, index: u32) -> Place {
+        let place = &raw mut self.place;
+        // SAFETY: a field.
+        let index = unsafe {
+            place.write_volatile(index);
+            place.read_volatile()
+        };
+        Place::of(run, index)
     }
 
     /// Whether policy has a say: it is not asked about replies and related errors.
     #[inline(always)]
     pub(crate) fn needs_policy(&self) -> bool {
-        self.state != ct_state::REPLY && self.state != ct_state::RELATED
+        !matches!(self.state(), ct_state::REPLY | ct_state::RELATED)
     }
 }
 
@@ -211,6 +247,8 @@ pub(crate) struct Scratch {
     pub(crate) quoted: Packet,
     /// Where a conntrack entry is built.
     pub(crate) entry: CtValue,
+    /// What it came to.
+    pub(crate) verdict: Verdict,
 }
 
 /// Where an address leads: a target of the active slot with its index.
@@ -249,9 +287,10 @@ impl Place {
 /// What to do with the packet. Nothing of it is done before everything is decided. A struct and no enum:
 /// what other variants have would be undefined in each, and the verifier must not see that copied.
 #[derive(Clone, Copy)]
+#[repr(C)]
 pub(crate) struct Verdict {
-    /// The pod or the other node that it goes to.
-    pub(crate) to: Option<&'static Target>,
+    /// Index of the target that it goes to, if it goes to a pod or another node.
+    pub(crate) to: u32,
     /// By the tunnel: the identity that the other node is told; else 0.
     pub(crate) identity: u32,
     /// A number of [`action`].
@@ -268,7 +307,7 @@ impl Verdict {
     #[inline(always)]
     fn new(action: u8) -> Self {
         Self {
-            to: None,
+            to: Place::UNKNOWN,
             identity: 0,
             action,
             reason: reason::FORWARDED,
@@ -291,14 +330,14 @@ impl Verdict {
 
     /// Hand it to a pod of this node.
     #[inline(always)]
-    pub(crate) fn deliver(to: &'static Target) -> Self {
-        Self { to: Some(to), ..Self::new(action::DELIVER) }
+    pub(crate) fn deliver(to: u32) -> Self {
+        Self { to, ..Self::new(action::DELIVER) }
     }
 
     /// Send it to another node, as the identity.
     #[inline(always)]
-    pub(crate) fn tunnel(to: &'static Target, identity: u32) -> Self {
-        Self { to: Some(to), identity, ..Self::new(action::TUNNEL) }
+    pub(crate) fn tunnel(to: u32, identity: u32) -> Self {
+        Self { to, identity, ..Self::new(action::TUNNEL) }
     }
 
     /// Give it to the node's stack; `host` if the node is the destination.
@@ -311,6 +350,16 @@ impl Verdict {
     #[inline(always)]
     pub(crate) fn pass() -> Self {
         Self::new(action::PASS)
+    }
+
+    /// The same after it was in memory: the verifier follows one way on from here and not one for each verdict.
+    #[inline(always)]
+    pub(crate) fn settle(self, place: &mut Self) -> Self {
+        // SAFETY: a field of this CPU's scratch.
+        unsafe {
+            ptr::from_mut(place).write_volatile(self);
+            ptr::from_ref(place).read_volatile()
+        }
     }
 
     /// Whether the packet ends here.

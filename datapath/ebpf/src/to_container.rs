@@ -22,7 +22,7 @@ fn decide(run: &Run, packet: &mut Packet, facts: &mut Facts) -> Verdict {
     if marked == mark::DELIVERED {
         return Verdict::pass();
     }
-    let place = run.attached();
+    let place = facts.place(run, run.attached());
     let Some(own) = place.target else {
         return Verdict::drop_ingress(reason::ENDPOINT_NOT_READY);
     };
@@ -37,7 +37,7 @@ fn decide(run: &Run, packet: &mut Packet, facts: &mut Facts) -> Verdict {
     } else {
         Sender::by_address(IDENTITY_HOST)
     };
-    let flow = look_up_readable(run, packet);
+    let flow = look_up_readable(run, packet, facts);
     match receive::admit(run, packet, facts, &flow, (place.index, own), sender) {
         reason::FORWARDED => Verdict::pass(),
         reason => Verdict::drop_ingress(reason),

@@ -77,6 +77,28 @@ fn node() -> NodeTables {
 }
 
 #[test]
+fn a_target_says_which_look_ups_cannot_hit() {
+    let of = |identity, number| {
+        let mut entry = rule(None, 0, 0, number);
+        entry.key.identity = identity;
+        entry
+    };
+    for (entries, absent) in [
+        (vec![], 3),
+        (vec![of(Identity(1000), 1)], abi::target::NO_ANYONE),
+        (vec![of(Identity::ANY, 1)], abi::target::NO_IDENTITY),
+        (vec![of(Identity(1000), 1), of(Identity::ANY, 2)], 0),
+    ] {
+        let mut node = node();
+        node.policies[1].entries = entries;
+        let slot = encode(&node, 0, &ROOMY).unwrap();
+        let pod = slot.targets.last().unwrap();
+        assert_eq!(pod.flags >> abi::target::INGRESS_SHIFT & abi::target::ABSENT, absent);
+        assert_eq!(pod.flags >> abi::target::EGRESS_SHIFT & abi::target::ABSENT, 2);
+    }
+}
+
+#[test]
 fn targets_are_the_node_its_routing_other_nodes_once_and_endpoints() {
     let slot = encode(&node(), 1, &ROOMY).unwrap();
     let kinds: Vec<_> = slot.targets.iter().map(|target| target.kind).collect();
@@ -90,7 +112,8 @@ fn targets_are_the_node_its_routing_other_nodes_once_and_endpoints() {
     assert_eq!((v6.flags, IpAddr::from(v6.address6)), (abi::target::HAS_V6, ip("fd02::2")));
     assert_eq!((pod.endpoint, pod.identity, pod.ifindex), (7, 1000, 17));
     assert_eq!((pod.egress, pod.ingress), (1 << 1 | 1, 2 << 1 | 1));
-    assert_eq!((pod.flags, pod.address4), (3, [10, 0, 0, 1]));
+    // Its address is of both families; its tables have entries of one identity only.
+    assert_eq!((pod.flags, pod.address4), (3 | 2 << 2 | 2 << 4, [10, 0, 0, 1]));
     assert_eq!((pod.mac, pod.host_mac), ([2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]));
     assert_eq!(slot.settings.target_count, 5);
     assert_eq!(slot.settings.flags, abi::settings::DUAL_STACK);

@@ -23,14 +23,14 @@ use crate::object::Object;
 
 /// Flows that a node remembers of each family; the one not used for longest goes first. Memory for all of
 /// them is taken when the node's maps are made.
-const FLOWS: u32 = 8192;
+pub(super) const FLOWS: u32 = 8192;
 /// Bytes of the ring buffer: many times what one run writes, and a multiple of any page size.
 const RING: u32 = 1 << 16;
 /// Targets of a slot that an instance has room for at least.
 const FEWEST_TARGETS: u32 = 512;
 
 /// Programs by their hooks' numbers.
-const HOOKS: [&str; abi::hook::COUNT as usize] = {
+pub(super) const HOOKS: [&str; abi::hook::COUNT as usize] = {
     let mut names = [""; abi::hook::COUNT as usize];
     names[abi::hook::FROM_CONTAINER as usize] = abi::programs::FROM_CONTAINER;
     names[abi::hook::TO_CONTAINER as usize] = abi::programs::TO_CONTAINER;
@@ -91,7 +91,7 @@ pub(super) struct Instance {
     /// Where programs run.
     cpu: usize,
     /// Whether a packet may have left a flow behind.
-    remembers: bool,
+    pub(super) remembers: bool,
 }
 
 /// What is known to be in a slot: nothing, one node's tables, or, after a failure, parts of several.
@@ -151,7 +151,7 @@ impl Instance {
 
     /// Loads the program of a hook, by its number, where it is not yet. Numbers of no hook are the driver's
     /// to refuse.
-    fn prepare(&mut self, hook: u32) -> Result<(), BackendError> {
+    pub(super) fn prepare(&mut self, hook: u32) -> Result<(), BackendError> {
         let place = hook as usize;
         let Some(name) = HOOKS.get(place).filter(|_| !self.hooks[place]) else { return Ok(()) };
         let loaded = listening(|| load_hook(&self.object, &self.base, name)).map_err(of_loading)?;
@@ -162,18 +162,39 @@ impl Instance {
         Ok(())
     }
 
+    /// How many instructions the verifier goes through for the program of a hook, by the kernel's own count;
+    /// `None` where it does not say (before Linux 5.16).
+    #[cfg(any(test, feature = "measure"))]
+    pub(super) fn verified(&self, hook: u32) -> Result<Option<u32>, BackendError> {
+        let Some(name) = HOOKS.get(hook as usize) else { return Ok(None) };
+        let loaded = listening(|| load_hook(&self.object, &self.base, name)).map_err(of_loading)?;
+        let descriptor = program(&loaded, name)?.as_fd().as_raw_fd();
+        let path = format!("/proc/self/fdinfo/{descriptor}");
+        let text = std::fs::read_to_string(&path).map_err(|error| BackendError::System {
+            call: format!("reading {path}"),
+            error: error.to_string(),
+        })?;
+        let count = text.lines().find_map(|line| line.strip_prefix("verified_insns:"));
+        Ok(count.and_then(|count| count.trim().parse().ok()))
+    }
+
     /// Loads the programs of all hooks.
     pub(super) fn prepare_all(&mut self) -> Result<(), BackendError> {
         (0..abi::hook::COUNT).try_for_each(|hook| self.prepare(hook))
     }
 
-    fn map(&self, name: &str) -> Result<Map<'_>, BackendError> {
+    pub(super) fn map(&self, name: &str) -> Result<Map<'_>, BackendError> {
         map(&self.base, name)
     }
 
     /// Whether a slot's targets have room.
     pub(super) fn fits(&self, slot: &Slot) -> bool {
         slot.targets.len() <= self.capacity.targets as usize
+    }
+
+    /// Index of a slot's target 0 in the map of both slots' targets.
+    pub(super) fn target_base(&self, slot: u32) -> u32 {
+        (slot & 1) * self.capacity.targets
     }
 
     /// Writes a slot, which must not be the active one: only what differs from what it held before.
@@ -190,7 +211,7 @@ impl Instance {
 
     fn write(&self, slot: &Slot, before: &[Rc<Slot>], is_whole: bool) -> Result<(), BackendError> {
         let known = before.last().filter(|_| is_whole);
-        let target_base = (slot.number & 1) * self.capacity.targets;
+        let target_base = self.target_base(slot.number);
         let targets = self.map(abi::maps::TARGETS)?;
         for (index, target) in (target_base..).zip(&slot.targets) {
             let place = (index - target_base) as usize;
@@ -238,16 +259,16 @@ impl Instance {
             (output.return_value.cast_signed(), output.data.map_or(0, |data| data.len()))
         };
         data.truncate(length);
+        let (records, lost) = self.collect()?;
+        Ok(Run { code, frame: data, mark: context.mark, records, lost })
+    }
+
+    /// Takes what is in the ring buffer. Returns it and how many events were lost since the last time.
+    pub(super) fn collect(&mut self) -> Result<(Vec<Vec<u8>>, u64), BackendError> {
         self.ring.consume().map_err(of_call("reading the ring buffer"))?;
         let lost = self.lost_so_far()?;
         let lost_before = std::mem::replace(&mut self.lost, lost);
-        Ok(Run {
-            code,
-            frame: data,
-            mark: context.mark,
-            records: self.records.take(),
-            lost: lost.wrapping_sub(lost_before),
-        })
+        Ok((self.records.take(), lost.wrapping_sub(lost_before)))
     }
 
     /// Events that did not fit the ring buffer, of all CPUs since the object was loaded.
@@ -446,7 +467,7 @@ fn replace(
     Ok(())
 }
 
-fn put<K, V>(map: &impl MapCore, key: &K, value: &V) -> Result<(), BackendError>
+pub(super) fn put<K, V>(map: &impl MapCore, key: &K, value: &V) -> Result<(), BackendError>
 where
     K: IntoBytes + Immutable,
     V: IntoBytes + Immutable,

@@ -3,6 +3,8 @@
 mod flows;
 mod frames;
 mod loading;
+#[cfg(feature = "measure")]
+mod measuring;
 mod policies;
 mod routes;
 
@@ -36,19 +38,23 @@ const FAR: Identity = Identity(3000);
 
 /// The backend, or why the test has nothing to run on; that is a failure where `HOPWISE_REQUIRE` lists
 /// `kernel`.
-#[expect(clippy::print_stderr, reason = "a skipped test says why")]
 fn backend() -> Option<TestRun> {
     match TestRun::open(LIMITS) {
         Ok(backend) => Some(backend),
         Err(error @ BackendError::Unsupported { .. }) => {
             let required = std::env::var("HOPWISE_REQUIRE").unwrap_or_default();
             assert!(!required.split(',').any(|tier| tier.trim() == "kernel"), "{error:?}");
-            eprintln!("skipped: {error}");
+            skip(&error.to_string());
             None
         }
         Err(BackendError::Refused { program, log }) => panic!("{program} is refused:\n{log}"),
         Err(error) => panic!("{error:?}"),
     }
+}
+
+#[expect(clippy::print_stderr, reason = "a skipped test says why")]
+fn skip(reason: &str) {
+    eprintln!("skipped: {reason}");
 }
 
 fn ip(text: &str) -> IpAddr {

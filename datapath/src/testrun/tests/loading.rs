@@ -57,6 +57,30 @@ fn programs_are_loaded_as_packets_come_to_them() {
     }
 }
 
+/// What the verifier goes through is most of the time that loading takes. A bound that is passed is raised with a
+/// reason, or the program made simpler.
+#[test]
+fn programs_stay_quick_to_verify() {
+    const BOUNDS: [(&str, u32); 4] = [
+        (abi::programs::FROM_CONTAINER, 36_000),
+        (abi::programs::TO_CONTAINER, 20_000),
+        (abi::programs::FROM_OVERLAY, 24_000),
+        (abi::programs::FROM_NETDEV, 20_000),
+    ];
+    let Some(mut backend) = backend() else { return };
+    let spare = backend.spare.as_mut().unwrap();
+    for (hook, (name, bound)) in (0..).zip(BOUNDS) {
+        assert_eq!(instance::HOOKS[hook as usize], name);
+        let Some(verified) = spare.verified(hook).unwrap() else {
+            return skip("this kernel does not say what it verified (Linux 5.16 does)");
+        };
+        assert!(
+            0 < verified && verified < bound,
+            "{name}: {verified} instructions, {bound} allowed"
+        );
+    }
+}
+
 #[test]
 fn tables_that_do_not_fit_are_refused_and_the_old_ones_stay() {
     let Some(_) = backend() else { return };
