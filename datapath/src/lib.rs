@@ -1,11 +1,15 @@
 //! The datapath seen from user space.
 
+#[cfg(feature = "kernel")]
+pub mod both;
 pub mod decode;
 pub mod encode;
 pub mod follow;
 pub mod frame;
+mod nodes;
 pub mod object;
 #[cfg(feature = "kernel")]
 pub mod support;
 #[cfg(feature = "kernel")]
 pub mod testrun;
+pub mod vm;

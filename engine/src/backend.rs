@@ -89,6 +89,16 @@ pub enum BackendError {
     /// Events that cannot be read: program and library are of different versions.
     #[error("the datapath's events cannot be read: {0}")]
     BadEvent(String),
+    /// Two backends that run the same programs differ: a bug of one of them.
+    #[error("{one} and {other} differ: {what}")]
+    Disagreement {
+        /// The one.
+        one: String,
+        /// The other.
+        other: String,
+        /// In what.
+        what: String,
+    },
     /// The kernel returned an error.
     #[error("{call} failed: {error}")]
     System {

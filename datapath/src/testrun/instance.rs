@@ -8,7 +8,6 @@ use std::rc::Rc;
 
 use datapath_abi as abi;
 use engine::backend::BackendError;
-use engine::trace::{ConntrackEntry, Counter};
 use libbpf_rs::{
     ErrorKind, Map, MapCore, MapFlags, Object as Loaded, ObjectBuilder, OpenObject, ProgramInput,
     ProgramMut, RingBuffer, RingBufferBuilder,
@@ -18,63 +17,11 @@ use zerocopy::{FromZeros, Immutable, IntoBytes};
 use super::pin::{self, Pinned};
 use super::refusal::{listening, of_call, of_loading};
 use crate::decode;
-use crate::encode::Slot;
+use crate::nodes::{self, Capacity, Change, HOOKS, Maps, Node, Row, Run, Slots};
 use crate::object::Object;
 
-/// Flows that a node remembers of each family; the one not used for longest goes first. Memory for all of
-/// them is taken when the node's maps are made.
-pub(super) const FLOWS: u32 = 8192;
-/// Bytes of the ring buffer: many times what one run writes, and a multiple of any page size.
-const RING: u32 = 1 << 16;
-/// Targets of a slot that an instance has room for at least.
-const FEWEST_TARGETS: u32 = 512;
-
-/// Programs by their hooks' numbers.
-pub(super) const HOOKS: [&str; abi::hook::COUNT as usize] = {
-    let mut names = [""; abi::hook::COUNT as usize];
-    names[abi::hook::FROM_CONTAINER as usize] = abi::programs::FROM_CONTAINER;
-    names[abi::hook::TO_CONTAINER as usize] = abi::programs::TO_CONTAINER;
-    names[abi::hook::FROM_OVERLAY as usize] = abi::programs::FROM_OVERLAY;
-    names[abi::hook::FROM_NETDEV as usize] = abi::programs::FROM_NETDEV;
-    names
-};
-
-/// How large a node's maps are where that takes memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Capacity {
-    /// Targets of one slot.
-    targets: u32,
-}
-
-impl Capacity {
-    /// Room for some targets, and for as many again before it must be made anew.
-    pub(super) fn of(targets: usize) -> Self {
-        let targets = u32::try_from(targets * 2).unwrap_or(u32::MAX >> 2).next_power_of_two();
-        Self { targets: targets.max(FEWEST_TARGETS) }
-    }
-
-    /// Entries of a map, where they are not what the object says.
-    fn entries(self, map: &str) -> Option<u32> {
-        match map {
-            abi::maps::TARGETS | abi::maps::ATTACHMENTS => Some(self.targets * 2),
-            abi::maps::CT4 | abi::maps::CT6 => Some(FLOWS),
-            abi::maps::EVENTS => Some(RING),
-            _ => None,
-        }
-    }
-}
-
-/// What a run came to.
-pub(super) struct Run {
-    pub(super) code: i32,
-    pub(super) frame: Vec<u8>,
-    pub(super) mark: u32,
-    pub(super) records: Vec<Vec<u8>>,
-    pub(super) lost: u64,
-}
-
 /// A node's programs and maps.
-pub(super) struct Instance {
+pub(crate) struct Instance {
     // The ring buffer is unmapped before its map goes.
     ring: RingBuffer<'static>,
     records: Rc<RefCell<Vec<Vec<u8>>>>,
@@ -85,21 +32,13 @@ pub(super) struct Instance {
     /// kernel far longer than a packet does, so each is loaded when a packet first comes to it.
     hooks: [bool; HOOKS.len()],
     capacity: Capacity,
-    contents: [Contents; 2],
+    slots: Slots,
     /// Events lost so far.
     lost: u64,
     /// Where programs run.
     cpu: usize,
     /// Whether a packet may have left a flow behind.
     pub(super) remembers: bool,
-}
-
-/// What is known to be in a slot: nothing, one node's tables, or, after a failure, parts of several.
-#[derive(Default)]
-struct Contents {
-    parts: Vec<Rc<Slot>>,
-    /// Whether the last part is there in full.
-    is_whole: bool,
 }
 
 impl Instance {
@@ -129,7 +68,7 @@ impl Instance {
             base: loaded,
             hooks: [false; HOOKS.len()],
             capacity,
-            contents: [Contents::default(), Contents::default()],
+            slots: Slots::default(),
             lost: 0,
             cpu: pin::current_cpu(),
             remembers: false,
@@ -140,12 +79,7 @@ impl Instance {
 
     /// Tells the programs that they are simulated and traced.
     fn configure(&self) -> Result<(), BackendError> {
-        let config = abi::Config {
-            abi: abi::ABI_VERSION,
-            flags: abi::config::SIMULATED | abi::config::TRACE | abi::config::DELIVER_BY_PEER,
-            ticks_per_second: 1,
-            reserved: 0,
-        };
+        let config = nodes::config();
         put(&self.map(abi::maps::CONFIG)?, &0_u32, &config)
     }
 
@@ -183,62 +117,54 @@ impl Instance {
         (0..abi::hook::COUNT).try_for_each(|hook| self.prepare(hook))
     }
 
-    pub(super) fn map(&self, name: &str) -> Result<Map<'_>, BackendError> {
+    pub(crate) fn map(&self, name: &str) -> Result<Map<'_>, BackendError> {
         map(&self.base, name)
     }
 
-    /// Whether a slot's targets have room.
-    pub(super) fn fits(&self, slot: &Slot) -> bool {
-        slot.targets.len() <= self.capacity.targets as usize
+    /// Takes what is in the ring buffer. Returns it and how many events were lost since the last time.
+    pub(super) fn collect(&mut self) -> Result<(Vec<Vec<u8>>, u64), BackendError> {
+        self.ring.consume().map_err(of_call("reading the ring buffer"))?;
+        let lost = self.lost_so_far()?;
+        let lost_before = std::mem::replace(&mut self.lost, lost);
+        Ok((self.records.take(), lost.wrapping_sub(lost_before)))
     }
 
-    /// Index of a slot's target 0 in the map of both slots' targets.
-    pub(super) fn target_base(&self, slot: u32) -> u32 {
-        (slot & 1) * self.capacity.targets
+    /// Events that did not fit the ring buffer, of all CPUs since the object was loaded.
+    fn lost_so_far(&self) -> Result<u64, BackendError> {
+        let values = self
+            .map(abi::maps::LOST)?
+            .lookup_percpu(&0_u32.to_ne_bytes(), MapFlags::ANY)
+            .map_err(of_call("reading map LOST"))?;
+        let count = |value: Vec<u8>| value.first_chunk().copied().map_or(0, u64::from_ne_bytes);
+        Ok(values.into_iter().flatten().map(count).sum())
+    }
+}
+
+impl Maps for Instance {
+    fn change(&mut self, map: &str, changes: &[Change<'_>]) -> Result<(), BackendError> {
+        let map = self.map(map)?;
+        changes.iter().try_for_each(|change| match change {
+            Change::Put(key, value) => write_row(&map, key, value),
+            Change::Remove(key) => remove(&map, key),
+        })
+    }
+}
+
+impl Node for Instance {
+    fn capacity(&self) -> Capacity {
+        self.capacity
     }
 
-    /// Writes a slot, which must not be the active one: only what differs from what it held before.
-    pub(super) fn fill(&mut self, slot: &Rc<Slot>) -> Result<(), BackendError> {
-        let number = (slot.number & 1) as usize;
-        let contents = &mut self.contents[number];
-        let is_whole = std::mem::replace(&mut contents.is_whole, false);
-        let before = contents.parts.clone();
-        contents.parts.push(Rc::clone(slot));
-        self.write(slot, &before, is_whole)?;
-        self.contents[number] = Contents { parts: vec![Rc::clone(slot)], is_whole: true };
-        Ok(())
+    fn slots(&mut self) -> &mut Slots {
+        &mut self.slots
     }
 
-    fn write(&self, slot: &Slot, before: &[Rc<Slot>], is_whole: bool) -> Result<(), BackendError> {
-        let known = before.last().filter(|_| is_whole);
-        let target_base = self.target_base(slot.number);
-        let targets = self.map(abi::maps::TARGETS)?;
-        for (index, target) in (target_base..).zip(&slot.targets) {
-            let place = (index - target_base) as usize;
-            if known.and_then(|known| known.targets.get(place)) != Some(target) {
-                put(&targets, &index, target)?;
-            }
-        }
-        let before = |rows: fn(&Slot) -> Rows<'_>| before.iter().map(|part| rows(part)).collect();
-        for (name, rows) in [
-            (abi::maps::IPCACHE, ipcache as fn(&Slot) -> Rows<'_>),
-            (abi::maps::ATTACHMENTS, attachments),
-            (abi::maps::POLICY, policy),
-        ] {
-            let parts: Vec<Rows<'_>> = before(rows);
-            replace(&self.map(name)?, &rows(slot), &parts, is_whole)?;
-        }
-        let settings = abi::Settings { target_base, ..slot.settings };
-        put(&self.map(abi::maps::SETTINGS)?, &(slot.number & 1), &settings)
-    }
-
-    /// Makes every run from now on see the slot of a generation, by its number in the kernel.
-    pub(super) fn activate(&mut self, generation: u32) -> Result<(), BackendError> {
-        put(&self.map(abi::maps::ACTIVE)?, &0_u32, &generation)
-    }
-
-    /// Runs one frame through one hook.
-    pub(super) fn run(&mut self, input: &abi::Input, frame: &[u8]) -> Result<Run, BackendError> {
+    fn run(
+        &mut self,
+        input: &abi::Input,
+        frame: &[u8],
+        record: &mut dyn FnMut(&[u8]),
+    ) -> Result<Run, BackendError> {
         self.prepare(input.hook)?;
         put(&self.map(abi::maps::INPUT)?, &0_u32, input)?;
         let driver = program(&self.base, abi::programs::DRIVER)?;
@@ -260,29 +186,13 @@ impl Instance {
         };
         data.truncate(length);
         let (records, lost) = self.collect()?;
-        Ok(Run { code, frame: data, mark: context.mark, records, lost })
+        for bytes in &records {
+            record(bytes);
+        }
+        Ok(Run { code, frame: data, mark: context.mark, lost })
     }
 
-    /// Takes what is in the ring buffer. Returns it and how many events were lost since the last time.
-    pub(super) fn collect(&mut self) -> Result<(Vec<Vec<u8>>, u64), BackendError> {
-        self.ring.consume().map_err(of_call("reading the ring buffer"))?;
-        let lost = self.lost_so_far()?;
-        let lost_before = std::mem::replace(&mut self.lost, lost);
-        Ok((self.records.take(), lost.wrapping_sub(lost_before)))
-    }
-
-    /// Events that did not fit the ring buffer, of all CPUs since the object was loaded.
-    fn lost_so_far(&self) -> Result<u64, BackendError> {
-        let values = self
-            .map(abi::maps::LOST)?
-            .lookup_percpu(&0_u32.to_ne_bytes(), MapFlags::ANY)
-            .map_err(of_call("reading map LOST"))?;
-        let count = |value: Vec<u8>| value.first_chunk().copied().map_or(0, u64::from_ne_bytes);
-        Ok(values.into_iter().flatten().map(count).sum())
-    }
-
-    /// Empties conntrack.
-    pub(super) fn forget(&mut self) -> Result<(), BackendError> {
+    fn forget(&mut self) -> Result<(), BackendError> {
         if !self.remembers {
             return Ok(());
         }
@@ -297,44 +207,22 @@ impl Instance {
         Ok(())
     }
 
-    /// Conntrack at a moment of the clock, in no order.
-    pub(super) fn conntrack(&self, now: u64) -> Result<Vec<ConntrackEntry>, BackendError> {
-        let mut entries = Vec::new();
-        for name in [abi::maps::CT4, abi::maps::CT6] {
-            let read = if name == abi::maps::CT4 { decode::conntrack4 } else { decode::conntrack6 };
-            let flows = self.map(name)?;
-            for key in flows.keys() {
-                if let Some(value) = look_up(&flows, &key)? {
-                    entries.push(read(&key, &value, now)?);
-                }
-            }
-        }
-        Ok(entries)
+    fn rows(&self, map: &str) -> Result<Vec<Row>, BackendError> {
+        let map = self.map(map)?;
+        let row = |key: Vec<u8>| Ok(look_up(&map, &key)?.map(|value| (key, value)));
+        map.keys().filter_map(|key| row(key).transpose()).collect()
     }
 
-    /// Counters that are not 0.
-    pub(super) fn counters(&self) -> Result<Vec<Counter>, BackendError> {
-        let counters = self.map(abi::maps::COUNTERS)?;
-        let mut counted = Vec::new();
-        for index in decode::counter_indices() {
-            let values = counters
-                .lookup_percpu(&index.to_ne_bytes(), MapFlags::ANY)
-                .map_err(of_call("reading map COUNTERS"))?;
-            counted.extend(decode::counter(index, &values.unwrap_or_default())?);
-        }
-        Ok(counted)
+    fn per_cpu(&self, map: &str, index: u32) -> Result<Vec<Vec<u8>>, BackendError> {
+        let values = self
+            .map(map)?
+            .lookup_percpu(&index.to_ne_bytes(), MapFlags::ANY)
+            .map_err(of_call(&format!("reading map {map}")))?;
+        Ok(values.unwrap_or_default())
     }
 
-    /// Takes over conntrack and counters of the instance that this one replaces.
-    pub(super) fn inherit(&mut self, old: &Self) -> Result<(), BackendError> {
-        for name in [abi::maps::CT4, abi::maps::CT6] {
-            let (from, to) = (old.map(name)?, self.map(name)?);
-            for key in from.keys() {
-                if let Some(value) = look_up(&from, &key)? {
-                    write_row(&to, &key, &value)?;
-                }
-            }
-        }
+    fn inherit(&mut self, old: &Self) -> Result<(), BackendError> {
+        nodes::inherit_flows(self, old)?;
         let (from, to) = (old.map(abi::maps::COUNTERS)?, self.map(abi::maps::COUNTERS)?);
         for index in decode::counter_indices() {
             let key = index.to_ne_bytes();
@@ -355,12 +243,7 @@ fn of_running(error: libbpf_rs::Error) -> BackendError {
 
 /// The kernel refuses a frame: newer ones one whose ethertype promises a network header that is not there.
 fn refused_frame(error: &libbpf_rs::Error) -> Option<BackendError> {
-    (error.kind() == ErrorKind::InvalidInput).then(|| {
-        BackendError::BadInjection(
-            "this kernel runs no frame that is too short for the network header of its ethertype"
-                .to_owned(),
-        )
-    })
+    (error.kind() == ErrorKind::InvalidInput).then(nodes::without_network_header)
 }
 
 fn open(object: &Object, program: &str) -> libbpf_rs::Result<OpenObject> {
@@ -416,55 +299,6 @@ fn program<'a>(object: &'a Loaded, name: &str) -> Result<ProgramMut<'a>, Backend
         .progs_mut()
         .find(|program| program.name() == OsStr::new(name))
         .ok_or_else(|| absent(&format!("program {name}")))
-}
-
-/// Rows of one map as bytes.
-type Rows<'a> = Vec<(&'a [u8], &'a [u8])>;
-
-fn bytes<K, V>(rows: &[(K, V)]) -> Rows<'_>
-where
-    K: IntoBytes + Immutable,
-    V: IntoBytes + Immutable,
-{
-    rows.iter().map(|(key, value)| (key.as_bytes(), value.as_bytes())).collect()
-}
-
-fn ipcache(slot: &Slot) -> Rows<'_> {
-    bytes(&slot.ipcache)
-}
-
-fn attachments(slot: &Slot) -> Rows<'_> {
-    bytes(&slot.attachments)
-}
-
-fn policy(slot: &Slot) -> Rows<'_> {
-    bytes(&slot.policy)
-}
-
-/// Makes a map's rows of one slot what they shall be. `before`: what may be there, each part sorted; if
-/// `is_whole`, the last part is exactly what is there.
-fn replace(
-    map: &impl MapCore,
-    rows: &Rows<'_>,
-    before: &[Rows<'_>],
-    is_whole: bool,
-) -> Result<(), BackendError> {
-    let find = |rows: &Rows<'_>, key: &[u8]| rows.binary_search_by(|row| row.0.cmp(key)).ok();
-    for part in before {
-        for (key, _) in part {
-            if find(rows, key).is_none() {
-                remove(map, key)?;
-            }
-        }
-    }
-    let known = before.last().filter(|_| is_whole);
-    for (key, value) in rows {
-        let old = known.and_then(|known| find(known, key).map(|at| known[at].1));
-        if old != Some(*value) {
-            write_row(map, key, value)?;
-        }
-    }
-    Ok(())
 }
 
 pub(super) fn put<K, V>(map: &impl MapCore, key: &K, value: &V) -> Result<(), BackendError>

@@ -20,9 +20,10 @@ use engine::trace::{Counter, Stamped};
 use libbpf_rs::{MapCore, MapFlags, MapHandle, MapType, libbpf_sys};
 use zerocopy::IntoBytes;
 
-use super::instance::{Capacity, Instance, put};
+use super::instance::{Instance, put};
 use super::pin::Pinned;
 use super::{LIMITS, refusal};
+use crate::nodes::{self, Capacity, FLOWS, HOOKS, Node as _};
 use crate::object::Object;
 use crate::{decode, encode};
 use assembly::{Code, Instruction, helper, width};
@@ -137,10 +138,10 @@ pub struct Load {
 
 /// One node's tables in the kernel, to be measured.
 pub struct Bench {
-    pub(super) instance: Instance,
+    pub(crate) instance: Instance,
     slot: encode::Slot,
     /// An array of two `u64`: what counts up, and what is added to.
-    pub(super) counter: MapHandle,
+    pub(crate) counter: MapHandle,
     /// A program array whose first program returns at once.
     empty: MapHandle,
     cpu: usize,
@@ -157,8 +158,8 @@ impl Bench {
         let object = Rc::new(Object::find()?);
         let slot = encode::encode(node, 1, &LIMITS)?;
         let mut instance = Instance::open(&object, Capacity::of(slot.targets.len()))?;
-        instance.fill(&Rc::new(slot.clone()))?;
-        instance.activate(1)?;
+        nodes::fill(&mut instance, &Rc::new(slot.clone()))?;
+        nodes::activate(&mut instance, 1)?;
         instance.prepare_all()?;
         let counter = create(MapType::Array, 16)?;
         let empty = create(MapType::ProgArray, 4)?;
@@ -208,7 +209,7 @@ impl Bench {
         })?;
         // A device has one pod: the one that had it before is where its tables say again.
         let targets = self.instance.map(abi::maps::TARGETS)?;
-        let base = self.instance.target_base(1);
+        let base = self.instance.capacity().target_base(1);
         for (index, target) in (0_u32..).zip(&self.slot.targets) {
             let is_it = index as usize == place;
             let ifindex = if is_it { LOOPBACK } else { target.ifindex };
@@ -235,7 +236,7 @@ impl Bench {
     /// where it still does.
     pub fn fill(&mut self, program: &Program, frame: &[u8]) -> Result<(), BackendError> {
         if !self.is_full {
-            self.run(program, frame, 2 * super::instance::FLOWS)?;
+            self.run(program, frame, 2 * FLOWS)?;
             self.is_full = true;
         }
         Ok(())
@@ -243,7 +244,7 @@ impl Bench {
 
     /// Counters that are not 0.
     pub fn counters(&self) -> Result<Vec<Counter>, BackendError> {
-        self.instance.counters()
+        nodes::counters(&self.instance)
     }
 
     /// Takes the events out of the ring buffer. An error if some were lost.
@@ -421,7 +422,7 @@ pub fn loads() -> Result<Vec<Load>, BackendError> {
     let object = Rc::new(Object::find()?);
     let mut instance = Instance::open(&object, Capacity::of(0))?;
     let mut loads = Vec::new();
-    for (name, hook) in super::instance::HOOKS.into_iter().zip(0..) {
+    for (name, hook) in HOOKS.into_iter().zip(0..) {
         let begin = Instant::now();
         instance.prepare(hook)?;
         let time = begin.elapsed();

@@ -221,6 +221,11 @@ pub(crate) fn refused(error: &BackendError) -> Box<Reply> {
         BackendError::BadEvent(_) => {
             ("rebuild hopwise, so that its object and its library match".to_owned(), Vec::new())
         }
+        BackendError::Disagreement { .. } => {
+            let remedy =
+                "this is a bug of hopwise; please report it with the question and its files";
+            (remedy.to_owned(), Vec::new())
+        }
         BackendError::System { .. } => {
             ("`hopwise doctor` says what this host lacks".to_owned(), Vec::new())
         }
@@ -230,7 +235,11 @@ pub(crate) fn refused(error: &BackendError) -> Box<Reply> {
         remedy: Some(remedy).filter(|r| !r.is_empty()),
         detail,
     };
-    Box::new(Reply::with_status(Content::Failure(failure), Status::Environment))
+    let status = match error {
+        BackendError::Disagreement { .. } => Status::Divergence,
+        _ => Status::Environment,
+    };
+    Box::new(Reply::with_status(Content::Failure(failure), status))
 }
 
 #[cfg(test)]

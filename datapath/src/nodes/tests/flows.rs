@@ -18,7 +18,7 @@ fn response(flags: TcpFlags) -> Injection {
 
 #[test]
 fn a_flow_is_new_then_established_and_its_replies_skip_policy() {
-    let Some(mut backend) = backend() else { return };
+    let mut backend = backend();
     backend.load(&one_way(1)).unwrap();
     let said = backend.say(&response(TcpFlags::SYN.with(TcpFlags::ACK)));
     assert_eq!(said.reason(), Some(DropReason::PolicyDenied), "a reply to nothing is judged");
@@ -39,7 +39,7 @@ fn a_flow_is_new_then_established_and_its_replies_skip_policy() {
 
 #[test]
 fn conntrack_shows_the_flow_in_the_direction_of_who_began_it() {
-    let Some(mut backend) = backend() else { return };
+    let mut backend = backend();
     backend.load(&tables(7, everything(), everything())).unwrap();
     // B's address is the higher one: both orders of a key are seen.
     backend.say(&from_b(&packet("10.0.0.2", "10.0.0.1", udp(53, 5000))));
@@ -66,7 +66,7 @@ fn conntrack_shows_the_flow_in_the_direction_of_who_began_it() {
 
 #[test]
 fn an_echo_reply_belongs_to_its_request() {
-    let Some(mut backend) = backend() else { return };
+    let mut backend = backend();
     let ingress = vec![
         allow(Identity::ANY, Some(Protocol::Icmp), 8, 16),
         allow(Identity::ANY, Some(Protocol::Icmpv6), 128, 16),
@@ -94,7 +94,7 @@ fn error_about(quoted: &Packet, to: &str) -> Packet {
 
 #[test]
 fn an_error_about_a_flow_is_related_and_any_other_is_judged() {
-    let Some(mut backend) = backend() else { return };
+    let mut backend = backend();
     let ingress = vec![allow(Identity::ANY, Some(Protocol::Udp), 53, 16)];
     backend.load(&tables(1, everything(), ingress)).unwrap();
     for (a, b, other) in [("10.0.0.1", "10.0.0.2", "10.0.0.1"), ("fd00::1", "fd00::2", "fd00::1")] {
@@ -113,7 +113,7 @@ fn an_error_about_a_flow_is_related_and_any_other_is_judged() {
 
 #[test]
 fn the_clock_stands_still_until_it_is_moved() {
-    let Some(mut backend) = backend() else { return };
+    let mut backend = backend();
     backend.load(&one_way(1)).unwrap();
     for (now, flags, state) in [
         // A SYN alone is remembered for 60 seconds, an open connection for 8000.
@@ -131,13 +131,13 @@ fn the_clock_stands_still_until_it_is_moved() {
 
 #[test]
 fn a_closed_connection_is_forgotten_soon_and_a_syn_begins_a_new_one() {
-    let Some(mut backend) = backend() else { return };
+    let mut backend = backend();
     backend.load(&one_way(1)).unwrap();
     let open = [request(TcpFlags::SYN), response(TcpFlags::SYN.with(TcpFlags::ACK))];
     for packet in &open {
         assert_eq!(backend.say(packet).reason(), None);
     }
-    let closing = |backend: &mut TestRun| backend.conntrack(NODE, 0).unwrap()[0].closing;
+    let closing = |backend: &mut Tested| backend.conntrack(NODE, 0).unwrap()[0].closing;
     assert!(!closing(&mut backend));
     backend.say(&request(TcpFlags::FIN.with(TcpFlags::ACK)));
     assert!(closing(&mut backend));
@@ -150,7 +150,7 @@ fn a_closed_connection_is_forgotten_soon_and_a_syn_begins_a_new_one() {
 
 #[test]
 fn a_change_of_policy_holds_for_the_next_packet_of_an_open_flow() {
-    let Some(mut backend) = backend() else { return };
+    let mut backend = backend();
     // Steps over generations, and back to a former one: numbers need not follow one another.
     let open = one_way(3);
     let mut shut = tables(9, everything(), vec![deny(A, None, 0, 0)]);

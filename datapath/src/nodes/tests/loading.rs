@@ -7,23 +7,13 @@ fn probe() -> Injection {
 }
 
 #[test]
-fn the_backend_is_named_after_the_running_kernel() {
-    let Some(backend) = backend() else { return };
-    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
-    let version = backend.name().strip_prefix("kernel ").unwrap().to_owned();
-    assert!(release.starts_with(&format!("{version}.")), "{version} {release}");
-    assert!(open().is_ok());
-}
-
-#[test]
 fn what_does_not_fit_the_tables_or_a_frame_is_refused() {
-    let Some(mut backend) = backend() else { return };
-    let refused = |backend: &mut TestRun, injection: &Injection, text: &str| match backend
-        .inject(injection)
-    {
-        Err(BackendError::BadInjection(error)) => assert!(error.contains(text), "{error}"),
-        other => panic!("{text}: {other:?}"),
-    };
+    let mut backend = backend();
+    let refused =
+        |backend: &mut Tested, injection: &Injection, text: &str| match backend.inject(injection) {
+            Err(BackendError::BadInjection(error)) => assert!(error.contains(text), "{error}"),
+            other => panic!("{text}: {other:?}"),
+        };
     refused(&mut backend, &probe(), "no tables are loaded");
     backend.load(&tables(1, everything(), everything())).unwrap();
     refused(&mut backend, &Injection { node: NodeId(1), ..probe() }, "no node 1");
@@ -41,7 +31,7 @@ fn what_does_not_fit_the_tables_or_a_frame_is_refused() {
 
 #[test]
 fn programs_are_loaded_as_packets_come_to_them() {
-    let Some(mut backend) = backend() else { return };
+    let mut backend = backend();
     backend.load(&tables(1, everything(), everything())).unwrap();
     // Each hook by itself, on a node of its own making.
     let packet = packet("10.1.0.1", "10.0.0.2", syn(80));
@@ -57,35 +47,10 @@ fn programs_are_loaded_as_packets_come_to_them() {
     }
 }
 
-/// What the verifier goes through is most of the time that loading takes. A bound that is passed is raised with a
-/// reason, or the program made simpler.
-#[test]
-fn programs_stay_quick_to_verify() {
-    const BOUNDS: [(&str, u32); 4] = [
-        (abi::programs::FROM_CONTAINER, 36_000),
-        (abi::programs::TO_CONTAINER, 20_000),
-        (abi::programs::FROM_OVERLAY, 24_000),
-        (abi::programs::FROM_NETDEV, 20_000),
-    ];
-    let Some(mut backend) = backend() else { return };
-    let spare = backend.spare.as_mut().unwrap();
-    for (hook, (name, bound)) in (0..).zip(BOUNDS) {
-        assert_eq!(instance::HOOKS[hook as usize], name);
-        let Some(verified) = spare.verified(hook).unwrap() else {
-            return skip("this kernel does not say what it verified (Linux 5.16 does)");
-        };
-        assert!(
-            0 < verified && verified < bound,
-            "{name}: {verified} instructions, {bound} allowed"
-        );
-    }
-}
-
 #[test]
 fn tables_that_do_not_fit_are_refused_and_the_old_ones_stay() {
-    let Some(_) = backend() else { return };
     let limits = Limits { targets: 5, ipcache: 16, policy: 6 };
-    let mut backend = TestRun::open(limits).unwrap();
+    let mut backend = backend_with(limits);
     backend.load(&tables(1, everything(), everything())).unwrap();
     assert!(backend.say(&probe()).is_delivered_to(2));
     let wide = (0..6).map(|port| allow(A, Some(Protocol::Tcp), port, 16)).collect();
@@ -106,7 +71,7 @@ fn tables_that_do_not_fit_are_refused_and_the_old_ones_stay() {
 
 #[test]
 fn only_what_changed_is_written_and_nothing_old_is_left() {
-    let Some(mut backend) = backend() else { return };
+    let mut backend = backend();
     // Both slots are filled, then each is changed: an entry goes, one comes, one changes its meaning.
     let by_port = |ports: &[u16]| {
         ports.iter().map(|port| allow(A, Some(Protocol::Tcp), *port, 16)).collect::<Vec<_>>()
@@ -133,7 +98,7 @@ fn only_what_changed_is_written_and_nothing_old_is_left() {
 
 #[test]
 fn nodes_have_conntrack_and_counters_of_their_own() {
-    let Some(mut backend) = backend() else { return };
+    let mut backend = backend();
     let mut two = tables(1, everything(), everything());
     let mut other = node(everything(), vec![]);
     other.node = NodeId(1);
@@ -161,7 +126,7 @@ fn nodes_have_conntrack_and_counters_of_their_own() {
 
 #[test]
 fn a_hundred_nodes_have_room_and_one_that_was_away_remembers() {
-    let Some(mut backend) = backend() else { return };
+    let mut backend = backend();
     let some = |generation, count| {
         let mut tables = tables(generation, everything(), everything());
         let other = |at| NodeTables { node: NodeId(at), ..node(everything(), everything()) };
@@ -184,7 +149,7 @@ fn a_hundred_nodes_have_room_and_one_that_was_away_remembers() {
 
 #[test]
 fn a_node_that_outgrows_its_maps_keeps_what_it_remembers() {
-    let Some(mut backend) = backend() else { return };
+    let mut backend = backend();
     backend.load(&tables(1, everything(), everything())).unwrap();
     assert!(backend.say(&probe()).is_delivered_to(2));
     let mut crowded = tables(2, everything(), everything());
@@ -207,21 +172,4 @@ fn a_node_that_outgrows_its_maps_keeps_what_it_remembers() {
         frame(&packet("10.105.0.219", "10.0.0.1", syn(80))),
     );
     assert!(backend.say(&last).is_delivered_to(1), "the last of them is attached");
-}
-
-#[test]
-fn without_capabilities_the_error_says_which_and_what_to_do() {
-    use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
-    // Capabilities are a thread's own, so another one may lose them.
-    let refusal = std::thread::spawn(|| {
-        let mut sets = capabilities(None).unwrap();
-        sets.effective = CapabilitySet::CHOWN & sets.effective;
-        set_capabilities(None, sets).unwrap();
-        open().err()
-    });
-    let Some(BackendError::Unsupported { what, remedy }) = refusal.join().unwrap() else {
-        panic!("opened without capabilities");
-    };
-    assert!(what.contains("CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON"), "{what}");
-    assert!(remedy.contains("setcap cap_bpf,cap_net_admin,cap_perfmon+ep"), "{remedy}");
 }

@@ -15,7 +15,7 @@ fn identity(said: &Said, source: bool) -> Option<(Identity, IdentitySource)> {
 
 #[test]
 fn what_a_pod_sends_goes_where_the_ipcache_says() {
-    let Some(mut backend) = backend() else { return };
+    let mut backend = backend();
     backend.load(&tables(1, everything(), everything())).unwrap();
     let far = Action::Tunnel { vni: 1000, remote: ip("192.168.0.2"), ifindex: TUNNEL, ttl: 64 };
     let near = Action::Deliver { endpoint: EndpointId(2), ifindex: PORT_B, peer: true };
@@ -40,7 +40,7 @@ fn what_a_pod_sends_goes_where_the_ipcache_says() {
 
 #[test]
 fn delivery_writes_ethernet_addresses_and_one_hop_less() {
-    let Some(mut backend) = backend() else { return };
+    let mut backend = backend();
     backend.load(&tables(1, everything(), everything())).unwrap();
     for (source, destination) in [("10.0.0.1", "10.0.0.2"), ("fd00::1", "fd00::2")] {
         let mut sent = packet(source, destination, udp(1, 2));
@@ -57,7 +57,7 @@ fn delivery_writes_ethernet_addresses_and_one_hop_less() {
 
 #[test]
 fn a_pod_may_send_from_its_own_addresses_only() {
-    let Some(mut backend) = backend() else { return };
+    let mut backend = backend();
     backend.load(&tables(1, everything(), everything())).unwrap();
     for (source, destination) in
         [("10.0.0.2", "10.0.0.1"), ("10.0.0.3", "10.0.0.2"), ("fd00::2", "fd00::1")]
@@ -73,7 +73,7 @@ fn a_pod_may_send_from_its_own_addresses_only() {
 
 #[test]
 fn a_pod_may_not_forge_tunnel_packets() {
-    let Some(mut backend) = backend() else { return };
+    let mut backend = backend();
     backend.load(&tables(1, everything(), everything())).unwrap();
     let said = backend.say(&from_a(&packet("10.0.0.1", "192.168.0.2", udp(1, 8472))));
     assert_eq!(said.reason(), Some(DropReason::EncapProhibited));
@@ -83,7 +83,7 @@ fn a_pod_may_not_forge_tunnel_packets() {
 
 #[test]
 fn a_packet_at_the_end_of_its_life_is_not_forwarded() {
-    let Some(mut backend) = backend() else { return };
+    let mut backend = backend();
     backend.load(&tables(1, everything(), everything())).unwrap();
     for ttl in [0, 1, 2] {
         let mut dying = packet("10.0.0.1", "10.0.0.2", syn(80));
@@ -99,7 +99,7 @@ fn a_packet_at_the_end_of_its_life_is_not_forwarded() {
 
 #[test]
 fn the_tunnel_key_says_who_sent() {
-    let Some(mut backend) = backend() else { return };
+    let mut backend = backend();
     backend.load(&tables(1, everything(), everything())).unwrap();
     let inner = packet("10.1.0.1", "10.0.0.2", syn(80));
     let said = backend.say(&from_overlay(3000, &inner));
@@ -125,7 +125,7 @@ fn the_tunnel_key_says_who_sent() {
 
 #[test]
 fn the_wire_delivers_to_pods_and_leaves_the_rest_to_the_stack() {
-    let Some(mut backend) = backend() else { return };
+    let mut backend = backend();
     backend.load(&tables(1, everything(), everything())).unwrap();
     let said = backend.say(&from_netdev(&packet("8.8.8.8", "10.0.0.1", syn(80))));
     assert_eq!(identity(&said, true).map(|known| known.0), Some(Identity::WORLD_IPV4));
@@ -141,7 +141,7 @@ fn the_wire_delivers_to_pods_and_leaves_the_rest_to_the_stack() {
 
 #[test]
 fn what_the_host_sends_to_a_pod_is_judged_once() {
-    let Some(mut backend) = backend() else { return };
+    let mut backend = backend();
     let ingress = vec![allow(Identity::HOST, None, 0, 0)];
     backend.load(&tables(1, everything(), ingress)).unwrap();
     let to_b = |source: &str, mark| Injection {

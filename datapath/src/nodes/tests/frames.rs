@@ -6,7 +6,7 @@ const IPV4: usize = 14;
 
 #[test]
 fn ipv6_extension_headers_are_skipped() {
-    let Some(mut backend) = backend() else { return };
+    let mut backend = backend();
     let ingress = vec![allow(A, Some(Protocol::Tcp), 80, 16)];
     backend.load(&tables(1, everything(), ingress)).unwrap();
     let options = |kind| (kind, vec![1, 4, 0, 0, 0, 0]);
@@ -32,7 +32,7 @@ fn ipv6_extension_headers_are_skipped() {
 
 #[test]
 fn fragments_of_ipv6_are_known_by_their_header() {
-    let Some(mut backend) = backend() else { return };
+    let mut backend = backend();
     let ingress = vec![allow(A, Some(Protocol::Udp), 53, 16)];
     backend.load(&tables(1, everything(), ingress)).unwrap();
     let mut piece = packet("fd00::1", "fd00::2", udp(4000, 53));
@@ -52,7 +52,7 @@ fn fragments_of_ipv6_are_known_by_their_header() {
 
 #[test]
 fn what_was_read_is_reported() {
-    let Some(mut backend) = backend() else { return };
+    let mut backend = backend();
     backend.load(&tables(1, everything(), everything())).unwrap();
     let mut sent = packet("10.0.0.1", "10.0.0.2", tcp(1234, 80, TcpFlags::SYN.with(TcpFlags::URG)));
     sent.ip.options = vec![1; 8];
@@ -80,7 +80,7 @@ fn broken(change: impl Fn(&mut Vec<u8>), length: usize) -> Injection {
 
 #[test]
 fn malformed_frames_are_dropped_for_their_own_reason() {
-    let Some(mut backend) = backend() else { return };
+    let mut backend = backend();
     backend.load(&tables(1, everything(), everything())).unwrap();
     let whole = usize::MAX;
     let set = |at: usize, value: u8| move |bytes: &mut Vec<u8>| bytes[at] = value;
@@ -118,7 +118,7 @@ fn lacks_network_header(bytes: &[u8]) -> bool {
 }
 
 /// Runs a frame; `None` where the kernel refuses it by itself, which it may for the above only.
-fn run(backend: &mut TestRun, injection: &Injection) -> Option<Said> {
+fn run(backend: &mut Tested, injection: &Injection) -> Option<Said> {
     match backend.inject(injection) {
         Ok(seen) => Some(Said::of(seen, injection.hook)),
         Err(BackendError::BadInjection(_)) if lacks_network_header(&injection.frame) => None,
@@ -128,7 +128,7 @@ fn run(backend: &mut TestRun, injection: &Injection) -> Option<Said> {
 
 #[test]
 fn a_frame_without_its_network_header_is_dropped_or_refused() {
-    let Some(mut backend) = backend() else { return };
+    let mut backend = backend();
     backend.load(&tables(1, everything(), everything())).unwrap();
     let ipv6 = frame(&packet("fd00::1", "fd00::2", syn(80)));
     for length in [14, 33, 53] {
@@ -182,7 +182,7 @@ fn garbage(numbers: &mut Numbers) -> Vec<u8> {
 
 #[test]
 fn whatever_comes_in_has_an_outcome() {
-    let Some(mut backend) = backend() else { return };
+    let mut backend = backend();
     backend.load(&tables(1, everything(), everything())).unwrap();
     let mut numbers = Numbers(0x9E37_79B9_7F4A_7C15);
     let mut reasons = std::collections::BTreeSet::new();

@@ -1,0 +1,416 @@
+//! What backends that simulate have in common: nodes that are made when a packet first comes to them, two slots of
+//! tables in each, generations by number, and injections turned into what the driver program reads. What runs a
+//! packet is a [`Host`]'s.
+//!
+//! **Generations.** A program's number of a generation is a counter of the backend, one more with every
+//! load, so that the slot to fill is always the idle one; callers see their own numbers. A load fills the
+//! idle slot of every node, then activates it on all: until then every run sees the old state.
+
+mod slots;
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use datapath_abi as abi;
+use engine::backend::{Backend, BackendError, Injection, Observation};
+use engine::tables::{Generation, Tables};
+use engine::topology::NodeId;
+use engine::trace::{ConntrackEntry, Counter};
+use zerocopy::IntoBytes;
+
+use crate::decode;
+use crate::encode::{self, Limits, Slot};
+pub(crate) use slots::{Change, Maps, Slots};
+
+/// Bytes of a frame that a run takes at least: an Ethernet header.
+pub const SHORTEST_FRAME: usize = 14;
+/// Bytes of a frame that a run takes at most: what fits a page beside the kernel's own bookkeeping.
+pub const LONGEST_FRAME: usize = 3500;
+
+/// Rows that a slot may have. The tries take memory by what they hold only; `TARGETS` is made as large as
+/// the node needs.
+pub(crate) const LIMITS: Limits = Limits { targets: 1 << 17, ipcache: 1 << 19, policy: 1 << 19 };
+
+/// Flows that a node remembers of each family; the one not used for longest goes first.
+pub(crate) const FLOWS: u32 = 8192;
+/// Bytes of the ring buffer: many times what one run writes, and a multiple of any page size.
+const RING: u32 = 1 << 16;
+/// Targets of a slot that a node has room for at least.
+const FEWEST_TARGETS: u32 = 512;
+
+/// Programs by their hooks' numbers.
+pub(crate) const HOOKS: [&str; abi::hook::COUNT as usize] = {
+    let mut names = [""; abi::hook::COUNT as usize];
+    names[abi::hook::FROM_CONTAINER as usize] = abi::programs::FROM_CONTAINER;
+    names[abi::hook::TO_CONTAINER as usize] = abi::programs::TO_CONTAINER;
+    names[abi::hook::FROM_OVERLAY as usize] = abi::programs::FROM_OVERLAY;
+    names[abi::hook::FROM_NETDEV as usize] = abi::programs::FROM_NETDEV;
+    names
+};
+
+/// How large a node's maps are where that takes memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Capacity {
+    /// Targets of one slot.
+    pub(crate) targets: u32,
+}
+
+impl Capacity {
+    /// Index of a slot's target 0 in the map of both slots' targets.
+    pub(crate) fn target_base(self, slot: u32) -> u32 {
+        (slot & 1) * self.targets
+    }
+}
+
+impl Capacity {
+    /// Room for some targets, and for as many again before it must be made anew.
+    pub(crate) fn of(targets: usize) -> Self {
+        let targets = u32::try_from(targets * 2).unwrap_or(u32::MAX >> 2).next_power_of_two();
+        Self { targets: targets.max(FEWEST_TARGETS) }
+    }
+
+    /// Entries of a map, where they are not what the object says.
+    pub(crate) fn entries(self, map: &str) -> Option<u32> {
+        match map {
+            abi::maps::TARGETS | abi::maps::ATTACHMENTS => Some(self.targets * 2),
+            abi::maps::CT4 | abi::maps::CT6 => Some(FLOWS),
+            abi::maps::EVENTS => Some(RING),
+            _ => None,
+        }
+    }
+}
+
+/// How the programs behave that simulate: they are told so, trace, and deliver straight into pods.
+pub(crate) fn config() -> abi::Config {
+    abi::Config {
+        abi: abi::ABI_VERSION,
+        flags: abi::config::SIMULATED | abi::config::TRACE | abi::config::DELIVER_BY_PEER,
+        ticks_per_second: 1,
+        reserved: 0,
+    }
+}
+
+/// What a run came to, beside its records.
+pub(crate) struct Run {
+    pub(crate) code: i32,
+    pub(crate) frame: Vec<u8>,
+    pub(crate) mark: u32,
+    pub(crate) lost: u64,
+}
+
+/// A row of a map as bytes: key and value.
+pub(crate) type Row = (Vec<u8>, Vec<u8>);
+
+/// One node's programs and maps.
+pub(crate) trait Node: Maps {
+    /// How large its maps are.
+    fn capacity(&self) -> Capacity;
+
+    /// What is known to be in its slots.
+    fn slots(&mut self) -> &mut Slots;
+
+    /// Runs one frame through one hook and gives out each record, in order.
+    fn run(
+        &mut self,
+        input: &abi::Input,
+        frame: &[u8],
+        record: &mut dyn FnMut(&[u8]),
+    ) -> Result<Run, BackendError>;
+
+    /// Empties conntrack.
+    fn forget(&mut self) -> Result<(), BackendError>;
+
+    /// The rows of a map.
+    fn rows(&self, map: &str) -> Result<Vec<Row>, BackendError>;
+
+    /// The value of every CPU at an index of a per-CPU array.
+    fn per_cpu(&self, map: &str, index: u32) -> Result<Vec<Vec<u8>>, BackendError>;
+
+    /// Takes over counters and conntrack of the node that this one replaces.
+    fn inherit(&mut self, old: &Self) -> Result<(), BackendError>;
+}
+
+/// What makes nodes.
+pub(crate) trait Host {
+    /// A node of it.
+    type Node: Node;
+
+    /// Its name as answers print it.
+    fn name(&self) -> String;
+
+    /// Makes the maps and programs of one more node, of which there are some already.
+    fn open(&mut self, capacity: Capacity, nodes: usize) -> Result<Self::Node, BackendError>;
+}
+
+/// The backend on a host.
+pub(crate) struct Nodes<H: Host> {
+    pub(crate) host: H,
+    limits: Limits,
+    made: BTreeMap<NodeId, H::Node>,
+    loaded: Option<Loaded>,
+    /// The caller's generation of each of the programs'.
+    generations: BTreeMap<u32, Generation>,
+}
+
+impl<H: Host<Node: Clone> + Clone> Clone for Nodes<H> {
+    fn clone(&self) -> Self {
+        Self {
+            host: self.host.clone(),
+            limits: self.limits,
+            made: self.made.clone(),
+            loaded: self.loaded.clone(),
+            generations: self.generations.clone(),
+        }
+    }
+}
+
+/// What runs see.
+#[derive(Clone)]
+struct Loaded {
+    generation: Generation,
+    /// The programs' number of it.
+    number: u32,
+    nodes: Vec<Rc<Slot>>,
+}
+
+fn fits(capacity: Capacity, slot: &Slot) -> bool {
+    slot.targets.len() <= capacity.targets as usize
+}
+
+/// Writes a slot, which must not be the active one.
+pub(crate) fn fill<N: Node>(node: &mut N, slot: &Rc<Slot>) -> Result<(), BackendError> {
+    let capacity = node.capacity();
+    let mut slots = std::mem::take(node.slots());
+    let result = slots.fill(slot, capacity, node);
+    *node.slots() = slots;
+    result
+}
+
+/// Makes every run from now on see the slot of a generation, by its number.
+pub(crate) fn activate(node: &mut impl Node, number: u32) -> Result<(), BackendError> {
+    node.put(abi::maps::ACTIVE, &0_u32, &number)
+}
+
+impl<H: Host> Nodes<H> {
+    pub(crate) fn on(host: H, limits: Limits) -> Self {
+        Self { host, limits, made: BTreeMap::new(), loaded: None, generations: BTreeMap::new() }
+    }
+
+    /// The node as it is run, which is made and filled where it is not yet.
+    pub(crate) fn node(
+        &mut self,
+        node: NodeId,
+    ) -> Result<(&mut H::Node, u32, Generation), BackendError> {
+        let Some(loaded) = &self.loaded else {
+            return Err(BackendError::BadInjection("no tables are loaded".to_owned()));
+        };
+        let Some(slot) = loaded.nodes.get(node.index()) else {
+            return Err(BackendError::BadInjection(format!("there is no node {}", node.index())));
+        };
+        let (number, generation) = (loaded.number, loaded.generation);
+        let count = self.made.len();
+        let made = match self.made.entry(node) {
+            std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
+            std::collections::btree_map::Entry::Vacant(entry) => {
+                let mut made = self.host.open(Capacity::of(slot.targets.len()), count)?;
+                fill(&mut made, slot)?;
+                activate(&mut made, number)?;
+                entry.insert(made)
+            }
+        };
+        Ok((made, number, generation))
+    }
+
+    /// What a run of a node says: its records read, with the caller's generation.
+    pub(crate) fn observe(
+        &mut self,
+        node: NodeId,
+        run: impl FnOnce(&mut H::Node, &mut dyn FnMut(&[u8])) -> Result<Run, BackendError>,
+    ) -> Result<Observation, BackendError> {
+        let (node, number, generation) = self.node(node)?;
+        let mut events = Vec::with_capacity(abi::MAX_EVENTS);
+        let mut failed = None;
+        let mut read = |record: &[u8]| match decode::event(record) {
+            Ok(event) => events.push(event),
+            Err(error) => failed = Some(error),
+        };
+        let run = run(node, &mut read)?;
+        if let Some(error) = failed {
+            return Err(error);
+        }
+        for event in &mut events {
+            if event.generation.0 != number {
+                return Err(BackendError::BadEvent(format!(
+                    "an event of generation {} where {number} is active",
+                    event.generation.0
+                )));
+            }
+            event.generation = generation;
+        }
+        Ok(Observation { code: run.code, events, lost: run.lost, frame: run.frame, mark: run.mark })
+    }
+
+    /// Makes larger ones of nodes whose tables have outgrown theirs. What they remember moves along.
+    fn grow(&mut self, nodes: &[Rc<Slot>]) -> Result<(), BackendError> {
+        let count = self.made.len();
+        for (node, old) in &mut self.made {
+            let slot = nodes.get(node.index()).filter(|slot| !fits(old.capacity(), slot));
+            let Some(slot) = slot else { continue };
+            let mut larger = self.host.open(Capacity::of(slot.targets.len()), count)?;
+            larger.inherit(old)?;
+            if let Some(loaded) = &self.loaded
+                && let Some(active) = loaded.nodes.get(node.index())
+            {
+                fill(&mut larger, active)?;
+                activate(&mut larger, loaded.number)?;
+            }
+            *old = larger;
+        }
+        Ok(())
+    }
+}
+
+impl<H: Host> Backend for Nodes<H> {
+    fn name(&self) -> String {
+        self.host.name()
+    }
+
+    fn load(&mut self, tables: &Tables) -> Result<(), BackendError> {
+        if self.loaded.as_ref().is_some_and(|loaded| loaded.generation == tables.generation) {
+            return Ok(());
+        }
+        // The slot of a load that failed is still the idle one.
+        let number = self.loaded.as_ref().map_or(1, |loaded| loaded.number.wrapping_add(1));
+        if number == 0 {
+            let error = "all numbers of generations are used up".to_owned();
+            return Err(BackendError::System { call: "loading tables".to_owned(), error });
+        }
+        let encode = |node| encode::encode(node, number & 1, &self.limits).map(Rc::new);
+        let nodes = tables.nodes.iter().map(encode).collect::<Result<Vec<_>, _>>()?;
+        self.grow(&nodes)?;
+        for (id, node) in &mut self.made {
+            if let Some(slot) = nodes.get(id.index()) {
+                fill(node, slot)?;
+            }
+        }
+        let activated = self.made.iter_mut().filter(|(id, _)| id.index() < nodes.len());
+        for (_, node) in activated {
+            activate(node, number)?;
+        }
+        self.generations.insert(number, tables.generation);
+        // What a node remembers outlives its absence from the tables, as everything that is remembered does.
+        self.loaded = Some(Loaded { generation: tables.generation, number, nodes });
+        Ok(())
+    }
+
+    fn inject(&mut self, injection: &Injection) -> Result<Observation, BackendError> {
+        check(injection)?;
+        let input = input_of(injection);
+        self.observe(injection.node, |node, record| node.run(&input, &injection.frame, record))
+    }
+
+    fn forget(&mut self) -> Result<(), BackendError> {
+        self.made.values_mut().try_for_each(Node::forget)
+    }
+
+    fn conntrack(&mut self, node: NodeId, now: u64) -> Result<Vec<ConntrackEntry>, BackendError> {
+        let node = self.node(node)?.0;
+        let mut entries = Vec::new();
+        for name in [abi::maps::CT4, abi::maps::CT6] {
+            let read = if name == abi::maps::CT4 { decode::conntrack4 } else { decode::conntrack6 };
+            for (key, value) in node.rows(name)? {
+                entries.push(read(&key, &value, now)?);
+            }
+        }
+        for (_, _, generation) in entries.iter_mut().flat_map(|entry| &mut entry.remembered) {
+            // A number without a generation would be of another backend's making.
+            *generation = self.generations.get(&generation.0).copied().ok_or_else(|| {
+                BackendError::BadEvent(format!("generation {} was never loaded", generation.0))
+            })?;
+        }
+        entries.sort_by_key(|entry| entry.flow);
+        Ok(entries)
+    }
+
+    fn counters(&mut self, node: NodeId) -> Result<Vec<Counter>, BackendError> {
+        counters(self.node(node)?.0)
+    }
+}
+
+/// Counters of a node that are not 0.
+pub(crate) fn counters(node: &impl Node) -> Result<Vec<Counter>, BackendError> {
+    let mut counted = Vec::new();
+    for index in decode::counter_indices() {
+        let values = node.per_cpu(abi::maps::COUNTERS, index)?;
+        counted.extend(decode::counter(index, &values)?);
+    }
+    Ok(counted)
+}
+
+/// Whether a run takes the injection.
+pub(crate) fn check(injection: &Injection) -> Result<(), BackendError> {
+    let length = injection.frame.len();
+    if !(SHORTEST_FRAME..=LONGEST_FRAME).contains(&length) {
+        return Err(BackendError::BadInjection(format!(
+            "the frame has {length} bytes; {SHORTEST_FRAME} to {LONGEST_FRAME} can be run"
+        )));
+    }
+    match injection.tunnel {
+        Some(key) if key.vni > 0x00FF_FFFF => {
+            Err(BackendError::BadInjection(format!("VNI {} has more than 24 bits", key.vni)))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The error of a frame whose ethertype promises a network header that is not there.
+pub(crate) fn without_network_header() -> BackendError {
+    BackendError::BadInjection(
+        "this kernel runs no frame that is too short for the network header of its ethertype"
+            .to_owned(),
+    )
+}
+
+/// What the driver program reads.
+pub(crate) fn input_of(injection: &Injection) -> abi::Input {
+    let mut input = abi::Input {
+        now: injection.now,
+        ifindex: injection.ifindex,
+        hook: u32::from(decode::hook_number(injection.hook)),
+        mark: injection.mark,
+        ..abi::Input::default()
+    };
+    if let Some(key) = injection.tunnel {
+        input.flags = abi::input::TUNNELED;
+        input.vni = key.vni;
+        match key.source {
+            std::net::IpAddr::V4(source) => {
+                input.outer_family = u32::from(abi::family::V4);
+                input.outer_source[..4].copy_from_slice(&source.octets());
+            }
+            std::net::IpAddr::V6(source) => {
+                input.outer_family = u32::from(abi::family::V6);
+                input.outer_source = source.octets();
+            }
+        }
+    }
+    input
+}
+
+/// Copies counters and conntrack from one node's maps to another's.
+pub(crate) fn inherit_flows<N: Node>(new: &mut N, old: &N) -> Result<(), BackendError> {
+    for name in [abi::maps::CT4, abi::maps::CT6] {
+        let rows = old.rows(name)?;
+        let changes: Vec<_> = rows.iter().map(|(key, value)| Change::Put(key, value)).collect();
+        new.change(name, &changes)?;
+    }
+    Ok(())
+}
+
+/// Bytes of an index as maps take it.
+pub(crate) fn index_key(index: &u32) -> &[u8] {
+    index.as_bytes()
+}
+
+#[cfg(test)]
+mod tests;
