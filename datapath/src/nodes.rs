@@ -23,9 +23,9 @@ use crate::encode::{self, Limits, Slot};
 pub(crate) use slots::{Change, Maps, Slots};
 
 /// Bytes of a frame that a run takes at least: an Ethernet header.
-pub const SHORTEST_FRAME: usize = 14;
+pub(crate) const SHORTEST_FRAME: usize = 14;
 /// Bytes of a frame that a run takes at most: what fits a page beside the kernel's own bookkeeping.
-pub const LONGEST_FRAME: usize = 3500;
+pub(crate) const LONGEST_FRAME: usize = 3500;
 
 /// Rows that a slot may have. The tries take memory by what they hold only; `TARGETS` is made as large as
 /// the node needs.

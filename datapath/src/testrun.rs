@@ -18,7 +18,6 @@ use engine::backend::{Backend, BackendError};
 use crate::encode::Limits;
 pub(crate) use crate::nodes::LIMITS;
 use crate::nodes::{Capacity, Host, Node as _, Nodes};
-pub use crate::nodes::{LONGEST_FRAME, SHORTEST_FRAME};
 use crate::object::Object;
 use instance::Instance;
 pub(crate) use privileges::{CAPABILITIES, effective, kernel_version, lacking};

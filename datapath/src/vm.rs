@@ -4,16 +4,16 @@
 //! | file | owns |
 //! |---|---|
 //! | `image` | reading the object: programs, functions, source lines, maps |
-//! | `instruction`, `helper` | what can be run, and refusing by name what cannot |
+//! | `instruction`, `call` | what can be run, and refusing by name what cannot |
 //! | `value`, `memory`, `stack`, `packet`, `map` | what programs work on, every access checked |
 //! | `machine`, `alu`, `help` | running, one instruction after the other |
 //! | `observer` | watching |
 //! | `fault` | what stops a program, and where |
 
 mod alu;
+pub mod call;
 pub mod fault;
 mod help;
-pub mod helper;
 pub mod image;
 pub mod instruction;
 pub mod machine;

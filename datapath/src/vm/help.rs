@@ -1,7 +1,7 @@
 //! What helpers do, with the kernel's limits and errors.
 
+use super::call::Helper;
 use super::fault::Why;
-use super::helper::Helper;
 use super::machine::{Machine, TAIL_CALLS};
 use super::map::{Errno, Kind, Map};
 use super::observer::Observer;

@@ -1,7 +1,7 @@
 //! Instructions: BPF's encoding decoded once, so that running them asks no bit fields. Refuses by name what
 //! is not known here; executes nothing.
 
-use super::helper::{self, Helper};
+use super::call::{self, Helper};
 use super::value::{Region, Value};
 
 /// How many bytes an instruction takes in memory.
@@ -419,7 +419,7 @@ fn jump(code: &[Raw], at: usize) -> Result<Instruction, Refusal> {
 fn call(code: &[Raw], at: usize) -> Result<Instruction, Refusal> {
     let raw = &code[at];
     match raw.src {
-        0 => helper::by_number(raw.imm).map(Instruction::Helper),
+        0 => call::by_number(raw.imm).map(Instruction::Helper),
         1 => Ok(Instruction::Call { target: target(code, at, raw.imm)? }),
         _ => Err(format!("a call of kernel function {} (kfunc) is unknown", raw.imm)),
     }

@@ -5,8 +5,8 @@
 use std::rc::Rc;
 
 use super::alu;
+use super::call::Helper;
 use super::fault::{Fault, Place, Why};
-use super::helper::Helper;
 use super::image::{Image, LoadError};
 use super::instruction::{Alu, Atomic, FRAME, Instruction, Operand, Width};
 use super::map::Map;

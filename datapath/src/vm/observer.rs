@@ -1,7 +1,7 @@
 //! What can be watched while a program runs: every method does nothing unless an observer says otherwise, and
 //! then costs nothing.
 
-use super::helper::Helper;
+use super::call::Helper;
 use super::machine::Machine;
 use super::value::Value;
 
