@@ -8,12 +8,13 @@ use super::value::{Region, Value};
 
 /// Types of packets (`skb->pkt_type`).
 const HOST: u32 = 0;
-const BROADCAST: u32 = 1;
 const MULTICAST: u32 = 2;
 const OTHER_HOST: u32 = 3;
 
 /// Bytes of an Ethernet header.
 const ETHERNET: usize = 14;
+/// Fields that the kernel keeps in 16 bits: either half of them reads as the whole.
+const HALVES: [i64; 6] = [12, 16, 24, 28, 44, 72];
 /// The loopback device, which a test run's packets are at.
 const LOOPBACK: u32 = 1;
 
@@ -87,12 +88,11 @@ pub struct Skb {
 
 impl Skb {
     /// The packet that a test run makes of a frame: all of it directly reachable, at the loopback device, whose
-    /// Ethernet address is all zeros.
+    /// Ethernet address is all zeros, as is its broadcast address.
     pub fn new(frame: Vec<u8>) -> Self {
         let destination = frame.first_chunk::<6>().copied().unwrap_or_default();
         let packet_type = match destination {
             [0, 0, 0, 0, 0, 0] => HOST,
-            [0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF] => BROADCAST,
             [first, ..] if first & 1 != 0 => MULTICAST,
             _ => OTHER_HOST,
         };
@@ -160,6 +160,9 @@ impl Skb {
             _ => {}
         }
         let word = self.word(at & !3).ok_or(refused.clone())?;
+        if length == 2 && HALVES.contains(&(at & !3)) {
+            return Ok(Value::number(word.into()));
+        }
         if at % 4 == 0 && length == 8 {
             // Only the control block may be read across its fields.
             let high = (48..64).contains(&at).then(|| self.word(at + 4)).flatten();
@@ -199,14 +202,13 @@ impl Skb {
         let word = value as u32;
         match (at, length) {
             (8, 4) => self.mark = word,
-            (12, 4) => self.queue_mapping = word,
             (32, 4) => self.priority = word,
-            (44, 4) => self.tc_index = word,
+            (44, 4) => self.tc_index = word & 0xFFFF,
             (48..68, 4) if at % 4 == 0 => {
                 let place = usize::try_from((at - 48) / 4).map_err(|_| refused.clone())?;
                 *self.cb.get_mut(place).ok_or(refused)? = word;
             }
-            (72, 4) => self.tc_classid = word,
+            (72, 4) => self.tc_classid = word & 0xFFFF,
             (152, 8) => self.tstamp = value,
             _ => return Err(refused),
         }

@@ -2,6 +2,12 @@
 //! compared with the kernel's in the modules below.
 
 mod faults;
+#[cfg(feature = "kernel")]
+mod helpers;
+#[cfg(feature = "kernel")]
+mod instructions;
+#[cfg(feature = "kernel")]
+pub(super) mod kernel;
 
 use super::image::{Function, Program};
 use super::instruction::Raw;
