@@ -2,6 +2,7 @@
 
 #[cfg(feature = "kernel")]
 pub mod both;
+pub mod check;
 pub mod decode;
 pub mod encode;
 pub mod follow;

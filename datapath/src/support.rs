@@ -10,54 +10,11 @@ use engine::topology::{NodeId, Tunnel, TunnelKind};
 use engine::trace::{Action, Event};
 use libbpf_rs::{MapType, ProgramType};
 
+use crate::check::{Check, KERNEL_BACKEND};
 use crate::object::Object;
 use crate::testrun::{CAPABILITIES, OLDEST_KERNEL, TestRun, effective, kernel_version, lacking};
 use crate::testrun::{LIMITS, listening};
 
-/// How a check came out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum State {
-    /// As it should be.
-    Pass,
-    /// Something beside the main thing is lost, or could not be found out.
-    Warn,
-    /// Packets cannot be run through the kernel.
-    Fail,
-}
-
-/// One thing that was looked at.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Check {
-    /// What was looked at.
-    pub name: &'static str,
-    /// How it came out.
-    pub state: State,
-    /// What is there.
-    pub found: String,
-    /// What to do; empty if passed.
-    pub remedy: String,
-    /// What cannot be done meanwhile; empty if passed.
-    pub lost: String,
-}
-
-impl Check {
-    fn pass(name: &'static str, found: impl Into<String>) -> Self {
-        let (remedy, lost) = (String::new(), String::new());
-        Self { name, state: State::Pass, found: found.into(), remedy, lost }
-    }
-
-    fn warn(name: &'static str, found: impl Into<String>, remedy: &str, lost: &str) -> Self {
-        let (remedy, lost) = (remedy.to_owned(), lost.to_owned());
-        Self { name, state: State::Warn, found: found.into(), remedy, lost }
-    }
-
-    fn fail(name: &'static str, found: impl Into<String>, remedy: impl Into<String>) -> Self {
-        let (remedy, lost) = (remedy.into(), KERNEL_BACKEND.to_owned());
-        Self { name, state: State::Fail, found: found.into(), remedy, lost }
-    }
-}
-
-const KERNEL_BACKEND: &str = "running packets through the datapath in the kernel";
 const PRIVILEGES: &str =
     "run as root, or `sudo setcap cap_bpf,cap_net_admin,cap_perfmon+ep PATH-OF-HOPWISE`";
 
@@ -329,6 +286,7 @@ fn run(backend: &mut TestRun) -> Result<String, BackendError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::check::State;
 
     const NAMES: [&str; 13] = [
         "kernel version",

@@ -48,6 +48,13 @@ pub fn open() -> Result<Box<dyn Backend>, BackendError> {
     Ok(Box::new(Vm::find()?))
 }
 
+/// Opens the backend where another one is not available; answers say so.
+pub fn open_instead(of: &str, reason: &str) -> Result<Box<dyn Backend>, BackendError> {
+    let mut vm = Vm::find()?;
+    vm.0.host.name = format!("{NAME} ({of} not available: {reason})");
+    Ok(Box::new(vm))
+}
+
 /// The backend. A copy of it is a session of its own: what is done to the one does not show in the other.
 #[derive(Clone)]
 pub struct Vm(Nodes<Interpreter>);
@@ -55,6 +62,7 @@ pub struct Vm(Nodes<Interpreter>);
 /// What makes nodes of this backend.
 #[derive(Clone)]
 struct Interpreter {
+    name: String,
     image: Rc<Image>,
 }
 
@@ -66,7 +74,7 @@ impl Vm {
 
     pub(crate) fn open(limits: Limits) -> Result<Self, BackendError> {
         let image = Image::read(Object::find()?.bytes()).map_err(|error| unloadable(&error))?;
-        Ok(Self(Nodes::on(Interpreter { image: Rc::new(image) }, limits)))
+        Ok(Self(Nodes::on(Interpreter { name: NAME.to_owned(), image: Rc::new(image) }, limits)))
     }
 
     /// The programs that are run.
@@ -151,7 +159,7 @@ impl Host for Interpreter {
     type Node = Instance;
 
     fn name(&self) -> String {
-        NAME.to_owned()
+        self.name.clone()
     }
 
     fn open(&mut self, capacity: Capacity, _nodes: usize) -> Result<Instance, BackendError> {

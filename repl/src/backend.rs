@@ -1,12 +1,59 @@
 //! The datapath that sessions of the program run on. The only module that names one.
 
 use datapath::object::Object;
-use datapath::{support, testrun};
+use datapath::vm;
+#[cfg(feature = "kernel")]
+use datapath::{both, support, testrun};
 use engine::backend::{Backend, BackendError};
 
-/// The kernel, through `BPF_PROG_TEST_RUN`.
-pub fn open() -> Result<Box<dyn Backend>, BackendError> {
+/// What runs the datapath's programs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Choice {
+    /// The kernel where it is available, else the interpreter.
+    #[default]
+    Auto,
+    /// The kernel, through `BPF_PROG_TEST_RUN`.
+    Kernel,
+    /// The interpreter.
+    Vm,
+    /// Both; where they differ there is no answer but the difference.
+    Both,
+}
+
+/// Opens what was chosen. Errors say what the host lacks for it.
+pub fn open(choice: Choice) -> Result<Box<dyn Backend>, BackendError> {
+    match choice {
+        Choice::Auto => match kernel() {
+            Err(BackendError::Unsupported { what, .. }) => vm::open_instead("kernel", &what),
+            opened => opened,
+        },
+        Choice::Kernel => kernel(),
+        Choice::Vm => vm::open(),
+        Choice::Both => kernel_and_vm(),
+    }
+}
+
+#[cfg(feature = "kernel")]
+fn kernel() -> Result<Box<dyn Backend>, BackendError> {
     testrun::open()
+}
+
+#[cfg(feature = "kernel")]
+fn kernel_and_vm() -> Result<Box<dyn Backend>, BackendError> {
+    both::open()
+}
+
+#[cfg(not(feature = "kernel"))]
+fn kernel() -> Result<Box<dyn Backend>, BackendError> {
+    Err(BackendError::Unsupported {
+        what: "the kernel's datapath, which this hopwise was built without,".to_owned(),
+        remedy: "`set backend vm`, or build with the feature `kernel`".to_owned(),
+    })
+}
+
+#[cfg(not(feature = "kernel"))]
+fn kernel_and_vm() -> Result<Box<dyn Backend>, BackendError> {
+    kernel()
 }
 
 /// The programs' object file: where it is from, and the beginning of its digest.
@@ -17,11 +64,28 @@ pub(crate) fn object() -> Result<String, BackendError> {
 
 /// The version of libbpf.
 pub(crate) fn libbpf() -> String {
-    support::libbpf_version()
+    #[cfg(feature = "kernel")]
+    return support::libbpf_version();
+    #[cfg(not(feature = "kernel"))]
+    return "not built in".to_owned();
 }
 
 /// The oldest kernel that the programs load on.
 pub(crate) fn oldest_kernel() -> String {
-    let (major, minor) = testrun::OLDEST_KERNEL;
-    format!("Linux {major}.{minor}")
+    #[cfg(feature = "kernel")]
+    {
+        let (major, minor) = testrun::OLDEST_KERNEL;
+        format!("Linux {major}.{minor} or newer")
+    }
+    #[cfg(not(feature = "kernel"))]
+    "not used".to_owned()
+}
+
+/// What was looked at to know what works on this host.
+pub(crate) fn checks() -> Vec<datapath::check::Check> {
+    #[cfg(feature = "kernel")]
+    let host = support::checks();
+    #[cfg(not(feature = "kernel"))]
+    let host: [datapath::check::Check; 0] = [];
+    host.into_iter().chain([datapath::check::interpreter()]).collect()
 }

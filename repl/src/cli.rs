@@ -24,7 +24,7 @@ use clap::builder::PossibleValuesParser;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::reply::{Reply, Status};
-use crate::session::SETTINGS;
+use crate::session::{SETTINGS, Session};
 use files::Files;
 use output::Output;
 
@@ -86,6 +86,22 @@ struct Format {
     #[arg(short, long, value_name = "FORMAT", default_value = "text", hide_default_value = true)]
     #[arg(value_parser = ["text", "json"])]
     output: String,
+}
+
+/// What runs packets.
+#[derive(Clone, Debug, Args)]
+struct Runner {
+    /// What runs packets: the kernel or, where it is not available, the interpreter; both are compared
+    #[arg(long, value_name = "BACKEND", default_value = "auto", hide_default_value = true)]
+    #[arg(value_parser = words("backend"))]
+    backend: String,
+}
+
+impl Runner {
+    /// Tells a session. The words are the setting's own.
+    fn choose(&self, session: &mut Session) -> Result<(), String> {
+        session.settings_mut().set("backend", &self.backend)
+    }
 }
 
 #[derive(Debug, Subcommand)]

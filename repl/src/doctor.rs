@@ -1,7 +1,8 @@
 //! `doctor`: what this machine can do for the datapath, with the remedy for each gap.
 
-use datapath::support::{Check, State, checks};
+use datapath::check::{Check, State};
 
+use crate::backend::checks;
 use crate::reply::{Cell, Content, Listing, Reply, Status};
 
 /// What is known about each check, as a listing's columns.

@@ -28,6 +28,7 @@ use engine::tables::Generation;
 use engine::topology::World;
 use lang::command::{self, Command};
 
+use crate::backend::Choice;
 use crate::reply::{Content, Reply};
 use crate::suite;
 use crate::{doctor, explain};
@@ -40,7 +41,7 @@ pub use settings::{ColorMode, ConntrackMode, SETTINGS, Settings};
 use state::State;
 
 /// Makes the backend when the first question needs it.
-pub type OpenBackend = fn() -> Result<Box<dyn Backend>, BackendError>;
+pub type OpenBackend = fn(Choice) -> Result<Box<dyn Backend>, BackendError>;
 
 /// The name under which diagnostics print what was typed.
 const INPUT: &str = "input";
@@ -65,6 +66,8 @@ pub struct Session {
     last_generation: Generation,
     open_backend: OpenBackend,
     backend: Option<Box<dyn Backend>>,
+    /// What it was opened as.
+    opened: Choice,
     memory: Memory,
     now: u64,
     last_answer: Option<Explanation>,
@@ -90,6 +93,7 @@ impl Session {
             last_generation: Generation::default(),
             open_backend,
             backend: None,
+            opened: Choice::default(),
             memory: Memory::default(),
             now: START,
             last_answer: None,

@@ -194,7 +194,8 @@ fn datapath_and_oracle_agree_about_random_scenarios() {
     if !kernel::is_available() {
         return;
     }
-    let mut backend = repl::backend::open().expect("it was opened before");
+    let mut backend =
+        repl::backend::open(repl::backend::Choice::Kernel).expect("it was opened before");
     let first = number("HOPWISE_SEED").unwrap_or(0);
     for seed in first..first + number("HOPWISE_SCENARIOS").unwrap_or(SCENARIOS) {
         let scenario = Random::new(seed).scenario();

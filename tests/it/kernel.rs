@@ -22,7 +22,9 @@ pub(crate) fn session() -> Option<Session> {
 /// Whether questions can be answered here; tried once.
 pub(crate) fn is_available() -> bool {
     static MISSING: OnceLock<Option<String>> = OnceLock::new();
-    let missing = MISSING.get_or_init(|| repl::backend::open().err().map(|e| e.to_string()));
+    let missing = MISSING.get_or_init(|| {
+        repl::backend::open(repl::backend::Choice::Kernel).err().map(|e| e.to_string())
+    });
     let Some(missing) = missing else { return true };
     let required = std::env::var(REQUIRE).unwrap_or_default();
     assert!(!required.split(',').any(|what| what == "kernel"), "the kernel is required: {missing}");

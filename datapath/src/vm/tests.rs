@@ -1,9 +1,9 @@
 //! The interpreter alone: the built-in object, faults, what a debugger asks. Instructions, maps and helpers are
 //! compared with the kernel's in the modules below.
 
-mod faults;
 #[cfg(feature = "kernel")]
-mod helpers;
+mod calls;
+mod faults;
 #[cfg(feature = "kernel")]
 mod instructions;
 #[cfg(feature = "kernel")]
@@ -15,6 +15,13 @@ use super::machine::{Clock, Step};
 use super::map::{Definition, Kind};
 use super::packet::Skb;
 use super::*;
+
+/// Says why a comparison is not made.
+#[cfg(feature = "kernel")]
+#[expect(clippy::print_stderr, reason = "a skipped comparison says why")]
+fn skip(reason: &str) {
+    eprintln!("skipped: {reason}");
+}
 
 /// An instruction.
 pub(super) fn raw(code: u8, dst: u8, src: u8, off: i16, imm: i32) -> Raw {

@@ -4,9 +4,9 @@ use std::io::{self, IsTerminal};
 
 use clap::Args;
 
-use super::Look;
 use super::files::{self, is_stdin};
 use super::output::Output;
+use super::{Look, Runner};
 use crate::backend;
 use crate::reply::{Reply, Status};
 use crate::session::Session;
@@ -28,6 +28,8 @@ pub(super) struct ReplArgs {
     /// Go on after a command of a script that fails; ends with the worst exit code
     #[arg(short, long)]
     keep_going: bool,
+    #[command(flatten)]
+    runner: Runner,
 }
 
 impl ReplArgs {
@@ -44,7 +46,8 @@ pub(super) fn run(args: &ReplArgs, look: &Look) -> io::Result<Status> {
         return output.reply(&Reply::failure(Status::Usage, message, "name a file instead of `-`"));
     }
     let mut session = Session::new(backend::open);
-    if let Err(message) = session.settings_mut().set("color", &look.color) {
+    let set = session.settings_mut().set("color", &look.color);
+    if let Err(message) = set.and_then(|()| args.runner.choose(&mut session)) {
         return output.reply(&Reply::failure(Status::Usage, message, ""));
     }
     if !args.files.is_empty() {

@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::files::{self, Programs};
 use super::output::Output;
-use super::{Format, Look};
+use super::{Format, Look, Runner};
 use crate::backend;
 use crate::reply::{Content, Listing, Reply, Status};
 use crate::session::Session;
@@ -30,6 +30,8 @@ pub(super) struct TestArgs {
     #[arg(long)]
     list: bool,
     #[command(flatten)]
+    runner: Runner,
+    #[command(flatten)]
     format: Format,
 }
 
@@ -45,6 +47,9 @@ pub(super) fn run(args: &TestArgs, look: &Look) -> io::Result<Status> {
     }
     let filter = args.run.as_deref();
     let mut session = Session::new(backend::open);
+    if let Err(message) = args.runner.choose(&mut session) {
+        return output.reply(&Reply::failure(Status::Usage, message, ""));
+    }
     if args.list {
         let names = names(&mut session, &programs, filter);
         return output.reply(&listed(names, output.json));

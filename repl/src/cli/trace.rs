@@ -6,7 +6,7 @@ use std::io;
 use clap::Args;
 
 use super::output::Output;
-use super::{Files, Format, Look, words};
+use super::{Files, Format, Look, Runner, words};
 use crate::reply::{Reply, Status};
 
 const AFTER_HELP: &str = "\
@@ -36,6 +36,8 @@ pub(super) struct TraceArgs {
     #[arg(long, value_name = "EXPECTATION")]
     expect: Option<String>,
     #[command(flatten)]
+    runner: Runner,
+    #[command(flatten)]
     format: Format,
 }
 
@@ -48,7 +50,8 @@ pub(super) fn run(args: &TraceArgs, look: &Look) -> io::Result<Status> {
         Ok(opened) => opened,
         Err(reply) => return output.reply(&reply),
     };
-    if let Err(message) = session.settings_mut().set("level", &args.level) {
+    let set = session.settings_mut().set("level", &args.level);
+    if let Err(message) = set.and_then(|()| args.runner.choose(&mut session)) {
         return output.reply(&Reply::failure(Status::Usage, message, ""));
     }
     let question = joined(&args.question);

@@ -33,6 +33,6 @@ fn parts() -> Vec<(&'static str, String)> {
         ("commit", commit.to_owned()),
         ("libbpf", backend::libbpf()),
         ("object", backend::object().unwrap_or_else(|error| error.to_string())),
-        ("kernel", format!("{} or newer", backend::oldest_kernel())),
+        ("kernel", backend::oldest_kernel()),
     ]
 }

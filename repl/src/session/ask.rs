@@ -143,8 +143,11 @@ impl Session {
         &mut self,
         run: impl FnOnce(&Stage<'_>, &mut Journey<'_>) -> Result<T, BackendError>,
     ) -> Result<T, BackendError> {
-        if self.backend.is_none() {
-            self.backend = Some((self.open_backend)()?);
+        if self.backend.is_none() || self.opened != self.settings.backend {
+            self.backend = Some((self.open_backend)(self.settings.backend)?);
+            self.opened = self.settings.backend;
+            // Another backend knows of no flow.
+            self.memory = Memory::default();
         }
         let stage = Stage {
             world: &self.state.world,
@@ -259,7 +262,7 @@ mod tests {
 
     #[test]
     fn problems_of_an_expectation_are_told_about_the_line_as_typed() {
-        let unavailable = || Err(BackendError::BadInjection("no backend".to_owned()));
+        let unavailable = |_| Err(BackendError::BadInjection("no backend".to_owned()));
         let mut session = Session::new(unavailable);
         let question = "1.1.1.1 -> 8.8.8.8:53/udp";
         for (expectation, wrong) in [("allowed by a/b", "a/b"), ("alowed", "alowed")] {

@@ -3,6 +3,7 @@
 use lang::ast::Name;
 
 use super::Session;
+use crate::backend::Choice;
 use crate::reply::Content;
 use crate::reply::{Level, Listing, Reply, Status};
 
@@ -39,6 +40,8 @@ pub struct Settings {
     pub color: ColorMode,
     /// Whether replies say how long they took.
     pub time: bool,
+    /// What runs packets.
+    pub backend: Choice,
 }
 
 /// Every setting with the words it takes.
@@ -47,6 +50,7 @@ pub const SETTINGS: &[(&str, &[&str])] = &[
     ("conntrack", &["fresh", "keep"]),
     ("color", &["auto", "always", "never"]),
     ("time", &["on", "off"]),
+    ("backend", &["auto", "kernel", "vm", "both"]),
 ];
 
 impl Settings {
@@ -66,6 +70,9 @@ impl Settings {
             "color" => {
                 self.color = [ColorMode::Auto, ColorMode::Always, ColorMode::Never][at];
             }
+            "backend" => {
+                self.backend = [Choice::Auto, Choice::Kernel, Choice::Vm, Choice::Both][at];
+            }
             _ => self.time = at == 0,
         }
         Ok(())
@@ -77,6 +84,7 @@ impl Settings {
             "level" => self.level as usize,
             "conntrack" => self.conntrack as usize,
             "color" => self.color as usize,
+            "backend" => self.backend as usize,
             _ => usize::from(!self.time),
         };
         SETTINGS.iter().find(|(name, _)| *name == key).map_or("", |(_, values)| values[at])
@@ -129,6 +137,9 @@ mod tests {
         let refused = settings.set("level", "loud").unwrap_err();
         assert_eq!(refused, "`level` is one of minimal, normal, full, not `loud`");
         let refused = settings.set("colour", "on").unwrap_err();
-        assert_eq!(refused, "no setting `colour`; there are level, conntrack, color, time");
+        assert_eq!(
+            refused,
+            "no setting `colour`; there are level, conntrack, color, time, backend"
+        );
     }
 }

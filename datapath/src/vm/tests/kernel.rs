@@ -7,14 +7,13 @@ use libbpf_rs::{MapHandle, MapType, libbpf_sys};
 use super::*;
 
 /// Whether programs can be loaded here; that they cannot is a failure where `HOPWISE_REQUIRE` lists `kernel`.
-#[expect(clippy::print_stderr, reason = "a skipped comparison says why")]
 pub(in crate::vm) fn is_available() -> bool {
     match crate::testrun::open() {
         Ok(_) => true,
         Err(error) => {
             let required = std::env::var("HOPWISE_REQUIRE").unwrap_or_default();
             assert!(!required.split(',').any(|tier| tier.trim() == "kernel"), "{error:?}");
-            eprintln!("skipped: {error}");
+            skip(&error.to_string());
             false
         }
     }
