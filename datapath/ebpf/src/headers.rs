@@ -41,8 +41,9 @@ const FRAGMENT: u8 = 44;
 const AUTHENTICATION: u8 = 51;
 const NO_NEXT_HEADER: u8 = 59;
 const DESTINATION_OPTIONS: u8 = 60;
-/// Extension headers that are skipped at most: one of each kind of RFC 8200 4.1, destination options twice.
-const MAX_EXTENSIONS: usize = 6;
+/// Extension headers that are skipped at most, the fragment header among them (the reference looks at four
+/// headers, of which the last must be the transport's).
+const MAX_EXTENSIONS: usize = 3;
 /// Bytes from the frame's start within which the transport header must begin.
 const MAX_OFFSET: usize = 512;
 /// Bytes that are made linear where they are not: what is read, and written, directly. A transport header is most

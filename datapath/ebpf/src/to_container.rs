@@ -2,13 +2,13 @@
 //! has judged: local delivery that comes by here is marked.
 
 use aya_ebpf::{macros::classifier, programs::TcContext};
-use datapath_abi::{hook, mark, reason, source};
+use datapath_abi::{hook, mark, reason};
 
 use crate::conntrack::look_up_readable;
 use crate::context;
 use crate::headers::{self, Frame, Packet};
 use crate::receive::{self, Sender};
-use crate::run::{Facts, IDENTITY_HOST, Peer, Run, Verdict};
+use crate::run::{Facts, IDENTITY_HOST, Run, Verdict};
 
 /// The program.
 #[classifier]
@@ -32,11 +32,8 @@ fn decide(run: &Run, packet: &mut Packet, facts: &mut Facts) -> Verdict {
         Frame::Invalid => return Verdict::drop_ingress(reason::INVALID_PACKET),
         _ => return Verdict::pass(),
     }
-    let sender = if marked == mark::HOST {
-        Sender::known(Peer { identity: IDENTITY_HOST, entry: 0, from: source::MARK })
-    } else {
-        Sender::by_address(IDENTITY_HOST)
-    };
+    // Whoever the host says it is, the address tells better: it may carry on what another one sent.
+    let sender = Sender::by_address(IDENTITY_HOST);
     let flow = look_up_readable(run, packet, facts);
     match receive::admit(run, packet, facts, &flow, (place.index, own), sender) {
         reason::FORWARDED => Verdict::pass(),

@@ -88,9 +88,9 @@ impl Lowering<'_> {
             PartyKind::World(_) | PartyKind::Address(_) => return false,
         };
         let short = |failed: &str| failed.rsplit('/').next().is_some_and(|last| last == name);
-        let declared_elsewhere = self.world.pods.iter().any(|p| p.qualified() == name);
+        let is_lowered = |handle: &str| self.world.pods.iter().any(|p| p.qualified() == handle);
         let lost_pod = self.declared.keys().any(|(kind, declared)| {
-            *kind == "pod" && (*declared == name || short(declared)) && !declared_elsewhere
+            *kind == "pod" && (*declared == name || short(declared)) && !is_lowered(declared)
         });
         lost_pod
             || kinds.iter().any(|kind| self.may_have_failed(kind, &name))

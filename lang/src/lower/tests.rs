@@ -86,6 +86,22 @@ fn what_a_broken_statement_would_declare_is_not_missed() {
     }
 }
 
+/// A valid pod's short name must not excuse an unknown one on the other side: the line would vanish.
+#[test]
+fn unknown_endpoints_of_tests_are_told_whatever_stands_beside_them() {
+    for line in [
+        "a -> nobody:80 => allowed",
+        "nobody -> a:80 => allowed",
+        "web/a -> nobody:80 => allowed",
+        "pod nobody -> a:80 => allowed",
+        "a -> b icmp 3 quoting (a -> nobody:80) => allowed",
+        "dialogue \"d\" {\n a -> nobody:80 => allowed\n}",
+    ] {
+        let text = format!("{WORLD}\ntest \"t\" {{\n{line}\n}}\n");
+        assert_eq!(codes(&text), ["HW0200"], "{line}");
+    }
+}
+
 #[test]
 fn what_only_several_statements_show_is_checked() {
     for (text, expected) in [

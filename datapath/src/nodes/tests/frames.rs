@@ -13,7 +13,7 @@ fn ipv6_extension_headers_are_skipped() {
     let chains = [
         vec![options(0)],
         vec![options(60)],
-        vec![options(0), options(60), (43, vec![0; 6]), options(60)],
+        vec![options(0), options(60), (43, vec![0; 6])],
     ];
     for extensions in chains {
         let mut sent = packet("fd00::1", "fd00::2", syn(80));
@@ -23,7 +23,7 @@ fn ipv6_extension_headers_are_skipped() {
         assert_eq!(said.policy(Direction::Ingress).map(|won| won.0), Some(1));
     }
     let mut many = packet("fd00::1", "fd00::2", syn(80));
-    many.ip.extensions = vec![options(60); 7];
+    many.ip.extensions = vec![options(60); 4];
     assert_eq!(backend.say(&from_a(&many)).reason(), Some(DropReason::InvalidExtensionHeader));
     let mut nothing = packet("fd00::1", "fd00::2", Transport::Other { protocol: 59 });
     nothing.payload = vec![0; 8];

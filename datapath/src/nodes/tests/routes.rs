@@ -148,14 +148,15 @@ fn what_the_host_sends_to_a_pod_is_judged_once() {
         mark,
         ..injection(Hook::ToContainer, PORT_B, frame(&packet(source, "10.0.0.2", syn(80))))
     };
-    let said = backend.say(&to_b("10.9.9.9", abi::mark::HOST));
-    assert_eq!(identity(&said, true), Some((Identity::HOST, IdentitySource::Mark)));
-    assert_eq!((said.outcome(), said.0.code, said.0.mark), (Action::Pass, 0, 0));
-    let said = backend.say(&to_b("192.168.0.1", 0));
-    assert_eq!(identity(&said, true).map(|known| known.0), Some(Identity::HOST));
-    assert_eq!(said.outcome(), Action::Pass);
-    let said = backend.say(&to_b("8.8.8.8", 0));
-    assert_eq!(said.reason(), Some(DropReason::PolicyDenied));
+    for mark in [abi::mark::HOST, 0] {
+        let said = backend.say(&to_b("192.168.0.1", mark));
+        assert_eq!(identity(&said, true).map(|known| known.0), Some(Identity::HOST));
+        assert_eq!((said.outcome(), said.0.code, said.0.mark), (Action::Pass, 0, 0));
+        // What carries another's address is that other's, whatever the host's mark says of it.
+        let said = backend.say(&to_b("8.8.8.8", mark));
+        assert_eq!(identity(&said, true).map(|known| known.0), Some(Identity::WORLD_IPV4));
+        assert_eq!(said.reason(), Some(DropReason::PolicyDenied));
+    }
     let said = backend.say(&to_b("8.8.8.8", abi::mark::DELIVERED));
     assert_eq!(said.outcome(), Action::Pass, "judged already");
     assert_eq!(said.0.events.len(), 1);
