@@ -62,6 +62,19 @@ pub fn compile(
     if diagnostics.is_empty() { Ok(tables) } else { Err(diagnostics) }
 }
 
+/// Nodes reach each other over one family; this one has no address of it.
+fn no_tunnel_end(world: &World, node: &Node) -> Diagnostic {
+    let without_ipv4 = world.nodes.iter().find(|other| other.tunnel_end(false).is_none());
+    let Some(other) = without_ipv4.filter(|_| !node.addresses.is_empty()) else {
+        let message = format!("node `{}` has no address", node.name);
+        return Diagnostic::error(MISSING_FIELD, message, node.span);
+    };
+    let message = format!("node `{}` has no IPv6 address for tunnels to run over", node.name);
+    Diagnostic::error(MISSING_FIELD, message, node.span)
+        .also(other.span, "this node has no IPv4 address, so that IPv6 is the underlay's family")
+        .help("give every node an address of one family")
+}
+
 /// What one node's tables are made from.
 struct NodeJob<'a, 'w> {
     id: NodeId,
@@ -78,9 +91,9 @@ impl NodeJob<'_, '_> {
         devices: Devices,
         provenance: &mut Provenance,
     ) -> Option<NodeTables> {
-        let Some(tunnel_address) = self.node.addresses.first().copied() else {
-            let message = format!("node `{}` has no address", self.node.name);
-            self.diagnostics.push(Diagnostic::error(MISSING_FIELD, message, self.node.span));
+        let over_ipv6 = world.tunnels_over_ipv6();
+        let Some(tunnel_address) = self.node.tunnel_end(over_ipv6) else {
+            self.diagnostics.push(no_tunnel_end(world, self.node));
             return None;
         };
         let mut shared = SharedTables::default();

@@ -117,7 +117,7 @@ impl Default for Cluster {
 pub struct Node {
     /// Its name.
     pub name: String,
-    /// Its addresses on the underlay, the tunnel endpoint first.
+    /// Its addresses on the underlay.
     pub addresses: Vec<IpAddr>,
     /// Prefixes its pods live in.
     pub pod_cidrs: Vec<IpNet>,
@@ -129,6 +129,14 @@ pub struct Node {
     pub mac: Option<Mac>,
     /// Where it is declared.
     pub span: Span,
+}
+
+impl Node {
+    /// The address that packets are tunneled to: the first of the underlay's family
+    /// ([`World::tunnels_over_ipv6`]).
+    pub fn tunnel_end(&self, over_ipv6: bool) -> Option<IpAddr> {
+        self.addresses.iter().copied().find(|address| address.is_ipv6() == over_ipv6)
+    }
 }
 
 /// A namespace.
@@ -307,6 +315,11 @@ impl World {
             .into_iter()
             .find(|(_, e)| e.addresses.contains(&address))
             .map(|(id, _)| Party::External(id))
+    }
+
+    /// The family of the underlay: IPv4 where every node has such an address, else IPv6.
+    pub fn tunnels_over_ipv6(&self) -> bool {
+        self.nodes.iter().any(|node| node.tunnel_end(false).is_none())
     }
 
     /// Whether pods or pod prefixes of both families exist; then the world identity splits in two.

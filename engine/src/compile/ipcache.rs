@@ -192,16 +192,17 @@ fn own(said: &mut BTreeMap<IpNet, Said>, address: IpAddr, node: NodeId) {
 
 /// The way to another node's pods.
 fn tunnel(world: &World, node: NodeId) -> Option<Target> {
-    let remote = world.node(node)?.addresses.first().copied()?;
+    let remote = world.node(node)?.tunnel_end(world.tunnels_over_ipv6())?;
     Some(Target::Tunnel { remote, node })
 }
 
 /// Pod prefixes of the other nodes and the address that their packets are tunneled to.
 pub(super) fn tunnels(world: &World, here: NodeId) -> Vec<(IpNet, IpAddr)> {
+    let over_ipv6 = world.tunnels_over_ipv6();
     let mut found: Vec<(IpNet, IpAddr)> = world
         .nodes()
         .filter(|(id, _)| *id != here)
-        .filter_map(|(_, node)| Some((node, node.addresses.first().copied()?)))
+        .filter_map(|(_, node)| Some((node, node.tunnel_end(over_ipv6)?)))
         .flat_map(|(node, remote)| node.pod_cidrs.iter().map(move |p| (p.trunc(), remote)))
         .collect();
     found.sort_unstable();

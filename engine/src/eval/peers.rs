@@ -3,6 +3,8 @@
 
 use std::net::IpAddr;
 
+use ipnet::IpNet;
+
 use crate::policy::{Entity, Namespaces, Peer, PeerKind, Policy, Requirement, Selector};
 use crate::source::Span;
 use crate::topology::{Labels, NodeId, Pod, PodId, World};
@@ -145,9 +147,10 @@ fn failing(world: &World, policy: &Policy, peer: &Peer, who: Who) -> Option<Span
             Who::Outside(address) => {
                 net.contains(&address) && !except.iter().any(|hole| hole.contains(&address))
             }
-            // The prefix of everything is the world itself.
+            // The prefix of everything is the world itself; what is in no other prefix is in no other hole.
             Who::Forged(address) => {
-                net.prefix_len() == 0 && except.is_empty() && net.contains(&address)
+                let is_all = |net: &IpNet| net.prefix_len() == 0 && net.contains(&address);
+                is_all(net) && !except.iter().any(is_all)
             }
             Who::Pod(_) | Who::Host | Who::RemoteNode => false,
         },

@@ -10,11 +10,8 @@ fn ipv6_extension_headers_are_skipped() {
     let ingress = vec![allow(A, Some(Protocol::Tcp), 80, 16)];
     backend.load(&tables(1, everything(), ingress)).unwrap();
     let options = |kind| (kind, vec![1, 4, 0, 0, 0, 0]);
-    let chains = [
-        vec![options(0)],
-        vec![options(60)],
-        vec![options(0), options(60), (43, vec![0; 6])],
-    ];
+    let chains =
+        [vec![options(0)], vec![options(60)], vec![options(0), options(60), (43, vec![0; 6])]];
     for extensions in chains {
         let mut sent = packet("fd00::1", "fd00::2", syn(80));
         sent.ip.extensions.clone_from(&extensions);
