@@ -22,7 +22,7 @@ pub enum Outcome {
     Passed,
     /// One was not.
     Failed,
-    /// It could not be run: a policy change that does not compile.
+    /// It could not be run: a policy change that does not compile, a packet that no program meets.
     Broken,
     /// The datapath and the oracle differ.
     Divergent,

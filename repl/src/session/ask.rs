@@ -209,6 +209,9 @@ pub(crate) fn differs(explanation: &Explanation) -> bool {
     explanation.agreement == Agreement::Differ || explanation.reply.as_deref().is_some_and(differs)
 }
 
+/// What to do about a packet that no program of the datapath meets.
+const NOT_ASKABLE: &str = "ask about a packet that a pod sends or that is for a pod";
+
 /// A backend's refusal as a reply: what is missing and what to do.
 pub(crate) fn refused(error: &BackendError) -> Box<Reply> {
     let (remedy, detail) = match error {
@@ -220,7 +223,7 @@ pub(crate) fn refused(error: &BackendError) -> Box<Reply> {
         BackendError::Full { .. } => {
             ("the input is larger than the datapath's maps; split it".to_owned(), Vec::new())
         }
-        BackendError::BadInjection(_) => (String::new(), Vec::new()),
+        BackendError::BadInjection(_) => (NOT_ASKABLE.to_owned(), Vec::new()),
         BackendError::BadEvent(_) => {
             ("rebuild hopwise, so that its object and its library match".to_owned(), Vec::new())
         }
@@ -240,6 +243,7 @@ pub(crate) fn refused(error: &BackendError) -> Box<Reply> {
     };
     let status = match error {
         BackendError::Disagreement { .. } => Status::Divergence,
+        BackendError::BadInjection(_) => Status::Input,
         _ => Status::Environment,
     };
     Box::new(Reply::with_status(Content::Failure(failure), status))

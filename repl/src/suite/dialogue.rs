@@ -10,7 +10,7 @@ use engine::tables::Tables;
 use engine::topology::Party;
 use lang::suite::{Dialogue, Step, StepKind};
 
-use super::run::{Ran, Runner, quoted};
+use super::run::{self, Ran, Runner, quoted};
 use super::{Miss, Outcome};
 use crate::session::Stage;
 
@@ -119,7 +119,10 @@ impl Talk<'_, '_, '_> {
 
     fn send(&mut self, step: &Step, question: &Question) -> Result<Outcomes, BackendError> {
         let stage = stage(self.runner.stage, self.changed.as_ref());
-        let explanation = self.runner.journey.ask(&stage, question)?;
+        let explanation = match run::answer(self.runner.journey, &stage, question)? {
+            Ok(explanation) => explanation,
+            Err(reason) => return Ok(self.broken(step, vec![reason])),
+        };
         let Some(expectation) = &step.expectation else { return Ok((Outcome::Passed, None)) };
         let command = self.command();
         Ok(self.runner.verdict(&step.text, step.span, expectation, explanation, command))
@@ -154,13 +157,7 @@ impl Talk<'_, '_, '_> {
     }
 
     fn broken(&self, step: &Step, reasons: Vec<String>) -> Outcomes {
-        let miss = Miss {
-            step: step.text.clone(),
-            location: self.runner.stage.sources.location(step.span),
-            reasons,
-            explanation: None,
-            reproduce: Some(self.command()),
-        };
+        let miss = self.runner.broken(&step.text, step.span, reasons, self.command());
         (Outcome::Broken, Some(miss))
     }
 

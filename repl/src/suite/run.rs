@@ -2,6 +2,7 @@
 
 use engine::backend::BackendError;
 use engine::explain::Explanation;
+use engine::question::Question;
 use engine::source::Span;
 use engine::tables::Generation;
 use lang::Suite;
@@ -96,11 +97,34 @@ impl Runner<'_, '_> {
     }
 
     fn flow(&mut self, flow: &FlowCase) -> Result<Ran, BackendError> {
-        let explanation = self.journey.ask(self.stage, &flow.question)?;
         let command = format!("hopwise trace{} {}", self.files, quoted(&flow.text));
+        let explanation = match answer(self.journey, self.stage, &flow.question)? {
+            Ok(explanation) => explanation,
+            Err(reason) => {
+                let miss = self.broken(&flow.text, flow.span, vec![reason], command);
+                return Ok(Ran { outcome: Outcome::Broken, misses: vec![miss], checked: 0 });
+            }
+        };
         let (outcome, miss) =
             self.verdict(&flow.text, flow.span, &flow.expectation, explanation, command);
         Ok(Ran { outcome, misses: miss.into_iter().collect(), checked: 1 })
+    }
+
+    /// What could not be run.
+    pub(super) fn broken(
+        &self,
+        step: &str,
+        span: Span,
+        reasons: Vec<String>,
+        command: String,
+    ) -> Miss {
+        Miss {
+            step: step.to_owned(),
+            location: self.stage.sources.location(span),
+            reasons,
+            explanation: None,
+            reproduce: Some(command),
+        }
     }
 
     /// Holds an answer against an expectation.
@@ -129,6 +153,19 @@ impl Runner<'_, '_> {
             reproduce: Some(command),
         };
         (outcome, Some(miss))
+    }
+}
+
+/// Asks one question. A packet that cannot enter spoils its own case only: the reason in its place.
+pub(super) fn answer(
+    journey: &mut Journey<'_>,
+    stage: &Stage<'_>,
+    question: &Question,
+) -> Result<Result<Explanation, String>, BackendError> {
+    match journey.ask(stage, question) {
+        Ok(explanation) => Ok(Ok(explanation)),
+        Err(error @ BackendError::BadInjection(_)) => Ok(Err(error.to_string())),
+        Err(error) => Err(error),
     }
 }
 
