@@ -28,9 +28,9 @@ impl Terminal {
         terminal
     }
 
-    /// Types a line and Enter.
+    /// Types a line and Enter, which on a terminal is a carriage return.
     fn enter(&mut self, line: &str) {
-        self.session.send_line(line).expect("the terminal takes input");
+        self.keys(&format!("{line}\r"));
     }
 
     /// Types without Enter.

@@ -12,7 +12,7 @@ use rustyline::history::FileHistory;
 use rustyline::validate::{ValidationContext, ValidationResult, Validator};
 use rustyline::{
     Cmd, ColorMode, CompletionType, ConditionalEventHandler, Context, Event, EventContext,
-    EventHandler, Helper, KeyEvent, RepeatCount, Result,
+    EventHandler, Helper, KeyCode, KeyEvent, Modifiers, RepeatCount, Result,
 };
 
 use super::complete::{Names, complete};
@@ -41,7 +41,8 @@ pub(super) fn open(color: bool) -> Result<Editor> {
         .build();
     let mut editor = Editor::with_config(config)?;
     editor.set_helper(Some(Assistant::default()));
-    for key in [KeyEvent::ctrl('M'), KeyEvent::ctrl('J')] {
+    let enter = KeyEvent(KeyCode::Enter, Modifiers::NONE);
+    for key in [enter, KeyEvent::ctrl('M'), KeyEvent::ctrl('J')] {
         let handler = EventHandler::Conditional(Box::new(Enter));
         editor.bind_sequence(Event::from(key), handler);
     }
