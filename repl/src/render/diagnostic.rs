@@ -10,7 +10,10 @@ use engine::source::{FileId, SourceMap, Span};
 
 use super::Options;
 
-/// Every diagnostic, underlined, with its advice; a blank line between two.
+/// How many diagnostics are shown: more help nobody, and where there are more they mostly have one cause.
+const MOST_SHOWN: usize = 100;
+
+/// Every diagnostic up to [`MOST_SHOWN`], underlined, with its advice; a blank line between two.
 pub fn text(
     list: &[Diagnostic],
     sources: &SourceMap,
@@ -18,13 +21,55 @@ pub fn text(
     out: &mut dyn Write,
 ) -> io::Result<()> {
     let renderer = if options.color { Renderer::styled() } else { Renderer::plain() };
-    for (at, diagnostic) in list.iter().enumerate() {
+    for (at, diagnostic) in list.iter().take(MOST_SHOWN).enumerate() {
         if at > 0 {
             writeln!(out)?;
         }
         writeln!(out, "{}", renderer.render(&report(diagnostic, sources)))?;
     }
+    let more = list.len().saturating_sub(MOST_SHOWN);
+    if more > 0 {
+        writeln!(out, "\n... and {more} more; `-o json` lists them all")?;
+    }
     Ok(())
+}
+
+/// A part of a text that begins and ends with a line: what the renderer is given, since it goes through all
+/// of it every time.
+struct Excerpt<'s> {
+    text: &'s str,
+    /// Where it begins in the whole text.
+    start: usize,
+    /// The number of its first line.
+    line: usize,
+}
+
+impl<'s> Excerpt<'s> {
+    /// The lines that ranges of a file lie in.
+    fn around(
+        file: FileId,
+        ranges: impl IntoIterator<Item = Range<usize>>,
+        sources: &'s SourceMap,
+    ) -> Self {
+        let text = sources.text(file);
+        let (mut first, mut last) = (text.len(), 0);
+        for range in ranges {
+            first = first.min(range.start);
+            last = last.max(range.end);
+        }
+        let before = text.get(..first).and_then(|before| before.rfind('\n'));
+        let start = before.map_or(0, |at| at + 1);
+        let after = text.get(last..).and_then(|after| after.find('\n'));
+        let end = after.map_or(text.len(), |at| last + at);
+        let place = u32::try_from(start).unwrap_or(u32::MAX);
+        let line = sources.location(Span { file, start: place, end: place }).line as usize;
+        Self { text: text.get(start..end).unwrap_or(""), start, line }
+    }
+
+    /// A range of the whole text in the excerpt.
+    fn place(&self, range: Range<usize>) -> Range<usize> {
+        range.start.saturating_sub(self.start)..range.end.saturating_sub(self.start)
+    }
 }
 
 fn report<'d>(diagnostic: &'d Diagnostic, sources: &'d SourceMap) -> Vec<Group<'d>> {
@@ -58,13 +103,20 @@ fn snippets<'d>(
     }
     let snippet = |file: FileId| {
         let labels = diagnostic.labels.iter().filter(move |label| label.span.file == file);
-        let annotations = labels.map(|label| {
-            let kind =
-                if label.primary { AnnotationKind::Primary } else { AnnotationKind::Context };
-            let annotation = kind.span(range(label.span, sources));
-            if label.text.is_empty() { annotation } else { annotation.label(&label.text) }
-        });
-        Snippet::source(sources.text(file)).path(sources.name(file)).annotations(annotations)
+        let ranges = labels.clone().map(|label| range(label.span, sources));
+        let excerpt = Excerpt::around(file, ranges, sources);
+        let annotations: Vec<_> = labels
+            .map(|label| {
+                let kind =
+                    if label.primary { AnnotationKind::Primary } else { AnnotationKind::Context };
+                let annotation = kind.span(excerpt.place(range(label.span, sources)));
+                if label.text.is_empty() { annotation } else { annotation.label(&label.text) }
+            })
+            .collect();
+        Snippet::source(excerpt.text)
+            .line_start(excerpt.line)
+            .path(sources.name(file))
+            .annotations(annotations)
     };
     files.into_iter().map(snippet).collect()
 }
@@ -72,9 +124,11 @@ fn snippets<'d>(
 fn patched<'d>(fix: &'d Fix, sources: &'d SourceMap) -> Snippet<'d, Patch<'d>> {
     let file = fix.span.file;
     let range = within(fix.span, sources.text(file));
-    Snippet::source(sources.text(file))
+    let excerpt = Excerpt::around(file, [range.clone()], sources);
+    Snippet::source(excerpt.text)
+        .line_start(excerpt.line)
         .path(sources.name(file))
-        .patch(Patch::new(range, &fix.replacement))
+        .patch(Patch::new(excerpt.place(range), &fix.replacement))
 }
 
 /// A span of several lines is underlined on its first: a whole block says no more than its head.
