@@ -43,7 +43,8 @@ pub(crate) fn opening(
         .map_err(|problem| ask_about_port(problem, &question.target))?;
     let (from, to) = (source.address(v6, &options)?, destination.address(v6, &Options::default())?);
     if from == to {
-        return Err(to_itself(&source, &destination));
+        let claimed = options.from_ip.is_some().then_some(from);
+        return Err(to_itself(&source, &destination, claimed));
     }
     let asked =
         packet::Asked { world, question, destination: destination.party, options: &options };
@@ -203,8 +204,11 @@ fn ask_about_port(problem: Diagnostic, target: &ast::Target) -> Diagnostic {
 }
 
 /// Its own address never leaves a pod or node, so no program of the datapath sees the packet.
-fn to_itself(source: &Side, destination: &Side) -> Diagnostic {
-    let message = format!("{} would send to itself", source.label);
+fn to_itself(source: &Side, destination: &Side, claimed: Option<IpAddr>) -> Diagnostic {
+    let message = match claimed {
+        Some(address) => format!("the packet would go from {address} to {address}"),
+        None => format!("{} would send to itself", source.label),
+    };
     Diagnostic::error(codes::TO_ITSELF, message, destination.span)
         .note("such a packet stays inside: no policy is asked and nothing can be traced")
 }

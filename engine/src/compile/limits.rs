@@ -70,7 +70,7 @@ pub(super) fn table_too_large(
         ),
         span,
     )
-    .label("most of them come from this rule")
+    .label("no rule takes more of them than this one")
     .note("a rule has an entry for each identity of its peers and each prefix of its ports")
     .help(
         "let ranges begin and end at multiples of powers of two, name a protocol, or give peers that \

@@ -25,4 +25,8 @@ MATCHES_NOBODY = 405, "matches-nobody", "a peer matches no pod";
     "No pod of the world has the labels that the peer asks for in the namespaces that it asks for, so this part of the rule matches nothing. A label may be misspelt, or the pods live in another namespace: without `in`, a policy's peers live in its own. Pods on the host network are matched by entities only.";
     wrong "cluster c {\n  node node01 { ip 192.168.66.226 pods 10.244.1.0/24 }\n}\nnamespace web {}\npod web/echo-0 on node01 { ip 10.244.1.2 labels { app = \"echo\" } }\npolicy web/echo {\n  select {}\n  allow ingress from pods { app = \"ehco\" }\n}\n";
     right "cluster c {\n  node node01 { ip 192.168.66.226 pods 10.244.1.0/24 }\n}\nnamespace web {}\npod web/echo-0 on node01 { ip 10.244.1.2 labels { app = \"echo\" } }\npolicy web/echo {\n  select {}\n  allow ingress from pods { app = \"echo\" }\n}\n";
+UNUSED_IDENTITY = 406, "unused-identity", "an identity is pinned for labels that no pod has";
+    "A pinned number is for the pods of a namespace that have exactly these labels. No pod of the world has them, so the number stands for nobody and the pods that were meant have another one.";
+    wrong "cluster c {\n  node node01 { ip 192.168.66.226 pods 10.244.1.0/24 }\n}\nnamespace web {}\nidentity 300 { namespace web labels { app = \"client\" } }\npod web/client on node01 { ip 10.244.1.2 labels { app = \"client\", team = \"store\" } }\n";
+    right "cluster c {\n  node node01 { ip 192.168.66.226 pods 10.244.1.0/24 }\n}\nnamespace web {}\nidentity 300 { namespace web labels { app = \"client\", team = \"store\" } }\npod web/client on node01 { ip 10.244.1.2 labels { app = \"client\", team = \"store\" } }\n";
 }

@@ -33,6 +33,28 @@ pub(super) fn pod_address(world: &World, pod: &Pod, span: Span, sink: &mut Vec<D
     }
 }
 
+/// Pinned numbers of classes that no pod is of. A file without pods is not at fault.
+pub(super) fn identities(world: &World, sink: &mut Vec<Diagnostic>) {
+    let pods = || world.pods.iter().filter(|pod| !pod.host_network);
+    for pin in world.pins.iter().filter(|_| !world.pods.is_empty()) {
+        let at_home = |pod: &&Pod| pod.namespace == pin.namespace;
+        if pods().filter(at_home).any(|pod| pod.labels == pin.labels) {
+            continue;
+        }
+        let message = format!("identity {} stands for no pod", pin.number);
+        let diagnostic = Diagnostic::warning(codes::UNUSED_IDENTITY, message, pin.span)
+            .label(format!("no pod in namespace {} has exactly these labels", pin.namespace));
+        let holds =
+            |pod: &&Pod| pin.labels.iter().all(|(key, value)| pod.labels.get(key) == Some(value));
+        sink.push(match pods().filter(at_home).find(holds) {
+            Some(near) => {
+                diagnostic.also(near.span, "this pod has more labels, so it is not meant")
+            }
+            None => diagnostic,
+        });
+    }
+}
+
 /// Everything about policies.
 pub(super) fn policies(world: &World, policies: &PolicySet, sink: &mut Vec<Diagnostic>) {
     for (_, policy) in policies.iter() {
@@ -125,6 +147,14 @@ impl Missed {
             Namespaces::Matching(_) => " in these namespaces".to_owned(),
             Namespaces::Any => String::new(),
         };
+        let on_host = world.pods.iter().find(|pod| {
+            let chosen = pod.host_network && selector.matches(&pod.labels);
+            chosen && world.namespace(&pod.namespace).is_some_and(scope)
+        });
+        if let Some(pod) = on_host {
+            let why = format!("{} is on the host network: it is its node", pod.qualified());
+            return Some(Self { span: whole, why, near: None });
+        }
         let why = if labels.is_empty() {
             format!("there is no pod{place}")
         } else {
@@ -215,6 +245,12 @@ fn named_port(world: &World, port: &PortSpec, sink: &mut Vec<Diagnostic>) {
     let what = protocol.map_or("port".to_owned(), |protocol| format!("{protocol} port"));
     let message = format!("no pod has a {what} named `{name}`");
     let diagnostic = Diagnostic::warning(codes::UNKNOWN_NAMED_PORT, message, port.span);
+    if let Some(other) = ports().find(|p| p.name == *name) {
+        let meant = format!("{name}/{}", other.protocol);
+        let advice = format!("port `{name}` is {}: write `{meant}`", other.protocol);
+        sink.push(diagnostic.fix(advice, port.span, meant));
+        return;
+    }
     sink.push(match nearest(name, ports().map(|p| p.name.as_str())) {
         Some(near) => {
             let near = protocol.map_or(near.to_owned(), |protocol| format!("{near}/{protocol}"));

@@ -505,8 +505,10 @@ impl Lowering<'_> {
         let Some(labels) = labels else { return self.missing(&what, "labels", pin.number.span) };
         self.check_namespace(&namespace.node.node, namespace.node.span);
         let labels = self.labels(&labels.node);
-        let class = format!("{} {labels:?}", namespace.node.node);
-        if self.declare("identity class", &class, span) {
+        let pairs: Vec<String> =
+            labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        let class = format!("{{{}}} in {}", pairs.join(", "), namespace.node.node);
+        if self.declare("identity of", &class, span) {
             let namespace = namespace.node.node;
             self.world.pins.push(IdentityPin { number, namespace, labels, span });
         }
