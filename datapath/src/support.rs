@@ -145,6 +145,15 @@ fn probe_all<T>(
     wanted: &[(&str, T)],
     ask: impl Fn(&T) -> libbpf_rs::Result<bool>,
 ) -> Check {
+    // Without the privilege to load anything the kernel's no says nothing about what it has.
+    if effective().is_ok_and(|bits| !lacking(bits).is_empty()) {
+        return Check::warn(
+            name,
+            "not tried: capabilities are missing",
+            PRIVILEGES,
+            KERNEL_BACKEND,
+        );
+    }
     let (mut missing, mut unknown) = (Vec::new(), None);
     for (what, thing) in wanted {
         match probe(|| ask(thing)) {

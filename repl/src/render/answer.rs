@@ -7,6 +7,7 @@ use engine::explain::{
     Agreement, Condition, Decided, Divergence, Explanation, HopReport, Isolating, LegOutcome,
     Nearest, Step, Undecided, Verdict,
 };
+use engine::reason::DropReason;
 use engine::source::Location;
 
 use super::{Options, full, hop, minimal, words};
@@ -126,6 +127,9 @@ fn dropped(e: &Explanation) -> String {
     let meaning = e.reason.map_or("", words::meaning);
     let cause = match deciding(e) {
         Some(decided) if meaning.is_empty() => policy_cause(decided),
+        None if e.reason == Some(DropReason::FragmentNotSupported) => {
+            "pieces of an ICMP message are never let through".to_owned()
+        }
         _ => meaning.to_owned(),
     };
     let place = e.dropped_at.as_ref().map(|at| {
