@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Builds hopwise and traces the reference cluster's captured ping through the kernel. Running BPF programs takes
-# privileges, so where the caller has none the trace alone goes through sudo.
+# privileges, so where the caller has none the trace alone goes through sudo; without sudo the interpreter answers.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -11,11 +11,8 @@ hopwise=$target/debug/hopwise
 command=("$hopwise" trace -f fixtures/reference-cluster.hop
     'CA -> CB icmp echo id 502 seq 1878 ip-id 35369 df with reply')
 
-# CAP_NET_ADMIN (12), CAP_PERFMON (38) and CAP_BPF (39) in this process.
-wanted=$(((1 << 12) | (1 << 38) | (1 << 39)))
-effective=$((16#$(sed -n 's/^CapEff:[[:space:]]*//p' /proc/self/status)))
 become=()
-if [ $((effective & wanted)) -ne "$wanted" ] && [ "$(id -u)" != 0 ] && command -v sudo >/dev/null; then
+if ! .ci/privileged.sh && [ "$(id -u)" != 0 ] && command -v sudo >/dev/null; then
     if sudo -n true 2>/dev/null; then
         become=(sudo -n)
     elif [ -t 0 ]; then

@@ -391,9 +391,7 @@ fn the_manual_renders_without_complaint() {
 
 #[test]
 fn verdicts_and_expectations_give_their_exit_codes() {
-    if !kernel::is_available() {
-        return;
-    }
+    kernel::require();
     let question = "shop/client -> shop/server:80/tcp";
     check(&["trace", "-f", WORLD, question], 0, "ALLOWED");
     check(&["trace", "-f", WORLD, "shop/client", "->", "shop/server:80/tcp"], 0, "ALLOWED");
@@ -415,9 +413,7 @@ fn verdicts_and_expectations_give_their_exit_codes() {
 
 #[test]
 fn test_runs_give_their_exit_codes() {
-    if !kernel::is_available() {
-        return;
-    }
+    kernel::require();
     check(&["test", "book/examples/first.hop"], 0, "2 passed");
     check(&["test", "-f", "book/examples/first.hop", "--run", "443"], 0, "1 case matching `443`");
     check(&["test", "book/examples/first.hop", "--run", "nothing-like-this"], 1, "0 cases");

@@ -1,5 +1,5 @@
-//! Sessions on the kernel's datapath, where this machine can run it. Says why it skips; `HOPWISE_REQUIRE=kernel`
-//! turns a skip into a failure.
+//! Sessions on the datapath: in the kernel where this machine can run it, else in the interpreter, which is said;
+//! `HOPWISE_REQUIRE=kernel` makes that a failure.
 
 use std::sync::OnceLock;
 
@@ -12,24 +12,24 @@ use crate::tree::root;
 /// What the tests must not skip, separated by commas.
 const REQUIRE: &str = "HOPWISE_REQUIRE";
 
-/// A session without any text, whose questions run in the kernel, in the repository's root.
-pub(crate) fn session() -> Option<Session> {
+/// A session without any text, in the repository's root.
+pub(crate) fn session() -> Session {
     // The same for every test of the process, so that no order matters.
     std::env::set_current_dir(root()).expect("the root is there");
-    is_available().then(|| Session::new(repl::backend::open))
+    require();
+    Session::new(repl::backend::open)
 }
 
-/// Whether questions can be answered here; tried once.
-pub(crate) fn is_available() -> bool {
+/// Fails where the kernel is required and cannot be had; tried once.
+pub(crate) fn require() {
     static MISSING: OnceLock<Option<String>> = OnceLock::new();
     let missing = MISSING.get_or_init(|| {
         repl::backend::open(repl::backend::Choice::Kernel).err().map(|e| e.to_string())
     });
-    let Some(missing) = missing else { return true };
+    let Some(missing) = missing else { return };
     let required = std::env::var(REQUIRE).unwrap_or_default();
     assert!(!required.split(',').any(|what| what == "kernel"), "the kernel is required: {missing}");
-    skip(missing);
-    false
+    skip(&format!("the kernel, so that the interpreter answers: {missing}"));
 }
 
 /// Says why a test does nothing here.
@@ -48,9 +48,14 @@ pub(crate) fn text(reply: &Reply) -> String {
     String::from_utf8(out).expect("text is UTF-8")
 }
 
-/// A text with what the host determines replaced by one value: the kernel's release.
+/// A text with what the host determines replaced by one value: who answers, and the kernel's release.
 pub(crate) fn settled(text: &str) -> String {
     const NAME: &str = "kernel ";
+    const INSTEAD: &str = "vm (kernel not available: ";
+    if let Some((before, after)) = text.split_once(INSTEAD) {
+        let (_, after) = after.split_once(')').unwrap_or_default();
+        return format!("{before}kernel 6.18{}", settled(after));
+    }
     let mut settled = String::new();
     let mut rest = text;
     while let Some((before, after)) = rest.split_once(NAME) {
@@ -71,4 +76,6 @@ pub(crate) fn settled(text: &str) -> String {
 fn the_kernels_release_is_settled() {
     assert_eq!(settled("checked kernel 5.10; oracle agrees"), "checked kernel 6.18; oracle agrees");
     assert_eq!(settled("the kernel refused"), "the kernel refused");
+    let instead = "checked vm (kernel not available: no CAP_BPF); oracle agrees; kernel 5.10";
+    assert_eq!(settled(instead), "checked kernel 6.18; oracle agrees; kernel 6.18");
 }

@@ -31,15 +31,15 @@ impl<'a> Program<'a> {
         errors.map(|d| d.code.to_string()).collect()
     }
 
-    /// Errors, warnings and, where there is a session to run them in, failed tests.
-    pub(crate) fn problems(&self, session: Option<&mut Session>) -> Vec<String> {
+    /// Errors, warnings, and tests that fail in the session.
+    pub(crate) fn problems(&self, session: &mut Session) -> Vec<String> {
         let diagnostics = self.diagnostics();
         if !diagnostics.is_empty() {
             let said =
                 diagnostics.iter().map(|d| format!("{}: {} {}", self.name, d.code, d.message));
             return said.collect();
         }
-        session.and_then(|session| self.failed_tests(session)).into_iter().collect()
+        self.failed_tests(session).into_iter().collect()
     }
 
     /// What the tests of the text say, unless they pass.

@@ -13,11 +13,9 @@ use crate::kernel;
 const PROMPT: &str = "hopwise> ";
 const MORE: &str = "... ";
 
-/// The transcript as it comes out now; `None` where the kernel is not available.
-pub(crate) fn run(text: &str) -> Option<String> {
-    if !kernel::is_available() {
-        return None;
-    }
+/// The transcript as it comes out now.
+pub(crate) fn run(text: &str) -> String {
+    kernel::require();
     let mut lines = text.lines().peekable();
     let mut runner = Runner::default();
     while let Some(line) = lines.next() {
@@ -33,7 +31,7 @@ pub(crate) fn run(text: &str) -> Option<String> {
             runner.input(&input);
         }
     }
-    Some(runner.out)
+    runner.out
 }
 
 #[derive(Default)]
@@ -82,7 +80,7 @@ impl Runner {
 fn session_on(arguments: &[String]) -> Session {
     let files: Vec<PathBuf> =
         arguments.iter().filter(|a| !a.starts_with('-')).map(PathBuf::from).collect();
-    let mut session = kernel::session().expect("the kernel is available");
+    let mut session = kernel::session();
     let reply = session.load(&files);
     assert!(reply.is_ok(), "{}", kernel::text(&reply));
     session
