@@ -26,11 +26,11 @@ UNKNOWN_STATEMENT = 6, "unknown-statement", "no statement begins with this word"
     wrong "namspace web {}\n";
     right "namespace web {}\n";
 BAD_ADDRESS = 7, "bad-address", "this is not an address or prefix";
-    "An IPv4 address is four numbers from 0 to 255, an IPv6 address up to eight groups of hex digits with at most one `::`. A prefix adds `/` and a length, at most 32 for IPv4 and 128 for IPv6.";
+    "An IPv4 address is four numbers from 0 to 255, an IPv6 address up to eight groups of hex digits with at most one `::`. A prefix adds `/` and a length, at most 32 for IPv4 and 128 for IPv6. What a pod, node or external has, and the MAC of a device, is the address of one party: not a group's, not a loopback one, not all zeros.";
     wrong "external search { ip 142.250.74.360 }\n";
     right "external search { ip 142.250.74.36 }\n";
 BAD_NUMBER = 8, "bad-number", "a number is out of range";
-    "Ports, ICMP codes, identifiers and lengths have a largest value, which the message tells. Ports go from 1 to 65535, a TTL and an ICMP type or code to 255. A fragment's offset is a multiple of 8, and hex digits come in pairs.";
+    "Ports, ICMP codes, identifiers and lengths have a largest value, which the message tells. Ports go from 1 to 65535, a TTL and an ICMP type or code to 255. A fragment's offset is a multiple of 8, and hex digits come in pairs. Endpoint ids and interface indices begin at 1, and a device's name has at most 15 characters.";
     wrong "namespace web {}\npolicy web/echo {\n  select {}\n  allow ingress on 80800/tcp\n}\n";
     right "namespace web {}\npolicy web/echo {\n  select {}\n  allow ingress on 8080/tcp\n}\n";
 UNKNOWN_PROTOCOL = 9, "unknown-protocol", "this is not a protocol with ports";

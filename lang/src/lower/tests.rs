@@ -103,6 +103,13 @@ fn unknown_endpoints_of_tests_are_told_whatever_stands_beside_them() {
 }
 
 #[test]
+fn an_alias_means_nobody_else_by_the_name_of_another() {
+    assert_eq!(codes(&format!("{WORLD}\nalias a = web/b\n")), ["HW0100"]);
+    assert_eq!(codes(&format!("{WORLD}\nalias n = web/b\n")), ["HW0100"]);
+    assert!(codes(&format!("{WORLD}\nalias a = web/a\nalias c = web/b\n")).is_empty());
+}
+
+#[test]
 fn what_only_several_statements_show_is_checked() {
     for (text, expected) in [
         ("node n { ip 10.0.0.1 }", "HW0100"),

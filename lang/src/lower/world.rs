@@ -7,8 +7,8 @@ use engine::diag::Diagnostic;
 use engine::net::Protocol;
 use engine::source::Span;
 use engine::topology::{
-    Alias, External, IdentityPin, Labels, NamedPort, Namespace, Node, NodeId, Pod, Profile, Tunnel,
-    TunnelKind,
+    Alias, External, ExternalId, IdentityPin, Labels, NamedPort, Namespace, Node, NodeId, Party,
+    Pod, Profile, Tunnel, TunnelKind,
 };
 use ipnet::IpNet;
 
@@ -514,17 +514,42 @@ impl Lowering<'_> {
         }
     }
 
+    /// Everybody whom a bare name may stand for without any alias.
+    fn bearers(&self, name: &str) -> Vec<(Party, String, Span)> {
+        let world = &self.world;
+        let pods = world.pods().filter(|(_, p)| p.name == name);
+        let nodes = world.nodes().filter(|(_, n)| n.name == name);
+        let externals = (0..).map(ExternalId).zip(&world.externals).filter(|(_, e)| e.name == name);
+        let pods = pods.map(|(id, p)| (Party::Pod(id), format!("pod {}", p.qualified()), p.span));
+        let nodes = nodes.map(|(id, n)| (Party::Node(id), format!("node {name}"), n.span));
+        let externals =
+            externals.map(|(id, e)| (Party::External(id), format!("external {name}"), e.span));
+        pods.chain(nodes).chain(externals).collect()
+    }
+
     fn alias(&mut self, alias: &ast::Alias, span: Span) {
         let name = &alias.name;
         if !self.declare("alias", &name.node, name.span) {
             return;
         }
-        match resolve::party(&self.world, &alias.target) {
-            Ok(target) => {
-                self.world.aliases.push(Alias { name: name.node.clone(), target, span });
-            }
-            Err(problem) => self.report_endpoint(problem, &[&alias.target]),
+        let target = match resolve::party(&self.world, &alias.target) {
+            Ok(target) => target,
+            Err(problem) => return self.report_endpoint(problem, &[&alias.target]),
+        };
+        // An alias may choose one of several that have the name, but never mean somebody else by it.
+        let bearers = self.bearers(&name.node);
+        if let Some((_, what, first)) = bearers.first()
+            && !bearers.iter().any(|(party, ..)| *party == target)
+        {
+            let message = format!("`{}` is the name of {what} already", name.node);
+            self.report(
+                Diagnostic::error(codes::DUPLICATE_NAME, message, name.span)
+                    .also(*first, "declared here")
+                    .help("a bare name leads to one party only: give the alias another name"),
+            );
+            return;
         }
+        self.world.aliases.push(Alias { name: name.node.clone(), target, span });
     }
 }
 

@@ -82,13 +82,71 @@ pub(super) fn prefix(tree: &Tree<'_>, sink: Sink<'_>) -> Option<Spanned<IpNet>> 
     }
 }
 
-pub(super) fn addresses(tree: &Tree<'_>, sink: Sink<'_>) -> Option<Vec<Spanned<IpAddr>>> {
-    let list = tree.child(Rule::address_list)?;
-    list.all(Rule::address).map(|a| address(&a, sink)).collect()
+/// A number within bounds that is not 0.
+pub(super) fn positive<T>(tree: &Tree<'_>, what: &str, max: u64, sink: Sink<'_>) -> Option<T>
+where
+    T: TryFrom<u64>,
+{
+    let value = tree.text().parse::<u64>().ok().filter(|n| (1..=max).contains(n));
+    let value = value.and_then(|n| T::try_from(n).ok());
+    if value.is_none() {
+        let message = format!("`{}` is not {what}", tree.text());
+        let diagnostic = Diagnostic::error(codes::BAD_NUMBER, message, tree.span());
+        sink.push(diagnostic.label(format!("must be from 1 to {max}")));
+    }
+    value
 }
 
-pub(super) fn mac(tree: &Tree<'_>) -> Option<Mac> {
-    tree.child(Rule::mac)?.text().parse().ok()
+/// Addresses that a party of the world has.
+pub(super) fn addresses(tree: &Tree<'_>, sink: Sink<'_>) -> Option<Vec<Spanned<IpAddr>>> {
+    let list = tree.child(Rule::address_list)?;
+    list.all(Rule::address).map(|a| hosts(&a, sink)).collect()
+}
+
+/// An address that one host can have.
+fn hosts(tree: &Tree<'_>, sink: Sink<'_>) -> Option<Spanned<IpAddr>> {
+    let found = address(tree, sink)?;
+    let is_broadcast = matches!(found.node, IpAddr::V4(v4) if v4.is_broadcast());
+    let kind = match found.node {
+        ip if ip.is_unspecified() => "stands for no address at all",
+        ip if ip.is_multicast() => "is a group's",
+        ip if ip.is_loopback() => "never leaves its host",
+        _ if is_broadcast => "is everybody's",
+        _ => return Some(found),
+    };
+    let message = format!("`{}` cannot be the address of one party", tree.text());
+    sink.push(
+        Diagnostic::error(codes::BAD_ADDRESS, message, tree.span()).label(format!("it {kind}")),
+    );
+    None
+}
+
+/// An Ethernet address that one device can have.
+pub(super) fn mac(tree: &Tree<'_>, sink: Sink<'_>) -> Option<Mac> {
+    let written = tree.child(Rule::mac)?;
+    let mac: Mac = written.text().parse().ok()?;
+    let is_group = mac.0[0] & 1 != 0;
+    if is_group || mac == Mac::default() {
+        let message = format!("`{}` cannot be the address of a device", written.text());
+        let why =
+            if is_group { "an odd first byte makes it a group's" } else { "it stands for none" };
+        sink.push(Diagnostic::error(codes::BAD_ADDRESS, message, written.span()).label(why));
+        return None;
+    }
+    Some(mac)
+}
+
+/// The name of a device: Linux takes 15 bytes (`IFNAMSIZ` less the closing zero).
+pub(super) fn device(tree: &Tree<'_>, sink: Sink<'_>) -> Option<Name> {
+    const LONGEST: usize = 15;
+    let name = tree.child(Rule::name)?.name();
+    if name.node.len() > LONGEST {
+        let message = format!("`{}` is too long for the name of a device", name.node);
+        let diagnostic = Diagnostic::error(codes::BAD_NUMBER, message, name.span);
+        sink.push(diagnostic.label(format!("at most {LONGEST} characters")));
+        return None;
+    }
+    Some(name)
 }
 
 /// The content of a string: `\"`, `\\`, `\n` and `\t` are escapes, any other escaped character is itself.

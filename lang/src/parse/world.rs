@@ -83,10 +83,13 @@ fn cluster(tree: &Tree<'_>, sink: Sink<'_>) -> Option<Cluster> {
 
 fn tunnel(field: &Tree<'_>, sink: Sink<'_>) -> Option<ClusterField> {
     let port = match field.child(Rule::tunnel_port).and_then(|p| p.child(Rule::number)) {
-        Some(port) => Some(port.at(number(&port, "a port", 65_535, sink)?)),
+        Some(port) => Some(port.at(value::positive(&port, "a port", 65_535, sink)?)),
         None => None,
     };
-    let device = field.child(Rule::tunnel_device).and_then(|d| name(&d));
+    let device = match field.child(Rule::tunnel_device) {
+        Some(device) => Some(value::device(&device, sink)?),
+        None => None,
+    };
     Some(ClusterField::Tunnel { kind: name(field)?, port, device })
 }
 
@@ -101,8 +104,8 @@ fn node(tree: &Tree<'_>, sink: Sink<'_>) -> Option<Node> {
                     list.all(Rule::cidr).map(|c| prefix(&c, sink)).collect::<Option<_>>()?,
                 )
             }
-            Rule::device => NodeField::Device(name(field)?),
-            _ => NodeField::Mac(value::mac(field)?),
+            Rule::device => NodeField::Device(value::device(field, sink)?),
+            _ => NodeField::Mac(value::mac(field, sink)?),
         })
     })?;
     Some(Node { name: name(tree)?, fields })
@@ -140,17 +143,24 @@ fn pod_field(field: &Tree<'_>, sink: Sink<'_>) -> Option<PodField> {
         Rule::pod_ip => PodField::Ip(addresses(field, sink)?),
         Rule::labels => PodField::Labels(labels(field)?),
         Rule::pod_port => pod_port(field, sink)?,
-        Rule::mac_field => PodField::Mac(value::mac(field)?),
-        Rule::host_mac => PodField::HostMac(value::mac(field)?),
-        Rule::interface => PodField::Interface(name(field)?),
+        Rule::mac_field => PodField::Mac(value::mac(field, sink)?),
+        Rule::host_mac => PodField::HostMac(value::mac(field, sink)?),
+        Rule::interface => PodField::Interface(value::device(field, sink)?),
         Rule::ifindex => {
-            let index =
-                number(&field.child(Rule::number)?, "an interface index", 0x7fff_ffff, sink)?;
+            let index = value::positive(
+                &field.child(Rule::number)?,
+                "an interface index",
+                0x7fff_ffff,
+                sink,
+            )?;
             PodField::Ifindex(index)
         }
-        Rule::endpoint => {
-            PodField::Endpoint(number(&field.child(Rule::number)?, "an endpoint id", 65_535, sink)?)
-        }
+        Rule::endpoint => PodField::Endpoint(value::positive(
+            &field.child(Rule::number)?,
+            "an endpoint id",
+            65_535,
+            sink,
+        )?),
         _ => PodField::HostNetwork,
     })
 }
