@@ -23,7 +23,8 @@ use std::process::ExitCode;
 use clap::builder::PossibleValuesParser;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
-use crate::reply::{Reply, Status};
+use crate::render;
+use crate::reply::{Content, Reply, Status};
 use crate::session::{SETTINGS, Session};
 use files::Files;
 use output::Output;
@@ -130,12 +131,12 @@ fn words(setting: &str) -> PossibleValuesParser {
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     std::panic::set_hook(Box::new(output::say_that_it_is_a_bug));
     // An arrow of its own would be read as flags, and questions do without it.
-    let arguments = arguments.into_iter().filter(|argument| argument != "->");
-    let outcome = match Cli::try_parse_from(arguments) {
+    let arguments: Vec<OsString> =
+        arguments.into_iter().filter(|argument| argument != "->").collect();
+    let outcome = match Cli::try_parse_from(&arguments) {
         Ok(cli) => command(cli),
-        Err(error) => {
-            error.print().map(|()| if error.use_stderr() { Status::Usage } else { Status::Ok })
-        }
+        Err(error) if error.use_stderr() => misused(&error, wants_json(&arguments)),
+        Err(help) => help.print().map(|()| Status::Ok),
     };
     match outcome {
         Ok(status) => ExitCode::from(status.code()),
@@ -145,6 +146,36 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             ExitCode::from(Status::Environment.code())
         }
     }
+}
+
+/// Whether JSON is asked for, told without understanding the rest: `-o json`, `-ojson`, `--output=json`.
+fn wants_json(arguments: &[OsString]) -> bool {
+    let words: Vec<&str> = arguments.iter().filter_map(|argument| argument.to_str()).collect();
+    let pair = words.windows(2).any(|two| matches!(two, ["-o" | "--output", "json"]));
+    pair || words.iter().any(|word| matches!(*word, "-ojson" | "-o=json" | "--output=json"))
+}
+
+/// What clap does not understand: on standard error, or as the one document where JSON is asked for.
+fn misused(error: &clap::Error, json: bool) -> io::Result<Status> {
+    if json {
+        let text = error.to_string();
+        let mut lines = text.lines().filter(|line| !line.trim().is_empty());
+        let message = lines.next().unwrap_or_default();
+        let mut reply = Reply::failure(
+            Status::Usage,
+            message.strip_prefix("error: ").unwrap_or(message),
+            "`hopwise --help` lists the commands and flags",
+        );
+        if let Content::Failure(failure) = &mut reply.content {
+            failure.detail = lines.map(|line| line.trim().to_owned()).collect();
+        }
+        let mut document = Vec::new();
+        render::json(&reply, &mut document)?;
+        output::raw(&document)?;
+    } else {
+        error.print()?;
+    }
+    Ok(Status::Usage)
 }
 
 /// Runs the command; an error is one of standard output.

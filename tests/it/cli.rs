@@ -436,3 +436,25 @@ fn tests_are_listed_by_file_and_case() {
     let (text, _) = run(&["test", "--list", "--run", "443", "book/examples/first.hop"]);
     assert_eq!(text.lines().count(), 1, "{text}");
 }
+
+#[test]
+fn json_is_one_document_of_the_schema_whatever_happens() {
+    let (schema, _) = run(&["schema"]);
+    let schema: Value = serde_json::from_str(&schema).expect("the schema is JSON");
+    let validator = jsonschema::draft202012::new(&schema).expect("the schema is one");
+    for (arguments, code) in [
+        (&["trace", "-o", "json", "-f", WORLD, "shop/client -> shop/server:80/tcp"][..], 0),
+        (&["trace", "-o", "json", "-f", WORLD, "shop/client -> nobody:80"], 3),
+        (&["trace", "-o", "json", "-f", "no-such.hop", "a -> b"], 3),
+        (&["trace", "-o", "json", "-f", WORLD], 2),
+        (&["show", "-o", "json", "bogus"], 2),
+        (&["show", "-o", "json", "-f", WORLD, "pods"], 0),
+        (&["test", "-o", "json", "book/examples/first.hop"], 0),
+        (&["check", "-o", "json", WORLD], 0),
+    ] {
+        let document = json(arguments, code);
+        let errors: Vec<String> =
+            validator.iter_errors(&document).map(|error| error.to_string()).collect();
+        assert!(errors.is_empty(), "{arguments:?}: {errors:#?}\n{document:#}");
+    }
+}

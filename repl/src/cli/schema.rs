@@ -8,7 +8,7 @@ use super::{Look, output};
 use crate::render;
 use crate::reply::Status;
 
-/// Print the JSON schema of what `trace -o json` prints
+/// Print the JSON schema of what `-o json` prints
 #[derive(Debug, Args)]
 pub(super) struct SchemaArgs {}
 

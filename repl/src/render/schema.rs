@@ -1,5 +1,6 @@
-//! The JSON schema of an answer: the engine's types describe themselves, and what `json` adds to them is
-//! described here. Fields may be added under the same `schemaVersion`, so that nothing forbids unknown ones.
+//! The JSON schema of every document that `-o json` prints. An answer's part comes from the engine's types, which describe
+//! themselves; what `json` writes besides is described here. Fields may be added under the same `schemaVersion`, so
+//! that nothing forbids unknown ones.
 
 use engine::explain::{Explanation, SCHEMA_VERSION};
 use schemars::generate::SchemaSettings;
@@ -9,7 +10,7 @@ use crate::reply::Status;
 
 const DRAFT: &str = "https://json-schema.org/draft/2020-12/schema";
 
-/// The schema of the document that [`super::json`] writes for an answer.
+/// The schema of the documents that [`super::json`] writes, told apart by `kind`.
 pub fn schema() -> Value {
     let mut generator = SchemaSettings::draft2020_12().for_serialize().into_generator();
     let explanation = generator.subschema_for::<Explanation>();
@@ -17,15 +18,124 @@ pub fn schema() -> Value {
     pin_version(&mut definitions);
     definitions.insert("Diagnostic".into(), diagnostic());
     definitions.insert("Place".into(), place());
+    let mut answer = document("answer", "What hopwise says about one flow.", &answer_fields());
+    answer["allOf"] = json!([explanation]);
+    let kinds = [
+        ("Answer", answer),
+        ("Listing", document("listing", "What `show` and other lists hold.", &listing_fields())),
+        ("Suite", document("suite", "What a run of tests came to.", &suite_fields())),
+        (
+            "Diagnostics",
+            document(
+                "diagnostics",
+                "What is wrong with the input.",
+                &json!({
+                    "diagnostics": { "type": "array", "items": { "$ref": "#/$defs/Diagnostic" } }
+                }),
+            ),
+        ),
+        ("Failure", document("failure", "What could not be done.", &failure_fields())),
+        ("Text", document("text", "Lines of text.", &json!({ "text": { "type": "string" } }))),
+        ("Nothing", document("nothing", "Done, with nothing to show.", &json!({}))),
+    ];
+    let references: Vec<Value> =
+        kinds.iter().map(|(name, _)| json!({ "$ref": format!("#/$defs/{name}") })).collect();
+    definitions.extend(kinds.map(|(name, schema)| (name.to_owned(), schema)));
     json!({
         "$schema": DRAFT,
-        "title": "Answer",
-        "description": "What hopwise says about one flow.",
-        "type": "object",
-        "allOf": [explanation],
-        "properties": envelope(),
-        "required": ["kind", "status", "unmet", "warnings"],
+        "title": "Document",
+        "description": "What `-o json` prints: one document, whatever happens.",
+        "oneOf": references,
         "$defs": definitions,
+    })
+}
+
+/// A kind of document: what every document has, and fields of its own, all of which are always there.
+fn document(kind: &str, description: &str, fields: &Value) -> Value {
+    let mut properties = envelope(kind);
+    let mut required = vec!["schemaVersion".to_owned()];
+    required.extend(["kind", "status", "warnings"].map(str::to_owned));
+    if let (Some(all), Some(own)) = (properties.as_object_mut(), fields.as_object()) {
+        required.extend(own.keys().cloned());
+        all.extend(own.clone());
+    }
+    json!({
+        "description": description,
+        "type": "object",
+        "properties": properties,
+        "required": required,
+    })
+}
+
+fn answer_fields() -> Value {
+    json!({
+        "unmet": {
+            "description": "How the answer misses the expectation that came with the question.",
+            "type": "array",
+            "items": { "type": "string" }
+        }
+    })
+}
+
+fn listing_fields() -> Value {
+    json!({
+        "noun": { "description": "What is listed.", "type": "string" },
+        "items": {
+            "description": "The rows, by column: null, a number, a text, or several texts.",
+            "type": "array",
+            "items": { "type": "object", "additionalProperties": {
+                "type": ["null", "integer", "string", "array"],
+                "items": { "type": "string" }
+            } }
+        },
+        "notes": { "type": "array", "items": { "type": "string" } }
+    })
+}
+
+fn suite_fields() -> Value {
+    let count = json!({ "type": "integer", "minimum": 0 });
+    let text = json!({ "type": "string" });
+    let case = json!({
+        "type": "object",
+        "properties": {
+            "file": text,
+            "name": text,
+            "line": { "type": "integer", "minimum": 1 },
+            "outcome": { "enum": ["passed", "failed", "broken", "divergent"] },
+            "checked": count,
+            "misses": { "type": "array", "items": {
+                "type": "object",
+                "properties": {
+                    "step": text,
+                    "reasons": { "type": "array", "items": text },
+                    "explanation": { "anyOf": [
+                        { "$ref": "#/$defs/Explanation" },
+                        { "type": "null" }
+                    ] },
+                    "reproduce": { "type": ["string", "null"] }
+                },
+                "required": ["step", "location", "reasons", "explanation", "reproduce"]
+            } }
+        },
+        "required": ["file", "name", "line", "outcome", "checked", "misses"]
+    });
+    json!({
+        "cases": { "type": "array", "items": case },
+        "passed": count,
+        "failed": count,
+        "broken": count,
+        "divergent": count,
+        "withoutTests": { "type": "array", "items": text },
+        "filter": { "type": ["string", "null"] },
+        "interrupted": { "type": "boolean" }
+    })
+}
+
+fn failure_fields() -> Value {
+    json!({
+        "message": { "type": "string" },
+        "remedy": { "type": ["string", "null"] },
+        "detail": { "type": "array", "items": { "type": "string" } }
     })
 }
 
@@ -41,18 +151,20 @@ fn pin_version(definitions: &mut Map<String, Value>) {
 }
 
 /// What every document has beside its content.
-fn envelope() -> Value {
-    let statuses =
-        [Status::Ok, Status::Negative, Status::Input, Status::Environment, Status::Divergence];
+fn envelope(kind: &str) -> Value {
+    let statuses = [
+        Status::Ok,
+        Status::Negative,
+        Status::Usage,
+        Status::Input,
+        Status::Environment,
+        Status::Divergence,
+    ];
     let codes: Vec<u8> = statuses.into_iter().map(Status::code).collect();
     json!({
-        "kind": { "description": "What the document holds.", "const": "answer" },
+        "schemaVersion": { "const": SCHEMA_VERSION },
+        "kind": { "description": "What the document holds.", "const": kind },
         "status": { "description": "The exit code.", "enum": codes },
-        "unmet": {
-            "description": "How the answer misses the expectation that came with the question.",
-            "type": "array",
-            "items": { "type": "string" }
-        },
         "warnings": {
             "description": "Warnings about the input.",
             "type": "array",
@@ -228,6 +340,30 @@ mod tests {
         broken(&|d| {
             d.as_object_mut().unwrap().remove("agreement");
         });
+    }
+
+    #[test]
+    fn documents_of_other_kinds_are_described_too() {
+        let validator = strict();
+        let mut listing =
+            crate::reply::Listing::new("pods", &[("name", "NAME"), ("count", "COUNT")]);
+        listing.rows = vec![vec!["a".into(), 1_u32.into()], vec![crate::reply::Cell::None; 2]];
+        let replies = [
+            Reply::nothing(),
+            Reply::text("lines"),
+            Reply::failure(Status::Usage, "no", ""),
+            Reply::failure(Status::Environment, "no", "do something"),
+            Reply::diagnostics(Vec::new(), Arc::default()),
+            Reply::ok(Content::Listing(listing)),
+            Reply::ok(Content::Suite(crate::suite::Report::default())),
+        ];
+        for reply in &replies {
+            let document = written(reply);
+            assert!(validator.is_valid(&document), "{document:#}");
+            let mut broken = document.clone();
+            broken["status"] = json!(17);
+            assert!(!validator.is_valid(&broken), "{broken:#}");
+        }
     }
 
     #[test]
