@@ -55,14 +55,16 @@ pub(super) fn too_many_endpoints(node: &Node, pods: usize) -> Diagnostic {
     .help("move pods to other nodes")
 }
 
-/// One table is too large.
+/// One table is too large: `rule` is the one at which it goes over, with how many entries there are before.
 pub(super) fn table_too_large(
     policies: &PolicySet,
-    rule: Option<RuleId>,
+    rule: Option<(RuleId, usize)>,
     direction: Direction,
     size: usize,
 ) -> Diagnostic {
-    let span = rule.and_then(|id| policies.rule(id)).map(|(_, r)| r.span).unwrap_or_default();
+    let before = rule.map_or(0, |(_, before)| before);
+    let rule = rule.and_then(|(id, _)| policies.rule(id));
+    let span = rule.map(|(_, r)| r.span).unwrap_or_default();
     limit(
         format!(
             "the {direction} policy of an endpoint has {size} entries; at most \
@@ -70,7 +72,7 @@ pub(super) fn table_too_large(
         ),
         span,
     )
-    .label("no rule takes more of them than this one")
+    .label(format!("here it goes over: there are {before} before this rule"))
     .note("a rule has an entry for each identity of its peers and each prefix of its ports")
     .help(
         "let ranges begin and end at multiples of powers of two, name a protocol, or give peers that \

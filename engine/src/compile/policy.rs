@@ -129,7 +129,7 @@ impl<'w> Policies<'w> {
         let settled = draft.settle();
         let size: usize = settled.iter().map(|(_, lines)| lines.len()).sum();
         if size > limits::POLICY_ENTRIES_PER_TABLE {
-            let culprit = costliest(&draft.statements, &settled);
+            let culprit = draft.goes_over(limits::POLICY_ENTRIES_PER_TABLE);
             let diagnostic = limits::table_too_large(self.set, culprit, direction, size);
             if !self.diagnostics.contains(&diagnostic) {
                 self.diagnostics.push(diagnostic);
@@ -279,6 +279,32 @@ impl<'w> Draft<'w> {
         Line { traffic, deny, statements }
     }
 
+    /// The rule, in deciding order, with which the table has more lines than that, and how many it has
+    /// before it. Claims are settled: sorted and each there once, so the first about a prefix is that of
+    /// the rule that brought its line.
+    fn goes_over(&self, most: usize) -> Option<(RuleId, usize)> {
+        let mut brought = vec![0_usize; self.statements.len()];
+        for claims in self.claims.values() {
+            for same in claims.chunk_by(|one, next| one.0 == next.0) {
+                if let Some(count) = same.first().and_then(|(_, at)| brought.get_mut(*at)) {
+                    *count += 1;
+                }
+            }
+        }
+        let (mut total, mut last) = (0, None);
+        for (statement, lines) in self.statements.iter().zip(brought) {
+            // What is implied is no rule and comes last, with one line: then the rule before it is named.
+            if let Origin::Rule(rule) = statement.origin {
+                last = Some((rule, total));
+            }
+            total += lines;
+            if total > most {
+                break;
+            }
+        }
+        last
+    }
+
     /// Numbers the lines and names what stands behind them.
     fn write(&self, settled: &Settled) -> Compiled {
         let size = settled.iter().map(|(_, lines)| lines.len()).sum();
@@ -293,21 +319,4 @@ impl<'w> Draft<'w> {
         }
         Compiled { entries: entries.into(), origins: origins.into() }
     }
-}
-
-/// The rule that most lines of a table come from.
-fn costliest(statements: &[Statement], settled: &Settled) -> Option<RuleId> {
-    let mut lines_of = vec![0_usize; statements.len()];
-    for line in settled.iter().flat_map(|(_, lines)| lines.iter()) {
-        for at in &line.statements {
-            lines_of[*at] += 1;
-        }
-    }
-    let costs = statements.iter().zip(lines_of);
-    let rules = costs.filter_map(|(statement, lines)| match statement.origin {
-        Origin::Rule(rule) => Some((rule, lines)),
-        Origin::Implied(_) => None,
-    });
-    // Of equal ones the first.
-    rules.rev().max_by_key(|(_, lines)| *lines).map(|(rule, _)| rule)
 }

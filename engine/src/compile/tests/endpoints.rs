@@ -148,7 +148,7 @@ fn too_many_identities() {
 }
 
 #[test]
-fn a_table_that_is_too_large_names_the_costliest_rule() {
+fn a_table_that_is_too_large_names_the_rule_that_goes_over() {
     let world = crowd(200);
     let small = allow(None, vec![tcp(80)]);
     let mut large = allow(Some(vec![pods("crowd")]), vec![ports(1, 65_534, None)]);
@@ -161,4 +161,18 @@ fn a_table_that_is_too_large_names_the_costliest_rule() {
         found[0].message,
         "the ingress policy of an endpoint has 18002 entries; at most 16384 fit"
     );
+    assert_eq!(found[0].labels[0].text, "here it goes over: there are 1 before this rule");
+}
+
+#[test]
+fn of_many_equal_rules_the_one_at_the_limit_is_named() {
+    let rules = (1..=17_000_u16).map(|at| {
+        let mut rule = allow(None, vec![tcp(at)]);
+        rule.span = Span { file: FileId(0), start: u32::from(at), end: u32::from(at) + 1 };
+        rule
+    });
+    let found = messages(&crowd(1), vec![policy("a", "crowd", rules.collect())]);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!(found[0].span().start, 16_385);
+    assert_eq!(found[0].labels[0].text, "here it goes over: there are 16384 before this rule");
 }
