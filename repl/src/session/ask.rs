@@ -163,6 +163,12 @@ impl Session {
         run(&stage, &mut Journey { backend: backend.as_mut(), memory, now: self.now })
     }
 
+    /// Forgets every flow on both sides.
+    pub(super) fn forget_flows(&mut self) -> Result<(), BackendError> {
+        self.memory = Memory::default();
+        self.backend.as_mut().map_or(Ok(()), |backend| backend.forget())
+    }
+
     /// The same for test cases, which also need generations of their own.
     pub(crate) fn with_cases(
         &mut self,
@@ -181,10 +187,7 @@ impl Session {
         });
         self.last_generation = last;
         // Flows of the cases are none of the session's.
-        self.memory = Memory::default();
-        if let Some(backend) = &mut self.backend {
-            backend.forget()?;
-        }
+        self.forget_flows()?;
         ran
     }
 

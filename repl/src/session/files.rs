@@ -95,7 +95,14 @@ impl Session {
     /// Replaces the session by (name, text) pairs; includes are read from disk.
     pub fn load_texts(&mut self, entries: &[(String, String)], what: &str) -> Reply {
         let workspace = Workspace::load(entries, &mut Disk, &mut self.sources);
-        let reply = match self.adopt(workspace, what.to_owned()) {
+        // What was before the first load is nothing to go back to.
+        let is_first = self.undo.is_empty() && self.state.workspace.documents().next().is_none();
+        let adopted = if is_first {
+            self.replace(workspace)
+        } else {
+            self.adopt(workspace, what.to_owned())
+        };
+        let reply = match adopted {
             Ok(()) => {
                 self.entries = entries.iter().map(|(name, _)| name.clone()).collect();
                 self.with_warnings(Reply::nothing())

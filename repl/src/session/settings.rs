@@ -94,8 +94,14 @@ impl Settings {
 impl Session {
     pub(super) fn set(&mut self, setting: Option<(Name, Name)>) -> Reply {
         let Some((key, value)) = setting else { return self.list_settings() };
+        let before = self.settings.conntrack;
         match self.settings.set(&key.node, &value.node) {
-            Ok(()) => Reply::nothing(),
+            Ok(()) if before == self.settings.conntrack => Reply::nothing(),
+            // What a question on its own left is not what later ones shall find.
+            Ok(()) => match self.forget_flows() {
+                Ok(()) => Reply::nothing(),
+                Err(error) => *super::refused(&error),
+            },
             Err(message) => Reply::failure(Status::Usage, message, "`set` alone lists what is set"),
         }
     }
