@@ -120,6 +120,7 @@ impl Outline {
             start: range.start,
             open: Vec::new(),
             last: None,
+            suspect: None,
             spoiled: false,
             found: Vec::new(),
             problems: Vec::new(),
@@ -132,6 +133,7 @@ impl Outline {
                 Mark::Close => split.close(at),
                 Mark::LineEnd if split.open.is_empty() => split.end(at, at + 1),
                 Mark::LineEnd => {
+                    split.line_end(at);
                     let next = self.blanked.get(at + 1..).unwrap_or("");
                     if starts.is_some_and(|starts| starts(next)) {
                         split.end(at, at + 1);
@@ -149,6 +151,8 @@ struct Split<'o> {
     start: usize,
     open: Vec<usize>,
     last: Option<(usize, usize)>,
+    /// The first brace that something follows on its line, which ends while it is open.
+    suspect: Option<usize>,
     spoiled: bool,
     found: Vec<Chunk>,
     problems: Vec<Unbalanced>,
@@ -174,17 +178,28 @@ impl Split<'_> {
         }
     }
 
+    /// A line ends inside braces. A block's brace ends its line; one in the middle of a line that is still open
+    /// is the likely one where a brace is missing, whichever the later ones happen to close.
+    fn line_end(&mut self, at: usize) {
+        let Some(&innermost) = self.open.last() else { return };
+        let rest = self.outline.blanked.get(innermost + 1..at).unwrap_or("");
+        if !rest.trim().is_empty() && !rest.contains('\n') {
+            self.suspect.get_or_insert(innermost);
+        }
+    }
+
     fn end(&mut self, at: usize, next: usize) {
         let text = self.outline.blanked.get(self.start..at).unwrap_or("");
         let from = self.start + (text.len() - text.trim_start().len());
         let to = from + text.trim().len();
         if let Some(&innermost) = self.open.last() {
-            self.problems.push(Unbalanced::Unclosed(innermost));
+            self.problems.push(Unbalanced::Unclosed(self.suspect.unwrap_or(innermost)));
         } else if from < to && !self.spoiled {
             self.found.push(Chunk { range: from..to, braces: self.last });
         }
         self.open.clear();
         self.last = None;
+        self.suspect = None;
         self.spoiled = false;
         self.start = next;
     }
@@ -299,6 +314,12 @@ mod tests {
     #[test]
     fn unbalanced_braces_spoil_one_statement() {
         check("policy a {\n x\npolicy b {\n}\n", &["policy b {\n}"], &[Unbalanced::Unclosed(9)]);
+        // The brace in the middle of a line, not the one that a later one left open.
+        check(
+            "policy a {\n x { y z\n}\npolicy b {\n}\n",
+            &["policy b {\n}"],
+            &[Unbalanced::Unclosed(14)],
+        );
         check("a\n}\nb", &["a", "b"], &[Unbalanced::Stray(2)]);
     }
 

@@ -97,11 +97,8 @@ impl Session {
         let workspace = Workspace::load(entries, &mut Disk, &mut self.sources);
         // What was before the first load is nothing to go back to.
         let is_first = self.undo.is_empty() && self.state.workspace.documents().next().is_none();
-        let adopted = if is_first {
-            self.replace(workspace)
-        } else {
-            self.adopt(workspace, what.to_owned())
-        };
+        let adopted =
+            if is_first { self.replace(workspace) } else { self.adopt(workspace, what.to_owned()) };
         let reply = match adopted {
             Ok(()) => {
                 self.entries = entries.iter().map(|(name, _)| name.clone()).collect();
