@@ -49,6 +49,11 @@ fn tidied(path: &Path) -> PathBuf {
 
 /// The file's text, or one sentence on why there is none.
 pub(super) fn read(path: &Path) -> Result<String, String> {
+    // A pipe or device may never end.
+    let kind = fs::metadata(path).map_err(|error| reason(&error))?.file_type();
+    if !kind.is_file() && !kind.is_dir() {
+        return Err("it is not a file; `-` reads standard input".to_owned());
+    }
     let bytes = fs::read(path).map_err(|error| reason(&error))?;
     if u32::try_from(bytes.len()).is_err() {
         return Err("it is larger than 4 GiB".to_owned());
