@@ -37,8 +37,7 @@ pub(crate) fn lower(trees: &[&Ast], sources: &SourceMap) -> Lowered {
     let policies = PolicySet::new(policies);
     // What is left out because of an error would be missed by the lints.
     if lowering.is_whole() {
-        lint::identities(&lowering.world, &mut lowering.diagnostics);
-        lint::policies(&lowering.world, &policies, &mut lowering.diagnostics);
+        lint::all(&lowering.world, &policies, &mut lowering.diagnostics);
     }
     let suites = lowering.suites(&items, &policies);
     Lowered { world: lowering.world, policies, suites, diagnostics: lowering.diagnostics }

@@ -1,19 +1,23 @@
 //! Warnings: what can be used but probably does not say what was meant. Each is about what the present
 //! world holds, so none is an error.
 
-use std::net::IpAddr;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use engine::diag::{Code, Diagnostic};
+use engine::net::Protocol;
 use engine::policy::{
-    Isolation, Namespaces, Operator, Peer, PeerKind, Policy, PolicySet, PortKind, PortSpec,
-    Requirement, Selector,
+    Entity, Isolation, Namespaces, Operator, Peer, PeerKind, Policy, PolicySet, PortKind, PortSpec,
+    Requirement, Rule, Selector,
 };
 use engine::source::Span;
-use engine::topology::{Labels, NamedPort, Namespace, Pod, World};
+use engine::topology::{IdentityPin, Labels, Node, Pod, World};
 use ipnet::IpNet;
 
 use crate::codes;
 use crate::names::nearest;
+use crowd::{Addresses, Crowd, Owner, Spaces};
+
+mod crowd;
 
 /// A pod address that its node's prefixes do not hold.
 pub(super) fn pod_address(world: &World, pod: &Pod, span: Span, sink: &mut Vec<Diagnostic>) {
@@ -33,39 +37,38 @@ pub(super) fn pod_address(world: &World, pod: &Pod, span: Span, sink: &mut Vec<D
     }
 }
 
-/// Pinned numbers of classes that no pod is of. A file without pods is not at fault.
-pub(super) fn identities(world: &World, sink: &mut Vec<Diagnostic>) {
-    let pods = || world.pods.iter().filter(|pod| !pod.host_network);
-    for pin in world.pins.iter().filter(|_| !world.pods.is_empty()) {
-        let at_home = |pod: &&Pod| pod.namespace == pin.namespace;
-        if pods().filter(at_home).any(|pod| pod.labels == pin.labels) {
-            continue;
-        }
-        let message = format!("identity {} stands for no pod", pin.number);
-        let diagnostic = Diagnostic::warning(codes::UNUSED_IDENTITY, message, pin.span)
-            .label(format!("no pod in namespace {} has exactly these labels", pin.namespace));
-        let holds =
-            |pod: &&Pod| pin.labels.iter().all(|(key, value)| pod.labels.get(key) == Some(value));
-        sink.push(match pods().filter(at_home).find(holds) {
-            Some(near) => {
-                diagnostic.also(near.span, "this pod has more labels, so it is not meant")
-            }
-            None => diagnostic,
-        });
-    }
-}
+/// How many diagnostics suggest a name: more are not printed, and each search looks at all the names.
+const MOST_SUGGESTIONS: usize = 100;
 
-/// Everything about policies.
-pub(super) fn policies(world: &World, policies: &PolicySet, sink: &mut Vec<Diagnostic>) {
+/// Everything that is not about one statement alone.
+pub(super) fn all(world: &World, policies: &PolicySet, sink: &mut Vec<Diagnostic>) {
+    // A file of policies alone is not at fault.
+    let is_inhabited = !world.pods.is_empty();
+    let mut lints = Lints {
+        world,
+        pods: Crowd::of(world.pods.iter().filter(|pod| !pod.host_network)),
+        on_host: Crowd::of(world.pods.iter().filter(|pod| pod.host_network)),
+        addresses: Addresses::of(world),
+        port_names: crowd::port_names(world),
+        prefixes: HashMap::new(),
+        suggestions: MOST_SUGGESTIONS,
+        sink,
+    };
+    if is_inhabited {
+        world.pins.iter().for_each(|pin| lints.identity(pin));
+    }
     for (_, policy) in policies.iter() {
-        effect(policy, sink);
-        subject(world, policy, sink);
+        effect(policy, lints.sink);
+        if is_inhabited {
+            lints.subject(policy);
+        }
         for rule in &policy.rules {
             for peer in rule.peers.iter().flatten() {
-                pods_peer(world, policy, peer, sink);
-                cidr(world, peer, sink);
+                lints.peer(policy, rule, peer, is_inhabited);
             }
-            rule.ports.iter().flatten().for_each(|port| named_port(world, port, sink));
+            for port in rule.ports.iter().flatten().filter(|_| is_inhabited) {
+                lints.named_port(port);
+            }
         }
     }
 }
@@ -81,27 +84,14 @@ fn effect(policy: &Policy, sink: &mut Vec<Diagnostic>) {
     }
 }
 
-fn subject(world: &World, policy: &Policy, sink: &mut Vec<Diagnostic>) {
-    let whole = head(policy);
-    let (selector, scope) = (&policy.subject, &policy.subject_namespaces);
-    if let Some(missed) = Missed::of(world, policy, selector, scope, whole) {
-        let message = format!("policy {} selects no pod", policy.handle);
-        sink.push(missed.diagnostic(codes::SELECTS_NOTHING, message));
-    }
-}
-
-fn pods_peer(world: &World, policy: &Policy, peer: &Peer, sink: &mut Vec<Diagnostic>) {
-    let PeerKind::Pods { selector, namespaces } = &peer.kind else { return };
-    if let Some(missed) = Missed::of(world, policy, selector, namespaces, peer.span) {
-        let message = "this peer matches no pod";
-        sink.push(missed.diagnostic(codes::MATCHES_NOBODY, message.to_owned()));
-    }
-}
-
 /// The first word of a policy: its whole block would underline too much.
 fn head(policy: &Policy) -> Span {
     Span { end: policy.span.start.saturating_add(6).min(policy.span.end), ..policy.span }
 }
+
+/// Entities that name identities which this version gives to nobody.
+const NOBODY: [Entity; 5] =
+    [Entity::KubeApiserver, Entity::Health, Entity::Init, Entity::Unmanaged, Entity::Ingress];
 
 /// A selector that chooses no pod, and why.
 struct Missed {
@@ -112,66 +102,6 @@ struct Missed {
 }
 
 impl Missed {
-    /// `None` where a pod is chosen, or where the world has no pods at all: a file of policies alone is
-    /// not at fault.
-    fn of(
-        world: &World,
-        policy: &Policy,
-        selector: &Selector,
-        namespaces: &Namespaces,
-        whole: Span,
-    ) -> Option<Self> {
-        let home = policy.namespace.as_deref();
-        let scope = |namespace: &Namespace| match namespaces {
-            Namespaces::Own => home == Some(namespace.name.as_str()),
-            Namespaces::Named(name) => *name == namespace.name,
-            Namespaces::Matching(selector) => selector.matches(&namespace.labels),
-            Namespaces::Any => true,
-        };
-        if world.pods.is_empty() || world.select(selector, scope).next().is_some() {
-            return None;
-        }
-        if let Namespaces::Matching(wanted) = namespaces
-            && !world.namespaces.iter().any(scope)
-        {
-            let labels: Vec<&Labels> = world.namespaces.iter().map(|n| &n.labels).collect();
-            let why = format!("no namespace has the labels {wanted}");
-            return Some(Self::because(why, wanted, &labels, whole));
-        }
-        let everybody = Selector::default();
-        let labels: Vec<&Labels> =
-            world.select(&everybody, scope).map(|(_, p)| &p.labels).collect();
-        let place = match namespaces {
-            Namespaces::Own => format!(" in namespace {}", home.unwrap_or("?")),
-            Namespaces::Named(name) => format!(" in namespace {name}"),
-            Namespaces::Matching(_) => " in these namespaces".to_owned(),
-            Namespaces::Any => String::new(),
-        };
-        let on_host = world.pods.iter().find(|pod| {
-            let chosen = pod.host_network && selector.matches(&pod.labels);
-            chosen && world.namespace(&pod.namespace).is_some_and(scope)
-        });
-        if let Some(pod) = on_host {
-            let why = format!("{} is on the host network: it is its node", pod.qualified());
-            return Some(Self { span: whole, why, near: None });
-        }
-        let why = if labels.is_empty() {
-            format!("there is no pod{place}")
-        } else {
-            format!("no pod{place} has the labels {selector}")
-        };
-        Some(Self::because(why, selector, &labels, whole))
-    }
-
-    /// Points at the condition that nobody meets, where one condition is at fault.
-    fn because(why: String, selector: &Selector, labels: &[&Labels], whole: Span) -> Self {
-        let met = |r: &&Requirement| labels.iter().any(|l| r.holds(l));
-        match selector.requirements.iter().find(|r| !met(r)).filter(|_| !labels.is_empty()) {
-            Some(at_fault) => Self { span: at_fault.span, why, near: near(at_fault, labels) },
-            None => Self { span: whole, why, near: None },
-        }
-    }
-
     fn diagnostic(self, code: Code, message: String) -> Diagnostic {
         let diagnostic = Diagnostic::warning(code, message, self.span).label(self.why);
         match self.near {
@@ -181,83 +111,238 @@ impl Missed {
     }
 }
 
-/// A condition with the nearest key, or the nearest value of its key, that someone has.
-fn near(requirement: &Requirement, labels: &[&Labels]) -> Option<String> {
-    let Operator::Equals(value) = &requirement.operator else { return None };
-    let key = &requirement.key;
-    let values = labels.iter().filter_map(|l| l.get(key)).map(String::as_str);
-    if let Some(near) = nearest(value, values) {
-        return Some(format!("{key} = \"{near}\""));
-    }
-    let has = |l: &&Labels, k: &str| l.get(k) == Some(value);
-    let keys = labels.iter().flat_map(|l| l.keys().filter(|k| has(l, k))).map(String::as_str);
-    nearest(key, keys).map(|near| format!("{near} = \"{value}\""))
+/// What the lints ask of a world.
+struct Lints<'w, 's> {
+    world: &'w World,
+    pods: Crowd<'w>,
+    on_host: Crowd<'w>,
+    addresses: Addresses,
+    port_names: BTreeMap<&'w str, Vec<Protocol>>,
+    /// What was found of each prefix with its holes.
+    prefixes: HashMap<(IpNet, &'w [IpNet]), Option<String>>,
+    /// How many more may suggest a name.
+    suggestions: usize,
+    sink: &'s mut Vec<Diagnostic>,
 }
 
-/// A prefix that covers pods or nodes and no outside party that the world names. The prefix of everything
-/// is left alone: it says "anyone outside", and so it does.
-fn cidr(world: &World, peer: &Peer, sink: &mut Vec<Diagnostic>) {
-    let PeerKind::Cidr { net, except } = &peer.kind else { return };
-    let covers = |a: &IpAddr| net.contains(a) && !except.iter().any(|hole| hole.contains(a));
-    let outside = world.externals.iter().flat_map(|e| &e.addresses).any(covers);
-    if net.prefix_len() == 0 || outside {
-        return;
+impl<'w> Lints<'w, '_> {
+    /// The nearest name, while that many were not suggested yet.
+    fn nearest<'n>(
+        &mut self,
+        word: &str,
+        names: impl IntoIterator<Item = &'n str>,
+    ) -> Option<&'n str> {
+        self.suggestions = self.suggestions.checked_sub(1)?;
+        nearest(word, names)
     }
-    let message = if let Some(covered) = covered(world, covers) {
-        format!("`{net}` covers {covered}, which a CIDR peer never matches")
-    } else if let Some(node) =
-        world.nodes.iter().find(|n| n.pod_cidrs.iter().any(|prefix| prefix.contains(net)))
-    {
-        let name = &node.name;
-        format!(
+
+    /// A pinned number of a class that no pod is of.
+    fn identity(&mut self, pin: &IdentityPin) {
+        let namespace = pin.namespace.as_str();
+        if self.pods.exactly(namespace, &pin.labels).is_some() {
+            return;
+        }
+        let message = format!("identity {} stands for no pod", pin.number);
+        let diagnostic = Diagnostic::warning(codes::UNUSED_IDENTITY, message, pin.span)
+            .label(format!("no pod in namespace {namespace} has exactly these labels"));
+        self.sink.push(match self.pods.with(namespace, &pin.labels) {
+            Some(near) => {
+                diagnostic.also(near.span, "this pod has more labels, so it is not meant")
+            }
+            None => diagnostic,
+        });
+    }
+
+    fn subject(&mut self, policy: &'w Policy) {
+        let (selector, meant) = (&policy.subject, &policy.subject_namespaces);
+        if let Some(missed) = self.missed(policy, selector, meant, head(policy)) {
+            let message = format!("policy {} selects no pod", policy.handle);
+            self.sink.push(missed.diagnostic(codes::SELECTS_NOTHING, message));
+        }
+    }
+
+    fn peer(&mut self, policy: &'w Policy, rule: &Rule, peer: &'w Peer, is_inhabited: bool) {
+        match &peer.kind {
+            PeerKind::Pods { selector, namespaces } if is_inhabited => {
+                if let Some(missed) = self.missed(policy, selector, namespaces, peer.span) {
+                    let message = "this peer matches no pod".to_owned();
+                    self.sink.push(missed.diagnostic(codes::MATCHES_NOBODY, message));
+                }
+            }
+            PeerKind::Cidr { net, except } if except.contains(net) => {
+                let message = "this peer matches nobody";
+                let why = format!("`{net}` is taken out of itself");
+                let diagnostic = Diagnostic::warning(codes::MATCHES_NOBODY, message, peer.span);
+                self.sink.push(
+                    diagnostic.label(why).help("`entities none` says so, where nobody is meant"),
+                );
+            }
+            PeerKind::Cidr { net, except } => self.cidr(*net, except, peer.span),
+            PeerKind::Entity(entity) if is_inhabited => self.entity(rule, *entity, peer.span),
+            PeerKind::Pods { .. } | PeerKind::Entity(_) => {}
+        }
+    }
+
+    /// An entity that is nobody here. One beside peers that are somebody is left alone, except where its
+    /// name promises what another has.
+    fn entity(&mut self, rule: &Rule, entity: Entity, span: Span) {
+        let message = "this peer matches nobody";
+        let word = entity.word();
+        let diagnostic = Diagnostic::warning(codes::MATCHES_NOBODY, message, span);
+        let is_nobody =
+            |peer: &Peer| matches!(peer.kind, PeerKind::Entity(e) if NOBODY.contains(&e));
+        match entity {
+            Entity::WorldIpv4 | Entity::WorldIpv6 if !self.world.is_dual_stack() => {
+                let why = format!("`{word}` is nobody where nodes have addresses of one family");
+                self.sink.push(diagnostic.label(why).fix("write `world`", span, "world"));
+            }
+            _ if NOBODY.contains(&entity) && rule.peers.iter().flatten().all(is_nobody) => {
+                let why = format!("nothing in a world of this version has the identity `{word}`");
+                self.sink.push(diagnostic.label(why));
+            }
+            _ => {}
+        }
+    }
+
+    /// `None` where a pod is chosen.
+    fn missed(
+        &mut self,
+        policy: &'w Policy,
+        selector: &Selector,
+        meant: &'w Namespaces,
+        whole: Span,
+    ) -> Option<Missed> {
+        let spaces = Spaces::of(self.world, policy, meant);
+        if self.pods.find(selector, &spaces).is_some() {
+            return None;
+        }
+        if let (Namespaces::Matching(wanted), Spaces::Some(names)) = (meant, &spaces)
+            && names.is_empty()
+        {
+            let labels: Vec<&Labels> = self.world.namespaces.iter().map(|n| &n.labels).collect();
+            let why = format!("no namespace has the labels {wanted}");
+            let met = |r: &&Requirement| labels.iter().any(|l| r.holds(l));
+            let at_fault =
+                wanted.requirements.iter().find(|r| !met(r)).filter(|_| !labels.is_empty());
+            return Some(self.because(why, at_fault, &labels, whole));
+        }
+        if let Some(pod) = self.on_host.find(selector, &spaces) {
+            let why = format!("{} is on the host network: it is its node", pod.qualified());
+            return Some(Missed { span: whole, why, near: None });
+        }
+        let place = match (&spaces, meant) {
+            (Spaces::One(name), _) => format!(" in namespace {name}"),
+            (Spaces::Some(_), _) => " in these namespaces".to_owned(),
+            (Spaces::All, _) => String::new(),
+        };
+        if self.pods.pods(&spaces).next().is_none() {
+            let why = format!("there is no pod{place}");
+            return Some(Missed { span: whole, why, near: None });
+        }
+        let why = format!("no pod{place} has the labels {selector}");
+        let at_fault = selector.requirements.iter().find(|r| !self.pods.meets(r, &spaces));
+        let is_asked = at_fault.is_some() && self.suggestions > 0;
+        let pods = is_asked.then(|| self.pods.pods(&spaces)).into_iter().flatten();
+        let labels: Vec<&Labels> = pods.map(|pod| &pod.labels).collect();
+        Some(self.because(why, at_fault, &labels, whole))
+    }
+
+    /// Points at the condition that nobody meets, where one condition is at fault.
+    fn because(
+        &mut self,
+        why: String,
+        at_fault: Option<&Requirement>,
+        labels: &[&Labels],
+        whole: Span,
+    ) -> Missed {
+        match at_fault {
+            Some(at_fault) => {
+                Missed { span: at_fault.span, why, near: self.near(at_fault, labels) }
+            }
+            None => Missed { span: whole, why, near: None },
+        }
+    }
+
+    /// A condition with the nearest key, or the nearest value of its key, that someone has.
+    fn near(&mut self, requirement: &Requirement, labels: &[&Labels]) -> Option<String> {
+        let Operator::Equals(value) = &requirement.operator else { return None };
+        let key = &requirement.key;
+        let values: BTreeSet<&str> =
+            labels.iter().filter_map(|l| l.get(key)).map(String::as_str).collect();
+        if let Some(near) = self.nearest(value, values) {
+            return Some(format!("{key} = \"{near}\""));
+        }
+        let has = |l: &&Labels, k: &str| l.get(k) == Some(value);
+        let keys = labels.iter().flat_map(|l| l.keys().filter(|k| has(l, k))).map(String::as_str);
+        nearest(key, keys).map(|near| format!("{near} = \"{value}\""))
+    }
+
+    /// A prefix that covers pods or nodes and no outside party that the world names. The prefix of
+    /// everything is left alone: it says "anyone outside", and so it does.
+    fn cidr(&mut self, net: IpNet, except: &'w [IpNet], span: Span) {
+        if net.prefix_len() == 0 {
+            return;
+        }
+        let known = self.prefixes.get(&(net, except)).cloned();
+        let found = known.unwrap_or_else(|| self.covered(net, except));
+        self.prefixes.insert((net, except), found.clone());
+        if let Some(message) = found {
+            self.sink.push(
+                Diagnostic::warning(codes::CIDR_COVERS_PODS, message, span)
+                    .help("name pods by labels, nodes by `entities host, remote-node`"),
+            );
+        }
+    }
+
+    /// What is wrong with a prefix: the first that it covers by name, the others by number.
+    fn covered(&self, net: IpNet, except: &[IpNet]) -> Option<String> {
+        if self.addresses.outside(net, except) {
+            return None;
+        }
+        let inside = self.addresses.inside(net, except);
+        let first = inside.first().and_then(|owner| match owner {
+            Owner::Pod(at) => self.world.pods.get(*at).map(|p| format!("pod {}", p.qualified())),
+            Owner::Node(at) => self.world.nodes.get(*at).map(|n| format!("node {}", n.name)),
+        });
+        if let Some(first) = first {
+            let more = match inside.len() - 1 {
+                0 => String::new(),
+                more => format!(" and {more} more"),
+            };
+            return Some(format!("`{net}` covers {first}{more}, which a CIDR peer never matches"));
+        }
+        let holds = |node: &&Node| node.pod_cidrs.iter().any(|prefix| prefix.contains(&net));
+        let name = &self.world.nodes.iter().find(holds)?.name;
+        Some(format!(
             "`{net}` lies in the pod prefix of node `{name}`, but a CIDR peer never matches pods"
-        )
-    } else {
-        return;
-    };
-    sink.push(
-        Diagnostic::warning(codes::CIDR_COVERS_PODS, message, peer.span)
-            .help("name pods by labels, nodes by `entities host, remote-node`"),
-    );
-}
-
-/// The pods and nodes that have such an address: the first by name, the others by number.
-fn covered(world: &World, covers: impl Fn(&IpAddr) -> bool) -> Option<String> {
-    let pods = world.pods.iter().filter(|p| !p.host_network && p.addresses.iter().any(&covers));
-    let nodes = world.nodes.iter().filter(|n| n.addresses.iter().chain(&n.locals).any(&covers));
-    let pods = pods.map(|p| format!("pod {}", p.qualified()));
-    let mut all = pods.chain(nodes.map(|n| format!("node {}", n.name)));
-    let first = all.next()?;
-    Some(match all.count() {
-        0 => first,
-        more => format!("{first} and {more} more"),
-    })
-}
-
-fn named_port(world: &World, port: &PortSpec, sink: &mut Vec<Diagnostic>) {
-    let PortKind::Named { name, protocol } = &port.kind else { return };
-    let ports = || world.pods.iter().flat_map(|p| &p.ports);
-    let fits =
-        |p: &NamedPort| p.name == *name && protocol.is_none_or(|wanted| wanted == p.protocol);
-    if world.pods.is_empty() || ports().any(fits) {
-        return;
+        ))
     }
-    let what = protocol.map_or("port".to_owned(), |protocol| format!("{protocol} port"));
-    let message = format!("no pod has a {what} named `{name}`");
-    let diagnostic = Diagnostic::warning(codes::UNKNOWN_NAMED_PORT, message, port.span);
-    if let Some(other) = ports().find(|p| p.name == *name) {
-        let meant = format!("{name}/{}", other.protocol);
-        let advice = format!("port `{name}` is {}: write `{meant}`", other.protocol);
-        sink.push(diagnostic.fix(advice, port.span, meant));
-        return;
+
+    fn named_port(&mut self, port: &PortSpec) {
+        let PortKind::Named { name, protocol } = &port.kind else { return };
+        let given = self.port_names.get(name.as_str()).cloned().unwrap_or_default();
+        if given.iter().any(|given| protocol.is_none_or(|wanted| wanted == *given)) {
+            return;
+        }
+        let what = protocol.map_or("port".to_owned(), |protocol| format!("{protocol} port"));
+        let message = format!("no pod has a {what} named `{name}`");
+        let diagnostic = Diagnostic::warning(codes::UNKNOWN_NAMED_PORT, message, port.span);
+        if let Some(other) = given.first() {
+            let meant = format!("{name}/{other}");
+            let advice = format!("port `{name}` is {other}: write `{meant}`");
+            self.sink.push(diagnostic.fix(advice, port.span, meant));
+            return;
+        }
+        let names: Vec<&str> = self.port_names.keys().copied().collect();
+        let near = self.nearest(name, names);
+        self.sink.push(match near {
+            Some(near) => {
+                let near =
+                    protocol.map_or(near.to_owned(), |protocol| format!("{near}/{protocol}"));
+                diagnostic.fix(format!("did you mean `{near}`?"), port.span, near)
+            }
+            None => diagnostic
+                .help(format!("a pod names a port by `port {name} NUMBER/tcp` in its block")),
+        });
     }
-    sink.push(match nearest(name, ports().map(|p| p.name.as_str())) {
-        Some(near) => {
-            let near = protocol.map_or(near.to_owned(), |protocol| format!("{near}/{protocol}"));
-            diagnostic.fix(format!("did you mean `{near}`?"), port.span, near)
-        }
-        None => {
-            diagnostic.help(format!("a pod names a port by `port {name} NUMBER/tcp` in its block"))
-        }
-    });
 }

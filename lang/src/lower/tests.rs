@@ -138,6 +138,88 @@ fn what_only_several_statements_show_is_checked() {
     }
 }
 
+/// Each case: a policy's lines in the world with a pod on the host network, and what is said about them.
+#[test]
+fn lints_say_what_is_so() {
+    for (lines, expected) in [
+        ("allow ingress from entities host, health", &[][..]),
+        ("allow ingress from entities none", &[]),
+        ("allow ingress from entities health", &["HW0405 this peer matches nobody \"health\""]),
+        (
+            "allow ingress from entities init, unmanaged",
+            &[
+                "HW0405 this peer matches nobody \"init\"",
+                "HW0405 this peer matches nobody \"unmanaged\"",
+            ],
+        ),
+        (
+            "allow ingress from entities host, world-ipv4",
+            &["HW0405 this peer matches nobody \"world-ipv4\""],
+        ),
+        (
+            "allow ingress from cidr 9.0.0.0/8 except 9.0.0.0/8",
+            &["HW0405 this peer matches nobody \"cidr 9.0.0.0/8 except 9.0.0.0/8\""],
+        ),
+        ("allow ingress from cidr 9.0.0.0/8 except 9.0.0.0/9", &[]),
+        ("allow ingress from cidr 0.0.0.0/0", &[]),
+        (
+            "allow ingress from cidr 10.1.0.0/16",
+            &[
+                "HW0402 `10.1.0.0/16` covers pod web/a and 1 more, which a CIDR peer never matches \"cidr 10.1.0.0/16\"",
+            ],
+        ),
+        (
+            "allow ingress from cidr 10.1.0.0/16 except 10.1.0.10/32",
+            &[
+                "HW0402 `10.1.0.0/16` covers pod web/b, which a CIDR peer never matches \"cidr 10.1.0.0/16 except 10.1.0.10/32\"",
+            ],
+        ),
+        ("allow ingress on http/udp", &["HW0403 no pod has a udp port named `http` \"http/udp\""]),
+        (
+            "allow ingress from pods { app = h }",
+            &["HW0405 this peer matches no pod \"pods { app = h }\""],
+        ),
+        (
+            "allow ingress from pods { app = c, x != y }",
+            &["HW0405 this peer matches no pod \"app = c\""],
+        ),
+        (
+            "allow ingress from pods { app = a, !app }",
+            &["HW0405 this peer matches no pod \"!app\""],
+        ),
+        ("allow ingress from pods { app in (b, c) } in namespaces {}", &[]),
+        (
+            "allow ingress from pods {} in namespaces { team = x }",
+            &["HW0405 this peer matches no pod \"team = x\""],
+        ),
+    ] {
+        let host = "pod web/h on n { host-network labels { app = h } }";
+        let policy = format!("policy web/p {{\n  select {{ app = a }}\n  {lines}\n}}");
+        let found = problems(&format!("{WORLD}{host}\n{policy}\n"));
+        let expected: Vec<String> = expected.iter().map(|e| format!("Warning {e}")).collect();
+        assert_eq!(found, expected, "{lines}");
+    }
+}
+
+/// Policies that match nobody, and pods: were each held against all others, this would take minutes.
+#[test]
+fn many_policies_are_held_against_many_pods() {
+    use std::fmt::Write as _;
+
+    let mut text = String::from("cluster c { node n { ip 192.168.0.1 } }\nnamespace web {}\n");
+    for at in 0..2_000 {
+        let ip = format!("10.1.{}.{}", at / 200, at % 200 + 1);
+        writeln!(text, "pod web/a{at} on n {{ ip {ip} labels {{ app = a{at} }} }}").unwrap();
+        let peers = format!("pods {{ app = z{at} }}, cidr 10.0.0.0/8");
+        let rule = format!("allow ingress from {peers} on p{at}");
+        writeln!(text, "policy web/p{at} {{\n  select {{ app = a{at} }}\n  {rule}\n}}").unwrap();
+    }
+    let found = codes(&text);
+    for (code, expected) in [("HW0402", 2_000), ("HW0403", 2_000), ("HW0405", 2_000)] {
+        assert_eq!(found.iter().filter(|found| *found == code).count(), expected, "{code}");
+    }
+}
+
 #[test]
 fn a_dialogue_knows_its_own_policies() {
     let steps = "web/a -> web/b:80 => allowed
