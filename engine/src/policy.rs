@@ -360,6 +360,13 @@ impl PolicySet {
         self.policies.get(id.0 as usize)
     }
 
+    /// The policy of a handle.
+    pub fn find(&self, handle: &str) -> Option<&Policy> {
+        let at =
+            self.policies.binary_search_by(|policy| policy.handle.as_str().cmp(handle)).ok()?;
+        self.policies.get(at)
+    }
+
     /// The policy and rule behind an id.
     pub fn rule(&self, id: RuleId) -> Option<(&Policy, &Rule)> {
         let policy = self.get(id.policy)?;

@@ -11,7 +11,7 @@ use engine::topology::World;
 
 use crate::ast::{Ast, FailedItem, Item, ItemKind, Spanned};
 use crate::codes;
-use crate::names::nearest;
+use crate::names::{listed, nearest};
 use crate::workspace::Lowered;
 
 pub(crate) use rule::message_type;
@@ -29,6 +29,7 @@ pub(crate) fn lower(trees: &[&Ast], sources: &SourceMap) -> Lowered {
         world: World::default(),
         diagnostics: Vec::new(),
         declared: BTreeMap::new(),
+        suggestions: MOST_SUGGESTIONS,
         failed: trees.iter().flat_map(|t| &t.failed).cloned().collect(),
     };
     let items: Vec<&Item> = trees.iter().flat_map(|t| &t.items).collect();
@@ -51,7 +52,12 @@ struct Lowering<'s> {
     /// Where each (kind, name) was declared.
     declared: BTreeMap<(&'static str, String), Span>,
     failed: Vec<FailedItem>,
+    /// How many more diagnostics may suggest a name.
+    suggestions: usize,
 }
+
+/// How many diagnostics suggest a name: more are not printed, and each search looks at all the names.
+const MOST_SUGGESTIONS: usize = 100;
 
 impl Lowering<'_> {
     fn report(&mut self, diagnostic: Diagnostic) {
@@ -94,12 +100,22 @@ impl Lowering<'_> {
         })
     }
 
+    /// Whether one more diagnostic may suggest a name; counts it.
+    fn may_suggest(&mut self) -> bool {
+        let left = self.suggestions.checked_sub(1);
+        self.suggestions = left.unwrap_or(0);
+        left.is_some()
+    }
+
     /// Reports a name that nothing has, unless a broken statement may have it.
     fn unknown(&mut self, code: Code, kind: &str, name: &str, span: Span, known: &[String]) {
         if self.may_have_failed(kind, name) {
             return;
         }
         let diagnostic = Diagnostic::error(code, format!("no {kind} is named `{name}`"), span);
+        if !self.may_suggest() {
+            return self.report(diagnostic);
+        }
         let near = nearest(name, known.iter().map(String::as_str));
         self.report(match near {
             Some(near) => diagnostic.fix(format!("did you mean `{near}`?"), span, near),
@@ -107,12 +123,16 @@ impl Lowering<'_> {
                 let body = if kind == "node" { "{ ip ADDRESS }" } else { "{}" };
                 diagnostic.help(format!("declare it: `{kind} {name} {body}`"))
             }
-            None => diagnostic.help(format!("known: {}", known.join(", "))),
+            None => {
+                let known = listed(known.iter().map(String::as_str));
+                diagnostic.help(format!("known: {known}"))
+            }
         });
     }
 
     fn check_namespace(&mut self, name: &str, span: Span) -> bool {
-        if self.world.namespace(name).is_some() {
+        // Every declared namespace is in the world.
+        if self.declared.contains_key(&("namespace", name.to_owned())) {
             return true;
         }
         let known: Vec<String> = self.world.namespaces.iter().map(|n| n.name.clone()).collect();

@@ -230,7 +230,7 @@ impl Workspace {
         match names::nearest(&name.node, known.iter().copied()) {
             Some(near) => diagnostic.fix(format!("did you mean `{near}`?"), name.span, near),
             None if known.is_empty() => diagnostic.help(format!("there is no {}", kind.node)),
-            None => diagnostic.help(format!("known: {}", known.join(", "))),
+            None => diagnostic.help(format!("known: {}", names::listed(known))),
         }
     }
 

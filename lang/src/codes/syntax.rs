@@ -45,8 +45,8 @@ INCLUDE_CYCLE = 12, "include-cycle", "a file includes itself";
     "Following the includes leads back to a file that is still being read. The message lists the way. Move what both files need into a third one.";
     wrong "include \"HW0012-include-cycle.hop\"\n";
     right "namespace web {}\n";
-NO_EXPECTATION = 13, "no-expectation", "a flow of a test expects nothing";
-    "A flow line in a test says what must come out after `=>`. Without it the line would test nothing and always pass. Steps of a dialogue may leave it out, since later steps can depend on them.";
+NO_EXPECTATION = 13, "no-expectation", "a flow or dialogue of a test expects nothing";
+    "A flow line in a test says what must come out after `=>`. Without it the line would test nothing and always pass. Steps of a dialogue may leave it out, since later steps can depend on them, but one of them must have it.";
     wrong "test \"t\" {\n  world 8.8.8.8 -> world 1.1.1.1\n}\n";
     right "test \"t\" {\n}\n";
 WRONG_SIDE = 14, "wrong-side", "`from` and `to` do not fit the direction";
@@ -56,5 +56,5 @@ WRONG_SIDE = 14, "wrong-side", "`from` and `to` do not fit the direction";
 ORPHAN_STEP = 15, "orphan-step", "a step continues a flow that was not begun";
     "`reply` and `send` continue the latest flow of their dialogue. The first packet must be a whole question, such as `web/client -> web/echo-0:80/tcp syn`. Only then is there something to answer.";
     wrong "test \"t\" {\n  dialogue \"d\" {\n    reply syn-ack => allowed\n  }\n}\n";
-    right "test \"t\" {\n  dialogue \"d\" {\n  }\n}\n";
+    right "test \"t\" {\n  dialogue \"d\" {\n    world 8.8.8.8 -> world 1.1.1.1:80/tcp syn => undecided\n    reply syn-ack => undecided\n  }\n}\n";
 }

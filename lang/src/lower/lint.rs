@@ -13,6 +13,7 @@ use engine::source::Span;
 use engine::topology::{IdentityPin, Labels, Node, Pod, World};
 use ipnet::IpNet;
 
+use super::MOST_SUGGESTIONS;
 use crate::codes;
 use crate::names::nearest;
 use crowd::{Addresses, Crowd, Owner, Spaces};
@@ -36,9 +37,6 @@ pub(super) fn pod_address(world: &World, pod: &Pod, span: Span, sink: &mut Vec<D
         }
     }
 }
-
-/// How many diagnostics suggest a name: more are not printed, and each search looks at all the names.
-const MOST_SUGGESTIONS: usize = 100;
 
 /// Everything that is not about one statement alone.
 pub(super) fn all(world: &World, policies: &PolicySet, sink: &mut Vec<Diagnostic>) {

@@ -1,8 +1,11 @@
 //! Policies: head, subject and isolation. Rules are lowered by `rule`.
 
+use std::collections::BTreeMap;
+
 use engine::diag::Diagnostic;
 use engine::net::Direction;
 use engine::policy::{Isolation, Namespaces, Policy, Rule, Selector};
+use engine::source::Span;
 
 use super::{Lowering, pick};
 use crate::ast::{self, Item, PolicyLine, Scope, Spanned};
@@ -142,21 +145,27 @@ impl Lowering<'_> {
 
     fn rules(&mut self, policy: &ast::Policy, clusterwide: bool) -> Vec<Rule> {
         let mut rules: Vec<Rule> = Vec::new();
+        let mut places: BTreeMap<Direction, usize> = BTreeMap::new();
+        let mut named: BTreeMap<String, Span> = BTreeMap::new();
         for line in &policy.lines {
             let PolicyLine::Rule(written) = &line.node else { continue };
-            let place = rules.iter().filter(|r| r.direction == written.direction).count();
+            let place = places.entry(written.direction).or_default();
             let automatic = format!("{}[{place}]", written.direction);
             let name = written.name.as_ref().map_or(automatic, |n| n.node.clone());
-            if let Some(first) = rules.iter().find(|r| r.name == name) {
+            if let Some(first) = named.get(&name) {
                 let span = written.name.as_ref().map_or(line.span, |n| n.span);
                 let message = format!("two rules of this policy are named `{name}`");
                 let diagnostic = Diagnostic::error(codes::DUPLICATE_RULE, message, span)
-                    .also(first.span, "the other rule");
+                    .also(*first, "the other rule");
                 self.report(diagnostic);
                 continue;
             }
             match self.rule(written, name, line.span, clusterwide) {
-                Some(rule) => rules.push(rule),
+                Some(rule) => {
+                    *place += 1;
+                    named.insert(rule.name.clone(), rule.span);
+                    rules.push(rule);
+                }
                 None => self.mark_failed(policy),
             }
         }

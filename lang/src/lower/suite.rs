@@ -1,5 +1,7 @@
 //! Tests: questions resolved against the world, expectations against policies.
 
+use std::collections::BTreeMap;
+
 use engine::diag::Diagnostic;
 use engine::policy::{Policy, PolicySet};
 use engine::question::{FollowUp, Question};
@@ -8,25 +10,30 @@ use engine::source::Span;
 use super::{Lowering, pick};
 use crate::ast::{self, Item, PacketOption, PartyKind, PartyName, Spanned, TestLine};
 use crate::codes;
-use crate::names::nearest;
+use crate::names::{listed, nearest};
 use crate::resolve;
 use crate::suite::{Case, Dialogue, Expectation, Fact, FlowCase, Step, StepKind, Suite};
 
 impl Lowering<'_> {
     /// Lowers every test; lines that cannot be used are reported and left out.
     pub(super) fn suites(&mut self, items: &[&Item], policies: &PolicySet) -> Vec<Suite> {
-        let known: Vec<Policy> = policies.iter().map(|(_, p)| p.clone()).collect();
+        let known = Known::of(policies);
         let mut suites = Vec::new();
         for (test, span) in pick!(items, Test) {
             if !self.declare("test", &test.name.node, test.name.span) {
                 continue;
             }
+            let name = &test.name.node;
             let mut cases = Vec::new();
             for line in &test.lines {
                 cases.extend(match &line.node {
                     TestLine::Flow(flow) => self.flow_case(flow, line.span, &known).map(Case::Flow),
                     TestLine::Dialogue(dialogue) => {
-                        Some(Case::Dialogue(self.dialogue(dialogue, line.span, known.clone())))
+                        if !expects_something(dialogue) && !self.may_have_failed("test", name) {
+                            self.report(expects_nothing("dialogue", dialogue.name.span));
+                        }
+                        let known = Known { changed: BTreeMap::new(), ..known };
+                        Some(Case::Dialogue(self.dialogue(dialogue, line.span, known)))
                     }
                 });
             }
@@ -39,14 +46,10 @@ impl Lowering<'_> {
         &mut self,
         flow: &ast::FlowCase,
         span: Span,
-        known: &[Policy],
+        known: &Known<'_>,
     ) -> Option<FlowCase> {
         let Some(written) = &flow.expectation else {
-            let message = "this flow expects nothing";
-            self.report(
-                Diagnostic::error(codes::NO_EXPECTATION, message, span)
-                    .help("add `=> allowed` or `=> dropped`"),
-            );
+            self.report(expects_nothing("flow", span));
             return None;
         };
         let question = self.question(&flow.question, None)?;
@@ -99,12 +102,7 @@ impl Lowering<'_> {
             })
     }
 
-    fn dialogue(
-        &mut self,
-        dialogue: &ast::Dialogue,
-        span: Span,
-        mut known: Vec<Policy>,
-    ) -> Dialogue {
+    fn dialogue(&mut self, dialogue: &ast::Dialogue, span: Span, mut known: Known<'_>) -> Dialogue {
         let mut flow: Option<Question> = None;
         let mut steps = Vec::new();
         for step in &dialogue.steps {
@@ -119,7 +117,7 @@ impl Lowering<'_> {
         &mut self,
         step: &ast::Step,
         flow: &mut Option<Question>,
-        known: &mut Vec<Policy>,
+        known: &mut Known<'_>,
     ) -> Option<Step> {
         let mut expected = None;
         let kind = match &step.kind {
@@ -134,14 +132,13 @@ impl Lowering<'_> {
             ast::StepKind::Wait { amount, unit } => StepKind::Wait(seconds(*amount, *unit)),
             ast::StepKind::Policy(policy) => {
                 let lowered = self.policy(policy)?;
-                known.retain(|p| p.handle != lowered.handle);
-                known.push(lowered.clone());
+                known.changed.insert(lowered.handle.clone(), Some(lowered.clone()));
                 StepKind::Policy(Box::new(lowered))
             }
             ast::StepKind::RemovePolicy(handle) => {
                 let name = handle.node.to_string();
                 self.known_policy(&name, None, handle.span, known)?;
-                known.retain(|p| p.handle != name);
+                known.changed.insert(name.clone(), None);
                 StepKind::RemovePolicy(name)
             }
         };
@@ -183,7 +180,11 @@ impl Lowering<'_> {
         }
     }
 
-    fn expectation(&mut self, written: &ast::Expectation, known: &[Policy]) -> Option<Expectation> {
+    fn expectation(
+        &mut self,
+        written: &ast::Expectation,
+        known: &Known<'_>,
+    ) -> Option<Expectation> {
         let place = match &written.place {
             Some(place) => {
                 let of = match &place.of {
@@ -215,7 +216,7 @@ impl Lowering<'_> {
         })
     }
 
-    fn fact(&mut self, fact: &Spanned<ast::Fact>, known: &[Policy]) -> Option<Fact> {
+    fn fact(&mut self, fact: &Spanned<ast::Fact>, known: &Known<'_>) -> Option<Fact> {
         Some(match &fact.node {
             ast::Fact::By { policy, rule } => {
                 let policy = policy.to_string();
@@ -240,15 +241,15 @@ impl Lowering<'_> {
         policy: &str,
         rule: Option<&str>,
         span: Span,
-        known: &[Policy],
+        known: &Known<'_>,
     ) -> Option<()> {
-        let found = known.iter().find(|p| p.handle == policy);
-        let (what, word, names): (_, _, Vec<&str>) = match (found, rule) {
+        let found = known.find(policy);
+        let (what, word) = match (found, rule) {
             (Some(found), Some(rule)) if found.rules.iter().all(|r| r.name != rule) => {
-                ("rule", rule, found.rules.iter().map(|r| r.name.as_str()).collect())
+                ("rule", rule)
             }
             (Some(_), _) => return Some(()),
-            (None, _) => ("policy", policy, known.iter().map(|p| p.handle.as_str()).collect()),
+            (None, _) => ("policy", policy),
         };
         if self.may_have_failed("policy", policy) {
             return None;
@@ -259,13 +260,62 @@ impl Lowering<'_> {
             format!("no policy has the handle `{word}`")
         };
         let diagnostic = Diagnostic::error(codes::UNKNOWN_POLICY, message, span);
+        if !self.may_suggest() {
+            self.report(diagnostic);
+            return None;
+        }
+        let names: Vec<&str> = match found {
+            Some(found) => found.rules.iter().map(|r| r.name.as_str()).collect(),
+            None => known.handles().collect(),
+        };
         self.report(match nearest(word, names.iter().copied()) {
             Some(near) => diagnostic.help(format!("did you mean `{near}`?")),
             None if names.is_empty() => diagnostic,
-            None => diagnostic.help(format!("known: {}", names.join(", "))),
+            None => diagnostic.help(format!("known: {}", listed(names))),
         });
         None
     }
+}
+
+/// The policies that a line of a test may name: those of the world, and what a dialogue changed of them.
+struct Known<'p> {
+    policies: &'p PolicySet,
+    /// `None` is one that was removed.
+    changed: BTreeMap<String, Option<Policy>>,
+}
+
+impl<'p> Known<'p> {
+    fn of(policies: &'p PolicySet) -> Self {
+        Self { policies, changed: BTreeMap::new() }
+    }
+
+    fn find(&self, handle: &str) -> Option<&Policy> {
+        match self.changed.get(handle) {
+            Some(changed) => changed.as_ref(),
+            None => self.policies.find(handle),
+        }
+    }
+
+    fn handles(&self) -> impl Iterator<Item = &str> {
+        let unchanged = self.policies.iter().map(|(_, policy)| policy.handle.as_str());
+        let unchanged = unchanged.filter(|handle| !self.changed.contains_key(*handle));
+        let changed = self.changed.iter().filter(|(_, policy)| policy.is_some());
+        unchanged.chain(changed.map(|(handle, _)| handle.as_str()))
+    }
+}
+
+/// Whether a packet of the dialogue has something to come out.
+fn expects_something(dialogue: &ast::Dialogue) -> bool {
+    dialogue.steps.iter().any(|step| match &step.kind {
+        ast::StepKind::Flow(case) => case.expectation.is_some(),
+        ast::StepKind::FollowUp(follow) => follow.expectation.is_some(),
+        _ => false,
+    })
+}
+
+fn expects_nothing(what: &str, span: Span) -> Diagnostic {
+    Diagnostic::error(codes::NO_EXPECTATION, format!("this {what} expects nothing"), span)
+        .help("add `=> allowed` or `=> dropped`")
 }
 
 /// What a step says before its expectation.

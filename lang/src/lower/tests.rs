@@ -130,8 +130,14 @@ fn what_only_several_statements_show_is_checked() {
         ("test \"t\" {\n  web/a -> web/b:80 => allowed by web/p\n}", "HW0130"),
         ("test \"t\" {\n  web/a -> web/b:80 => dropped at ingress of web/z\n}", "HW0200"),
         ("test \"t\" {\n  web/a -> web/b icmp 3/3 quoting last => allowed\n}", "HW0015"),
-        ("test \"t\" {\n  dialogue \"d\" {\n    wait 1s\n    send\n  }\n}", "HW0015"),
-        ("test \"t\" {\n  dialogue \"d\" {\n    remove policy web/p\n  }\n}", "HW0130"),
+        ("test \"t\" {\n  dialogue \"d\" {\n    wait 1s\n    send => allowed\n  }\n}", "HW0015"),
+        (
+            "test \"t\" {\n  dialogue \"d\" {\n    remove policy web/p\n    a -> b:80 => allowed\n  }\n}",
+            "HW0130",
+        ),
+        ("test \"t\" {\n  dialogue \"d\" {\n    a -> b:80\n    wait 1s\n  }\n}", "HW0013"),
+        ("test \"t\" {\n  dialogue \"d\" {}\n}", "HW0013"),
+        ("test \"t\" {\n  dialogue \"d\" {\n    a -> b:80\n    snd => allowed\n  }\n}", "HW0001"),
     ] {
         let text = format!("{WORLD}{text}\n");
         assert_eq!(codes(&text), [expected], "of\n{text}\n{:?}", problems(&text));
@@ -242,7 +248,7 @@ fn steps_differ_from_the_natural_packet_as_written() {
     let steps = "web/a -> web/b icmp echo id 1
     send id 2 seq 3 ttl 4 length 40
     reply icmp 3/4 quoting last
-    world 8.8.8.8 -> web/a icmp 3/3 quoting last";
+    world 8.8.8.8 -> web/a icmp 3/3 quoting last => undecided";
     let text = format!("{WORLD}test \"t\" {{\n  dialogue \"d\" {{\n    {steps}\n  }}\n}}\n");
     let mut sources = SourceMap::default();
     let file = sources.add("test.hop", text.as_str());

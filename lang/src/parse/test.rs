@@ -71,8 +71,9 @@ impl Reader<'_> {
         let name = value::string_in(&head)?;
         let mut steps = Vec::new();
         for line in self.outline.lines(open + 1..close) {
-            if let Some(kind) = self.step(&line) {
-                steps.push(Step { kind, span: self.span(&line.range) });
+            match self.step(&line) {
+                Some(kind) => steps.push(Step { kind, span: self.span(&line.range) }),
+                None => self.partly = true,
             }
         }
         Some(Dialogue { name, steps })
