@@ -29,6 +29,7 @@ pub(crate) fn lower(trees: &[&Ast], sources: &SourceMap) -> Lowered {
         world: World::default(),
         diagnostics: Vec::new(),
         declared: BTreeMap::new(),
+        lost_pods: Vec::new(),
         suggestions: MOST_SUGGESTIONS,
         failed: trees.iter().flat_map(|t| &t.failed).cloned().collect(),
     };
@@ -52,6 +53,8 @@ struct Lowering<'s> {
     /// Where each (kind, name) was declared.
     declared: BTreeMap<(&'static str, String), Span>,
     failed: Vec<FailedItem>,
+    /// Declared pods that are not in the world, because something else of them is wrong.
+    lost_pods: Vec<String>,
     /// How many more diagnostics may suggest a name.
     suggestions: usize,
 }

@@ -68,6 +68,11 @@ pub fn party(world: &World, name: &PartyName) -> Result<Party, Diagnostic> {
     party::find(world, name)
 }
 
+/// That nothing has the name, told without advice; `None` where something has it.
+pub(crate) fn unknown_in_brief(world: &World, name: &PartyName) -> Option<Diagnostic> {
+    party::unknown_in_brief(world, name)
+}
+
 /// The packet that an ICMP error is about.
 struct Quoted {
     packet: Packet,

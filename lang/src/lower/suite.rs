@@ -65,18 +65,25 @@ impl Lowering<'_> {
 
     /// A question; in a dialogue with its latest flow, which `quoting last` is about.
     fn question(&mut self, question: &ast::Question, flow: Option<&Question>) -> Option<Question> {
-        match resolve::opening(&self.world, question, flow.map(|f| &f.packet)) {
-            Ok(question) => Some(question),
-            Err(problem) => {
-                self.report_endpoint(problem, &[&question.source, &question.target.party]);
-                None
-            }
-        }
+        let parties = [&question.source, &question.target.party];
+        let found = match parties.iter().find_map(|party| self.told_in_brief(party)) {
+            Some(problem) => Err(problem),
+            None => resolve::opening(&self.world, question, flow.map(|f| &f.packet)),
+        };
+        found.map_err(|problem| self.report_endpoint(problem, &parties)).ok()
+    }
+
+    /// An unknown endpoint, where enough of them had advice.
+    fn told_in_brief(&self, party: &PartyName) -> Option<Diagnostic> {
+        if self.suggestions > 0 { None } else { resolve::unknown_in_brief(&self.world, party) }
     }
 
     /// Reports a problem with endpoints, unless a broken statement may have declared one of them.
     pub(super) fn report_endpoint(&mut self, problem: Diagnostic, parties: &[&PartyName]) {
         let unknown = problem.code == codes::UNKNOWN_ENDPOINT;
+        if unknown {
+            self.may_suggest();
+        }
         if !(unknown && parties.iter().any(|p| self.party_may_have_failed(p))) {
             self.report(problem);
         }
@@ -91,10 +98,8 @@ impl Lowering<'_> {
             PartyKind::World(_) | PartyKind::Address(_) => return false,
         };
         let short = |failed: &str| failed.rsplit('/').next().is_some_and(|last| last == name);
-        let is_lowered = |handle: &str| self.world.pods.iter().any(|p| p.qualified() == handle);
-        let lost_pod = self.declared.keys().any(|(kind, declared)| {
-            *kind == "pod" && (*declared == name || short(declared)) && !is_lowered(declared)
-        });
+        let is_lost = |handle: &String| *handle == name || short(handle);
+        let lost_pod = self.lost_pods.iter().any(is_lost);
         lost_pod
             || kinds.iter().any(|kind| self.may_have_failed(kind, &name))
             || self.failed.iter().any(|f| {

@@ -265,3 +265,20 @@ fn steps_differ_from_the_natural_packet_as_written() {
     let StepKind::Flow { quote_last, .. } = &dialogue.steps[3].kind else { panic!("a flow") };
     assert!(quote_last);
 }
+
+/// Tests that name a pod that is gone, beside many that are there.
+#[test]
+fn a_missing_pod_is_told_for_each_of_many_tests() {
+    use std::fmt::Write as _;
+
+    let mut text = String::from(WORLD);
+    (0..1_000).for_each(|at| {
+        writeln!(text, "external e{at} {{ ip 9.0.{}.{} }}", at / 200, at % 200 + 1).unwrap();
+    });
+    text.push_str("test \"t\" {\n");
+    (0..3_000).for_each(|at| writeln!(text, "  gone -> e{}:80 => undecided", at % 1_000).unwrap());
+    text.push_str("}\n");
+    let found = problems(&text);
+    assert_eq!(found.len(), 3_000);
+    assert!(found.iter().all(|p| p == "Error HW0200 nothing is named `gone` \"gone\""));
+}

@@ -284,10 +284,10 @@ impl Lowering<'_> {
             return;
         }
         let known = self.check_namespace(&namespace, handle.span);
-        let Some(node) = self.node_named(&pod.node) else { return };
-        if !known {
+        let Some(node) = self.node_named(&pod.node).filter(|_| known) else {
+            self.lost_pods.push(handle.node.to_string());
             return;
-        }
+        };
         let fields = self.pod_fields(pod);
         let addresses = self.pod_addresses(pod, &fields, node, owners);
         let lowered = Pod {

@@ -40,6 +40,32 @@ pub(super) fn find(world: &World, name: &PartyName) -> Result<Party, Diagnostic>
     }
 }
 
+/// That nothing has the name, without advice, where so it is: looking for what was meant takes long in a
+/// large world.
+pub(super) fn unknown_in_brief(world: &World, name: &PartyName) -> Option<Diagnostic> {
+    let one = |kind, name: &str| (plain(name), vec![kind]);
+    let (wanted, kinds) = match &name.kind {
+        PartyKind::Bare(bare) => (bare.clone(), Kind::ALL.to_vec()),
+        PartyKind::Pod(pod) => (pod.clone(), vec![Kind::Pod]),
+        PartyKind::Node(node) => one(Kind::Node, node),
+        PartyKind::External(external) => one(Kind::External, external),
+        PartyKind::World(_) | PartyKind::Address(_) => return None,
+    };
+    let is_alias = kinds.len() > 1
+        && wanted.namespace.is_none()
+        && world.aliases.iter().any(|alias| alias.name == wanted.name);
+    let is_unknown = !is_alias && named(world, &wanted, &kinds).is_empty();
+    is_unknown.then(|| nothing(&wanted.to_string(), &kinds, name.span))
+}
+
+fn nothing(name: &str, kinds: &[Kind], span: Span) -> Diagnostic {
+    let what = match kinds {
+        [one] => format!("no {} is named `{name}`", one.word()),
+        _ => format!("nothing is named `{name}`"),
+    };
+    Diagnostic::error(codes::UNKNOWN_ENDPOINT, what, span)
+}
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Pod,
@@ -119,11 +145,7 @@ fn ambiguous(world: &World, several: &[Party], name: &str, span: Span) -> Diagno
 }
 
 fn unknown(world: &World, name: &str, kinds: &[Kind], span: Span) -> Diagnostic {
-    let what = match kinds {
-        [one] => format!("no {} is named `{name}`", one.word()),
-        _ => format!("nothing is named `{name}`"),
-    };
-    let diagnostic = Diagnostic::error(codes::UNKNOWN_ENDPOINT, what, span);
+    let diagnostic = nothing(name, kinds, span);
     // With its kind named, the fix must name it too.
     let prefix = match kinds {
         [one] => format!("{} ", one.word()),
