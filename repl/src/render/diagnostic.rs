@@ -13,7 +13,8 @@ use super::Options;
 /// How many diagnostics are shown: more help nobody, and where there are more they mostly have one cause.
 const MOST_SHOWN: usize = 100;
 
-/// Every diagnostic up to [`MOST_SHOWN`], underlined, with its advice; a blank line between two.
+/// The diagnostics, underlined, with their advice; a blank line between two. Of more than [`MOST_SHOWN`]
+/// warnings give way to errors, and the last line counts the rest.
 pub fn text(
     list: &[Diagnostic],
     sources: &SourceMap,
@@ -21,17 +22,39 @@ pub fn text(
     out: &mut dyn Write,
 ) -> io::Result<()> {
     let renderer = if options.color { Renderer::styled() } else { Renderer::plain() };
-    for (at, diagnostic) in list.iter().take(MOST_SHOWN).enumerate() {
+    let is_error = |d: &&Diagnostic| d.severity == Severity::Error;
+    let errors = list.iter().filter(is_error).count();
+    let (mut errors_left, mut warnings_left) = (MOST_SHOWN, MOST_SHOWN.saturating_sub(errors));
+    let shown = list.iter().filter(|d| {
+        let left = if is_error(d) { &mut errors_left } else { &mut warnings_left };
+        let is_shown = *left > 0;
+        *left = left.saturating_sub(1);
+        is_shown
+    });
+    for (at, diagnostic) in shown.enumerate() {
         if at > 0 {
             writeln!(out)?;
         }
         writeln!(out, "{}", renderer.render(&report(diagnostic, sources)))?;
     }
-    let more = list.len().saturating_sub(MOST_SHOWN);
-    if more > 0 {
-        writeln!(out, "\n... and {more} more; `-o json` lists them all")?;
+    let more_errors = errors.saturating_sub(MOST_SHOWN);
+    let more =
+        [(more_errors, "error"), (list.len().saturating_sub(MOST_SHOWN) - more_errors, "warning")];
+    let more: Vec<String> = more
+        .into_iter()
+        .filter(|(count, _)| *count > 0)
+        .map(|(n, what)| counted(n, what))
+        .collect();
+    if more.is_empty() {
+        return Ok(());
     }
-    Ok(())
+    writeln!(out, "\n... and {}; `-o json` lists them all", more.join(", "))
+}
+
+/// `1 more error`, `2 more errors`.
+fn counted(count: usize, what: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} more {what}{plural}")
 }
 
 /// A part of a text that begins and ends with a line: what the renderer is given, since it goes through all
@@ -144,4 +167,66 @@ fn within(span: Span, text: &str) -> Range<usize> {
     let boundary = |at: u32| text.floor_char_boundary((at as usize).min(text.len()));
     let start = boundary(span.start);
     start..boundary(span.end).max(start)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write as _;
+
+    use super::*;
+    use engine::diag::Code;
+
+    /// What is printed of so many lines with a problem on each, the first ones warnings.
+    fn printed(lines: u32, warnings: u32) -> String {
+        let mut source = String::new();
+        (0..lines).for_each(|at| writeln!(source, "line {at:06}").unwrap());
+        let mut sources = SourceMap::default();
+        let file = sources.add("a.hop", source);
+        let problem = |at: u32| {
+            let span = Span { file, start: at * 12 + 5, end: at * 12 + 11 };
+            if at < warnings {
+                Diagnostic::warning(Code(400), "doubtful", span)
+            } else {
+                Diagnostic::error(Code(1), "wrong", span).fix("mend it", span, "right")
+            }
+        };
+        let list: Vec<Diagnostic> = (0..lines).map(problem).collect();
+        let mut out = Vec::new();
+        text(&list, &sources, &Options::default(), &mut out).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn a_hundred_are_shown_errors_before_warnings() {
+        for (lines, warnings, errors_shown, end) in [
+            (60, 20, 40, ""),
+            (100, 0, 100, ""),
+            (101, 0, 100, "... and 1 more error; `-o json` lists them all"),
+            (101, 100, 1, "... and 1 more warning; `-o json` lists them all"),
+            (
+                20_000,
+                10_000,
+                100,
+                "... and 9900 more errors, 10000 more warnings; `-o json` lists them all",
+            ),
+        ] {
+            let printed = printed(lines, warnings);
+            let (errors, warnings) =
+                (printed.matches("error[").count(), printed.matches("warning[").count());
+            assert_eq!((errors, errors + warnings), (errors_shown, 100.min(lines as usize)));
+            let last = printed.lines().last().filter(|line| line.starts_with("..."));
+            assert_eq!(last.unwrap_or(""), end);
+        }
+    }
+
+    #[test]
+    fn lines_have_the_numbers_of_the_whole_file() {
+        let printed = printed(5_000, 4_999);
+        let error = printed.lines().skip_while(|line| !line.starts_with("error")).take(4);
+        let error: Vec<&str> = error.collect();
+        let expected =
+            ["error[HW0001]: wrong", "    --> a.hop:5000:6", "     |", "5000 | line 004999"];
+        assert_eq!(error, expected);
+        assert!(printed.contains("5000 + line right"), "{printed}");
+    }
 }
