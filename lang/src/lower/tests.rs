@@ -282,3 +282,34 @@ fn a_missing_pod_is_told_for_each_of_many_tests() {
     assert_eq!(found.len(), 3_000);
     assert!(found.iter().all(|p| p == "Error HW0200 nothing is named `gone` \"gone\""));
 }
+
+/// Values that no party and no device can have.
+#[test]
+fn what_nothing_can_have_is_refused() {
+    for (fields, expected) in [
+        ("ip 0.0.0.0", "HW0007"),
+        ("ip 255.255.255.255", "HW0007"),
+        ("ip 224.0.0.1", "HW0007"),
+        ("ip 127.0.0.1", "HW0007"),
+        ("ip ::1", "HW0007"),
+        ("ip ff02::1", "HW0007"),
+        ("ip 10.1.0.12 mac 01:00:5e:00:00:01", "HW0007"),
+        ("ip 10.1.0.12 mac 00:00:00:00:00:00", "HW0007"),
+        ("ip 10.1.0.12 host-mac ff:ff:ff:ff:ff:ff", "HW0007"),
+        ("ip 10.1.0.12 endpoint 0", "HW0008"),
+        ("ip 10.1.0.12 ifindex 0", "HW0008"),
+        ("ip 10.1.0.12 interface lxc1234567890123", "HW0008"),
+    ] {
+        let text = format!("{WORLD}pod web/c on n {{ {fields} }}\n");
+        assert_eq!(codes(&text), [expected], "{fields}");
+    }
+    for (tunnel, expected) in [
+        ("tunnel vxlan port 0", "HW0008"),
+        ("tunnel vxlan device a234567890123456", "HW0008"),
+        ("node m { ip 10.0.0.2 device a234567890123456 }", "HW0008"),
+    ] {
+        assert_eq!(codes(&format!("cluster c {{\n  {tunnel}\n}}\n")), [expected], "{tunnel}");
+    }
+    let right = "pod web/c on n { ip 10.1.0.12 interface lxc123456789012 endpoint 1 ifindex 1 }";
+    assert_eq!(problems(&format!("{WORLD}{right}\n")), Vec::<String>::new());
+}
