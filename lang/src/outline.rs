@@ -168,7 +168,12 @@ impl Split<'_> {
     }
 
     fn close(&mut self, at: usize) {
-        match self.open.pop() {
+        let opened = self.open.pop();
+        // Behind something on its line it is meant for that one: a list over several lines.
+        if opened.is_some() && opened == self.suspect && !self.begins_line(at) {
+            self.suspect = None;
+        }
+        match opened {
             Some(opened) if self.open.is_empty() => self.last = Some((opened, at)),
             Some(_) => {}
             None => {
@@ -176,6 +181,11 @@ impl Split<'_> {
                 self.problems.push(Unbalanced::Stray(at));
             }
         }
+    }
+
+    fn begins_line(&self, at: usize) -> bool {
+        let before = self.outline.blanked.get(self.start..at).unwrap_or("");
+        before.rsplit('\n').next().unwrap_or("").trim().is_empty()
     }
 
     /// A line ends inside braces. A block's brace ends its line; one in the middle of a line that is still open
@@ -314,6 +324,8 @@ mod tests {
     #[test]
     fn unbalanced_braces_spoil_one_statement() {
         check("policy a {\n x\npolicy b {\n}\n", &["policy b {\n}"], &[Unbalanced::Unclosed(9)]);
+        // A list over two lines is closed: it is the block that is not.
+        check("policy a {\n x { y,\n z }\n w\n", &[], &[Unbalanced::Unclosed(9)]);
         // The brace in the middle of a line, not the one that a later one left open.
         check(
             "policy a {\n x { y z\n}\npolicy b {\n}\n",
