@@ -164,6 +164,10 @@ fn the_text_of_a_scenario_means_the_same() {
     let mut packets = 0;
     for seed in 0..400 {
         let scenario = Random::new(seed).scenario();
+        // Steps that send nothing make no test.
+        if !scenario.steps.iter().any(|step| matches!(step, Step::Send { .. })) {
+            continue;
+        }
         let text = text::case(&scenario);
         let mut sources = SourceMap::default();
         let entries = [(format!("seed-{seed}.hop"), text.clone())];
