@@ -458,3 +458,32 @@ fn json_is_one_document_of_the_schema_whatever_happens() {
         assert!(errors.is_empty(), "{arguments:?}: {errors:#?}\n{document:#}");
     }
 }
+
+#[test]
+fn what_never_ends_is_not_read_as_a_file() {
+    let text = "include \"/dev/zero\"\n";
+    let folder = Folder::new("device", &[("including.hop", text.as_bytes())]);
+    check(&["check", "/dev/zero"], 3, "a pipe or a device");
+    check(&["fmt", "--check", "/dev/zero"], 3, "a pipe or a device");
+    check(&["check", &folder.path("including.hop")], 3, "a pipe or a device");
+}
+
+#[test]
+fn a_dropped_fragment_is_told_by_what_happened_to_it() {
+    crate::kernel::require();
+    let folder = Folder::new(
+        "pieces",
+        &[(
+            "pieces.hop",
+            b"cluster c {\n  node n { ip 192.168.0.1 pods 10.1.0.0/24 }\n}\nnamespace x {}\n\
+              pod x/a on n { ip 10.1.0.10 labels { app = \"a\" } }\n\
+              pod x/b on n { ip 10.1.0.11 labels { app = \"b\" } }\n\
+              policy x/b {\n  select { app = \"b\" }\n  allow ingress from pods {} on 80/udp\n}\n",
+        )],
+    );
+    let ask = |question: &str, words: &str| {
+        check(&["trace", "-f", &folder.path("pieces.hop"), question], 0, words);
+    };
+    ask("x/b -> x/a icmp fragment more", "pieces of an ICMP message are never let through");
+    ask("x/a -> x/b udp fragment offset 8", "met a policy that asks for ports, ingress of x/b");
+}

@@ -52,7 +52,7 @@ pub(super) fn read(path: &Path) -> Result<String, String> {
     // A pipe or device may never end.
     let kind = fs::metadata(path).map_err(|error| reason(&error))?.file_type();
     if !kind.is_file() && !kind.is_dir() {
-        return Err("it is not a file; `-` reads standard input".to_owned());
+        return Err("it is a pipe or a device, not a file".to_owned());
     }
     let bytes = fs::read(path).map_err(|error| reason(&error))?;
     if u32::try_from(bytes.len()).is_err() {
