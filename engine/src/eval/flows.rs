@@ -90,7 +90,8 @@ impl Entry {
         if let Some(flags) = flags {
             self.close(opener, flags);
         }
-        if !closed_before {
+        // A closed flow has its time set by what closes only: each FIN or RST gives it the close timeout anew.
+        if !closed_before || flags.is_some_and(closes) {
             self.prolong(flags, now);
         }
     }
@@ -120,6 +121,11 @@ impl Entry {
             self.closing.set(opener);
         }
     }
+}
+
+/// Whether the packet ends its sender's side.
+fn closes(flags: TcpFlags) -> bool {
+    flags.contains(TcpFlags::FIN) || flags.contains(TcpFlags::RST)
 }
 
 /// Whether the packet asks for a new connection.

@@ -67,8 +67,9 @@ fn a_flow_closes_by_fin_of_both_or_by_an_early_rst() {
     let fins = [(0, false, FIN.with(ACK), OLD), (0, true, FIN.with(ACK), BACK)];
     let closed = with(&fins);
     play("both FINs", &[&closed[..], &[(9, true, ACK, BACK), (1, true, ACK, FORGOTTEN)]].concat());
-    let again = [(9, false, FIN.with(ACK), OLD), (1, true, ACK, FORGOTTEN)];
-    play("a FIN sent again prolongs nothing", &[&closed[..], &again].concat());
+    // Cilium: closing is what FIN and RST do on every hit; other packets of a closed flow do nothing.
+    let again = [(9, false, FIN.with(ACK), OLD), (9, true, ACK, BACK), (1, true, ACK, FORGOTTEN)];
+    play("a FIN sent again gives the last time anew", &[&closed[..], &again].concat());
     play("an RST closes one side", &with(&[(0, false, RST, OLD), (7999, true, ACK, BACK)]));
     let early = [(0, false, syn, NEW), (0, false, RST, OLD), (10, true, syn_ack(), FORGOTTEN)];
     play("an RST before both SYNs", &early);
