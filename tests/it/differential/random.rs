@@ -368,7 +368,8 @@ impl Random {
                     about: None,
                 })
             }
-            (2, Some(last)) => Some(self.again(last)),
+            (2, Some(last)) if self.once_in(2) => Some(self.again(last)),
+            (2, Some(last)) => Some(self.forged(world, last)),
             (3, Some(last)) => {
                 let v6 = last.packet.ip.source.is_ipv6();
                 let kinds: &[(u8, u8)] =
@@ -380,6 +381,18 @@ impl Random {
             }
             _ => self.fresh(world),
         }
+    }
+
+    /// Somebody else speaks under the addresses and ports of a known flow.
+    fn forged(&mut self, world: &World, last: &Question) -> Step {
+        let pods = world.pods.iter().flat_map(|p| &p.addresses);
+        let nodes = world.nodes.iter().flat_map(|n| &n.addresses);
+        let all = pods.chain(nodes).copied().chain(OUTSIDE.map(ip));
+        let packet = last.packet.clone();
+        let v6 = packet.ip.source.is_ipv6();
+        let others: Vec<IpAddr> = all.filter(|a| a.is_ipv6() == v6).collect();
+        let question = question(Party::Address(*self.one(&others)), last.destination, packet);
+        Step::Send { question, about: None }
     }
 
     /// The same side speaks again.
