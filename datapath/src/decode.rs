@@ -143,7 +143,7 @@ fn identity(event: &abi::IdentityEvent) -> Result<Event, BackendError> {
         abi::source::ENDPOINT => IdentitySource::Endpoint,
         abi::source::VNI => IdentitySource::Vni,
         abi::source::IPCACHE => IdentitySource::Ipcache(EntryId(event.entry)),
-        abi::source::MARK => IdentitySource::Mark,
+        abi::source::OWN_ADDRESS => IdentitySource::OwnAddress(EntryId(event.entry)),
         abi::source::REMEMBERED => IdentitySource::Remembered,
         source => return Err(unknown("source of an identity", source)),
     };

@@ -155,7 +155,7 @@ pub enum Step {
         identity: Identity,
         /// What it stands for: `{app=client} in web`, `world`, `cidr 10.9.0.0/16`.
         meaning: String,
-        /// `endpoint`, `vni`, `ipcache`, `mark` or `remembered`.
+        /// `endpoint`, `vni`, `ipcache`, `own-address` (the ipcache, for an address of the node itself) or `remembered`.
         from: String,
         /// The ipcache prefix that matched.
         prefix: Option<String>,

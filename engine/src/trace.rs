@@ -47,8 +47,8 @@ pub enum IdentitySource {
     Vni,
     /// The ipcache, and which entry.
     Ipcache(EntryId),
-    /// The packet's mark, set by the host.
-    Mark,
+    /// The ipcache, and which entry, for an address of the node itself: whom that counts as depends on the hook.
+    OwnAddress(EntryId),
     /// Remembered by conntrack from the same generation.
     Remembered,
 }

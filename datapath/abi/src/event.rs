@@ -123,8 +123,8 @@ pub mod source {
     pub const VNI: u8 = 2;
     /// The ipcache.
     pub const IPCACHE: u8 = 3;
-    /// The packet's mark.
-    pub const MARK: u8 = 4;
+    /// The ipcache, for an address of this node: who that counts as depends on the hook that it came by.
+    pub const OWN_ADDRESS: u8 = 4;
     /// Conntrack remembered it from the same generation.
     pub const REMEMBERED: u8 = 5;
 }
@@ -141,7 +141,7 @@ pub struct IdentityEvent {
     pub address: [u8; 16],
     /// The identity.
     pub identity: u32,
-    /// With [`source::IPCACHE`] the entry's number; 0 where the ipcache had none.
+    /// With [`source::IPCACHE`] and [`source::OWN_ADDRESS`] the entry's number; 0 where the ipcache had none.
     pub entry: u32,
     /// 1 for the packet's source, 0 for its destination.
     pub source_side: u8,

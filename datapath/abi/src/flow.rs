@@ -82,7 +82,7 @@ pub mod conntrack {
     pub const INITIATOR_CLOSING: u8 = 1;
     /// [`super::CtValue::closing`]: the responder sent FIN or RST.
     pub const RESPONDER_CLOSING: u8 = 1 << 1;
-    /// [`super::CtValue::closing`]: both; the entry ends soon and is not refreshed.
+    /// [`super::CtValue::closing`]: both; the entry ends soon, and only a further FIN or RST gives it its last time anew.
     pub const BOTH_CLOSING: u8 = 3;
 
     /// Position of the initiator in arrays by role; also "away from the initiator" in `paths`.

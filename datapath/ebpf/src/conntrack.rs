@@ -148,6 +148,11 @@ fn is_related(run: &Run, packet: &Packet) -> bool {
     if !headers::read_quoted(run.skb, packet, quoted) || quoted.source != packet.destination {
         return false;
     }
+    // An error is of no flow, but has the key of other messages between its two ends (and is no cause for another
+    // error: RFC 1122 3.2.2).
+    if quoted.is_icmp_error() {
+        return false;
+    }
     let entry = entry_of(quoted, &key_of(quoted));
     // SAFETY: a map value.
     !entry.is_null() && run.now < unsafe { (*entry).expires }

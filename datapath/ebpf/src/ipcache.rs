@@ -43,13 +43,15 @@ pub(crate) fn look_up(run: &Run, family: u8, address: &[u64; 2]) -> Found {
     }
 }
 
-/// Who sent a packet that came in from a wire. An own address of this node there is not this node (the
-/// reference does not believe it either): what it has instead is `otherwise`.
+/// Who sent a packet, by its address. An address of this node counts as `own_address`: what came in from a wire is
+/// not this node (the reference does not believe it either). That such an address was judged is noted, since what
+/// one hook makes of it holds for no other.
 #[inline(always)]
-pub(crate) fn sender(run: &Run, family: u8, address: &[u64; 2], otherwise: u32) -> Peer {
+pub(crate) fn sender(run: &Run, family: u8, address: &[u64; 2], own_address: u32) -> Peer {
     let mut peer = look_up(run, family, address).peer;
     if peer.identity == IDENTITY_HOST {
-        peer.identity = otherwise;
+        peer.identity = own_address;
+        peer.from = source::OWN_ADDRESS;
     }
     peer
 }

@@ -92,8 +92,11 @@ pub(crate) fn judge(
     sender: Sender,
 ) -> u8 {
     if let Some(leg) = flow.leg(run, facts, direction::INGRESS, policy::port(packet)) {
+        // Under one generation the ipcache says the same of an address to every hook, but for the node's own.
         let same_sender = if sender.is_known() {
             leg.identity == sender.peer.identity && leg.source == sender.peer.from
+        } else if leg.source == source::OWN_ADDRESS {
+            leg.identity == sender.own_address
         } else {
             leg.source == source::IPCACHE
         };

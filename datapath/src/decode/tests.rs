@@ -165,7 +165,7 @@ fn states_sources_and_actions_are_known_by_number() {
         (1, IdentitySource::Endpoint),
         (2, IdentitySource::Vni),
         (3, IdentitySource::Ipcache(EntryId(5))),
-        (4, IdentitySource::Mark),
+        (4, IdentitySource::OwnAddress(EntryId(5))),
         (5, IdentitySource::Remembered),
     ] {
         let (address, identity) = (ip("::1"), Identity(2000));

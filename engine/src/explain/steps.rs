@@ -77,7 +77,9 @@ fn source(context: &Context<'_>, hop: &Hop, event: &Event) -> Option<Step> {
 /// The ipcache entry that an identity came from; a miss (0) is none.
 fn hit(from: IdentitySource) -> Option<EntryId> {
     match from {
-        IdentitySource::Ipcache(entry) => Some(entry).filter(|e| e.0 != 0),
+        IdentitySource::Ipcache(entry) | IdentitySource::OwnAddress(entry) => {
+            Some(entry).filter(|e| e.0 != 0)
+        }
         _ => None,
     }
 }
@@ -87,7 +89,7 @@ fn source_word(from: IdentitySource) -> &'static str {
         IdentitySource::Endpoint => "endpoint",
         IdentitySource::Vni => "vni",
         IdentitySource::Ipcache(_) => "ipcache",
-        IdentitySource::Mark => "mark",
+        IdentitySource::OwnAddress(_) => "own-address",
         IdentitySource::Remembered => "remembered",
     }
 }

@@ -91,6 +91,10 @@ fn identity(step: &Step) -> String {
         "ipcache" => {
             format!("{address} -> {who}{}", covering(address, prefix.as_deref(), meaning))
         }
+        "own-address" if meaning == "host" => format!("{address} -> {who}, an address of its own"),
+        "own-address" => {
+            format!("{address} -> {who}, as an address of this node proves nothing from elsewhere")
+        }
         "endpoint" => format!("{who}, of the attachment's endpoint"),
         "remembered" => format!("{who}, remembered by conntrack"),
         other => format!("{who}, from the {other}"),

@@ -93,7 +93,8 @@ fn identities_by_every_source() {
     assert_eq!(cidr, r#"cidr 10.9.0.0/16, ipcache, Some("10.9.0.0/16"), Some(3)"#);
     let miss = step(Identity::WORLD, IdentitySource::Ipcache(EntryId(0)));
     assert_eq!(miss, "world, ipcache, None, None");
-    assert_eq!(step(Identity::HOST, IdentitySource::Mark), "host, mark, None, None");
+    let own = step(Identity::HOST, IdentitySource::OwnAddress(EntryId(0)));
+    assert_eq!(own, "host, own-address, None, None");
     let pods = step(CLIENT_IDENTITY, IdentitySource::Remembered);
     assert_eq!(pods, "{app=client} in web, remembered, None, None");
     assert_eq!(step(Identity(777), IdentitySource::Vni), ", vni, None, None");
