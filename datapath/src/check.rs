@@ -54,11 +54,14 @@ impl Check {
     }
 }
 
+/// The name of the check that says whether the interpreter can answer.
+pub const INTERPRETER: &str = "interpreter";
+
 pub(crate) const KERNEL_BACKEND: &str = "running packets through the datapath in the kernel";
 
 /// Whether the interpreter can run the datapath, which needs nothing of the host.
 pub fn interpreter() -> Check {
-    const NAME: &str = "interpreter";
+    const NAME: &str = INTERPRETER;
     match crate::vm::open() {
         Ok(_) => Check::pass(NAME, "runs the programs without the kernel"),
         Err(error) => Check {

@@ -319,7 +319,7 @@ fn doctor_says_what_is_there() {
     for name in ["kernel version", "CAP_BPF", "map types", "a packet runs"] {
         assert!(text.contains(name), "{text}");
     }
-    assert_eq!(code, if text.contains("FAIL") { 4 } else { 0 }, "{text}");
+    assert_eq!(code, 0, "the interpreter answers everywhere: {text}");
     let report = json(&["doctor", "-o", "json"], code);
     assert!(report["items"].as_array().is_some_and(|items| items.len() > 10), "{report}");
     let (in_session, code_in_session) = run_with(&mut hopwise(), "doctor\n");
