@@ -4,6 +4,7 @@
 pub mod ast;
 pub mod codes;
 pub mod command;
+pub mod debug;
 pub mod fmt;
 pub mod resolve;
 pub mod suite;
