@@ -196,6 +196,11 @@ impl<H: Host> Nodes<H> {
         Self { host, limits, made: BTreeMap::new(), loaded: None, generations: BTreeMap::new() }
     }
 
+    /// The node, if it was made.
+    pub(crate) fn made(&self, node: NodeId) -> Option<&H::Node> {
+        self.made.get(&node)
+    }
+
     /// The node as it is run, which is made and filled where it is not yet.
     pub(crate) fn node(
         &mut self,

@@ -9,9 +9,11 @@
 //! | `machine`, `alu`, `help` | running, one instruction after the other |
 //! | `observer` | watching |
 //! | `fault` | what stops a program, and where |
+//! | `debug` | a question run back and forth |
 
 mod alu;
 pub mod call;
+pub mod debug;
 pub mod fault;
 mod help;
 pub mod image;
@@ -93,6 +95,11 @@ impl Vm {
     /// The machine of a node, as its last run left it or in the midst of one that was begun.
     pub fn machine(&mut self, node: NodeId) -> Result<&mut Machine, BackendError> {
         Ok(self.0.node(node)?.0.machine())
+    }
+
+    /// The same to look at, if the node was ever run.
+    pub fn peek(&self, node: NodeId) -> Option<&Machine> {
+        Some(self.0.made(node)?.as_machine())
     }
 
     /// What a run that was begun and has ended with a code came to, as [`Backend::inject`] says it.

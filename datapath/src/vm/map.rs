@@ -191,6 +191,17 @@ impl Map {
         }
     }
 
+    /// The value of exactly this key, without a use of it.
+    pub fn peek(&self, key: &[u8]) -> Option<&[u8]> {
+        let slot = match &self.storage {
+            Storage::Array(_) => self.index(key),
+            Storage::Hash(hash) => hash.keys().find(|(known, _)| *known == key).map(|(_, s)| s),
+            Storage::Trie(trie) => trie.keys().find(|(known, _)| *known == key).map(|(_, s)| s),
+            Storage::Programs(_) | Storage::Ring(_) => None,
+        };
+        self.value(slot?)
+    }
+
     /// The index that an array's key is, if it is within.
     #[inline]
     fn index(&self, key: &[u8]) -> Option<u32> {

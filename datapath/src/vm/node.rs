@@ -47,6 +47,11 @@ impl Instance {
         self.machine.map(name).ok_or_else(|| absent("map", name))
     }
 
+    /// The machine, to look at.
+    pub(super) fn as_machine(&self) -> &Machine {
+        &self.machine
+    }
+
     /// The machine.
     pub(super) fn machine(&mut self) -> &mut Machine {
         &mut self.machine
