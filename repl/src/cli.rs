@@ -8,6 +8,7 @@ mod explain;
 mod files;
 mod fmt;
 mod man;
+mod misuse;
 pub(crate) mod output;
 mod repl;
 mod schema;
@@ -23,8 +24,7 @@ use std::process::ExitCode;
 use clap::builder::PossibleValuesParser;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
-use crate::render;
-use crate::reply::{Content, Reply, Status};
+use crate::reply::{Reply, Status};
 use crate::session::{SETTINGS, Session};
 use files::Files;
 use output::Output;
@@ -135,7 +135,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         arguments.into_iter().filter(|argument| argument != "->").collect();
     let outcome = match Cli::try_parse_from(&arguments) {
         Ok(cli) => command(cli),
-        Err(error) if error.use_stderr() => misused(&error, wants_json(&arguments)),
+        Err(error) if error.use_stderr() => misuse::tell(&error, &arguments),
         Err(help) => help.print().map(|()| Status::Ok),
     };
     match outcome {
@@ -146,36 +146,6 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             ExitCode::from(Status::Environment.code())
         }
     }
-}
-
-/// Whether JSON is asked for, told without understanding the rest: `-o json`, `-ojson`, `--output=json`.
-fn wants_json(arguments: &[OsString]) -> bool {
-    let words: Vec<&str> = arguments.iter().filter_map(|argument| argument.to_str()).collect();
-    let pair = words.windows(2).any(|two| matches!(two, ["-o" | "--output", "json"]));
-    pair || words.iter().any(|word| matches!(*word, "-ojson" | "-o=json" | "--output=json"))
-}
-
-/// What clap does not understand: on standard error, or as the one document where JSON is asked for.
-fn misused(error: &clap::Error, json: bool) -> io::Result<Status> {
-    if json {
-        let text = error.to_string();
-        let mut lines = text.lines().filter(|line| !line.trim().is_empty());
-        let message = lines.next().unwrap_or_default();
-        let mut reply = Reply::failure(
-            Status::Usage,
-            message.strip_prefix("error: ").unwrap_or(message),
-            "`hopwise --help` lists the commands and flags",
-        );
-        if let Content::Failure(failure) = &mut reply.content {
-            failure.detail = lines.map(|line| line.trim().to_owned()).collect();
-        }
-        let mut document = Vec::new();
-        render::json(&reply, &mut document)?;
-        output::raw(&document)?;
-    } else {
-        error.print()?;
-    }
-    Ok(Status::Usage)
 }
 
 /// Runs the command; an error is one of standard output.

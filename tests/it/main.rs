@@ -13,6 +13,7 @@ mod cli;
 mod codes;
 mod diagnostics;
 mod differential;
+mod documents;
 mod kernel;
 mod markdown;
 mod oracle;

@@ -107,6 +107,7 @@ fn suite_fields() -> Value {
                 "type": "object",
                 "properties": {
                     "step": text,
+                    "location": { "$ref": "#/$defs/Location" },
                     "reasons": { "type": "array", "items": text },
                     "explanation": { "anyOf": [
                         { "$ref": "#/$defs/Explanation" },
