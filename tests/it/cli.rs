@@ -373,9 +373,7 @@ fn every_command_has_help_and_a_manual_page() {
 fn completion_scripts_know_the_commands() {
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         check(&["completion", shell], 0, "doctor");
-        if matches!(shell, "bash" | "zsh") {
-            check(&["completion", shell], 0, "endpoints");
-        }
+        check(&["completion", shell], 0, "endpoints");
     }
 }
 
