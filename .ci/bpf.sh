@@ -82,7 +82,9 @@ compiler() {
 describe_toolchain() {
     "$(compiler)" --version --verbose | grep -E '^(release|commit-hash|LLVM version):'
     echo "bpf-linker: $(bpf-linker --version 2>/dev/null | head -n 1)"
-    echo "library: $kind"
+    # Where the library's sources lie under the name that line information has, the linker reads their text.
+    local sources=/usr/src/rustc-$("$(compiler)" --version | cut -d ' ' -f 2)
+    echo "library: $kind$([ ! -d "$sources/library" ] || echo ' with its sources')"
 }
 
 strip_debug() { # FROM TO
@@ -101,7 +103,10 @@ strip_debug() { # FROM TO
 build() { # TO
     local flags="-C linker=$(command -v bpf-linker) --cfg bpf_target_arch=\"x86_64\" -C debuginfo=2"
     # The linker's default turns every small clearing and copying into a call of a loop over bytes.
-    flags+=" -C link-arg=--btf -C link-arg=--disable-expand-memcpy-in-order --remap-path-prefix=$root=hopwise"
+    flags+=" -C link-arg=--btf -C link-arg=--disable-expand-memcpy-in-order"
+    # Paths are those that a person in the root writes. The linker cannot open a file by them where it runs: the source
+    # text that it puts into the line information comes from the compiler.
+    flags+=" --remap-path-prefix=$root= -Z embed-source=yes -C dwarf-version=5"
     local sources
     for sources in "${CARGO_HOME:-$HOME/.cargo}"/registry/src/*; do
         flags+=" --remap-path-prefix=$sources=cargo"

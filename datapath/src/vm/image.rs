@@ -1,6 +1,8 @@
 //! What is run: programs decoded, with their functions and source lines, and the maps they name. Read from an
 //! object file once; changes no more.
 
+use std::collections::BTreeMap;
+
 use aya_obj::btf::BtfExt;
 
 use super::fault::Place;
@@ -31,6 +33,17 @@ pub struct Line {
     pub column: u32,
     /// What is written there; empty where the object does not hold it.
     pub text: String,
+}
+
+/// A source file as far as line information tells it: the lines that instructions were made of.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Source<'a> {
+    /// Its name, from the root of its repository: `datapath/ebpf/src/policy.rs`. Files of other packages begin with
+    /// `cargo/`; those of the compiler's library are as its build named them.
+    pub file: &'a str,
+    /// What is written there, by line number from 1. Only lines that instructions name are known, and of those
+    /// only the ones that the object holds the text of: all of the datapath's own.
+    pub lines: BTreeMap<u32, &'a str>,
 }
 
 /// A program with every function that it calls.
@@ -127,7 +140,7 @@ impl Image {
             };
             let raw: Vec<Raw> = linked.instructions.iter().copied().map(raw_of).collect();
             let parts = parts_of(name, &raw, &functions);
-            let lines = image.lines(&linked.line_info.line_info, &strings);
+            let lines = image.read_lines(&linked.line_info.line_info, &strings);
             let place = Place {
                 program: name.clone(),
                 function: name.clone(),
@@ -150,6 +163,40 @@ impl Image {
         u32::try_from(at).ok()
     }
 
+    /// The lines of a program by place, from its index.
+    pub fn lines(&self, program: u32) -> &[Line] {
+        self.programs.get(program as usize).map_or(&[], |program| &program.lines)
+    }
+
+    /// The name of a line's file, from the root of its repository; empty for a line of another image.
+    pub fn file(&self, line: &Line) -> &str {
+        self.files.get(line.file).map_or("", String::as_str)
+    }
+
+    /// What the object tells of its source files, by name. Lines without text are left out, files without any not.
+    pub fn sources(&self) -> Vec<Source<'_>> {
+        let mut sources: Vec<_> =
+            self.files.iter().map(|file| Source { file, lines: BTreeMap::new() }).collect();
+        let lines = self.programs.iter().flat_map(|program| &program.lines);
+        for line in lines.filter(|line| !line.text.is_empty()) {
+            if let Some(source) = sources.get_mut(line.file) {
+                source.lines.insert(line.line, &line.text);
+            }
+        }
+        sources.sort_unstable_by_key(|source| source.file);
+        sources
+    }
+
+    /// Where functions of a name begin: program and instruction. A function that several programs call lies in each;
+    /// one that the compiler put into its callers lies nowhere.
+    pub fn functions(&self, name: &str) -> Vec<(u32, usize)> {
+        let starts = |(number, program): (u32, &Program)| {
+            let named = program.functions.iter().filter(|function| function.name == name);
+            named.map(|function| (number, function.start)).collect::<Vec<_>>()
+        };
+        (0_u32..).zip(&self.programs).flat_map(starts).collect()
+    }
+
     /// The map of a name, by its index.
     pub fn map(&self, name: &str) -> Option<u16> {
         let at = self.maps.iter().position(|map| map.name == name)?;
@@ -168,7 +215,7 @@ impl Image {
         };
         let function = program.function(pc).map_or(&program.name, |function| &function.name);
         let source = program.line(pc).map(|line| {
-            let file = self.files.get(line.file).map_or("", String::as_str);
+            let file = self.file(line);
             let text = line.text.trim();
             let gap = if text.is_empty() { "" } else { ": " };
             format!("{file}:{}:{}{gap}{text}", line.line, line.column)
@@ -181,7 +228,7 @@ impl Image {
         }
     }
 
-    fn file(&mut self, name: &str) -> usize {
+    fn file_number(&mut self, name: &str) -> usize {
         if let Some(at) = self.files.iter().position(|file| file == name) {
             return at;
         }
@@ -189,7 +236,7 @@ impl Image {
         self.files.len() - 1
     }
 
-    fn lines(
+    fn read_lines(
         &mut self,
         records: &[aya_obj::generated::bpf_line_info],
         strings: &Strings,
@@ -198,7 +245,7 @@ impl Image {
             .iter()
             .map(|record| Line {
                 pc: record.insn_off as usize,
-                file: self.file(strings.at(record.file_name_off)),
+                file: self.file_number(strings.at(record.file_name_off)),
                 line: record.line_col >> 10,
                 column: record.line_col & 0x3FF,
                 text: strings.at(record.line_off).to_owned(),
@@ -362,6 +409,44 @@ impl Strings {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_line_of_our_own_has_its_text() {
+        let image = Image::read(crate::object::Object::embedded().bytes()).unwrap();
+        let mut own = 0;
+        for number in 0..5 {
+            let lines = image.lines(number);
+            assert!(lines.is_sorted_by_key(|line| line.pc) && !lines.is_empty());
+            for line in lines.iter().filter(|line| image.file(line).starts_with("datapath/")) {
+                assert!(!line.text.is_empty() && line.line > 0, "{}: {line:?}", image.file(line));
+                own += 1;
+            }
+        }
+        assert!(own > 1000, "{own} lines");
+        let absolute = |file: &&String| file.starts_with('/') && !file.contains("/library/");
+        assert_eq!(image.files.iter().find(absolute), None);
+    }
+
+    #[test]
+    fn the_text_is_what_the_sources_say() {
+        let image = Image::read(crate::object::Object::embedded().bytes()).unwrap();
+        let package = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+        let sources = image.sources();
+        assert!(sources.is_sorted_by_key(|source| source.file));
+        let own: Vec<_> = sources.iter().filter(|s| s.file.starts_with("datapath/")).collect();
+        assert!(own.len() > 10, "{own:?}");
+        for source in own {
+            let path = package.join(source.file.strip_prefix("datapath/").unwrap());
+            let written = std::fs::read_to_string(path).unwrap();
+            for (number, text) in &source.lines {
+                let line = written.lines().nth(*number as usize - 1);
+                assert_eq!(line, Some(*text), "{}:{number}", source.file);
+            }
+        }
+        assert_eq!(image.functions("policy::judge").len(), 4);
+        assert_eq!(image.functions("from_container"), [(1, 0)]);
+        assert_eq!(image.functions("nothing"), []);
+    }
 
     #[test]
     fn a_symbol_that_is_a_path_is_read_as_one() {

@@ -74,7 +74,7 @@ fn the_built_in_object_is_read_with_its_functions_and_lines() {
     let judge = image.programs[1].functions.iter().find(|f| f.name == "policy::judge").unwrap();
     let place = image.place(1, judge.start);
     assert_eq!(place.function, "policy::judge");
-    assert!(place.source.starts_with("hopwise/datapath/ebpf/src/policy.rs:"), "{place}");
+    assert!(place.source.starts_with("datapath/ebpf/src/policy.rs:"), "{place}");
     assert!(image.map("CT4").is_some() && image.map("POLICY").is_some());
 }
 
