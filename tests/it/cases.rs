@@ -1,5 +1,5 @@
 //! Every case file, `fixtures/cases/**/*.hop` and `fixtures/shop.hop`, run as `hopwise test` runs it: on the datapath and
-//! the oracle.
+//! the oracle. The datapath is kernel and interpreter side by side, with equal events and equal maps after every packet.
 
 use repl::reply::Status;
 
@@ -7,10 +7,10 @@ use crate::kernel;
 use crate::tree::{cases, name};
 
 #[test]
-fn every_case_passes_on_datapath_and_oracle() {
+fn every_case_passes_on_kernel_interpreter_and_oracle() {
     let mut failed = Vec::new();
     for path in cases() {
-        let mut session = kernel::session();
+        let mut session = kernel::session_on_both();
         let loaded = session.load(std::slice::from_ref(&path));
         if loaded.status != Status::Ok {
             failed.push(format!("{}:\n{}", name(&path), kernel::text(&loaded)));

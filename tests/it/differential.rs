@@ -1,4 +1,4 @@
-//! Random worlds, policies and flows through both opinions. A scenario that they disagree about is shrunk and
+//! Random worlds, policies and flows through oracle, kernel and interpreter. A scenario that they disagree about is shrunk and
 //! printed as a case file. Owns what a scenario is and how it is judged; what is random is `random`'s.
 
 mod random;
@@ -96,7 +96,7 @@ fn fresh_generation() -> Generation {
 /// The first packet about which datapath and oracle disagree.
 #[derive(Debug)]
 pub(crate) struct Disagreement {
-    /// What parts them, so that a smaller scenario can be held against it: `verdict`, `reason`, ...
+    /// Who differ and in what, so that a smaller scenario can be held against it.
     kind: String,
     /// The packet and both opinions.
     words: String,
@@ -146,7 +146,7 @@ fn compare(
     let policies = &stage.policies;
     let differs = |kind: &str, more: &dyn std::fmt::Debug| {
         let words = format!("{:?}\n{more:?}", question.packet);
-        Ok(Some(Disagreement { kind: kind.to_owned(), words }))
+        Ok(Some(Disagreement { kind: format!("datapath and oracle: {kind}"), words }))
     };
     backend.load(tables)?;
     let trace = match datapath::follow::follow(backend, world, tables, question, stage.now) {
@@ -161,8 +161,8 @@ fn compare(
         Some(answer) if answer.agreement == Agreement::Agree => Ok(None),
         Some(answer) => match answer.divergence {
             Some(divergence) => {
-                let kind = divergence.what.split(' ').next().unwrap_or_default().to_owned();
-                differs(&kind, &divergence)
+                let kind = divergence.what.split(' ').next().unwrap_or_default();
+                differs(kind, &divergence)
             }
             None => differs("undecided", &answer.verdict),
         },
@@ -206,20 +206,33 @@ fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok()?.parse().ok()
 }
 
+/// What runs the datapath: kernel and interpreter side by side, which compares their events, frames, marks and maps
+/// after every packet; the interpreter alone where this process may not run programs in the kernel.
+fn backend() -> Box<dyn Backend> {
+    repl::backend::open(kernel::both()).expect("one of them can be opened")
+}
+
+/// What a scenario shows: the difference that was found, if any. Errors are differences too: kernel and interpreter
+/// say different things, or one of them says nothing.
+fn shown(backend: &mut dyn Backend, scenario: &Scenario) -> Option<Disagreement> {
+    disagreement(backend, scenario).unwrap_or_else(|error| {
+        let kind = match &error {
+            BackendError::Disagreement { .. } => "kernel and interpreter",
+            _ => "error",
+        };
+        Some(Disagreement { kind: kind.to_owned(), words: error.to_string() })
+    })
+}
+
 #[test]
 fn datapath_and_oracle_agree_about_random_scenarios() {
-    kernel::require();
-    let mut backend =
-        repl::backend::open(repl::backend::Choice::Auto).expect("one of them can be opened");
+    let mut backend = backend();
     let first = number("HOPWISE_SEED").unwrap_or(0);
     for seed in first..first + number("HOPWISE_SCENARIOS").unwrap_or(SCENARIOS) {
         let scenario = Random::new(seed).scenario();
-        let mut differs = |scenario: &Scenario| {
-            disagreement(backend.as_mut(), scenario).unwrap_or_else(|error| {
-                Some(Disagreement { kind: "error".to_owned(), words: error.to_string() })
-            })
-        };
-        let Some(first) = differs(&scenario) else { continue };
+        let Some(first) = shown(backend.as_mut(), &scenario) else { continue };
+        // Two that have parted once differ for ever in what they have counted: each try has new ones.
+        let differs = |scenario: &Scenario| shown(self::backend().as_mut(), scenario);
         let same = |found: &Disagreement| found.kind == first.kind;
         let small = shrink::shrink(&scenario, &mut |s| differs(s).as_ref().is_some_and(same));
         let left = differs(&small).unwrap_or(first);
@@ -227,8 +240,10 @@ fn datapath_and_oracle_agree_about_random_scenarios() {
     }
 }
 
-/// A backend that says nothing.
-struct Mute;
+/// A backend that says nothing, or that kernel and interpreter say different things.
+struct Mute {
+    parted: bool,
+}
 
 impl Backend for Mute {
     fn name(&self) -> String {
@@ -240,6 +255,11 @@ impl Backend for Mute {
     }
 
     fn inject(&mut self, _: &Injection) -> Result<Observation, BackendError> {
+        if self.parted {
+            let (one, other) = ("kernel".to_owned(), "vm".to_owned());
+            let what = "map CT4 at [1]".to_owned();
+            return Err(BackendError::Disagreement { one, other, what });
+        }
         Ok(Observation::default())
     }
 
@@ -259,9 +279,20 @@ impl Backend for Mute {
 #[test]
 fn a_backend_that_says_nothing_never_agrees() {
     for seed in 0..20 {
-        let found = disagreement(&mut Mute, &Random::new(seed).scenario());
+        let found = disagreement(&mut Mute { parted: false }, &Random::new(seed).scenario());
         assert!(!matches!(found, Ok(None)), "seed {seed}");
     }
+}
+
+#[test]
+fn a_difference_between_kernel_and_interpreter_names_both() {
+    let scenario = Random::new(1).scenario();
+    let parted = shown(&mut Mute { parted: true }, &scenario).expect("they differ");
+    assert_eq!(parted.kind, "kernel and interpreter");
+    assert!(
+        parted.words.contains("kernel and vm") && parted.words.contains("map CT4"),
+        "{parted:?}"
+    );
 }
 
 #[test]

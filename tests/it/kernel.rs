@@ -3,6 +3,7 @@
 
 use std::sync::OnceLock;
 
+use repl::backend::Choice;
 use repl::render::{self, Options};
 use repl::reply::Reply;
 use repl::session::Session;
@@ -20,16 +21,29 @@ pub(crate) fn session() -> Session {
     Session::new(repl::backend::open)
 }
 
-/// Fails where the kernel is required and cannot be had; tried once.
-pub(crate) fn require() {
+/// A session whose every packet runs in the kernel and in the interpreter, which must say and leave behind the same;
+/// in the interpreter alone where the kernel cannot be had.
+pub(crate) fn session_on_both() -> Session {
+    let mut session = session();
+    session.settings_mut().backend = both();
+    session
+}
+
+/// Kernel and interpreter side by side; the interpreter alone where the kernel cannot be had, which is said.
+pub(crate) fn both() -> Choice {
+    if require() { Choice::Both } else { Choice::Vm }
+}
+
+/// Whether the kernel can be had. Fails where it is required and cannot be had; tried once.
+pub(crate) fn require() -> bool {
     static MISSING: OnceLock<Option<String>> = OnceLock::new();
-    let missing = MISSING.get_or_init(|| {
-        repl::backend::open(repl::backend::Choice::Kernel).err().map(|e| e.to_string())
-    });
-    let Some(missing) = missing else { return };
+    let missing =
+        MISSING.get_or_init(|| repl::backend::open(Choice::Kernel).err().map(|e| e.to_string()));
+    let Some(missing) = missing else { return true };
     let required = std::env::var(REQUIRE).unwrap_or_default();
     assert!(!required.split(',').any(|what| what == "kernel"), "the kernel is required: {missing}");
     skip(&format!("the kernel, so that the interpreter answers: {missing}"));
+    false
 }
 
 /// Says why a test does nothing here.

@@ -1,6 +1,8 @@
 //! The programs run, in this host's kernel and in the interpreter side by side: a small world in hand-written
 //! tables, and what the tests below ask. Where the kernel is not available the interpreter is asked alone.
 
+#[cfg(feature = "kernel")]
+mod differences;
 mod flows;
 mod frames;
 mod loading;
@@ -44,15 +46,24 @@ type Tested = Box<dyn Backend>;
 /// Kernel and interpreter, with limits of their tables. Where the kernel is not available the interpreter alone;
 /// that is a failure where `HOPWISE_REQUIRE` lists `kernel`.
 #[cfg(feature = "kernel")]
-#[expect(clippy::print_stderr, reason = "a skipped comparison says why")]
 fn backend_with(limits: Limits) -> Tested {
+    match both(limits) {
+        Some(both) => Box::new(both.comparing_maps_every(64)),
+        None => interpreter(limits),
+    }
+}
+
+/// Kernel and interpreter, where the kernel is available.
+#[cfg(feature = "kernel")]
+#[expect(clippy::print_stderr, reason = "a skipped comparison says why")]
+fn both(limits: Limits) -> Option<crate::both::Both> {
     match crate::both::Both::open(limits) {
-        Ok(both) => Box::new(both.comparing_maps_every(64)),
+        Ok(both) => Some(both),
         Err(error @ BackendError::Unsupported { .. }) => {
             let required = std::env::var("HOPWISE_REQUIRE").unwrap_or_default();
             assert!(!required.split(',').any(|tier| tier.trim() == "kernel"), "{error:?}");
             eprintln!("the interpreter alone: {error}");
-            interpreter(limits)
+            None
         }
         Err(BackendError::Refused { program, log }) => panic!("{program} is refused:\n{log}"),
         Err(error) => panic!("{error:?}"),

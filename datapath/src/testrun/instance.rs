@@ -9,8 +9,8 @@ use std::rc::Rc;
 use datapath_abi as abi;
 use engine::backend::BackendError;
 use libbpf_rs::{
-    ErrorKind, Map, MapCore, MapFlags, Object as Loaded, ObjectBuilder, OpenObject, ProgramInput,
-    ProgramMut, RingBuffer, RingBufferBuilder,
+    ErrorKind, Map, MapCore, MapFlags, MapType, Object as Loaded, ObjectBuilder, OpenObject,
+    ProgramInput, ProgramMut, RingBuffer, RingBufferBuilder,
 };
 use zerocopy::{FromZeros, Immutable, IntoBytes};
 
@@ -209,6 +209,11 @@ impl Node for Instance {
 
     fn rows(&self, map: &str) -> Result<Vec<Row>, BackendError> {
         let map = self.map(map)?;
+        if map.map_type() == MapType::Array {
+            // Thousands of entries by one call instead of two calls each.
+            let entries = map.lookup_batch(map.max_entries(), MapFlags::ANY, MapFlags::ANY);
+            return entries.map(Iterator::collect).map_err(of_call("reading an array"));
+        }
         let row = |key: Vec<u8>| Ok(look_up(&map, &key)?.map(|value| (key, value)));
         map.keys().filter_map(|key| row(key).transpose()).collect()
     }
@@ -217,7 +222,7 @@ impl Node for Instance {
         let values = self
             .map(map)?
             .lookup_percpu(&index.to_ne_bytes(), MapFlags::ANY)
-            .map_err(of_call(&format!("reading map {map}")))?;
+            .map_err(|error| of_call(&format!("reading map {map}"))(error))?;
         Ok(values.unwrap_or_default())
     }
 
