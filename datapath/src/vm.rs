@@ -8,12 +8,14 @@
 //! | `value`, `memory`, `stack`, `packet`, `map` | what programs work on, every access checked |
 //! | `machine`, `alu`, `help` | running, one instruction after the other |
 //! | `observer` | watching |
+//! | `disassemble` | instructions as text |
 //! | `fault` | what stops a program, and where |
 //! | `debug` | a question run back and forth |
 
 mod alu;
 pub mod call;
 pub mod debug;
+pub mod disassemble;
 pub mod fault;
 mod help;
 pub mod image;
