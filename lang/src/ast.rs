@@ -40,6 +40,8 @@ pub struct Ast {
     /// Statements that could not be read, by what could be made out of their first words; names that
     /// they would have declared are not reported as unknown.
     pub failed: Vec<FailedItem>,
+    /// Something of the text was wrong or is not supported, and may be missing from what could be read of it.
+    pub partial: bool,
 }
 
 /// A comment, without its line end.

@@ -16,6 +16,7 @@ use crate::workspace::Lowered;
 
 pub(crate) use rule::message_type;
 
+mod claims;
 mod lint;
 mod policy;
 mod rule;
@@ -32,6 +33,7 @@ pub(crate) fn lower(trees: &[&Ast], sources: &SourceMap) -> Lowered {
         lost_pods: Vec::new(),
         suggestions: MOST_SUGGESTIONS,
         failed: trees.iter().flat_map(|t| &t.failed).cloned().collect(),
+        partial: trees.iter().any(|t| t.partial),
     };
     let items: Vec<&Item> = trees.iter().flat_map(|t| &t.items).collect();
     lowering.world(&items);
@@ -53,6 +55,8 @@ struct Lowering<'s> {
     /// Where each (kind, name) was declared.
     declared: BTreeMap<(&'static str, String), Span>,
     failed: Vec<FailedItem>,
+    /// Something of a text was wrong or is not supported.
+    partial: bool,
     /// Declared pods that are not in the world, because something else of them is wrong.
     lost_pods: Vec<String>,
     /// How many more diagnostics may suggest a name.
@@ -70,7 +74,7 @@ impl Lowering<'_> {
     /// Whether nothing was left out so far.
     fn is_whole(&self) -> bool {
         let error = |d: &Diagnostic| d.severity == Severity::Error;
-        self.failed.is_empty() && !self.diagnostics.iter().any(error)
+        !self.partial && self.failed.is_empty() && !self.diagnostics.iter().any(error)
     }
 
     fn error(&mut self, code: Code, message: impl Into<String>, span: Span) {

@@ -31,7 +31,7 @@ pub(crate) struct Outline {
 pub(crate) struct Chunk {
     /// Its bytes.
     pub(crate) range: Range<usize>,
-    /// Its last outermost braces, where it has any: positions of `{` and `}`.
+    /// Its first outermost braces, where it has any: positions of `{` and `}`.
     pub(crate) braces: Option<(usize, usize)>,
 }
 
@@ -119,7 +119,7 @@ impl Outline {
             outline: self,
             start: range.start,
             open: Vec::new(),
-            last: None,
+            first: None,
             suspect: None,
             spoiled: false,
             found: Vec::new(),
@@ -150,7 +150,7 @@ struct Split<'o> {
     outline: &'o Outline,
     start: usize,
     open: Vec<usize>,
-    last: Option<(usize, usize)>,
+    first: Option<(usize, usize)>,
     /// The first brace that something follows on its line, which ends while it is open.
     suspect: Option<usize>,
     spoiled: bool,
@@ -174,7 +174,9 @@ impl Split<'_> {
             self.suspect = None;
         }
         match opened {
-            Some(opened) if self.open.is_empty() => self.last = Some((opened, at)),
+            Some(opened) if self.open.is_empty() => {
+                self.first.get_or_insert((opened, at));
+            }
             Some(_) => {}
             None => {
                 self.end(at, at + 1);
@@ -205,10 +207,10 @@ impl Split<'_> {
         if let Some(&innermost) = self.open.last() {
             self.problems.push(Unbalanced::Unclosed(self.suspect.unwrap_or(innermost)));
         } else if from < to && !self.spoiled {
-            self.found.push(Chunk { range: from..to, braces: self.last });
+            self.found.push(Chunk { range: from..to, braces: self.first });
         }
         self.open.clear();
-        self.last = None;
+        self.first = None;
         self.suspect = None;
         self.spoiled = false;
         self.start = next;

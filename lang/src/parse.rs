@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use engine::diag::Diagnostic;
+use engine::diag::{Diagnostic, Severity};
 use engine::source::{FileId, Span};
 use pest::Parser as _;
 
@@ -83,6 +83,7 @@ pub(crate) fn file(text: &str, file: FileId) -> (Ast, Vec<Diagnostic>) {
     }
     ast.failed.extend(unbalanced.iter().filter_map(|u| reader.failed_opening(*u)));
     let mut diagnostics = reader.diagnostics;
+    ast.partial = diagnostics.iter().any(|d| d.severity == Severity::Error);
     diagnostics.sort_by_key(|d| d.span().start);
     (ast, diagnostics)
 }

@@ -26,7 +26,7 @@ UNKNOWN_STATEMENT = 6, "unknown-statement", "no statement begins with this word"
     wrong "namspace web {}\n";
     right "namespace web {}\n";
 BAD_ADDRESS = 7, "bad-address", "this is not an address or prefix";
-    "An IPv4 address is four numbers from 0 to 255, an IPv6 address up to eight groups of hex digits with at most one `::`. A prefix adds `/` and a length, at most 32 for IPv4 and 128 for IPv6. What a pod, node or external has, and the MAC of a device, is the address of one party: not a group's, not a loopback one, not all zeros.";
+    "An IPv4 address is four numbers from 0 to 255, an IPv6 address up to eight groups of hex digits with at most one `::`. A prefix adds `/` and a length, at most 32 for IPv4 and 128 for IPv6. What a pod, node or external has, and the MAC of a device, is the address of one party: not a group's, not a loopback or an IPv6 link-local one, not all zeros.";
     wrong "external search { ip 142.250.74.360 }\n";
     right "external search { ip 142.250.74.36 }\n";
 BAD_NUMBER = 8, "bad-number", "a number is out of range";

@@ -57,4 +57,12 @@ OVERLAPPING_PODS = 113, "overlapping-pod-prefixes", "the pod prefixes of two nod
     "The tunnel table leads a pod's address to its node by prefix. Where two nodes claim the same addresses, the longer prefix wins and the other node loses part of its own. Give each node a prefix of its own.";
     wrong "cluster c {\n  node a { ip 192.168.66.1 pods 10.244.0.0/16 }\n  node b { ip 192.168.66.2 pods 10.244.2.0/24 }\n}\n";
     right "cluster c {\n  node a { ip 192.168.66.1 pods 10.244.1.0/24 }\n  node b { ip 192.168.66.2 pods 10.244.2.0/24 }\n}\n";
+BAD_PORT_NAME = 114, "bad-port-name", "this cannot be the name of a port";
+    "Kubernetes takes for the name of a pod's port up to 15 small letters, digits and single `-`, with at least one letter. A rule could not ask for a port that is named by digits alone: `on 80` is the number. No pod of a cluster has a port of another name.";
+    wrong "cluster c {\n  node node01 { ip 192.168.66.226 pods 10.244.1.0/24 }\n}\nnamespace web {}\npod web/echo-0 on node01 { ip 10.244.1.2 port 80 8080/tcp }\n";
+    right "cluster c {\n  node node01 { ip 192.168.66.226 pods 10.244.1.0/24 }\n}\nnamespace web {}\npod web/echo-0 on node01 { ip 10.244.1.2 port http 8080/tcp }\n";
+NODE_IN_POD_PREFIX = 115, "node-in-pod-prefix", "a node's address lies in the pod prefix of another node";
+    "The tunnel table leads every address of a pod prefix to the prefix's node. Another node's address in it would be led to the wrong node, and a tunnel that ends there would lead into itself. One of the two is probably mistyped. An address in the node's own prefix is fine: the node is where the prefix leads.";
+    wrong "cluster c {\n  node node01 { ip 192.168.66.226 pods 10.244.1.0/24 }\n  node node02 { ip 10.244.1.221 pods 10.244.6.0/24 }\n}\n";
+    right "cluster c {\n  node node01 { ip 192.168.66.226 pods 10.244.1.0/24 }\n  node node02 { ip 192.168.66.221 pods 10.244.6.0/24 }\n}\n";
 }

@@ -116,6 +116,9 @@ fn what_only_several_statements_show_is_checked() {
         ("pod web/c on n { ip 10.1.0.10 }", "HW0106"),
         ("external e { ip 192.168.0.1 }", "HW0106"),
         ("node m { ip 10.0.0.2 pods 10.1.0.0/25 }", "HW0113"),
+        ("node m { ip 10.1.0.2 }", "HW0115"),
+        ("node m { ip 10.0.0.2 local 10.1.0.2 }", "HW0115"),
+        ("node m { ip 10.0.0.2 pods 192.168.0.0/24 }", "HW0115"),
         ("pod web/c on m { ip 10.1.0.12 }", "HW0103"),
         ("pod db/c on n { ip 10.1.0.12 }", "HW0104"),
         ("pod c on n { ip 10.1.0.12 }", "HW0111"),
@@ -142,6 +145,15 @@ fn what_only_several_statements_show_is_checked() {
         let text = format!("{WORLD}{text}\n");
         assert_eq!(codes(&text), [expected], "of\n{text}\n{:?}", problems(&text));
     }
+}
+
+#[test]
+fn a_policy_that_lost_a_line_is_not_blamed_for_having_none() {
+    for line in ["audit", "dialect kubernetes", "default-deny off\n  audit"] {
+        let text = format!("{WORLD}policy web/p {{\n  select {{}}\n  {line}\n}}\n");
+        assert_eq!(codes(&text), ["HW0005"], "of\n{text}");
+    }
+    assert_eq!(codes(&format!("{WORLD}policy web/p {{\n  select {{}}\n}}\n")), ["HW0404"]);
 }
 
 /// Each case: a policy's lines in the world with a pod on the host network, and what is said about them.
@@ -293,6 +305,14 @@ fn what_nothing_can_have_is_refused() {
         ("ip 127.0.0.1", "HW0007"),
         ("ip ::1", "HW0007"),
         ("ip ff02::1", "HW0007"),
+        ("ip fe80::1", "HW0007"),
+        ("ip febf:ffff::1", "HW0007"),
+        ("ip 10.1.0.12 port 80 80/tcp", "HW0114"),
+        ("ip 10.1.0.12 port 8-0 80/tcp", "HW0114"),
+        ("ip 10.1.0.12 port Http 80/tcp", "HW0114"),
+        ("ip 10.1.0.12 port my_port 80/tcp", "HW0114"),
+        ("ip 10.1.0.12 port a--b 80/tcp", "HW0114"),
+        ("ip 10.1.0.12 port a234567890123456 80/tcp", "HW0114"),
         ("ip 10.1.0.12 mac 01:00:5e:00:00:01", "HW0007"),
         ("ip 10.1.0.12 mac 00:00:00:00:00:00", "HW0007"),
         ("ip 10.1.0.12 host-mac ff:ff:ff:ff:ff:ff", "HW0007"),
@@ -310,6 +330,11 @@ fn what_nothing_can_have_is_refused() {
     ] {
         assert_eq!(codes(&format!("cluster c {{\n  {tunnel}\n}}\n")), [expected], "{tunnel}");
     }
-    let right = "pod web/c on n { ip 10.1.0.12 interface lxc123456789012 endpoint 1 ifindex 1 }";
-    assert_eq!(problems(&format!("{WORLD}{right}\n")), Vec::<String>::new());
+    for right in [
+        "pod web/c on n { ip 10.1.0.12 interface lxc123456789012 endpoint 1 ifindex 1 }",
+        "pod web/c on n { ip 10.1.0.12 port a23456789012345 1 port 80a 2 port a-8 3 port h2 4 }",
+        "node m { ip 10.0.0.2 pods 10.2.0.0/24 local 10.2.0.1 }",
+    ] {
+        assert_eq!(problems(&format!("{WORLD}{right}\n")), Vec::<String>::new());
+    }
 }

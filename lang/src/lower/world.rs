@@ -24,7 +24,7 @@ use crate::resolve;
 const NAMESPACE_NAME_LABEL: &str = "kubernetes.io/metadata.name";
 
 /// Who has an address, and where it says so.
-type Owners = BTreeMap<IpAddr, (String, Span)>;
+pub(super) type Owners = BTreeMap<IpAddr, (String, Span)>;
 
 impl Lowering<'_> {
     /// Lowers everything but policies and tests.
@@ -46,6 +46,7 @@ impl Lowering<'_> {
             self.node(node, span, &mut owners);
         }
         self.check_pod_prefixes();
+        self.check_node_addresses(&owners);
         for (namespace, span) in pick!(items, Namespace) {
             self.namespace(namespace, span);
         }
@@ -221,29 +222,6 @@ impl Lowering<'_> {
         None
     }
 
-    fn check_pod_prefixes(&mut self) {
-        let mut problems = Vec::new();
-        for (at, node) in self.world.nodes.iter().enumerate() {
-            for other in self.world.nodes.iter().take(at) {
-                let overlap = node.pod_cidrs.iter().find_map(|net| {
-                    let meets = |o: &&IpNet| o.contains(net) || net.contains(*o);
-                    other.pod_cidrs.iter().find(meets).map(|o| (net, o))
-                });
-                if let Some((net, others)) = overlap {
-                    let message = format!(
-                        "pod prefix {net} of node `{}` overlaps {others} of node `{}`",
-                        node.name, other.name
-                    );
-                    problems.push(
-                        Diagnostic::error(codes::OVERLAPPING_PODS, message, node.span)
-                            .also(other.span, "the other node"),
-                    );
-                }
-            }
-        }
-        self.diagnostics.extend(problems);
-    }
-
     fn namespace(&mut self, namespace: &ast::Namespace, span: Span) {
         let name = &namespace.name;
         if !self.declare("namespace", &name.node, name.span) {
@@ -364,6 +342,15 @@ impl Lowering<'_> {
         protocol: Option<Protocol>,
     ) {
         let protocol = protocol.unwrap_or(Protocol::Tcp);
+        if let Some(why) = not_a_port_name(&name.node) {
+            let message = format!("`{}` cannot be the name of a port", name.node);
+            self.report(
+                Diagnostic::error(codes::BAD_PORT_NAME, message, name.span)
+                    .label(why)
+                    .help("take one such as `http`: up to 15 small letters, digits and single `-`, with a letter among them"),
+            );
+            return;
+        }
         if ports.iter().any(|p| p.name == name.node && p.protocol == protocol) {
             let message = format!("port `{}` is given twice", name.node);
             self.error(codes::DUPLICATE_FIELD, message, name.span);
@@ -550,6 +537,24 @@ impl Lowering<'_> {
             return;
         }
         self.world.aliases.push(Alias { name: name.node.clone(), target, span });
+    }
+}
+
+/// Why Kubernetes refuses a name for a port (IANA's rule for service names, RFC 6335 5.1), where it does. What the
+/// grammar takes for a name ends in no `-` already.
+fn not_a_port_name(name: &str) -> Option<&'static str> {
+    const LONGEST: usize = 15;
+    let is_foreign = |c: char| !(c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-');
+    if name.contains(is_foreign) {
+        Some("only small letters, digits and `-`")
+    } else if !name.contains(|c: char| c.is_ascii_lowercase()) {
+        Some("without a letter it would be a number")
+    } else if name.contains("--") {
+        Some("no two `-` in a row")
+    } else if name.len() > LONGEST {
+        Some("more than 15 characters")
+    } else {
+        None
     }
 }
 

@@ -38,6 +38,10 @@ pub(super) fn diagnostic(
     let found = found_at(text, at);
     let span = place(if found.is_empty() { last_character(text) } else { at..at + found.len() });
     let expected = Expected::of(error);
+    let ends_statement = expected.is_over && whole(entry) == "statement";
+    if ends_statement && super::begins_statement(found) {
+        return second(found, "statement", span);
+    }
     let mut message = if found.is_empty() {
         format!("this {} ends too early", whole(entry))
     } else {
@@ -45,15 +49,43 @@ pub(super) fn diagnostic(
     };
     if !expected.phrases.is_empty() {
         message = format!("{message}, expected {}", join(&expected.phrases));
+    } else if ends_statement {
+        message = format!("{message} behind the statement");
     }
     let diagnostic = Diagnostic::error(codes::SYNTAX, message, span);
     match nearest(found, expected.words.iter().map(String::as_str)) {
         Some(near) => diagnostic.fix(format!("did you mean `{near}`?"), span, near),
         None => {
-            let before = text.get(..at).unwrap_or("");
-            hints::hint(diagnostic, &hints::Place { found, before, expected: &expected, span })
+            let (before, expected) = (text.get(..at).unwrap_or(""), &expected);
+            hints::hint(diagnostic, &hints::Place { found, before, expected, ends_statement, span })
         }
     }
+}
+
+/// A second one on the line of another.
+fn second(word: &str, what: &str, span: Span) -> Diagnostic {
+    let message = format!("unexpected `{word}` behind the end of a {what}");
+    Diagnostic::error(codes::SYNTAX, message, span)
+        .help(format!("a {what} ends with its line: begin a new one before `{word}`"))
+}
+
+/// What follows a block on the line that closes it; `head` is the rule of the block's head.
+pub(super) fn behind_block(
+    behind: &str,
+    head: Rule,
+    place: impl Fn(Range<usize>) -> Span,
+) -> Diagnostic {
+    let word = super::first_word(behind);
+    let what = if head == Rule::dialogue_head { "dialogue" } else { "statement" };
+    let begins = match head {
+        Rule::dialogue_head => !word.is_empty(),
+        _ => super::begins_statement(word),
+    };
+    if begins {
+        return second(word, what, place(0..word.len()));
+    }
+    let message = "unexpected text behind the block";
+    Diagnostic::error(codes::SYNTAX, message, place(0..behind.len())).help("begin a new line")
 }
 
 /// The word, string or character at a place; empty at the end.
@@ -86,6 +118,8 @@ struct Expected {
     phrases: Vec<String>,
     /// The keywords among it, and some that are too many to list.
     words: Vec<String>,
+    /// The text could have ended there.
+    is_over: bool,
 }
 
 impl Expected {
@@ -95,6 +129,7 @@ impl Expected {
         for &rule in positives {
             expected.add(rule);
         }
+        expected.is_over = positives.contains(&Rule::EOI);
         expected.phrases.truncate(MOST_ALTERNATIVES);
         expected
     }
@@ -279,3 +314,53 @@ const PHRASES: &[(Rule, &str)] = &[
     (Rule::handle, "a policy's handle"),
     (Rule::expectation, "a verdict"),
 ];
+
+#[cfg(test)]
+mod tests {
+    use engine::source::SourceMap;
+
+    /// What is said about a text, and at what.
+    fn check(text: &str, message: &str, at: &str, help: &str) {
+        let mut sources = SourceMap::default();
+        let file = sources.add("a.hop", text);
+        let (_, said) = super::super::file(text, file);
+        let [one] = said.as_slice() else { panic!("{text}: {said:#?}") };
+        assert_eq!(one.message, message, "{text}");
+        assert_eq!(sources.snippet(one.span()), at, "{text}");
+        let helps: Vec<&str> = one.helps.iter().map(|help| help.message.as_str()).collect();
+        assert_eq!(helps, [help], "{text}");
+    }
+
+    #[test]
+    fn what_shares_a_line_is_told_to_begin_its_own() {
+        for (text, word) in [
+            ("namespace a {} namespace b {}", "namespace"),
+            ("namespace a {} policy a/x { select {} }", "policy"),
+            ("namespace a {} service a/x {}", "service"),
+            ("policy a/x { select {} } test \"t\" {}", "test"),
+            ("policy a/x { select {} } policy a/y { select {} } test \"t\" {}", "policy"),
+            ("test \"{\" {} include \"x\"", "include"),
+            ("alias a = b identity 300 {}", "identity"),
+            ("include \"x\" external e { ip 1.1.1.1 }", "external"),
+            ("pod a/b on n { ip 1.1.1.1 } pod a/c on n {}", "pod"),
+        ] {
+            let message = format!("unexpected `{word}` behind the end of a statement");
+            let help = format!("a statement ends with its line: begin a new one before `{word}`");
+            check(text, &message, word, &help);
+        }
+        let own_line = "a statement ends with its line: begin a new one";
+        check("namespace a {} b", "unexpected `b` behind the statement", "b", own_line);
+        check(
+            "test \"t\" {\n dialogue \"d\" { a -> b => allowed } dialogue \"e\" {}\n}",
+            "unexpected `dialogue` behind the end of a dialogue",
+            "dialogue",
+            "a dialogue ends with its line: begin a new one before `dialogue`",
+        );
+        check(
+            "test \"t\" {\n a -> b => allowed c -> d => dropped\n}",
+            "unexpected `->`, expected `,`, `at` or `by`",
+            "->",
+            "a flow ends with its line: begin a new one",
+        );
+    }
+}

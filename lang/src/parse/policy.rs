@@ -5,7 +5,7 @@ use engine::policy::{Operator, Requirement, Selector};
 
 use super::value::{self, Sink, prefix, unsupported};
 use super::world::label_value;
-use super::{Chunk, Reader, Rule, Tree};
+use super::{Chunk, Reader, Rule, Tree, errors};
 use crate::ast::{
     Name, Peer, PeerClause, Policy, PolicyLine, Rule as AstRule, RulePort, Scope, Spanned,
 };
@@ -51,12 +51,11 @@ impl Reader<'_> {
         };
         if close + 1 < chunk.range.end {
             let behind = self.text(&(close + 1..chunk.range.end)).trim_start();
-            let span = self.span(&(chunk.range.end - behind.len()..chunk.range.end));
-            let message = "unexpected text behind the block";
-            self.diagnostics.push(
-                engine::diag::Diagnostic::error(crate::codes::SYNTAX, message, span)
-                    .help("begin a new line"),
-            );
+            let start = chunk.range.end - behind.len();
+            let diagnostic = errors::behind_block(behind, head, |r| {
+                self.span(&(start + r.start..start + r.end))
+            });
+            self.diagnostics.push(diagnostic);
             return None;
         }
         Some((open, close))

@@ -111,6 +111,7 @@ fn hosts(tree: &Tree<'_>, sink: Sink<'_>) -> Option<Spanned<IpAddr>> {
         ip if ip.is_unspecified() => "stands for no address at all",
         ip if ip.is_multicast() => "is a group's",
         ip if ip.is_loopback() => "never leaves its host",
+        IpAddr::V6(v6) if v6.is_unicast_link_local() => "never leaves its link",
         _ if is_broadcast => "is everybody's",
         _ => return Some(found),
     };

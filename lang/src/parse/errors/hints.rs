@@ -13,6 +13,8 @@ pub(super) struct Place<'p> {
     pub(super) before: &'p str,
     /// What could have stood there.
     pub(super) expected: &'p Expected,
+    /// The text could have ended here, and is a statement.
+    pub(super) ends_statement: bool,
     /// Where what was found is.
     pub(super) span: Span,
 }
@@ -98,10 +100,17 @@ fn advice(place: &Place<'_>) -> Option<&'static str> {
             "`namespaces { ... }` chooses by labels, `namespace NAME` by name"
         }
         "from" | "to" => "peers come before ports: `from ... on ...`",
-        "allow" | "deny" => "a rule ends with its line: begin a new one",
+        "allow" | "deny" | "select" | "default-deny" => {
+            "a rule ends with its line: begin a new one"
+        }
+        "->" if place.before.contains("=>") => "a flow ends with its line: begin a new one",
+        "reply" | "send" | "wait" | "policy" | "remove" if place.before.contains("=>") => {
+            "a step ends with its line: begin a new one"
+        }
         _ if place.expects("an address") && found.starts_with(|c: char| c.is_ascii_digit()) => {
             "IPv4 is four numbers from 0 to 255, IPv6 up to eight groups of hex digits"
         }
+        _ if place.ends_statement => "a statement ends with its line: begin a new one",
         _ if is_fact(found) => "facts are separated by commas: `=> allowed, conntrack new`",
         _ if place.expects("`{`") && place.last_word() == "select" => {
             "labels stand in braces: `select { app = \"echo\" }`"
