@@ -87,3 +87,5 @@ pub fn is_incomplete(text: &str) -> bool {
 }
 
 mod read;
+
+pub(crate) use read::is_statement;

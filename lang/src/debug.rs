@@ -11,6 +11,18 @@ use ipnet::IpNet;
 
 use crate::ast::{Name, Spanned};
 
+mod check;
+mod condition;
+mod edit;
+mod line;
+mod place;
+mod read;
+mod table;
+mod thing;
+mod word;
+
+pub use table::{TABLE, find};
+
 /// One line at a stop.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DebugCommand {
@@ -396,6 +408,8 @@ pub struct DebugInfo {
 /// # Errors
 /// Every problem found; never empty.
 pub fn parse(text: &str, file: FileId) -> Result<DebugCommand, Vec<Diagnostic>> {
-    let _ = (text, file);
-    Ok(DebugCommand::Again)
+    read::command(text, file)
 }
+
+#[cfg(test)]
+mod tests;

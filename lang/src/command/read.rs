@@ -73,7 +73,7 @@ fn eaten_arrow(span: Span) -> Diagnostic {
 
 /// Whether a text is statements of the language. Words that also begin a question (`pod a -> b`) or a
 /// command (`test NAME`) do where a block follows.
-fn is_statement(word: &str, text: &str) -> bool {
+pub(crate) fn is_statement(word: &str, text: &str) -> bool {
     let head = text.split('{').next().unwrap_or(text);
     match word {
         "test" => text.contains('{'),
