@@ -127,6 +127,10 @@ pub(super) fn removal(place: &Place, document: &Document) -> Edit {
         while range.start > 0 && is_blank(last_line(text.get(..range.start).unwrap_or(""))) {
             range.start = line_start(text, range.start - 1);
         }
+        if ends_open(text) {
+            range.start =
+                text.get(..range.start).unwrap_or("").trim_end_matches(['\r', '\n']).len();
+        }
     }
     Edit { range, text: String::new() }
 }
@@ -156,7 +160,7 @@ pub(super) fn edited(text: &str, mut edits: Vec<Edit>) -> String {
 }
 
 /// The document's text with statements behind it: one that fills a line right below one of its kind that
-/// does too, others behind a blank line.
+/// does too, others behind a blank line. A text that ends without a line end still does.
 pub(super) fn appended(document: &Document, statements: &[&Typed]) -> String {
     let ending = line_ending(&document.text);
     let mut text = document.text.clone();
@@ -174,7 +178,15 @@ pub(super) fn appended(document: &Document, statements: &[&Typed]) -> String {
         text.push_str(ending);
         above = short.then_some(statement.kind);
     }
+    if ends_open(&document.text) {
+        text.truncate(text.len() - ending.len());
+    }
     text
+}
+
+/// Whether the text's last line has no line end, as its author left it.
+fn ends_open(text: &str) -> bool {
+    !is_blank(text) && !text.ends_with('\n')
 }
 
 /// The kind of the statement that the document ends with, if it fills one line.

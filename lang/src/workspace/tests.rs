@@ -114,9 +114,11 @@ fn new_statements_come_at_the_end() {
         assert_eq!(typed(before, text), expected, "{text:?} behind {before:?}");
     };
     check("", "namespace web {}", "namespace web {}\n");
-    check("# alone", "namespace web {}", "# alone\n\nnamespace web {}\n");
-    check("namespace web {}", "namespace  shop {}", "namespace web {}\nnamespace shop {}\n");
-    check("namespace web {} # a", "namespace shop {}", "namespace web {} # a\nnamespace shop {}\n");
+    check("# alone", "namespace web {}", "# alone\n\nnamespace web {}");
+    check("namespace web {}", "namespace  shop {}", "namespace web {}\nnamespace shop {}");
+    check("namespace web {} # a", "namespace shop {}", "namespace web {} # a\nnamespace shop {}");
+    check("alias a = b\r\nalias b = c", "alias c = d", "alias a = b\r\nalias b = c\r\nalias c = d");
+    check("namespace web {}", "namespace web { labels {} }", "namespace web { labels {} }");
     check(
         "namespace web {}\n# end\n",
         "namespace s {}",
@@ -203,7 +205,7 @@ fn removing_takes_the_comments_right_above() {
     check(file, "b", "# top\n\n# a1\n# a2\nnamespace a {} # a3\n\n# b\n\nnamespace c {}\n");
     check(file, "c", "# top\n\n# a1\n# a2\nnamespace a {} # a3\n\n# b\n\nnamespace b {}\n");
     check("namespace a {}", "a", "");
-    check("namespace a {}\n\nnamespace b {\n}", "b", "namespace a {}\n");
+    check("namespace a {}\n\nnamespace b {\n}", "b", "namespace a {}");
     check("namespace a {}\n\n\nnamespace b {}\n", "a", "namespace b {}\n");
     check("namespace a {} # x\nnamespace b {}\n", "b", "namespace a {} # x\n");
     check("  # i\n  namespace a {}\n", "a", "");
@@ -212,8 +214,15 @@ fn removing_takes_the_comments_right_above() {
 #[test]
 fn what_was_added_can_be_removed_again() {
     let mut sources = SourceMap::default();
-    for before in ["namespace a {}\n", "# x\n\nnamespace a {}\n", "policy a/b {\n  select {}\n}\n"]
-    {
+    for before in [
+        "namespace a {}\n",
+        "# x\n\nnamespace a {}\n",
+        "policy a/b {\n  select {}\n}\n",
+        // Whether the last line has a line end is its author's to say.
+        "namespace a {}",
+        "namespace a {}\r\n# end",
+        "policy a/b {\n  select {}\n}",
+    ] {
         let workspace = loaded(&[("a.hop", before)], &mut sources);
         let text = "# c\npolicy a/p {\n  select {}\n}";
         let (after, _) = workspace.apply(text, &mut NoIncludes, &mut sources).unwrap();
