@@ -12,6 +12,7 @@ use engine::topology::World;
 use crate::ast::{Ast, FailedItem, Item, ItemKind, Spanned};
 use crate::codes;
 use crate::names::{listed, nearest};
+use crate::resolve::Directory;
 use crate::workspace::Lowered;
 
 pub(crate) use rule::message_type;
@@ -33,6 +34,7 @@ pub(crate) fn lower(trees: &[&Ast], sources: &SourceMap) -> Lowered {
         lost_pods: Vec::new(),
         suggestions: MOST_SUGGESTIONS,
         failed: trees.iter().flat_map(|t| &t.failed).cloned().collect(),
+        directory: None,
         partial: trees.iter().any(|t| t.partial),
     };
     let items: Vec<&Item> = trees.iter().flat_map(|t| &t.items).collect();
@@ -55,6 +57,8 @@ struct Lowering<'s> {
     /// Where each (kind, name) was declared.
     declared: BTreeMap<(&'static str, String), Span>,
     failed: Vec<FailedItem>,
+    /// An index of the world, once it is whole.
+    directory: Option<Directory>,
     /// Something of a text was wrong or is not supported.
     partial: bool,
     /// Declared pods that are not in the world, because something else of them is wrong.

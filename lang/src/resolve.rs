@@ -11,11 +11,13 @@ use engine::topology::{Party, World};
 use crate::ast::{self, PartyKind, PartyName};
 use crate::codes;
 
+mod directory;
 mod follow;
 mod options;
 mod packet;
 mod party;
 
+pub(crate) use directory::{Atlas, Directory};
 pub(crate) use follow::follow_up;
 use options::{Options, Quoting};
 pub(crate) use party::label;
@@ -25,19 +27,19 @@ pub(crate) use party::label;
 /// # Errors
 /// One problem: an unknown or ambiguous name, families that do not meet, options that do not fit.
 pub fn question(world: &World, question: &ast::Question) -> Result<Question, Diagnostic> {
-    opening(world, question, None)
+    opening(Atlas::plain(world), question, None)
 }
 
 /// The same for a step of a dialogue: with the packet that `quoting last` is about, where there is one.
 pub(crate) fn opening(
-    world: &World,
+    atlas: Atlas<'_>,
     question: &ast::Question,
     latest: Option<&Packet>,
 ) -> Result<Question, Diagnostic> {
-    let source = Side::of(world, &question.source)?;
-    let destination = Side::of(world, &question.target.party)?;
+    let source = Side::of(atlas, &question.source)?;
+    let destination = Side::of(atlas, &question.target.party)?;
     let options = Options::of(&question.options)?;
-    let quoted = quoted(world, &options, latest)?;
+    let quoted = quoted(atlas, &options, latest)?;
     let mut assumed = Vec::new();
     let v6 = family(&source, &destination, &options, quoted.as_ref(), &mut assumed)
         .map_err(|problem| ask_about_port(problem, &question.target))?;
@@ -47,7 +49,7 @@ pub(crate) fn opening(
         return Err(to_itself(&source, &destination, claimed));
     }
     let asked =
-        packet::Asked { world, question, destination: destination.party, options: &options };
+        packet::Asked { atlas, question, destination: destination.party, options: &options };
     let made = asked.packet(from, to, quoted.as_ref().map(|q| &q.packet))?;
     assumed.extend(made.assumed);
     Ok(Question {
@@ -65,12 +67,17 @@ pub(crate) fn opening(
 /// # Errors
 /// The name is unknown or ambiguous.
 pub fn party(world: &World, name: &PartyName) -> Result<Party, Diagnostic> {
-    party::find(world, name)
+    party_in(Atlas::plain(world), name)
+}
+
+/// [`party`], with an index where there is one.
+pub(crate) fn party_in(atlas: Atlas<'_>, name: &PartyName) -> Result<Party, Diagnostic> {
+    party::find(atlas, name)
 }
 
 /// That nothing has the name, told without advice; `None` where something has it.
-pub(crate) fn unknown_in_brief(world: &World, name: &PartyName) -> Option<Diagnostic> {
-    party::unknown_in_brief(world, name)
+pub(crate) fn unknown_in_brief(atlas: Atlas<'_>, name: &PartyName) -> Option<Diagnostic> {
+    party::unknown_in_brief(atlas, name)
 }
 
 /// The packet that an ICMP error is about.
@@ -80,7 +87,7 @@ struct Quoted {
 }
 
 fn quoted(
-    world: &World,
+    atlas: Atlas<'_>,
     options: &Options<'_>,
     latest: Option<&Packet>,
 ) -> Result<Option<Quoted>, Diagnostic> {
@@ -88,7 +95,7 @@ fn quoted(
     let span = written.span;
     match (written.node, latest) {
         (Quoting::Question(inner), _) => {
-            let packet = question(world, inner)?.packet;
+            let packet = opening(atlas, inner, None)?.packet;
             Ok(Some(Quoted { packet, span }))
         }
         (Quoting::Last, Some(latest)) => Ok(Some(Quoted { packet: latest.clone(), span })),
@@ -110,8 +117,8 @@ struct Side {
 }
 
 impl Side {
-    fn of(world: &World, name: &PartyName) -> Result<Self, Diagnostic> {
-        let party = party(world, name)?;
+    fn of(atlas: Atlas<'_>, name: &PartyName) -> Result<Self, Diagnostic> {
+        let (party, world) = (party_in(atlas, name)?, atlas.world);
         let addresses = match party {
             Party::Pod(id) => world.pod(id).map(|p| p.addresses.clone()),
             Party::Node(id) => world.node(id).map(|n| n.addresses.clone()),

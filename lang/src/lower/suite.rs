@@ -11,12 +11,14 @@ use super::{Lowering, pick};
 use crate::ast::{self, Item, PacketOption, PartyKind, PartyName, Spanned, TestLine};
 use crate::codes;
 use crate::names::{listed, nearest};
-use crate::resolve;
+use crate::resolve::{self, Atlas, Directory};
 use crate::suite::{Case, Dialogue, Expectation, Fact, FlowCase, Step, StepKind, Suite};
 
 impl Lowering<'_> {
     /// Lowers every test; lines that cannot be used are reported and left out.
     pub(super) fn suites(&mut self, items: &[&Item], policies: &PolicySet) -> Vec<Suite> {
+        // Nothing is declared from here on.
+        self.directory = Some(Directory::of(&self.world));
         let known = Known::of(policies);
         let mut suites = Vec::new();
         for (test, span) in pick!(items, Test) {
@@ -68,14 +70,18 @@ impl Lowering<'_> {
         let parties = [&question.source, &question.target.party];
         let found = match parties.iter().find_map(|party| self.told_in_brief(party)) {
             Some(problem) => Err(problem),
-            None => resolve::opening(&self.world, question, flow.map(|f| &f.packet)),
+            None => resolve::opening(self.atlas(), question, flow.map(|f| &f.packet)),
         };
         found.map_err(|problem| self.report_endpoint(problem, &parties)).ok()
     }
 
+    fn atlas(&self) -> Atlas<'_> {
+        Atlas::with(&self.world, self.directory.as_ref())
+    }
+
     /// An unknown endpoint, where enough of them had advice.
     fn told_in_brief(&self, party: &PartyName) -> Option<Diagnostic> {
-        if self.suggestions > 0 { None } else { resolve::unknown_in_brief(&self.world, party) }
+        if self.suggestions > 0 { None } else { resolve::unknown_in_brief(self.atlas(), party) }
     }
 
     /// Reports a problem with endpoints, unless a broken statement may have declared one of them.
@@ -193,7 +199,7 @@ impl Lowering<'_> {
         let place = match &written.place {
             Some(place) => {
                 let of = match &place.of {
-                    Some(party) => match resolve::party(&self.world, party) {
+                    Some(party) => match resolve::party_in(self.atlas(), party) {
                         Ok(resolved) => Some(resolved),
                         Err(problem) => {
                             self.report_endpoint(problem, &[party]);

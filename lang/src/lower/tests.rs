@@ -295,6 +295,37 @@ fn a_missing_pod_is_told_for_each_of_many_tests() {
     assert!(found.iter().all(|p| p == "Error HW0200 nothing is named `gone` \"gone\""));
 }
 
+#[test]
+fn many_flows_find_their_ends_among_many_pods() {
+    use std::fmt::Write as _;
+
+    const PODS: usize = 2_000;
+    let mut text = String::from("cluster c { node n { ip 192.168.0.1 } }\nnamespace web {}\n");
+    for at in 0..PODS {
+        writeln!(text, "pod web/a{at} on n {{ ip 10.1.{}.{} }}", at / 200, at % 200 + 1).unwrap();
+    }
+    text.push_str("test \"t\" {\n");
+    let target = |at: usize| (at * 7 + 1) % PODS;
+    for at in 0..PODS {
+        writeln!(text, "  a{at} -> web/a{}:80 => allowed", target(at)).unwrap();
+        writeln!(text, "  world 9.9.9.9 -> a{at}:80 => allowed").unwrap();
+    }
+    text.push_str("}\n");
+    let mut sources = SourceMap::default();
+    let (ast, problems) = parse::file(&text, sources.add("test.hop", text.as_str()));
+    assert_eq!(problems, []);
+    let lowered = super::lower(&[&ast], &sources);
+    assert_eq!(lowered.diagnostics, []);
+    assert_eq!(lowered.suites[0].cases.len(), 2 * PODS);
+    let address = |at: usize| lowered.world.pods[at].addresses[0];
+    for (at, pair) in lowered.suites[0].cases.chunks(2).enumerate() {
+        let [Case::Flow(inside), Case::Flow(outside)] = pair else { panic!("two flows") };
+        let ip = &inside.question.packet.ip;
+        assert_eq!((ip.source, ip.destination), (address(at), address(target(at))));
+        assert_eq!(outside.question.packet.ip.destination, address(at));
+    }
+}
+
 /// Values that no party and no device can have.
 #[test]
 fn what_nothing_can_have_is_refused() {

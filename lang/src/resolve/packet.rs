@@ -6,10 +6,10 @@ use engine::diag::Diagnostic;
 use engine::net::{IpHeader, Packet, Protocol, TcpFlags, Transport, icmp};
 use engine::question::{DEFAULT_TTL, MAX_PACKET, quote};
 use engine::source::Span;
-use engine::topology::{NamedPort, Party, World};
+use engine::topology::{NamedPort, Party};
 
-use super::label;
 use super::options::{Options, conflict};
+use super::{Atlas, label};
 use crate::ast::{self, IcmpMessage, Port, Spanned};
 use crate::codes;
 use crate::lower::message_type;
@@ -26,7 +26,7 @@ const ECHO_TIME: usize = 16;
 
 /// A question whose sides are found.
 pub(super) struct Asked<'a> {
-    pub(super) world: &'a World,
+    pub(super) atlas: Atlas<'a>,
     pub(super) question: &'a ast::Question,
     pub(super) destination: Party,
     pub(super) options: &'a Options<'a>,
@@ -184,16 +184,16 @@ impl Asked<'_> {
         protocol: Option<Protocol>,
     ) -> Result<(Protocol, u16), Diagnostic> {
         let party = match self.destination {
-            Party::Address(address) => self.world.owner(address).unwrap_or(self.destination),
+            Party::Address(address) => self.atlas.owner(address).unwrap_or(self.destination),
             named => named,
         };
-        let who = label(self.world, party);
+        let who = label(self.atlas.world, party);
         let Party::Pod(pod) = party else {
             let message = format!("{who} is not a pod, so it names no port `{name}`");
             return Err(Diagnostic::error(codes::UNKNOWN_PORT_NAME, message, span)
                 .help("write the port's number"));
         };
-        let ports: &[NamedPort] = self.world.pod(pod).map_or(&[], |p| &p.ports);
+        let ports: &[NamedPort] = self.atlas.world.pod(pod).map_or(&[], |p| &p.ports);
         let fits =
             |p: &&NamedPort| p.name == name && protocol.is_none_or(|wanted| wanted == p.protocol);
         let found: Vec<&NamedPort> = ports.iter().filter(fits).collect();

@@ -7,6 +7,7 @@ use engine::diag::Diagnostic;
 use engine::source::Span;
 use engine::topology::{ExternalId, Party, Pod, World};
 
+use super::Atlas;
 use crate::ast::{PartyKind, PartyName, Qualified};
 use crate::codes;
 use crate::names::nearest;
@@ -14,35 +15,34 @@ use crate::names::nearest;
 /// How many candidates an ambiguous name lists.
 const MOST_CANDIDATES: usize = 8;
 
-pub(super) fn find(world: &World, name: &PartyName) -> Result<Party, Diagnostic> {
+pub(super) fn find(atlas: Atlas<'_>, name: &PartyName) -> Result<Party, Diagnostic> {
     match &name.kind {
         PartyKind::Bare(bare) => {
-            let alias =
-                world.aliases.iter().find(|a| bare.namespace.is_none() && a.name == bare.name);
+            let alias = bare.namespace.is_none().then(|| atlas.alias(&bare.name)).flatten();
             match alias {
-                Some(alias) => Ok(alias.target),
+                Some(target) => Ok(target),
                 None => one(
-                    world,
-                    &named(world, bare, &Kind::ALL),
+                    atlas.world,
+                    &named(atlas, bare, &Kind::ALL),
                     &bare.to_string(),
                     &Kind::ALL,
                     name.span,
                 ),
             }
         }
-        PartyKind::Pod(pod) => of_kind(world, pod, Kind::Pod, name.span),
-        PartyKind::Node(node) => of_kind(world, &plain(node), Kind::Node, name.span),
+        PartyKind::Pod(pod) => of_kind(atlas, pod, Kind::Pod, name.span),
+        PartyKind::Node(node) => of_kind(atlas, &plain(node), Kind::Node, name.span),
         PartyKind::External(external) => {
-            of_kind(world, &plain(external), Kind::External, name.span)
+            of_kind(atlas, &plain(external), Kind::External, name.span)
         }
-        PartyKind::World(address) => outside(world, *address, name.span),
+        PartyKind::World(address) => outside(atlas, *address, name.span),
         PartyKind::Address(address) => Ok(Party::Address(*address)),
     }
 }
 
 /// That nothing has the name, without advice, where so it is: looking for what was meant takes long in a
 /// large world.
-pub(super) fn unknown_in_brief(world: &World, name: &PartyName) -> Option<Diagnostic> {
+pub(super) fn unknown_in_brief(atlas: Atlas<'_>, name: &PartyName) -> Option<Diagnostic> {
     let one = |kind, name: &str| (plain(name), vec![kind]);
     let (wanted, kinds) = match &name.kind {
         PartyKind::Bare(bare) => (bare.clone(), Kind::ALL.to_vec()),
@@ -51,10 +51,9 @@ pub(super) fn unknown_in_brief(world: &World, name: &PartyName) -> Option<Diagno
         PartyKind::External(external) => one(Kind::External, external),
         PartyKind::World(_) | PartyKind::Address(_) => return None,
     };
-    let is_alias = kinds.len() > 1
-        && wanted.namespace.is_none()
-        && world.aliases.iter().any(|alias| alias.name == wanted.name);
-    let is_unknown = !is_alias && named(world, &wanted, &kinds).is_empty();
+    let is_alias =
+        kinds.len() > 1 && wanted.namespace.is_none() && atlas.alias(&wanted.name).is_some();
+    let is_unknown = !is_alias && named(atlas, &wanted, &kinds).is_empty();
     is_unknown.then(|| nothing(&wanted.to_string(), &kinds, name.span))
 }
 
@@ -89,8 +88,13 @@ fn plain(name: &str) -> Qualified {
     Qualified { namespace: None, name: name.to_owned() }
 }
 
-fn of_kind(world: &World, name: &Qualified, kind: Kind, span: Span) -> Result<Party, Diagnostic> {
-    one(world, &named(world, name, &[kind]), &name.to_string(), &[kind], span)
+fn of_kind(
+    atlas: Atlas<'_>,
+    name: &Qualified,
+    kind: Kind,
+    span: Span,
+) -> Result<Party, Diagnostic> {
+    one(atlas.world, &named(atlas, name, &[kind]), &name.to_string(), &[kind], span)
 }
 
 /// Every party with its kind and whole name, in the order of the world.
@@ -103,17 +107,20 @@ fn everyone(world: &World) -> impl Iterator<Item = (Party, Kind, String)> {
 }
 
 /// Parties of these kinds that have the name; without its namespace a pod's name matches in any.
-fn named(world: &World, name: &Qualified, kinds: &[Kind]) -> Vec<Party> {
-    let wants = |kind| kinds.contains(&kind);
-    let plain = |full: &str| name.namespace.is_none() && full == name.name;
-    let home = |p: &Pod| name.namespace.as_ref().is_none_or(|wanted| *wanted == p.namespace);
-    let pods = world.pods().filter(|(_, p)| wants(Kind::Pod) && p.name == name.name && home(p));
-    let nodes = world.nodes().filter(|(_, n)| wants(Kind::Node) && plain(&n.name));
-    let externals = (0..).map(ExternalId).zip(&world.externals);
-    let externals = externals.filter(|(_, e)| wants(Kind::External) && plain(&e.name));
-    let pods = pods.map(|(id, _)| Party::Pod(id));
-    let nodes = nodes.map(|(id, _)| Party::Node(id));
-    pods.chain(nodes).chain(externals.map(|(id, _)| Party::External(id))).collect()
+fn named(atlas: Atlas<'_>, name: &Qualified, kinds: &[Kind]) -> Vec<Party> {
+    let is_meant = |party: &Party| match (party, &name.namespace) {
+        (Party::Pod(id), Some(wanted)) => {
+            kinds.contains(&Kind::Pod)
+                && atlas.world.pod(*id).is_some_and(|pod| pod.namespace == *wanted)
+        }
+        (Party::Pod(_), None) => kinds.contains(&Kind::Pod),
+        (Party::Node(_), None) => kinds.contains(&Kind::Node),
+        (Party::External(_), None) => kinds.contains(&Kind::External),
+        _ => false,
+    };
+    let mut found = atlas.bearers(&name.name);
+    found.retain(is_meant);
+    found
 }
 
 /// A name without its namespace.
@@ -217,10 +224,10 @@ fn name(world: &World, party: Party) -> String {
     name.unwrap_or_else(|| "?".to_owned())
 }
 
-fn outside(world: &World, address: IpAddr, span: Span) -> Result<Party, Diagnostic> {
-    match world.owner(address) {
+fn outside(atlas: Atlas<'_>, address: IpAddr, span: Span) -> Result<Party, Diagnostic> {
+    match atlas.owner(address) {
         Some(owner @ (Party::Pod(_) | Party::Node(_))) => {
-            let full = written(world, owner);
+            let full = written(atlas.world, owner);
             let message = format!("{address} is {full}, not outside the cluster");
             Err(Diagnostic::error(codes::NOT_OUTSIDE, message, span)
                 .fix(format!("name it: `{full}`"), span, full.clone())
