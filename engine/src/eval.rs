@@ -138,7 +138,7 @@ struct Case<'a> {
 }
 
 impl Case<'_> {
-    /// From node to node. The order on each is the one that the book states: headers, sender, flow, egress,
+    /// From node to node. The order on each is the one that the book states: sender, headers, flow, egress,
     /// delivery, ingress.
     fn follow(
         &self,
@@ -151,11 +151,18 @@ impl Case<'_> {
             // To a node or to outside, and not from a pod: nobody judges it.
             return Ok(());
         }
-        let headers = headers::read(self.asked.packet)?;
-        if headers.discovery {
+        let read = headers::read(self.asked.packet);
+        if read.as_ref().is_ok_and(|headers| headers.discovery) {
             return Ok(());
         }
         self.check_sender(sender)?;
+        // A node that only delivers counts before it looks into the packet.
+        let counts_first =
+            |stop: &Stop| matches!(stop.asks.as_slice(), [ask] if self.is_spent(stop, ask));
+        if stops.first().is_some_and(counts_first) {
+            return Err(DropReason::TtlExceeded);
+        }
+        let headers = read?;
         for stop in &stops {
             self.stop(stop, &headers, memory, legs)?;
         }
@@ -188,12 +195,18 @@ impl Case<'_> {
                     return Err(DropReason::EncapProhibited);
                 }
             }
-            Direction::Ingress if stop.counts_down && self.asked.packet.ip.ttl <= 1 => {
+            Direction::Ingress if self.is_spent(stop, ask) => {
                 return Err(DropReason::TtlExceeded);
             }
             Direction::Ingress => {}
         }
         if headers.icmp_fragment { Err(DropReason::FragmentNotSupported) } else { Ok(()) }
+    }
+
+    /// Whether delivery there would leave no TTL.
+    fn is_spent(&self, stop: &Stop, ask: &Ask) -> bool {
+        let delivers = ask.direction == Direction::Ingress && stop.counts_down;
+        delivers && self.asked.packet.ip.ttl <= 1
     }
 
     /// One node: what it knows of the flow, the directions it asks, and what it remembers.

@@ -307,6 +307,40 @@ pub struct Packet {
     pub payload: Vec<u8>,
 }
 
+/// Numbers of IPv6 extension headers (IANA's protocol numbers).
+pub mod extension {
+    /// Hop-by-hop options (RFC 8200 4.3).
+    pub const HOP_BY_HOP: u8 = 0;
+    /// Routing header (RFC 8200 4.4).
+    pub const ROUTING: u8 = 43;
+    /// Encapsulating security payload (RFC 4303): what follows is encrypted.
+    pub const ESP: u8 = 50;
+    /// Authentication header (RFC 4302).
+    pub const AUTHENTICATION: u8 = 51;
+    /// Nothing follows (RFC 8200 4.7).
+    pub const NO_NEXT_HEADER: u8 = 59;
+    /// Destination options (RFC 8200 4.6).
+    pub const DESTINATION: u8 = 60;
+    /// Mobility header (RFC 6275).
+    pub const MOBILITY: u8 = 135;
+
+    /// The names that questions and answers use. The fragment header belongs to fragmentation.
+    pub const NAMES: &[(&str, u8)] = &[
+        ("hop-by-hop", HOP_BY_HOP),
+        ("routing", ROUTING),
+        ("esp", ESP),
+        ("authentication", AUTHENTICATION),
+        ("no-next-header", NO_NEXT_HEADER),
+        ("destination", DESTINATION),
+        ("mobility", MOBILITY),
+    ];
+
+    /// The name of a number, where it has one.
+    pub fn name(number: u8) -> Option<&'static str> {
+        NAMES.iter().find(|(_, known)| *known == number).map(|(name, _)| *name)
+    }
+}
+
 /// Numbers of ICMP messages that the model treats specially.
 pub mod icmp {
     /// ICMPv4 echo reply.

@@ -58,6 +58,10 @@ pub struct Change {
     pub dont_fragment: bool,
     /// Fragmentation.
     pub fragment: Option<Fragment>,
+    /// IPv4 options, as [`IpHeader::options`].
+    pub options: Option<Vec<u8>>,
+    /// IPv6 extension headers, as [`IpHeader::extensions`].
+    pub extensions: Option<Vec<(u8, Vec<u8>)>>,
     /// Identifier of an echo.
     pub identifier: Option<u16>,
     /// TCP or echo sequence number.
@@ -73,6 +77,12 @@ impl Change {
         ip.id = self.ip_id.unwrap_or(ip.id);
         ip.dont_fragment |= self.dont_fragment;
         ip.fragment = self.fragment.unwrap_or(ip.fragment);
+        if let Some(options) = &self.options {
+            ip.options.clone_from(options);
+        }
+        if let Some(extensions) = &self.extensions {
+            ip.extensions.clone_from(extensions);
+        }
         if let Some(payload) = &self.payload {
             packet.payload.clone_from(payload);
         }

@@ -12,6 +12,7 @@ use crate::ast::{self, PartyKind, PartyName};
 use crate::codes;
 
 mod directory;
+mod extra;
 mod follow;
 mod options;
 mod packet;

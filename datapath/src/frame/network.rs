@@ -2,13 +2,12 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use engine::net::Packet;
+use engine::net::{Packet, extension};
 use etherparse::{IpDscp, IpEcn, IpFragOffset, IpNumber, Ipv4Header, Ipv4Options, Ipv6Header};
 
 use super::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, FrameError, MAX_LENGTH, MIN_LENGTH};
 
-const FRAGMENT_HEADER: u8 = 44;
-const AUTHENTICATION_HEADER: u8 = 51;
+pub(super) const FRAGMENT_HEADER: u8 = 44;
 
 /// The Ethernet type and the network header before `payload` bytes.
 pub(super) fn header(packet: &Packet, payload: usize) -> Result<(u16, Vec<u8>), FrameError> {
@@ -132,7 +131,7 @@ fn extensions(packet: &Packet) -> Result<(u8, Vec<u8>), FrameError> {
 /// 4 beyond two (RFC 4302 2.2).
 fn extension_length(number: u8, length: usize) -> Result<u8, FrameError> {
     let refused = FrameError::Extension { number, length };
-    let (unit, beyond) = if number == AUTHENTICATION_HEADER { (4, 2) } else { (8, 1) };
+    let (unit, beyond) = if number == extension::AUTHENTICATION { (4, 2) } else { (8, 1) };
     let whole = length + 2;
     if number == FRAGMENT_HEADER || !whole.is_multiple_of(unit) {
         return Err(refused);

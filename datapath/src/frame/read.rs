@@ -2,9 +2,11 @@
 
 use std::net::IpAddr;
 
-use engine::net::{FlowKey, Fragment, Mac, Protocol};
+use engine::net::{FlowKey, Fragment, Mac, Protocol, extension};
 use engine::trace::Ethernet;
-use etherparse::{LaxIpPayloadSlice, LaxNetSlice, LaxSlicedPacket, LinkSlice};
+use etherparse::{LaxNetSlice, LaxSlicedPacket, LinkSlice};
+
+use super::network::FRAGMENT_HEADER;
 
 /// What a frame of IP says about itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,35 +50,32 @@ pub fn read(frame: &[u8]) -> Option<Headers> {
     let ethernet = Ethernet { source: Mac(link.source()), destination: Mac(link.destination()) };
     let headers = match sliced.net? {
         LaxNetSlice::Ipv4(ip) => {
-            let header = ip.header();
+            let (header, payload) = (ip.header(), ip.payload());
+            let addresses = (header.source_addr().into(), header.destination_addr().into());
+            let fragment = Fragment {
+                offset: header.fragments_offset().value() << 3,
+                more: header.more_fragments(),
+            };
             Headers {
                 ethernet,
-                flow: flow(
-                    header.source_addr().into(),
-                    header.destination_addr().into(),
-                    ip.payload(),
-                ),
+                flow: flow(addresses, payload.ip_number.0, payload.payload, fragment),
                 traffic_class: (header.dcp().value() << 2) | header.ecn().value(),
                 ttl: header.ttl(),
-                fragment: Fragment {
-                    offset: header.fragments_offset().value() << 3,
-                    more: header.more_fragments(),
-                },
+                fragment,
                 length: usize::from(header.total_len()),
             }
         }
         LaxNetSlice::Ipv6(ip) => {
             let header = ip.header();
+            let addresses = (header.source_addr().into(), header.destination_addr().into());
+            let behind = [ip.extensions().slice(), ip.payload().payload].concat();
+            let (protocol, transport, fragment) = skip(header.next_header().0, &behind);
             Headers {
                 ethernet,
-                flow: flow(
-                    header.source_addr().into(),
-                    header.destination_addr().into(),
-                    ip.payload(),
-                ),
+                flow: flow(addresses, protocol, transport, fragment),
                 traffic_class: header.traffic_class(),
                 ttl: header.hop_limit(),
-                fragment: ipv6_fragment(ip.extensions()),
+                fragment,
                 length: 40 + usize::from(header.payload_length()),
             }
         }
@@ -85,23 +84,41 @@ pub fn read(frame: &[u8]) -> Option<Headers> {
     Some(headers)
 }
 
-fn flow(source: IpAddr, destination: IpAddr, payload: &LaxIpPayloadSlice<'_>) -> FlowKey {
-    let protocol = Protocol::from_number(payload.ip_number.0);
-    let is_whole = protocol.has_ports() && !payload.fragmented;
-    let ports = match *payload.payload {
+fn flow(
+    (source, destination): (IpAddr, IpAddr),
+    protocol: u8,
+    transport: &[u8],
+    fragment: Fragment,
+) -> FlowKey {
+    let protocol = Protocol::from_number(protocol);
+    let is_whole = protocol.has_ports() && !fragment.is_fragment();
+    let ports = match *transport {
         [a, b, c, d, ..] if is_whole => (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d])),
         _ => (0, 0),
     };
     FlowKey { source, destination, protocol, source_port: ports.0, destination_port: ports.1 }
 }
 
-fn ipv6_fragment(extensions: &etherparse::Ipv6ExtensionsSlice<'_>) -> Fragment {
-    let found = extensions.clone().into_iter().find_map(|extension| match extension {
-        etherparse::Ipv6ExtensionSlice::Fragment(header) => Some(header.to_header()),
-        _ => None,
-    });
-    found.map_or(Fragment::default(), |header| Fragment {
-        offset: header.fragment_offset.value() << 3,
-        more: header.more_fragments,
-    })
+/// Number and bytes of what follows the extension headers behind IPv6's own, and what the fragment header says. The
+/// headers come in any order here; the parser of the crate wants hop-by-hop options first, and what walks over what it
+/// found relies on that.
+fn skip(first: u8, behind: &[u8]) -> (u8, &[u8], Fragment) {
+    let (mut next, mut rest, mut fragment) = (first, behind, Fragment::default());
+    while let [following, units, more @ ..] = rest {
+        let units = usize::from(*units);
+        let length = match next {
+            extension::HOP_BY_HOP | extension::ROUTING | extension::DESTINATION => (units + 1) * 8,
+            // In units of 4 bytes (RFC 4302 2.2).
+            extension::AUTHENTICATION => (units + 2) * 4,
+            FRAGMENT_HEADER => 8,
+            _ => break,
+        };
+        if let (FRAGMENT_HEADER, [high, low, ..]) = (next, more) {
+            let field = u16::from_be_bytes([*high, *low]);
+            fragment = Fragment { offset: field & 0xfff8, more: field & 1 != 0 };
+        }
+        let Some(after) = rest.get(length..) else { break };
+        (next, rest) = (*following, after);
+    }
+    (next, rest, fragment)
 }

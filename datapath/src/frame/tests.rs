@@ -290,6 +290,32 @@ fn headers_are_read_back() {
     assert_eq!(headers.flow, flow);
 }
 
+#[test]
+fn extension_headers_are_read_back_in_any_order() {
+    let chains: [&[u8]; 6] = [&[], &[0], &[60, 0], &[43, 60, 0, 43, 60], &[51, 0], &[0, 51]];
+    for numbers in chains {
+        for fragment in [(0, false), (0, true), (1480, false), (1480, true)] {
+            let mut packet = v6(udp(), &[0; 8]);
+            packet.ip.extensions = numbers.iter().map(|number| (*number, vec![0; 6])).collect();
+            packet.ip.fragment = Fragment { offset: fragment.0, more: fragment.1 };
+            let frame = build(&packet, ETHERNET).unwrap();
+            let read = read(&frame).unwrap();
+            assert_eq!(read.fragment, packet.ip.fragment, "{numbers:?}");
+            assert_eq!(read.flow.protocol, Protocol::Udp, "{numbers:?}");
+            let ports = if packet.ip.fragment.is_fragment() { (0, 0) } else { packet.ports() };
+            assert_eq!((read.flow.source_port, read.flow.destination_port), ports, "{numbers:?}");
+            // However it is cut, what is left is read or refused.
+            for length in 0..frame.len() {
+                let _ = super::read(frame.get(..length).unwrap_or_default());
+            }
+        }
+    }
+    let mut packet = v6(udp(), &[]);
+    packet.ip.extensions = vec![(135, vec![0; 6])];
+    let read = read(&build(&packet, ETHERNET).unwrap()).unwrap();
+    assert_eq!(read.flow.protocol, Protocol::from_number(135), "as the programs take it");
+}
+
 fn changed(change: impl Fn(&mut Packet)) -> Result<Vec<u8>, FrameError> {
     let mut packet = v4(syn(), b"");
     change(&mut packet);

@@ -1,6 +1,6 @@
 //! The asked packet in words: parties, addresses, ports and what else tells it from its neighbours.
 
-use crate::net::{Packet, Protocol, Transport, icmp};
+use crate::net::{Packet, Protocol, Transport, extension, icmp};
 use crate::question::Question;
 
 use super::{Context, PacketReport};
@@ -26,7 +26,7 @@ pub(super) fn report(context: &Context<'_>, question: &Question) -> PacketReport
 fn detail(packet: &Packet) -> String {
     let transport =
         if packet.ip.fragment.is_later() { String::new() } else { transport_detail(packet) };
-    let parts = [transport, fragment_detail(packet)];
+    let parts = [transport, header_detail(packet), fragment_detail(packet)];
     parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(", ")
 }
 
@@ -35,6 +35,19 @@ fn transport_detail(packet: &Packet) -> String {
         Transport::Tcp { flags, .. } => flags.to_string(),
         Transport::Icmp { kind, code, rest } => message(packet.protocol(), kind, code, rest),
         Transport::Udp { .. } | Transport::Sctp { .. } | Transport::Other { .. } => String::new(),
+    }
+}
+
+/// `8 bytes of IP options`, `behind hop-by-hop, routing`: what stands before the transport.
+fn header_detail(packet: &Packet) -> String {
+    let headers = packet.ip.extensions.iter().map(|(number, _)| {
+        extension::name(*number).map_or_else(|| number.to_string(), ToOwned::to_owned)
+    });
+    let headers: Vec<String> = headers.collect();
+    match (packet.ip.options.len(), headers.is_empty()) {
+        (0, true) => String::new(),
+        (0, false) => format!("behind {}", headers.join(", ")),
+        (bytes, _) => format!("{bytes} bytes of IP options"),
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::net::{IpHeader, Packet, Transport};
+use crate::net::{IpHeader, Packet, Transport, extension};
 
 const TRANSPORT_BYTES: usize = 8;
 const IPV6_FRAGMENT_HEADER: u8 = 44;
@@ -127,8 +127,11 @@ fn chain(packet: &Packet) -> Vec<(u8, Vec<u8>)> {
         .extensions
         .iter()
         .map(|(number, body)| {
-            // Length in 8-byte units beyond the first (RFC 8200 4.2).
-            let units = u8::try_from((body.len() + 2) / 8).unwrap_or(u8::MAX).saturating_sub(1);
+            // In units of 8 bytes beyond the first (RFC 8200 4.2), of the authentication header in units of 4
+            // beyond two (RFC 4302 2.2).
+            let (unit, beyond) = if *number == extension::AUTHENTICATION { (4, 2) } else { (8, 1) };
+            let units = u8::try_from((body.len() + 2) / unit).unwrap_or(u8::MAX);
+            let units = units.saturating_sub(beyond);
             (*number, [&[units], body.as_slice()].concat())
         })
         .collect();
@@ -200,5 +203,11 @@ mod tests {
         assert_eq!(&bytes[40..42], [44, 0], "then the fragment header");
         assert_eq!(&bytes[48..52], [6, 0, 0, 1], "then TCP, more fragments");
         assert_eq!(&bytes[56..60], ports(40312, 80));
+        // The authentication header counts its length in units of 4 bytes beyond two.
+        packet.ip.extensions = vec![(51, vec![0; 22])];
+        packet.ip.fragment = Fragment::default();
+        let bytes = quote(&packet);
+        assert_eq!((bytes[6], &bytes[40..42]), (51, &[6, 4][..]));
+        assert_eq!(&bytes[64..68], ports(40312, 80));
     }
 }

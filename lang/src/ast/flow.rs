@@ -126,6 +126,10 @@ pub enum PacketOption {
         /// More fragments follow.
         more: bool,
     },
+    /// `ip-options 0101`: bytes of IPv4's options, at most 40.
+    IpOptions(Vec<u8>),
+    /// `extensions hop-by-hop, routing`: IPv6 extension headers by number, in the packet's order.
+    Extensions(Vec<u8>),
     /// `ip4` (false), `ip6` (true): which family, where both sides have both.
     Family {
         /// IPv6.

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use engine::net::Protocol;
+use engine::net::{Protocol, extension};
 
 use crate::ast::{
     IcmpMessage, PacketOption, PartyKind, PartyName, Port, Question, Spanned, Step, StepKind,
@@ -89,13 +89,11 @@ fn packet_option(option: &PacketOption) -> String {
         PacketOption::FromPort(port) => format!("from-port {port}"),
         PacketOption::FromIp(address) => format!("from-ip {address}"),
         PacketOption::Payload(content) => format!("payload {}", quoted(content)),
-        PacketOption::Hex(bytes) => {
-            let mut text = "hex ".to_owned();
-            for byte in bytes {
-                // Writing into a string cannot fail.
-                let _ = write!(text, "{byte:02x}");
-            }
-            text
+        PacketOption::Hex(bytes) => format!("hex {}", hex(bytes)),
+        PacketOption::IpOptions(bytes) => format!("ip-options {}", hex(bytes)),
+        PacketOption::Extensions(numbers) => {
+            let names = numbers.iter().map(|number| extension::name(*number).unwrap_or("?"));
+            format!("extensions {}", names.collect::<Vec<_>>().join(", "))
         }
         PacketOption::Fragment { offset: 0, .. } => "fragment more".to_owned(),
         PacketOption::Fragment { offset, more } => {
@@ -107,6 +105,15 @@ fn packet_option(option: &PacketOption) -> String {
         PacketOption::Quoting(inner) => format!("quoting ( {} )", question(inner)),
         PacketOption::WithReply => "with reply".to_owned(),
     }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(2 * bytes.len());
+    for byte in bytes {
+        // Writing into a string cannot fail.
+        let _ = write!(text, "{byte:02x}");
+    }
+    text
 }
 
 fn icmp(family: Protocol, message: Option<&IcmpMessage>) -> String {
@@ -169,6 +176,13 @@ mod tests {
         check("a -> b fragment offset 8", "a -> b fragment offset 8");
         check("a -> b fragment offset 0 more", "a -> b fragment more");
         check("a -> b fragment offset 16 more", "a -> b fragment offset 16 more");
+        check("a -> b udp ip-options 0101AA", "a -> b udp ip-options 0101aa");
+        check("a -> b extension routing", "a -> b extensions routing");
+        check("a -> b:1 extensions hop-by-hop,esp fin", "a -> b:1 extensions hop-by-hop, esp fin");
+        check(
+            "a -> b icmp extensions no-next-header df",
+            "a -> b icmp extensions no-next-header df",
+        );
         check("a -> b icmp 3/3 quoting last", "a -> b icmp 3/3 quoting last");
         check("a -> b icmp 3 quoting(b->a:1)", "a -> b icmp 3 quoting ( b -> a:1 )");
     }

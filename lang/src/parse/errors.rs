@@ -220,6 +220,18 @@ const STARTS: &[(Rule, &[&str])] = &[
     (Rule::tunnel_port, &["port"]),
     (Rule::tunnel_device, &["device"]),
     (Rule::follow_up, &["reply", "send"]),
+    (
+        Rule::extension_name,
+        &[
+            "hop-by-hop",
+            "routing",
+            "esp",
+            "authentication",
+            "no-next-header",
+            "destination",
+            "mobility",
+        ],
+    ),
     (Rule::wait, &["wait"]),
     (Rule::remove_policy, &["remove"]),
     (
@@ -263,6 +275,8 @@ const OPTIONS: &[&str] = &[
     "payload",
     "hex",
     "fragment",
+    "ip-options",
+    "extensions",
     "ip4",
     "ip6",
     "quoting",

@@ -1,6 +1,6 @@
 //! Questions: parties, ports and packet options.
 
-use engine::net::{Protocol, TcpFlags};
+use engine::net::{Protocol, TcpFlags, extension};
 
 use super::policy::icmp_family;
 use super::value::{self, Sink, number, unsupported};
@@ -106,6 +106,16 @@ fn option(tree: &Tree<'_>, sink: Sink<'_>) -> Option<PacketOption> {
         Rule::payload => PacketOption::Payload(value::string_in(tree)?.node),
         Rule::hex => PacketOption::Hex(hex(&tree.child(Rule::hex_bytes)?, sink)?),
         Rule::fragment => fragment(tree, sink)?,
+        Rule::ip_options => {
+            PacketOption::IpOptions(ip_options(&tree.child(Rule::hex_bytes)?, sink)?)
+        }
+        Rule::extensions => {
+            let numbers = tree.all(Rule::extension_name).map(|name| {
+                let known = extension::NAMES.iter().find(|(known, _)| *known == name.text());
+                known.map(|(_, number)| *number)
+            });
+            PacketOption::Extensions(numbers.collect::<Option<_>>()?)
+        }
         Rule::k_ip4 => PacketOption::Family { v6: false },
         Rule::k_ip6 => PacketOption::Family { v6: true },
         Rule::quoting => match tree.child(Rule::question) {
@@ -169,6 +179,21 @@ fn hex(tree: &Tree<'_>, sink: Sink<'_>) -> Option<Vec<u8>> {
         );
     }
     bytes
+}
+
+/// An IPv4 header has room for 40 bytes of options (RFC 791 3.1).
+fn ip_options(tree: &Tree<'_>, sink: Sink<'_>) -> Option<Vec<u8>> {
+    const MOST: usize = 40;
+    let bytes = hex(tree, sink)?;
+    if bytes.len() > MOST {
+        let message = format!("{} bytes of options do not fit an IPv4 header", bytes.len());
+        sink.push(
+            engine::diag::Diagnostic::error(crate::codes::BAD_NUMBER, message, tree.span())
+                .label(format!("at most {MOST} bytes")),
+        );
+        return None;
+    }
+    Some(bytes)
 }
 
 fn fragment(tree: &Tree<'_>, sink: Sink<'_>) -> Option<PacketOption> {

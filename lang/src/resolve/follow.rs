@@ -6,7 +6,7 @@ use engine::question::{Change, FollowUp, Question};
 use engine::source::Span;
 
 use super::options::{Options, Quoting, conflict};
-use super::packet;
+use super::{extra, packet};
 use crate::ast;
 use crate::codes;
 
@@ -107,6 +107,8 @@ fn change(
         ip_id: options.ip_id.as_ref().map(|i| u32::from(i.node)),
         dont_fragment: options.dont_fragment.is_some(),
         fragment: options.fragment.as_ref().map(|f| f.node),
+        options: options.ipv4_extra.as_ref().map(|o| extra::ip_options(o.node)),
+        extensions: options.extensions.as_ref().map(|e| extra::extensions(e.node)),
         identifier: options.id.as_ref().map(|i| i.node),
         sequence: options.seq.as_ref().map(|s| s.node),
         payload: None,
@@ -118,6 +120,8 @@ fn change(
     }
     let mut sample = first.clone();
     sample.ip.fragment = change.fragment.unwrap_or_default();
+    sample.ip.options = change.options.clone().unwrap_or_default();
+    sample.ip.extensions = change.extensions.clone().unwrap_or_default();
     let (payload, _) = packet::payload(&sample, options)?;
     sample.payload.clone_from(&payload);
     packet::check_length(&sample, options, span)?;

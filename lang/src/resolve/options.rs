@@ -35,6 +35,9 @@ pub(super) struct Options<'q> {
     pub(super) from_ip: Option<Spanned<IpAddr>>,
     pub(super) payload: Option<Spanned<Vec<u8>>>,
     pub(super) fragment: Option<Spanned<Fragment>>,
+    /// `ip-options`.
+    pub(super) ipv4_extra: Option<Spanned<&'q [u8]>>,
+    pub(super) extensions: Option<Spanned<&'q [u8]>>,
     pub(super) v6: Option<Spanned<bool>>,
     pub(super) quoting: Option<Spanned<Quoting<'q>>>,
     pub(super) with_reply: Option<Spanned<()>>,
@@ -74,6 +77,12 @@ impl<'q> Options<'q> {
                 let fragment = Fragment { offset: *offset, more: *more };
                 once(&mut self.fragment, "`fragment`", fragment, at)
             }
+            PacketOption::IpOptions(bytes) => {
+                once(&mut self.ipv4_extra, "`ip-options`", bytes.as_slice(), at)
+            }
+            PacketOption::Extensions(numbers) => {
+                once(&mut self.extensions, "`extensions`", numbers.as_slice(), at)
+            }
             PacketOption::Family { v6 } => once(&mut self.v6, "the family", *v6, at),
             PacketOption::QuotingLast => once(&mut self.quoting, "`quoting`", Quoting::Last, at),
             PacketOption::Quoting(inner) => {
@@ -94,6 +103,8 @@ impl<'q> Options<'q> {
             self.v6.clone(),
             icmpv6.map(|i| Spanned { node: true, span: i.span }),
             self.from_ip.as_ref().map(|a| Spanned { node: a.node.is_ipv6(), span: a.span }),
+            self.ipv4_extra.as_ref().map(|o| Spanned { node: false, span: o.span }),
+            self.extensions.as_ref().map(|e| Spanned { node: true, span: e.span }),
             quoted.map(|(node, span)| Spanned { node, span }),
         ];
         let mut asked: Option<Spanned<bool>> = None;

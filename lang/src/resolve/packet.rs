@@ -9,7 +9,7 @@ use engine::source::Span;
 use engine::topology::{NamedPort, Party};
 
 use super::options::{Options, conflict};
-use super::{Atlas, label};
+use super::{Atlas, extra, label};
 use crate::ast::{self, IcmpMessage, Port, Spanned};
 use crate::codes;
 use crate::lower::message_type;
@@ -68,6 +68,9 @@ impl Asked<'_> {
                 undetermined.extend(open.map(ToOwned::to_owned));
             }
         }
+        if !packet.ip.extensions.is_empty() {
+            undetermined.push("extension headers".to_owned());
+        }
         check_length(&packet, self.options, self.question.span)?;
         let named = self.question.target.port.is_some() || self.options.icmp.is_some();
         let assumed = matches!(speech, Speech::Icmp(_)) && !named;
@@ -87,8 +90,16 @@ impl Asked<'_> {
             id: options.ip_id.as_ref().map_or(0, |i| u32::from(i.node)),
             dont_fragment: options.dont_fragment.is_some(),
             fragment,
-            options: Vec::new(),
-            extensions: Vec::new(),
+            options: options
+                .ipv4_extra
+                .as_ref()
+                .map(|o| extra::ip_options(o.node))
+                .unwrap_or_default(),
+            extensions: options
+                .extensions
+                .as_ref()
+                .map(|e| extra::extensions(e.node))
+                .unwrap_or_default(),
         })
     }
 
@@ -293,6 +304,7 @@ pub(super) fn only_errors_quote(span: Span) -> Diagnostic {
 
 /// `df` and, outside of fragments, `ip-id` are fields of IPv4's header.
 pub(super) fn check_header(options: &Options<'_>, v6: bool) -> Result<(), Diagnostic> {
+    extra::check_family(options, v6)?;
     if !v6 {
         return Ok(());
     }
@@ -463,7 +475,7 @@ pub(super) fn headers(packet: &Packet) -> usize {
         // With a fragment header (RFC 8200 4.5).
         (true, true) => 48,
     };
-    network + transport_header(packet)
+    network + extra::length(&packet.ip) + transport_header(packet)
 }
 
 fn transport_header(packet: &Packet) -> usize {

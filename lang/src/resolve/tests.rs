@@ -203,6 +203,40 @@ fn options_reach_the_packet() {
 }
 
 #[test]
+fn what_stands_before_the_transport_is_of_its_family() {
+    for (text, options, extensions) in [
+        ("a -> b:80 ip-options 0101", vec![1, 1, 0, 0], vec![]),
+        ("a -> b:80 ip-options 94040000", vec![0x94, 4, 0, 0], vec![]),
+        ("a -> b:80 extension destination", vec![], vec![60]),
+        ("a -> b:80 extensions hop-by-hop, authentication, esp", vec![], vec![0, 51, 50]),
+        ("a -> b:80 extensions no-next-header fragment more", vec![], vec![59]),
+    ] {
+        let ip = packet(text).ip;
+        assert_eq!(ip.source.is_ipv6(), !extensions.is_empty(), "{text}");
+        assert_eq!(ip.options, options, "{text}");
+        let numbers: Vec<u8> = ip.extensions.iter().map(|(number, _)| *number).collect();
+        assert_eq!(numbers, extensions, "{text}");
+        // Whole headers: units of 8 bytes each (RFC 8200 4).
+        assert!(ip.extensions.iter().all(|(_, body)| (body.len() + 2) % 8 == 0), "{text}");
+    }
+    for (text, payload) in [
+        ("a -> b:80 ip-options 01 length 45", 1),
+        ("a -> b:80 extensions hop-by-hop, authentication length 93", 1),
+        ("a -> b udp extensions routing fragment offset 8 length 60", 4),
+    ] {
+        assert_eq!(packet(text).payload.len(), payload, "{text}");
+    }
+    for (text, expected) in [
+        ("a -> b:80 ip-options 01 ip6", "HW0204 these two are of different address families"),
+        ("a -> b:80 extensions esp ip4", "HW0204 these two are of different address families"),
+        ("a -> b:80 extensions esp extensions esp", "HW0204 `extensions` is given twice"),
+        ("a -> b:80 ip-options 01 length 43", "HW0206 a length of 43 does not hold the headers"),
+    ] {
+        assert_eq!(resolved(text).expect_err(text), expected, "{text}");
+    }
+}
+
+#[test]
 fn lengths_are_of_the_whole_packet() {
     for (text, payload) in [
         ("a -> b:80 length 40", 0),

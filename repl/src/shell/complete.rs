@@ -62,6 +62,7 @@ const STATEMENTS: &[&str] =
 const OPTIONS: &[&str] = &[
     "ack",
     "df",
+    "extensions",
     "fin",
     "from-ip",
     "from-port",
@@ -70,6 +71,7 @@ const OPTIONS: &[&str] = &[
     "icmpv6",
     "id",
     "ip-id",
+    "ip-options",
     "ip4",
     "ip6",
     "length",

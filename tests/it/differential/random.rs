@@ -4,7 +4,9 @@
 use std::net::IpAddr;
 
 use engine::net::Direction;
-use engine::net::{Fragment, IpHeader, Packet, PortRange, Protocol, TcpFlags, Transport};
+use engine::net::{
+    Fragment, IpHeader, Packet, PortRange, Protocol, TcpFlags, Transport, extension,
+};
 use engine::policy::{
     Action, Entity, Isolation, Namespaces, Operator, Peer, PeerKind, Policy, PortKind, PortSpec,
     Requirement, Rule, Selector,
@@ -494,7 +496,7 @@ impl Random {
         if self.once_in(2) { syn } else { *self.one(&rest) }
     }
 
-    /// Rarely, another TTL or a piece of a datagram.
+    /// Rarely, another TTL, a piece of a datagram, or more before the transport.
     fn change(&mut self, packet: &mut Packet) {
         if self.once_in(16) {
             packet.ip.ttl = *self.one(&[1, 2]);
@@ -502,6 +504,16 @@ impl Random {
         if self.once_in(16) {
             let later = Fragment { offset: 1480, more: self.once_in(2) };
             packet.ip.fragment = *self.one(&[Fragment { offset: 0, more: true }, later]);
+        }
+        if self.once_in(16) {
+            if packet.ip.source.is_ipv6() {
+                let kinds = extension::NAMES.iter().map(|(_, number)| *number);
+                let kinds: Vec<u8> = kinds.collect();
+                let most = 1 + self.below(4);
+                packet.ip.extensions = (0..most).map(|_| (*self.one(&kinds), vec![0; 6])).collect();
+            } else {
+                packet.ip.options = vec![1; 4 * (1 + self.below(10))];
+            }
         }
     }
 }

@@ -4,7 +4,7 @@ use std::fmt::{self, Write};
 use std::net::IpAddr;
 
 use engine::eval::Judgement;
-use engine::net::{Packet, PortRange, Transport};
+use engine::net::{Packet, PortRange, Transport, extension};
 use engine::policy::{
     Isolation, Namespaces, Operator, Peer, PeerKind, Policy, PortKind, PortSpec, Rule, Selector,
 };
@@ -207,6 +207,12 @@ fn question(world: &World, asked: &Question, about: Option<&Question>) -> String
     let claimed = asked.source != Party::Address(ip.source);
     parts.extend(claimed.then(|| format!("from-ip {}", ip.source)));
     parts.extend((ip.ttl != 64).then(|| format!("ttl {}", ip.ttl)));
+    // The random ones are all `01`, which does nothing.
+    let options = "01".repeat(ip.options.len());
+    parts.extend((!options.is_empty()).then(|| format!("ip-options {options}")));
+    let headers = ip.extensions.iter().filter_map(|(number, _)| extension::name(*number));
+    let headers: Vec<&str> = headers.collect();
+    parts.extend((!headers.is_empty()).then(|| format!("extensions {}", headers.join(", "))));
     parts.extend(ip.fragment.is_fragment().then(|| "fragment".to_owned()));
     parts.extend(later.then(|| format!("offset {}", ip.fragment.offset)));
     parts.extend(ip.fragment.more.then(|| "more".to_owned()));

@@ -185,10 +185,20 @@ fn an_answer_to_the_tunnel_port_is_an_answer() {
 }
 
 #[test]
-fn headers_come_before_the_sender_and_the_sender_before_fragments() {
+fn the_sender_comes_before_headers_and_a_spent_ttl_at_delivery_too() {
     let mut scene = Scene::new(PolicySet::default());
     let mut ask = |packet: &Packet| word(&scene.send_from(Party::Pod(CLIENT), packet));
-    assert_eq!(ask(&other(X4, S4, 47, 40)), UNKNOWN);
+    assert_eq!(ask(&other(X4, S4, 47, 40)), "invalid-source-ip");
+    let spent = |mut packet: Packet| {
+        packet.ip.ttl = 1;
+        packet
+    };
+    // The sender's node looks into the packet, the delivering one counts first.
+    assert_eq!(ask(&spent(other(C4, S4, 47, 40))), UNKNOWN);
+    assert_eq!(ask(&spent(extended(&[59]))), EXTENSION);
+    assert_eq!(word(&scene.send(&spent(other(W4, S4, 47, 40)))), "ttl-exceeded");
+    assert_eq!(word(&scene.send(&other(W4, S4, 47, 40))), UNKNOWN);
+    let mut ask = |packet: &Packet| word(&scene.send_from(Party::Pod(CLIENT), packet));
     assert_eq!(ask(&piece(ping(X4, S4, 8, 0), 0, true)), "invalid-source-ip");
     assert_eq!(ask(&datagram(X4, S4, 8472)), "invalid-source-ip");
     let mut last = piece(ping(W4, S4, 8, 0), 0, true);

@@ -150,6 +150,13 @@ fn packets_in_words() {
     assert_eq!((later.source_port, later.detail.as_str()), (None, "last fragment, at 1480"));
     let first = report(&|q| q.packet.ip.fragment = Fragment { offset: 0, more: true });
     assert_eq!(first.detail, "SYN, first fragment");
+    let options = report(&|q| q.packet.ip.options = vec![1; 8]);
+    assert_eq!(options.detail, "SYN, 8 bytes of IP options");
+    let headers = report(&|q| {
+        q.packet.ip.extensions = vec![(0, vec![0; 6]), (139, vec![0; 6])];
+        q.packet.ip.fragment = Fragment { offset: 0, more: true };
+    });
+    assert_eq!(headers.detail, "SYN, behind hop-by-hop, 139, first fragment");
 }
 
 #[test]

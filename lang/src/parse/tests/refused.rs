@@ -195,6 +195,18 @@ const FLOWS: &[(&str, &str)] = &[
     ),
     ("a -> b:80 ttl 256 => allowed", "HW0008 `256` is not a TTL at [256]"),
     ("a -> b:80 ttl => allowed", "HW0001 unexpected `=>`, expected a number at [=>]"),
+    (
+        "a -> b:80 ip-options 010 => allowed",
+        "HW0008 `010` has an odd number of hex digits at [010]",
+    ),
+    (
+        "a -> b:80 ip-options 0101010101010101010101010101010101010101010101010101010101010101010101010101010101 => allowed",
+        "HW0008 41 bytes of options do not fit an IPv4 header at [0101010101010101010101010101010101010101010101010101010101010101010101010101010101]",
+    ),
+    (
+        "a -> b:80 extensions fragment => allowed",
+        "HW0001 unexpected `fragment`, expected `hop-by-hop`, `routing`, `esp`, `authentication`, `no-next-header`, `destination` or `mobility` at [fragment]",
+    ),
     ("a -> b:80 hex 0a0 => allowed", "HW0008 `0a0` has an odd number of hex digits at [0a0]"),
     ("a -> b udp fragment offset 7 => allowed", "HW0008 `7` is not a fragment offset at [7]"),
     (
