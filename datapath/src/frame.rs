@@ -1,6 +1,7 @@
 //! Ethernet frames: a crafted packet as bytes with all lengths and checksums, the outer headers of a
 //! tunneled frame, and the fields read back that following a packet needs. Never decides anything.
 
+pub mod layout;
 mod network;
 mod outer;
 mod read;

@@ -6,13 +6,14 @@
 //! load, so that the slot to fill is always the idle one; callers see their own numbers. A load fills the
 //! idle slot of every node, then activates it on all: until then every run sees the old state.
 
+mod flows;
 mod slots;
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use datapath_abi as abi;
-use engine::backend::{Backend, BackendError, Injection, Observation};
+use engine::backend::{Backend, BackendError, Injection, Observation, Remembered};
 use engine::tables::{Generation, Tables};
 use engine::topology::NodeId;
 use engine::trace::{ConntrackEntry, Counter};
@@ -335,6 +336,19 @@ impl<H: Host> Backend for Nodes<H> {
         }
         entries.sort_by_key(|entry| entry.flow);
         Ok(entries)
+    }
+
+    fn remembered(&mut self, node: NodeId) -> Result<Vec<Remembered>, BackendError> {
+        let generations = self.generations.clone();
+        flows::read(self.node(node)?.0, |number| generations.get(&number).copied())
+    }
+
+    fn remember(&mut self, node: NodeId, known: &[Remembered]) -> Result<(), BackendError> {
+        let generations = self.generations.clone();
+        let number = |wanted: Generation| {
+            generations.iter().find(|(_, known)| **known == wanted).map(|(number, _)| *number)
+        };
+        flows::write(self.node(node)?.0, known, number)
     }
 
     fn counters(&mut self, node: NodeId) -> Result<Vec<Counter>, BackendError> {

@@ -31,7 +31,7 @@ pub mod value;
 
 use std::rc::Rc;
 
-use engine::backend::{Backend, BackendError, Injection, Observation};
+use engine::backend::{Backend, BackendError, Injection, Observation, Remembered};
 use engine::tables::Tables;
 use engine::topology::NodeId;
 use engine::trace::{ConntrackEntry, Counter};
@@ -147,6 +147,14 @@ impl Backend for Vm {
 
     fn conntrack(&mut self, node: NodeId, now: u64) -> Result<Vec<ConntrackEntry>, BackendError> {
         self.0.conntrack(node, now)
+    }
+
+    fn remembered(&mut self, node: NodeId) -> Result<Vec<Remembered>, BackendError> {
+        self.0.remembered(node)
+    }
+
+    fn remember(&mut self, node: NodeId, flows: &[Remembered]) -> Result<(), BackendError> {
+        self.0.remember(node, flows)
     }
 
     fn counters(&mut self, node: NodeId) -> Result<Vec<Counter>, BackendError> {

@@ -53,6 +53,17 @@ pub struct Observation {
     pub mark: u32,
 }
 
+/// A flow as conntrack holds it, in the datapath's own layout, to bring it to another backend of the same programs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Remembered {
+    /// Whether it is over IPv6.
+    pub is_v6: bool,
+    /// The key's bytes.
+    pub key: Vec<u8>,
+    /// The value's bytes; generations in it are the caller's.
+    pub value: Vec<u8>,
+}
+
 /// Why a backend could not answer. Each says what to do next.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum BackendError {
@@ -126,6 +137,23 @@ pub trait Backend {
 
     /// Conntrack of a node at a moment of the simulated clock, by flow.
     fn conntrack(&mut self, node: NodeId, now: u64) -> Result<Vec<ConntrackEntry>, BackendError>;
+
+    /// Conntrack of a node as it lies there. Errors as of [`Backend::inject`]; a backend that cannot tell says so.
+    fn remembered(&mut self, _node: NodeId) -> Result<Vec<Remembered>, BackendError> {
+        Err(BackendError::Unsupported {
+            what: format!("telling the flows of {}", self.name()),
+            remedy: "`set conntrack fresh` asks without earlier flows".to_owned(),
+        })
+    }
+
+    /// Adds flows to a node's conntrack. What was remembered under another generation than those that this backend
+    /// has loaded counts for no packet.
+    fn remember(&mut self, _node: NodeId, _flows: &[Remembered]) -> Result<(), BackendError> {
+        Err(BackendError::Unsupported {
+            what: format!("bringing flows to {}", self.name()),
+            remedy: "`set conntrack fresh` asks without earlier flows".to_owned(),
+        })
+    }
 
     /// Counters of a node since it was loaded.
     fn counters(&mut self, node: NodeId) -> Result<Vec<Counter>, BackendError>;

@@ -17,6 +17,12 @@ pub enum Command {
     Empty,
     /// `[trace] QUESTION`
     Trace(Box<Question>),
+    /// `debug QUESTION`: opens it at its first hop.
+    Debug(Box<Question>),
+    /// `debug FILE`: opens what `record` wrote.
+    DebugFile(Name),
+    /// `record FILE QUESTION`: answers, and writes what the debugger needs to a file.
+    Record(Name, Box<Question>),
     /// `show NOUN [ARGUMENT]`
     Show {
         /// What to list.

@@ -3,6 +3,7 @@
 
 mod check;
 mod completion;
+mod debug;
 mod doctor;
 mod explain;
 mod files;
@@ -108,6 +109,7 @@ impl Runner {
 #[derive(Debug, Subcommand)]
 enum Command {
     Trace(trace::TraceArgs),
+    Debug(debug::DebugArgs),
     Test(test::TestArgs),
     Check(check::CheckArgs),
     Fmt(fmt::FmtArgs),
@@ -157,6 +159,7 @@ fn command(cli: Cli) -> io::Result<Status> {
     match cli.command {
         None => repl::run(&cli.session, &look),
         Some(Command::Trace(args)) => trace::run(&args, &look),
+        Some(Command::Debug(args)) => debug::run(&args, &look),
         Some(Command::Test(args)) => test::run(&args, &look),
         Some(Command::Check(args)) => check::run(&args, &look),
         Some(Command::Fmt(args)) => fmt::run(&args, &look),

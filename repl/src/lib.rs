@@ -3,6 +3,7 @@
 
 pub mod backend;
 pub mod cli;
+pub mod debug;
 pub mod render;
 pub mod reply;
 pub mod session;

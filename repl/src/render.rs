@@ -4,6 +4,7 @@
 mod answer;
 pub mod diagnostic;
 mod full;
+mod halt;
 mod hop;
 mod json;
 mod minimal;
@@ -38,6 +39,7 @@ pub fn text(reply: &Reply, options: &Options, out: &mut dyn Write) -> io::Result
         Content::Listing(listing) => table::text(listing, *options, out)?,
         Content::Suite(report) => suite::text(report, *options, out)?,
         Content::Diagnostics(list) => diagnostic::text(list, &reply.sources, options, out)?,
+        Content::Halt(halt) => halt::text(halt, out)?,
         Content::Failure(failure) => failure_text(failure, *options, out)?,
     }
     if let Some(elapsed) = reply.elapsed {
@@ -56,6 +58,11 @@ pub fn json(reply: &Reply, out: &mut dyn Write) -> io::Result<()> {
 pub fn json_of_all(replies: &[Reply], out: &mut dyn Write) -> io::Result<()> {
     serde_json::to_writer_pretty(&mut *out, &json::document_of_all(replies))?;
     writeln!(out)
+}
+
+/// An explanation at the level `minimal`: what tests and recordings pin.
+pub fn minimal_lines(explanation: &engine::explain::Explanation) -> Vec<String> {
+    minimal::lines(explanation)
 }
 
 /// Whether the content belongs on standard error: it is not a result.

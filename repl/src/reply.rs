@@ -9,6 +9,7 @@ use engine::explain::Explanation;
 use engine::source::SourceMap;
 use serde::Serialize;
 
+use crate::debug::Halt;
 use crate::suite::Report;
 
 /// How a command ended; the process's exit code is its number.
@@ -179,6 +180,8 @@ pub enum Content {
     Suite(Report),
     /// What is wrong with the input; places are in [`Reply::sources`].
     Diagnostics(Vec<Diagnostic>),
+    /// Where a debugged question stands.
+    Halt(Box<Halt>),
     /// What could not be done.
     Failure(Failure),
     /// The user wants to leave.

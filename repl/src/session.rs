@@ -3,6 +3,7 @@
 //! command line and the tests call it. Never prints and never decides a packet.
 
 mod ask;
+mod debugging;
 mod edit;
 mod files;
 mod format;
@@ -14,7 +15,7 @@ mod save;
 mod settings;
 mod state;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -29,16 +30,17 @@ use engine::topology::World;
 use lang::command::{self, Command};
 
 use crate::backend::Choice;
+use crate::debug::Debugging;
 use crate::reply::{Content, Reply};
 use crate::suite;
 use crate::{doctor, explain};
-pub(crate) use ask::{differs, refused};
-pub(crate) use files::{files_below, is_source, programs};
+pub(crate) use ask::{NO_EARLIER, differs, refused};
+pub(crate) use files::{files_below, is_source, programs, tidied};
 pub(crate) use format::{Formatted, format_file, format_text};
 pub use interrupt::Interrupt;
 pub(crate) use journey::{Journey, Stage};
 pub use settings::{ColorMode, ConntrackMode, SETTINGS, Settings};
-use state::State;
+pub(crate) use state::State;
 
 /// Makes the backend when the first question needs it.
 pub type OpenBackend = fn(Choice) -> Result<Box<dyn Backend>, BackendError>;
@@ -72,6 +74,8 @@ pub struct Session {
     now: u64,
     last_answer: Option<Explanation>,
     interrupt: Interrupt,
+    /// The question that is open in the debugger.
+    debugging: Option<Box<Debugging>>,
 }
 
 /// A change that can be taken back.
@@ -98,6 +102,7 @@ impl Session {
             now: START,
             last_answer: None,
             interrupt: Interrupt::default(),
+            debugging: None,
         }
     }
 
@@ -118,19 +123,27 @@ impl Session {
     /// session as it was.
     pub fn execute(&mut self, text: &str) -> Reply {
         let started = Instant::now();
-        let plain = without_colon(text);
-        let text = plain.as_deref().unwrap_or(text);
-        let mut reply = match (force_save(text), expecting(text)) {
-            (Some(""), _) => self.save(None, true),
-            (Some(file), _) => self.save(Some(PathBuf::from(file)), true),
-            (None, Some((question, expectation))) => self.ask_expecting(question, expectation),
-            (None, None) => self.command(text),
+        let mut reply = match self.debugged(text) {
+            Some(reply) => reply,
+            None => self.own(text),
         };
         self.forget_texts();
         if self.settings.time && !matches!(reply.content, Content::Nothing | Content::Quit) {
             reply.elapsed = Some(started.elapsed());
         }
         reply
+    }
+
+    /// A line that is the session's, not the debugger's.
+    fn own(&mut self, text: &str) -> Reply {
+        let plain = without_colon(text);
+        let text = plain.as_deref().unwrap_or(text);
+        match (force_save(text), expecting(text)) {
+            (Some(""), _) => self.save(None, true),
+            (Some(file), _) => self.save(Some(PathBuf::from(file)), true),
+            (None, Some((question, expectation))) => self.ask_expecting(question, expectation),
+            (None, None) => self.command(text),
+        }
     }
 
     fn command(&mut self, text: &str) -> Reply {
@@ -146,6 +159,15 @@ impl Session {
         match command {
             Command::Empty => Reply::nothing(),
             Command::Trace(question) => self.ask_parsed(&question),
+            Command::Debug(question) => {
+                let asked = text.trim_start().strip_prefix("debug").unwrap_or(text);
+                self.debug_parsed(&question, asked)
+            }
+            Command::DebugFile(file) => self.debug_file(Path::new(&file.node)),
+            Command::Record(file, question) => {
+                let asked = text.get(file.span.end as usize..).unwrap_or(text);
+                self.record_parsed(Path::new(&file.node), &question, asked)
+            }
             Command::Show { noun, argument } => self.list(noun, argument.as_ref()),
             Command::Test(filter) => self.run_tests(word(filter).as_deref()),
             Command::Check => self.check(),

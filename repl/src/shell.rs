@@ -16,7 +16,7 @@ use signal_hook::flag;
 use crate::cli::output::{Output, remark};
 use crate::reply::{Content, Status};
 use crate::session::Session;
-use editor::PROMPT;
+use editor::{DEBUG_PROMPT, PROMPT};
 pub(crate) use script::script;
 
 /// Exit code of a program that Ctrl-C ended, as shells report it (128 + SIGINT).
@@ -24,6 +24,27 @@ const INTERRUPTED: i32 = 130;
 
 /// A session on a terminal: reads, executes and prints until the user leaves.
 pub(crate) fn interactive(session: &mut Session, output: &mut Output) -> io::Result<Status> {
+    if !output.is_quiet() {
+        remark("hopwise: `help` lists the commands, `quit` leaves");
+    }
+    converse(session, output, |_| false)
+}
+
+/// The same for a question that is open in the debugger; ends when the user leaves that.
+pub(crate) fn debugger(session: &mut Session, output: &mut Output) -> io::Result<Status> {
+    if !output.is_quiet() {
+        remark(
+            "hopwise: `help` lists the commands at a stop, an empty line repeats, `quit` leaves",
+        );
+    }
+    converse(session, output, |session| !session.is_debugging())
+}
+
+fn converse(
+    session: &mut Session,
+    output: &mut Output,
+    is_over: impl Fn(&Session) -> bool,
+) -> io::Result<Status> {
     let mut editor = match editor::open(output.is_colored(true)) {
         Ok(editor) => editor,
         Err(error) => return Ok(no_terminal(&error)),
@@ -33,19 +54,20 @@ pub(crate) fn interactive(session: &mut Session, output: &mut Output) -> io::Res
     if let Some(path) = &history {
         history::load(&mut editor, path);
     }
-    if !output.is_quiet() {
-        remark("hopwise: `help` lists the commands, `quit` leaves");
-    }
     let mut warned = false;
-    loop {
+    while !is_over(session) {
         editor::know(&mut editor, session);
-        let line = match editor.readline(PROMPT) {
+        let prompt = if session.is_debugging() { DEBUG_PROMPT } else { PROMPT };
+        let mut line = match editor.readline(prompt) {
             Ok(line) => editor::without_marks(&line),
             Err(ReadlineError::Interrupted) => continue,
             Err(ReadlineError::Eof) => "quit".to_owned(),
             Err(error) => return Ok(no_terminal(&error)),
         };
         history::add(&mut editor, history.as_deref(), &line);
+        if line.trim().is_empty() {
+            line = session.repeated().unwrap_or(line);
+        }
         session.interrupt().clear();
         let reply = session.execute(&line);
         output.set_color(session.settings().get("color"));
@@ -62,6 +84,7 @@ pub(crate) fn interactive(session: &mut Session, output: &mut Output) -> io::Res
         warned = false;
         output.reply(&reply)?;
     }
+    Ok(Status::Ok)
 }
 
 /// While a command runs, Ctrl-C asks it to end, and a second one ends the program; while a line is typed the

@@ -1,7 +1,7 @@
 //! The tables behind `show NOUN`: one listing per noun, made from the world, the policies and the
 //! compiled tables. Owns which columns there are; layout is `render`'s.
 
-mod names;
+pub(crate) mod names;
 mod policies;
 mod policy_table;
 mod ports;

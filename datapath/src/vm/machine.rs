@@ -380,6 +380,11 @@ impl Machine {
         self.running
     }
 
+    /// Functions that wait for the running one to return.
+    pub fn depth(&self) -> usize {
+        self.callers.len()
+    }
+
     /// Instructions run so far.
     pub fn executed(&self) -> u64 {
         self.executed

@@ -28,6 +28,9 @@ const KINDS: &[&str] = &[
     "cluster",
 ];
 
+/// How the name of a recorded answer ends.
+const RECORDINGS: &[&str] = &[".hoptrace", ".trace"];
+
 pub(super) fn command(text: &str, file: FileId) -> Result<Command, Vec<Diagnostic>> {
     let line = Line::new(text, file);
     let word = parse::first_word(&line.blanked);
@@ -140,10 +143,12 @@ impl Line {
     }
 
     fn command(&self, info: &'static CommandInfo) -> Result<Command, Vec<Diagnostic>> {
-        if info.name == "trace" {
-            return self.trace(info);
+        match info.name {
+            "trace" => self.trace(info),
+            "debug" => self.debug(info),
+            "record" => self.record(info),
+            _ => self.plain(info).map_err(|problem| vec![problem]),
         }
-        self.plain(info).map_err(|problem| vec![problem])
     }
 
     fn trace(&self, info: &'static CommandInfo) -> Result<Command, Vec<Diagnostic>> {
@@ -152,6 +157,46 @@ impl Line {
             return Err(vec![self.needs(info, "a question")]);
         }
         asked(&self.blanked, rest, self.file)
+    }
+
+    /// A question has two ends, so one word is never one; it is a file where it looks like one.
+    fn debug(&self, info: &'static CommandInfo) -> Result<Command, Vec<Diagnostic>> {
+        let arguments = self.arguments();
+        match arguments.as_slice() {
+            [] => Err(vec![self.needs(info, "a question or the file of a recorded one")]),
+            [only] if self.is_recording(only) => Ok(Command::DebugFile(only.clone())),
+            words => {
+                let help = "the file of a recorded flow ends in `.hoptrace`, or stands in quotes";
+                let advised = |problem: Diagnostic| match words {
+                    [only] if !only.node.contains("->") => problem.help(help),
+                    _ => problem,
+                };
+                question_in(&self.blanked, self.rest(), self.file)
+                    .map(|question| Command::Debug(Box::new(question)))
+                    .map_err(|problems| problems.into_iter().map(advised).collect())
+            }
+        }
+    }
+
+    /// Whether an argument names a file that `record` wrote: by its ending, or because it is quoted.
+    fn is_recording(&self, argument: &Argument) -> bool {
+        let range = argument.span.start as usize..argument.span.end as usize;
+        let is_quoted = self.blanked.get(range).is_some_and(|text| text.starts_with('"'));
+        is_quoted || RECORDINGS.iter().any(|ending| argument.node.ends_with(ending))
+    }
+
+    fn record(&self, info: &'static CommandInfo) -> Result<Command, Vec<Diagnostic>> {
+        let arguments = self.arguments();
+        let mut arguments = arguments.into_iter();
+        let Some(file) = arguments.next() else {
+            return Err(vec![self.needs(info, "a file and a question")]);
+        };
+        if arguments.next().is_none() {
+            return Err(vec![self.needs(info, "a question behind the file")]);
+        }
+        let range = file.span.end as usize..self.rest().end;
+        let question = question_in(&self.blanked, range, self.file)?;
+        Ok(Command::Record(file, Box::new(question)))
     }
 
     fn plain(&self, info: &'static CommandInfo) -> Result<Command, Diagnostic> {
@@ -335,6 +380,11 @@ mod tests {
     fn shown(command: &Command) -> String {
         let name = |n: &Option<Name>| n.as_ref().map_or("-".into(), |n| format!("<{}>", n.node));
         match command {
+            Command::Debug(q) => format!("debug, {} options", q.options.len()),
+            Command::DebugFile(file) => format!("debug <{}>", file.node),
+            Command::Record(file, q) => {
+                format!("record <{}>, {} options", file.node, q.options.len())
+            }
             Command::Trace(q) => {
                 let port = match q.target.port.as_ref().map(|p| &p.node) {
                     Some(Port::Number(number)) => number.to_string(),
@@ -370,6 +420,14 @@ mod tests {
             ("external e -> b:1", "trace port 1, 0 options"),
             ("[fd00::1] -> [fd00::2]:80", "trace port 80, 0 options"),
             ("world 8.8.8.8 -> b icmp echo", "trace port -, 1 options"),
+            ("debug a -> b:80/tcp syn", "debug, 1 options"),
+            ("debug a b:80", "debug, 0 options"),
+            ("debug a->b", "debug, 0 options"),
+            ("debug answer.hoptrace", "debug <answer.hoptrace>"),
+            ("debug out/x.trace # theirs", "debug <out/x.trace>"),
+            ("debug \"my answer\"", "debug <my answer>"),
+            ("record x.hoptrace a -> b icmp echo ttl 3", "record <x.hoptrace>, 2 options"),
+            ("record \"my x\" a b:80", "record <my x>, 0 options"),
             ("show pods", "show pods -"),
             ("show endpoints node01", "show endpoints <node01>"),
             ("test", "test -"),
@@ -423,6 +481,16 @@ mod tests {
                 "HW0210 at \"client\": `client` is neither a command nor a statement",
             ),
             ("trace", "HW0211 at \"trace\": `trace` needs a question"),
+            (
+                "debug",
+                "HW0211 at \"debug\": `debug` needs a question or the file of a recorded one",
+            ),
+            (
+                "debug web/a",
+                "HW0001 at \"a\": this question ends too early, expected `->` or an endpoint",
+            ),
+            ("record", "HW0211 at \"record\": `record` needs a file and a question"),
+            ("record a.x", "HW0211 at \"record\": `record` needs a question behind the file"),
             (
                 "show",
                 "HW0211 at \"show\": `show` needs one of pods, nodes, endpoints, tunnel, selectors, identities, policies, ipcache, policy, conntrack",

@@ -32,6 +32,18 @@ pub const TABLE: &[CommandInfo] = &[
     ),
     info("why", "why", "show the last answer in full", "why"),
     info(
+        "debug",
+        "debug SRC -> DST[:PORT[/PROTO]] [OPTION ...] | FILE",
+        "step through one flow, or through a recorded one",
+        "debug CA -> CB icmp echo",
+    ),
+    info(
+        "record",
+        "record FILE SRC -> DST[:PORT[/PROTO]] [OPTION ...]",
+        "explain one flow, and write it to a file for `debug FILE`",
+        "record ping.hoptrace CA -> CB icmp echo",
+    ),
+    info(
         "show",
         "show NOUN [NAME]",
         "list what the world, the policies or the tables hold",

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::path::PathBuf;
 
 use clap::Args;
 
@@ -35,6 +36,9 @@ pub(super) struct TraceArgs {
     /// What must come out, as a test says it: 'dropped default-deny at ingress'; if not, ends with 1
     #[arg(long, value_name = "EXPECTATION")]
     expect: Option<String>,
+    /// Write the question, its files and the answer to FILE, for `hopwise debug FILE` on any machine
+    #[arg(long, value_name = "FILE", conflicts_with = "expect")]
+    record: Option<PathBuf>,
     #[command(flatten)]
     runner: Runner,
     #[command(flatten)]
@@ -55,15 +59,16 @@ pub(super) fn run(args: &TraceArgs, look: &Look) -> io::Result<Status> {
         return output.reply(&Reply::failure(Status::Usage, message, ""));
     }
     let question = joined(&args.question);
-    let reply = match &args.expect {
-        Some(expectation) => session.ask_expecting(&question, expectation),
-        None => session.ask_line(&question),
+    let reply = match (&args.expect, &args.record) {
+        (Some(expectation), _) => session.ask_expecting(&question, expectation),
+        (None, Some(file)) => session.record(file, &question),
+        (None, None) => session.ask_line(&question),
     };
     output.reply(&reply.after(loaded))
 }
 
 /// The words as one text. A shell took the quotes of a payload off; they are put back.
-fn joined(words: &[String]) -> String {
+pub(super) fn joined(words: &[String]) -> String {
     let mut text = String::new();
     let mut after_payload = false;
     for word in words {

@@ -43,6 +43,8 @@ fn document(reply: &Reply) -> Value {
         Content::Diagnostics(list) => {
             ("diagnostics", one("diagnostics", diagnostics(list, &reply.sources)))
         }
+        // As above: plain data.
+        Content::Halt(halt) => ("halt", object(serde_json::to_value(halt).unwrap_or(Value::Null))),
         Content::Failure(f) => (
             "failure",
             object(json!({ "message": f.message, "remedy": f.remedy, "detail": f.detail })),

@@ -6,6 +6,7 @@ use engine::explain::{Explanation, SCHEMA_VERSION};
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
+use crate::debug::Halt;
 use crate::reply::Status;
 
 const DRAFT: &str = "https://json-schema.org/draft/2020-12/schema";
@@ -14,12 +15,15 @@ const DRAFT: &str = "https://json-schema.org/draft/2020-12/schema";
 pub fn schema() -> Value {
     let mut generator = SchemaSettings::draft2020_12().for_serialize().into_generator();
     let explanation = generator.subschema_for::<Explanation>();
+    let halt = generator.subschema_for::<Halt>();
     let mut definitions: Map<String, Value> = generator.take_definitions(true);
     pin_version(&mut definitions);
     definitions.insert("Diagnostic".into(), diagnostic());
     definitions.insert("Place".into(), place());
     let mut answer = document("answer", "What hopwise says about one flow.", &answer_fields());
     answer["allOf"] = json!([explanation]);
+    let mut stop = document("halt", "Where a debugged question stands.", &json!({}));
+    stop["allOf"] = json!([halt]);
     let kinds = [
         ("Answer", answer),
         ("Listing", document("listing", "What `show` and other lists hold.", &listing_fields())),
@@ -36,6 +40,7 @@ pub fn schema() -> Value {
         ),
         ("Failure", document("failure", "What could not be done.", &failure_fields())),
         ("Text", document("text", "Lines of text.", &json!({ "text": { "type": "string" } }))),
+        ("Stop", stop),
         ("Nothing", document("nothing", "Done, with nothing to show.", &json!({}))),
     ];
     let references: Vec<Value> =

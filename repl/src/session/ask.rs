@@ -15,7 +15,7 @@ use crate::reply::{Answer, Content, Failure, Level, Reply, Status};
 use crate::suite::misses;
 
 /// What a question on its own conntrack takes for granted.
-const NO_EARLIER: &str = "no earlier conntrack";
+pub(crate) const NO_EARLIER: &str = "no earlier conntrack";
 
 impl Session {
     /// Explains one flow, held against what follows `=>` where there is one.

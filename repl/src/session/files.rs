@@ -33,7 +33,7 @@ impl Loader for Disk {
 }
 
 /// The path without `.` and without `name/..`, so that a file has one name however it is reached.
-fn tidied(path: &Path) -> PathBuf {
+pub(crate) fn tidied(path: &Path) -> PathBuf {
     let mut tidy = PathBuf::new();
     for part in path.components() {
         match part {
@@ -48,7 +48,7 @@ fn tidied(path: &Path) -> PathBuf {
 }
 
 /// The file's text, or one sentence on why there is none.
-pub(super) fn read(path: &Path) -> Result<String, String> {
+pub(crate) fn read(path: &Path) -> Result<String, String> {
     // A pipe or device may never end.
     let kind = fs::metadata(path).map_err(|error| reason(&error))?.file_type();
     if !kind.is_file() && !kind.is_dir() {

@@ -12,25 +12,25 @@ use lang::{Suite, Workspace};
 use super::{Session, UNDO_DEPTH, Undo};
 
 /// Texts and everything derived from them.
-#[derive(Default)]
-pub(super) struct State {
+#[derive(Clone, Default)]
+pub(crate) struct State {
     /// The texts.
-    pub(super) workspace: Workspace,
+    pub(crate) workspace: Workspace,
     /// Everything but the policies.
-    pub(super) world: World,
+    pub(crate) world: World,
     /// The policies.
-    pub(super) policies: PolicySet,
+    pub(crate) policies: PolicySet,
     /// The tests.
-    pub(super) suites: Vec<Suite>,
+    pub(crate) suites: Vec<Suite>,
     /// What world and policies compile to.
-    pub(super) tables: Tables,
+    pub(crate) tables: Tables,
     /// Warnings about the texts.
-    pub(super) warnings: Vec<Diagnostic>,
+    pub(crate) warnings: Vec<Diagnostic>,
 }
 
 impl State {
     /// Lowers and compiles; errors of any kind give no state.
-    pub(super) fn derive(
+    pub(crate) fn derive(
         workspace: Workspace,
         sources: &SourceMap,
         generation: Generation,

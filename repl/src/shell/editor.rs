@@ -21,6 +21,9 @@ use crate::session::Session;
 /// What a line begins with.
 pub(super) const PROMPT: &str = "hopwise> ";
 
+/// What a line of the debugger begins with.
+pub(super) const DEBUG_PROMPT: &str = "debug> ";
+
 /// What a further line of the same input begins with. It is a part of the edited text, so that the lines
 /// before can be edited too, and is taken off again.
 const MORE: &str = "... ";

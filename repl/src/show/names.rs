@@ -8,12 +8,12 @@ use engine::tables::{IdentityClass, Tables};
 use engine::topology::{Labels, Namespace, NodeId, Pod, PodId, World};
 
 /// The node's name.
-pub(super) fn node(world: &World, id: NodeId) -> String {
+pub(crate) fn node(world: &World, id: NodeId) -> String {
     world.node(id).map_or_else(|| "?".to_owned(), |n| n.name.clone())
 }
 
 /// The pod's qualified name.
-pub(super) fn pod(world: &World, id: PodId) -> String {
+pub(crate) fn pod(world: &World, id: PodId) -> String {
     world.pod(id).map_or_else(|| "?".to_owned(), Pod::qualified)
 }
 
@@ -24,7 +24,7 @@ pub(super) fn labels(labels: &Labels) -> String {
 }
 
 /// What an identity stands for: `world`, `{app=echo} in web`, `cidr 10.9.0.0/16`.
-pub(super) fn meaning(tables: &Tables, identity: Identity) -> String {
+pub(crate) fn meaning(tables: &Tables, identity: Identity) -> String {
     if identity == Identity::ANY {
         return "any".to_owned();
     }

@@ -45,6 +45,11 @@ pub enum Happening {
         /// What is there now.
         bytes: Vec<u8>,
     },
+    /// An instruction wrote to a map's value where it lies.
+    WroteValue {
+        /// The map.
+        map: u16,
+    },
     /// An event was reported. Its generation is the programs' own number.
     Reported(Stamped),
     /// Another program goes on, by its index in the image.
@@ -110,8 +115,10 @@ impl Observer for Witness {
     }
 
     fn storing(&mut self, pointer: Value, length: usize, _value: Value) {
-        if let (Region::Packet { .. }, Ok(from)) = (pointer.region, usize::try_from(pointer.bits)) {
-            self.wrote = Some((from, length));
+        match (pointer.region, usize::try_from(pointer.bits)) {
+            (Region::Packet { .. }, Ok(from)) => self.wrote = Some((from, length)),
+            (Region::MapValue { map, .. }, _) => self.seen.push(Happening::WroteValue { map }),
+            _ => {}
         }
     }
 

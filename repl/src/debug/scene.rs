@@ -1,0 +1,185 @@
+//! What a question is debugged on: a copy of the session's state of its own, and the names of things in it.
+//! Changing it leaves the session as it is.
+
+use std::rc::Rc;
+
+use datapath::vm::debug::Plan;
+use engine::diag::Diagnostic;
+use engine::eval::Memory;
+use engine::explain::Explanation;
+use engine::identity::Identity;
+use engine::net::Direction;
+use engine::question::Question;
+use engine::source::SourceMap;
+use engine::tables::{EndpointEntry, EndpointId, EntryId, Generation, NodeTables, Origin, TableId};
+use engine::topology::NodeId;
+use lang::NoIncludes;
+use lang::command::Command;
+
+use crate::session::{Journey, NO_EARLIER, Stage, State};
+use crate::show::names;
+
+/// What a question was asked after.
+#[derive(Clone)]
+pub(crate) enum Earlier {
+    /// Nothing: it is on a conntrack of its own.
+    None,
+    /// Flows that both opinions know.
+    Known(Memory),
+    /// Flows out of a recording, which the oracle knows nothing of.
+    Recorded,
+}
+
+/// What is told of a question that was asked after flows of a recording.
+const RECORDED: &str = "flows of the recording, which the oracle does not know";
+
+/// See the module.
+#[derive(Clone)]
+pub(crate) struct Scene {
+    /// Texts and everything derived from them.
+    pub(crate) state: State,
+    /// Texts by place.
+    pub(crate) sources: SourceMap,
+    /// What was before the question.
+    pub(crate) earlier: Earlier,
+    /// The simulated clock, in seconds.
+    pub(crate) now: u64,
+    /// What is asked.
+    pub(crate) question: Question,
+    /// The same as it was typed.
+    pub(crate) text: String,
+}
+
+impl Scene {
+    /// What asks the question, for the debugger.
+    pub(crate) fn plan(self: &Rc<Self>) -> Plan<Explanation> {
+        let scene = Rc::clone(self);
+        Box::new(move |backend| {
+            let stage = Stage {
+                world: &scene.state.world,
+                policies: &scene.state.policies,
+                tables: &scene.state.tables,
+                sources: &scene.sources,
+            };
+            let mut memory = match &scene.earlier {
+                Earlier::Known(memory) => memory.clone(),
+                Earlier::None | Earlier::Recorded => Memory::default(),
+            };
+            let mut journey = Journey { backend, memory: &mut memory, now: scene.now };
+            journey.backend.load(stage.tables)?;
+            let is_fresh = matches!(scene.earlier, Earlier::None);
+            if is_fresh {
+                journey.forget()?;
+            }
+            let mut explanation = journey.ask(&stage, &scene.question)?;
+            if is_fresh {
+                explanation.assumed.insert(0, NO_EARLIER.to_owned());
+            }
+            if matches!(scene.earlier, Earlier::Recorded) {
+                super::without_oracle(&mut explanation, RECORDED);
+            }
+            Ok(explanation)
+        })
+    }
+
+    /// The same with statements applied, or a statement removed. Errors: what is wrong with the text, with the texts
+    /// that they point into.
+    pub(super) fn changed(&self, text: &str) -> Result<Self, (Vec<Diagnostic>, SourceMap)> {
+        let mut sources = self.sources.clone();
+        let file = sources.add(super::INPUT, text);
+        let workspace = &self.state.workspace;
+        let changed = match lang::command::parse(text, file) {
+            Ok(Command::Remove { kind, name }) => {
+                let removed = workspace.remove(&kind, &name, &mut sources);
+                removed.map(|(workspace, _)| workspace).map_err(|problem| vec![problem])
+            }
+            Ok(_) => {
+                let applied = workspace.apply(text, &mut NoIncludes, &mut sources);
+                applied.map(|(workspace, _)| workspace)
+            }
+            Err(problems) => Err(problems),
+        };
+        let generation = Generation(self.state.tables.generation.0.wrapping_add(1));
+        let derived = changed.and_then(|workspace| State::derive(workspace, &sources, generation));
+        match derived {
+            Ok(state) => Ok(Self { state, sources, ..self.clone() }),
+            Err(problems) => Err((problems, sources)),
+        }
+    }
+
+    /// The node's name.
+    pub(super) fn node(&self, node: NodeId) -> String {
+        names::node(&self.state.world, node)
+    }
+
+    /// The tables of a node.
+    pub(super) fn tables(&self, node: NodeId) -> Option<&NodeTables> {
+        self.state.tables.node(node)
+    }
+
+    /// The name of a device of a node.
+    pub(super) fn device(&self, node: NodeId, ifindex: u32) -> String {
+        let Some(tables) = self.tables(node) else { return format!("device {ifindex}") };
+        if let Some(endpoint) = tables.endpoint_at(ifindex) {
+            return endpoint.interface.clone();
+        }
+        match self.state.world.node(node) {
+            _ if ifindex == tables.tunnel_ifindex => tables.tunnel.device.clone(),
+            Some(node) if ifindex == tables.device_ifindex => node.device.clone(),
+            _ => format!("device {ifindex}"),
+        }
+    }
+
+    /// What an identity stands for, with its number.
+    pub(super) fn identity(&self, identity: Identity) -> String {
+        let meaning = names::meaning(&self.state.tables, identity);
+        if identity == Identity::ANY || identity.reserved_name().is_some() {
+            return meaning;
+        }
+        format!("{identity} {meaning}")
+    }
+
+    /// The name of an endpoint: its pod's.
+    pub(super) fn endpoint(&self, node: NodeId, id: EndpointId) -> String {
+        let entry = self.tables(node).and_then(|tables| tables.endpoint(id));
+        entry.map_or_else(|| format!("endpoint {}", id.0), |e| names::pod(&self.state.world, e.pod))
+    }
+
+    /// Endpoints of a node that use a policy table, with the direction in which they do.
+    pub(super) fn users(
+        &self,
+        node: NodeId,
+        table: TableId,
+    ) -> impl Iterator<Item = (&EndpointEntry, Direction)> {
+        let endpoints = self.tables(node).map_or(&[][..], |tables| &tables.endpoints);
+        endpoints.iter().flat_map(move |endpoint| {
+            let egress = (endpoint.egress == table).then_some((endpoint, Direction::Egress));
+            let ingress = (endpoint.ingress == table).then_some((endpoint, Direction::Ingress));
+            egress.into_iter().chain(ingress)
+        })
+    }
+
+    /// Rules and implied outcomes behind an entry, with the places of rules.
+    pub(super) fn origins(
+        &self,
+        node: NodeId,
+        endpoint: EndpointId,
+        direction: Direction,
+        entry: EntryId,
+    ) -> Vec<String> {
+        let origins = self.state.tables.provenance.origins(node, endpoint, direction, entry);
+        origins.iter().map(|origin| self.origin(*origin)).collect()
+    }
+
+    fn origin(&self, origin: Origin) -> String {
+        match origin {
+            Origin::Rule(rule) => {
+                let handle = self.state.policies.rule_handle(rule);
+                let place = self.state.policies.rule(rule);
+                let place = place.map(|(_, rule)| self.sources.location(rule.span).to_string());
+                format!("{handle} {}", place.unwrap_or_default()).trim_end().to_owned()
+            }
+            Origin::Implied(implied) => implied.name().to_owned(),
+        }
+    }
+}
