@@ -282,8 +282,7 @@ impl Debugging {
             Some(Err(error)) => return Ok(*refused(error)),
             None => return Err(Problem::new("the question did not end", "").into()),
         };
-        let edits = self.edits_in_words();
-        Ok(answered(explanation, edits))
+        Ok(answered(explanation, &self.statements_in_words(), &self.edits_in_words()))
     }
 
     fn machine(&self) -> Result<&Machine, Stumble> {
@@ -404,10 +403,12 @@ fn text_of(lines: &[String]) -> Reply {
     Reply::text(lines.join("\n"))
 }
 
-/// An answer at the end of a debugged question. What was edited is no longer the oracle's question.
-fn answered(mut explanation: Explanation, edits: Vec<String>) -> Reply {
+/// An answer at the end of a debugged question. The oracle knows of changed statements; what was edited on the way it
+/// was not asked.
+fn answered(mut explanation: Explanation, statements: &[String], edits: &[String]) -> Reply {
+    explanation.assumed.extend_from_slice(statements);
     for edit in edits {
-        without_oracle(&mut explanation, &edit);
+        without_oracle(&mut explanation, edit);
     }
     let status = match explanation.agreement {
         Agreement::Differ => Status::Divergence,

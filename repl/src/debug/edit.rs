@@ -151,16 +151,22 @@ impl Debugging {
         Ok(self.halted(reasons))
     }
 
-    /// What was changed, for the answer and for `info edits`.
+    /// Statements that were changed.
+    pub(super) fn statements_in_words(&self) -> Vec<String> {
+        let statement = |text: &String| {
+            let first = text.lines().next().unwrap_or_default().trim().trim_end_matches('{');
+            format!("edited before the start: {}", first.trim_end())
+        };
+        self.statements.iter().map(statement).collect()
+    }
+
+    /// Changes that were made on the way up to here.
     pub(super) fn edits_in_words(&self) -> Vec<String> {
-        let statements = self.statements.iter().map(|text| {
-            let first = text.lines().next().unwrap_or_default().trim();
-            format!("edited before the start: {first}")
-        });
-        let edits = self.debugger.edits().iter();
+        let now = self.debugger.at();
+        let edits = self.debugger.edits().iter().filter(|(at, _)| *at <= now);
         let edits =
             edits.map(|(at, change)| format!("edited {}", self.change_in_words(*at, change)));
-        statements.chain(edits).collect()
+        edits.collect()
     }
 
     fn change_in_words(&self, at: At, change: &Change) -> String {

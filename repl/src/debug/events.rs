@@ -26,15 +26,19 @@ pub(crate) struct PolicyEvent {
     pub(crate) text: String,
 }
 
-/// The beginning of a hop.
-pub(super) fn began(scene: &Scene, injection: &Injection) -> (String, String) {
-    let node = scene.node(injection.node);
+/// `node01 lxc_client from-container`: where a hop is.
+pub(super) fn hop(scene: &Scene, injection: &Injection) -> String {
     let device = scene.device(injection.node, injection.ifindex);
+    format!("{} {device} {}", scene.node(injection.node), injection.hook)
+}
+
+/// The beginning of a hop.
+pub(super) fn began(injection: &Injection) -> (String, String) {
     let came = injection.tunnel.map_or_else(String::new, |key| {
-        format!(", by the tunnel from {} with vni {}", key.source, key.vni)
+        format!(" by the tunnel from {}, vni {}", key.source, key.vni)
     });
     let length = injection.frame.len();
-    ("hop".to_owned(), format!("{node} {device} {}, {length} bytes{came}", injection.hook))
+    ("begin".to_owned(), format!("{length} bytes come{came}"))
 }
 
 /// The end of a hop: what became of the packet, and which of its fields are others now.

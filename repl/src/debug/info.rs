@@ -3,12 +3,13 @@
 use std::fmt::Write;
 
 use datapath::vm::map::Kind;
+use engine::backend::Injection;
 use engine::source::Span;
 use lang::ast::Spanned;
 use lang::debug::{Condition, Info, Place, TABLE, Thing, find};
 
 use super::stops::{self, Stop, What};
-use super::{Debugging, Problem, Stumble, code, text_of};
+use super::{Debugging, Problem, Stumble, code, events, text_of};
 use crate::reply::{Reply, Status};
 
 impl Debugging {
@@ -29,7 +30,8 @@ impl Debugging {
                 .collect(),
             Info::Programs => programs(machine),
             Info::Edits => {
-                let edits = self.edits_in_words();
+                let mut edits = self.statements_in_words();
+                edits.extend(self.edits_in_words());
                 if edits.is_empty() { vec!["nothing was edited".to_owned()] } else { edits }
             }
         };
@@ -38,14 +40,14 @@ impl Debugging {
 
     fn hops(&self) -> Vec<String> {
         let now = self.debugger.at().hop;
-        let begin = self.events.iter().filter(|event| event.keyword == "hop");
-        let line = |(number, event): (usize, &super::PolicyEvent)| {
+        let line = |(number, injection): (usize, &Injection)| {
             let mark = if number == now { "->" } else { "  " };
-            let end = self.events.iter().find(|e| e.keyword == "end" && e.at.hop == event.at.hop);
-            let end = end.map_or_else(String::new, |end| format!("; {}", end.text));
-            format!("{mark} {}  {}{end}", number + 1, event.text)
+            let mut events = self.events.iter().filter(|event| event.at.hop == number);
+            let end = events.find(|event| event.keyword == "end");
+            let end = end.map_or_else(|| "in it".to_owned(), |end| end.text.clone());
+            format!("{mark} {}  {}: {end}", number + 1, events::hop(&self.scene, injection))
         };
-        begin.enumerate().map(line).collect()
+        self.debugger.injections().enumerate().map(line).collect()
     }
 
     fn event_lines(&self) -> Vec<String> {

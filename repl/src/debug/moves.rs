@@ -141,7 +141,7 @@ impl Debugging {
         self.line = None;
         self.new_line = true;
         let Some(injection) = self.debugger.injection() else { return };
-        let told = events::began(&self.scene, injection);
+        let told = events::began(injection);
         self.add_event(told);
     }
 
@@ -179,6 +179,10 @@ impl Debugging {
         }
         let mut stops = std::mem::take(&mut self.stops);
         let mut reasons = Vec::new();
+        if progress == Progress::Began {
+            // Another packet is before the program; that it is another is no change of the one.
+            stops.iter_mut().for_each(|stop| self.arm(stop));
+        }
         for stop in &mut stops {
             let reason = self.reason(stop, progress);
             stop.hits += u64::from(reason.is_some());
@@ -253,12 +257,14 @@ impl Debugging {
     /// Notes what the watched things are now.
     pub(super) fn arm_watches(&mut self) {
         let mut stops = std::mem::take(&mut self.stops);
-        for stop in &mut stops {
-            if let What::Watch(thing, before) = &mut stop.what {
-                *before = self.print(thing).ok();
-            }
-        }
+        stops.iter_mut().for_each(|stop| self.arm(stop));
         self.stops = stops;
+    }
+
+    fn arm(&self, stop: &mut Stop) {
+        if let What::Watch(thing, before) = &mut stop.what {
+            *before = self.print(thing).ok();
+        }
     }
 
     /// Goes to a hop's beginning.
