@@ -8,12 +8,14 @@
 //! | `value`, `memory`, `stack`, `packet`, `map` | what programs work on, every access checked |
 //! | `machine`, `alu`, `help` | running, one instruction after the other |
 //! | `observer` | watching |
+//! | `coverage` | which lines of the programs ran |
 //! | `disassemble` | instructions as text |
 //! | `fault` | what stops a program, and where |
 //! | `debug` | a question run back and forth |
 
 mod alu;
 pub mod call;
+pub mod coverage;
 pub mod debug;
 pub mod disassemble;
 pub mod fault;

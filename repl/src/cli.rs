@@ -3,6 +3,7 @@
 
 mod check;
 mod completion;
+mod coverage;
 mod debug;
 mod doctor;
 mod explain;

@@ -2,6 +2,7 @@
 //! prints by itself.
 
 mod answer;
+pub mod coverage;
 pub mod diagnostic;
 mod full;
 mod halt;

@@ -43,7 +43,7 @@ pub use settings::{ColorMode, ConntrackMode, SETTINGS, Settings};
 pub(crate) use state::State;
 
 /// Makes the backend when the first question needs it.
-pub type OpenBackend = fn(Choice) -> Result<Box<dyn Backend>, BackendError>;
+type OpenBackend = Box<dyn Fn(Choice) -> Result<Box<dyn Backend>, BackendError>>;
 
 /// The name under which diagnostics print what was typed.
 const INPUT: &str = "input";
@@ -86,7 +86,9 @@ struct Undo {
 
 impl Session {
     /// A session without any text. `open_backend` is called at the first question.
-    pub fn new(open_backend: OpenBackend) -> Self {
+    pub fn new(
+        open_backend: impl Fn(Choice) -> Result<Box<dyn Backend>, BackendError> + 'static,
+    ) -> Self {
         Self {
             settings: Settings::default(),
             sources: SourceMap::default(),
@@ -95,7 +97,7 @@ impl Session {
             files: Vec::new(),
             entries: Vec::new(),
             last_generation: Generation::default(),
-            open_backend,
+            open_backend: Box::new(open_backend),
             backend: None,
             opened: Choice::default(),
             memory: Memory::default(),
@@ -113,7 +115,10 @@ impl Session {
 
     /// A session on files. A successful load's reply (with its warnings) comes with it, a failed one's
     /// instead of it.
-    pub fn open(files: &[PathBuf], open_backend: OpenBackend) -> Result<(Self, Reply), Box<Reply>> {
+    pub fn open(
+        files: &[PathBuf],
+        open_backend: impl Fn(Choice) -> Result<Box<dyn Backend>, BackendError> + 'static,
+    ) -> Result<(Self, Reply), Box<Reply>> {
         let mut session = Self::new(open_backend);
         let reply = session.load(files);
         if reply.is_ok() { Ok((session, reply)) } else { Err(Box::new(reply)) }

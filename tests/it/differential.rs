@@ -202,7 +202,7 @@ fn the_text_of_a_scenario_means_the_same() {
 /// Scenarios of one run of the tests; `HOPWISE_SCENARIOS` sets another number, `HOPWISE_SEED` the first seed.
 const SCENARIOS: u64 = 300;
 
-fn number(variable: &str) -> Option<u64> {
+pub(crate) fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok()?.parse().ok()
 }
 
@@ -222,6 +222,14 @@ fn shown(backend: &mut dyn Backend, scenario: &Scenario) -> Option<Disagreement>
         };
         Some(Disagreement { kind: kind.to_owned(), words: error.to_string() })
     })
+}
+
+/// Runs the first so many scenarios on a backend, which must not differ from the oracle.
+pub(crate) fn run_random(backend: &mut dyn Backend, scenarios: u64) {
+    for seed in 0..scenarios {
+        let found = shown(backend, &Random::new(seed).scenario());
+        assert!(found.is_none(), "seed {seed}: {found:?}");
+    }
 }
 
 #[test]

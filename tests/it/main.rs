@@ -11,6 +11,7 @@ mod book;
 mod cases;
 mod cli;
 mod codes;
+mod coverage;
 mod diagnostics;
 mod differential;
 mod documents;

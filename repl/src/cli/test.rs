@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::coverage::CoverageArgs;
 use super::files::{self, Programs};
 use super::output::Output;
 use super::{Format, Look, Runner};
@@ -32,6 +33,8 @@ pub(super) struct TestArgs {
     #[command(flatten)]
     runner: Runner,
     #[command(flatten)]
+    coverage: CoverageArgs,
+    #[command(flatten)]
     format: Format,
 }
 
@@ -46,7 +49,14 @@ pub(super) fn run(args: &TestArgs, look: &Look) -> io::Result<Status> {
         return output.replies(&bad);
     }
     let filter = args.run.as_deref();
-    let mut session = Session::new(backend::open);
+    let counter = match args.coverage.counter(&args.runner.backend) {
+        Ok(counter) => counter,
+        Err(reply) => return output.reply(&reply),
+    };
+    let mut session = match &counter {
+        Some(counter) => counter.session(),
+        None => Session::new(backend::open),
+    };
     if let Err(message) = args.runner.choose(&mut session) {
         return output.reply(&Reply::failure(Status::Usage, message, ""));
     }
@@ -54,7 +64,13 @@ pub(super) fn run(args: &TestArgs, look: &Look) -> io::Result<Status> {
         let names = names(&mut session, &programs, filter);
         return output.reply(&listed(names, output.json));
     }
-    output.reply(&ran(&mut session, &programs, filter))
+    let status = output.reply(&ran(&mut session, &programs, filter))?;
+    let Some(coverage) = counter.map(|counter| counter.finish()) else { return Ok(status) };
+    // JSON is one document, that of the tests; that something cannot be written is told all the same.
+    if output.json && coverage.is_ok() {
+        return Ok(status);
+    }
+    Ok(status.worst(Output::text(look).reply(&coverage)?))
 }
 
 /// What is wrong with programs that have errors.

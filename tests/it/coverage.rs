@@ -1,0 +1,143 @@
+//! Coverage of the datapath's programs: every line of theirs runs in a case file or in a crafted frame, or a written
+//! reason says why it cannot. `HOPWISE_COVERAGE` names a directory to write counts to, for `make coverage`.
+
+mod frames;
+
+use std::fs;
+use std::path::PathBuf;
+
+use datapath::vm::coverage::lines::{File, Report};
+use datapath::vm::coverage::{Coverage, Recorder};
+use repl::reply::Status;
+use repl::session::Session;
+
+use crate::differential::{number, run_random};
+use crate::kernel;
+use crate::tree::{cases, name, read, root};
+
+/// Lines that nothing reaches, with their reasons.
+const UNREACHED: &str = "fixtures/coverage/unreached.txt";
+
+/// Random scenarios that are counted by default; `HOPWISE_SCENARIOS` sets another number.
+const SCENARIOS: u64 = 20;
+
+/// Runs every case file, counted.
+fn run_cases(recorder: &Recorder) {
+    let counting = recorder.clone();
+    // Includes and messages are relative to the root.
+    std::env::set_current_dir(root()).expect("the root is there");
+    let mut session = Session::new(move |_| Ok(counting.backend()));
+    for path in cases() {
+        let loaded = session.load(std::slice::from_ref(&path));
+        assert_eq!(loaded.status, Status::Ok, "{}: {}", name(&path), kernel::text(&loaded));
+        let reply = session.run_tests(None);
+        assert_eq!(reply.status, Status::Ok, "{}: {}", name(&path), kernel::text(&reply));
+    }
+}
+
+/// Where counts are to be written.
+fn wanted() -> Option<PathBuf> {
+    let folder = std::env::var_os("HOPWISE_COVERAGE").filter(|folder| !folder.is_empty())?;
+    Some(root().join(folder))
+}
+
+fn write(file: &str, counts: &Coverage) {
+    let Some(folder) = wanted() else { return };
+    let text = serde_json::to_string(counts).expect("counts are plain");
+    fs::create_dir_all(&folder).expect("the directory can be made");
+    fs::write(folder.join(file), text).expect("the counts can be written");
+}
+
+/// An entry of the list of reasons.
+#[derive(Debug)]
+struct Unreached {
+    file: String,
+    piece: String,
+    reason: String,
+}
+
+/// Reads `FILE: PIECE` lines with indented reasons below them; `#` begins a remark.
+fn reasons(text: &str) -> Vec<Unreached> {
+    let mut entries: Vec<Unreached> = Vec::new();
+    for line in text.lines().filter(|line| !line.starts_with('#') && !line.trim().is_empty()) {
+        match (line.starts_with(' '), entries.last_mut()) {
+            (true, Some(entry)) => entry.reason.push_str(line.trim()),
+            _ => {
+                let (file, piece) = line.split_once(": ").expect("an entry is `FILE: PIECE`");
+                let (file, piece) = (file.to_owned(), piece.trim().to_owned());
+                entries.push(Unreached { file, piece, reason: String::new() });
+            }
+        }
+    }
+    entries
+}
+
+/// What is wrong: lines without reason, reasons without line.
+fn problems(report: &Report, entries: &[Unreached]) -> Vec<String> {
+    let mut found = Vec::new();
+    for file in &report.files {
+        for (number, line) in file.lines.iter().filter(|(_, line)| line.ran == 0) {
+            let is_known =
+                |entry: &&Unreached| entry.file == file.name && line.text.contains(&entry.piece);
+            if !entries.iter().any(|entry| is_known(&entry)) {
+                let text = line.text.trim();
+                found.push(format!("{}:{number} runs nowhere: {text}", file.name));
+            }
+        }
+    }
+    for entry in entries {
+        let named = |file: &&File| file.name == entry.file;
+        let lines = report.files.iter().filter(named).flat_map(|file| file.lines.values());
+        let lines: Vec<_> = lines.filter(|line| line.text.contains(&entry.piece)).collect();
+        let Unreached { file, piece, reason } = entry;
+        match lines[..] {
+            [line] if line.ran > 0 => found.push(format!("{file}: `{piece}` runs after all")),
+            [_] if reason.len() < 40 => found.push(format!("{file}: `{piece}` has no reason")),
+            [_] => {}
+            _ => found.push(format!("{file}: {} lines hold `{piece}`", lines.len())),
+        }
+    }
+    found
+}
+
+#[test]
+fn every_line_of_the_programs_runs_or_has_a_reason() {
+    let recorder = Recorder::find().expect("the interpreter runs the object");
+    run_cases(&recorder);
+    let counts = frames::counted(recorder.counts());
+    write("cases.json", &counts);
+    let report = Report::new(recorder.image(), &counts);
+    let entries = reasons(&read(&root().join(UNREACHED)));
+    let found = problems(&report, &entries);
+    assert!(
+        found.is_empty(),
+        "add a case below fixtures/cases, a frame to tests/it/coverage/frames.rs, or a reason to \
+         {UNREACHED}:\n  {}",
+        found.join("\n  ")
+    );
+}
+
+#[test]
+fn what_is_wrong_with_reasons_is_told() {
+    let recorder = Recorder::find().expect("the interpreter runs the object");
+    let report = Report::new(recorder.image(), &recorder.counts());
+    let all = problems(&report, &[]);
+    assert_eq!(all.len(), report.covered().total, "nothing has run");
+    let file = "datapath/ebpf/src/forward.rs";
+    let text = format!("# remark\n{file}: IDENTITY_HOST =>\n{file}: match\n{file}: nowhere\n");
+    let found = problems(&report, &reasons(&text));
+    let told = |what: &str| found.iter().any(|line| line.contains(what));
+    assert!(told("`IDENTITY_HOST =>` has no reason"), "{found:#?}");
+    assert!(told("0 lines hold `nowhere`"), "{found:#?}");
+    assert!(!told("forward.rs:70 "), "{found:#?}");
+}
+
+#[test]
+fn random_scenarios_are_counted() {
+    let recorder = Recorder::find().expect("the interpreter runs the object");
+    run_random(recorder.backend().as_mut(), number("HOPWISE_SCENARIOS").unwrap_or(SCENARIOS));
+    let counts = recorder.counts();
+    write("random.json", &counts);
+    let covered = Report::new(recorder.image(), &counts).covered();
+    assert!(covered.covered * 2 > covered.total, "{covered:?}");
+}

@@ -1,0 +1,258 @@
+//! Packets that no question can ask for, before programs whose run is counted: malformed headers, IPv6 extension
+//! headers, foreign tunnel keys, tables without a catch-all, packets in paged memory, a node that is live. Each says
+//! what must come of it.
+
+use std::net::IpAddr;
+
+use datapath::vm::Vm;
+use datapath::vm::coverage::Coverage;
+use engine::backend::{Backend as _, Injection, Observation, TunnelKey};
+use engine::identity::Identity;
+use engine::net::{Fragment, Hook, IpHeader, Mac, Packet, TcpFlags, Transport};
+use engine::reason::DropReason;
+use engine::source::SourceMap;
+use engine::tables::{EndpointEntry, Generation, Tables};
+use engine::trace::{Action, Ethernet, Event};
+
+/// One node with two pods that may talk to everyone, in a cluster of both families.
+const WORLD: &str = "\
+cluster lab {
+  node node01 { ip 192.168.1.1, fd00:a::1 pods 10.1.0.0/24, fd00:1::/64 }
+  node node02 { ip 192.168.1.2, fd00:a::2 pods 10.2.0.0/24, fd00:2::/64 }
+}
+namespace shop {}
+pod shop/client on node01 { ip 10.1.0.10, fd00:1::10 }
+pod shop/server on node01 { ip 10.1.0.11, fd00:1::11 }
+";
+
+/// What the packet of a test is.
+const CLIENT: &str = "fd00:1::10";
+const SERVER: &str = "fd00:1::11";
+
+const NODE: &str = "the node is there";
+
+struct Bench {
+    vm: Vm,
+    counts: Coverage,
+    tables: Tables,
+}
+
+impl Bench {
+    fn open(counts: Coverage) -> Self {
+        let mut sources = SourceMap::default();
+        let text = [("world.hop".to_owned(), WORLD.to_owned())];
+        let loaded = lang::load(&text, &mut lang::NoIncludes, &mut sources);
+        let tables = engine::compile::compile(&loaded.world, &loaded.policies, Generation(1))
+            .expect("the world compiles");
+        let mut vm = Vm::find().expect("the object loads");
+        vm.load(&tables).expect("the tables fit");
+        Self { vm, counts, tables }
+    }
+
+    fn pod(&self, number: usize) -> &EndpointEntry {
+        &self.tables.nodes[0].endpoints[number]
+    }
+
+    /// A frame at a hook of the first node, on the device that the hook hangs on.
+    fn injection(&self, hook: Hook, frame: Vec<u8>) -> Injection {
+        let node = &self.tables.nodes[0];
+        let ifindex = match hook {
+            Hook::FromContainer | Hook::ToContainer => self.pod(0).ifindex,
+            Hook::FromOverlay => node.tunnel_ifindex,
+            Hook::FromNetdev => node.device_ifindex,
+        };
+        Injection { node: node.node, hook, ifindex, mark: 0, tunnel: None, now: 0, frame }
+    }
+
+    fn say(&mut self, injection: &Injection) -> Observation {
+        self.vm.inject_watched(injection, &mut self.counts).expect("the packet runs")
+    }
+
+    /// The same after the run was begun and something of it changed.
+    fn say_changed(&mut self, injection: &Injection, change: impl Fn(&mut Vm)) -> Observation {
+        self.vm.begin(injection).expect("the packet can enter");
+        change(&mut self.vm);
+        let machine = self.vm.machine(injection.node).expect(NODE);
+        let code = machine.run(&mut self.counts).expect("the packet runs");
+        self.vm.finish(injection.node, code).expect("its events are read")
+    }
+}
+
+/// Runs all of them; the counts given, and theirs.
+pub(super) fn counted(counts: Coverage) -> Coverage {
+    let mut bench = Bench::open(counts);
+    extension_headers(&mut bench);
+    malformed_headers(&mut bench);
+    a_tunnel_key_of_the_world(&mut bench);
+    paged_memory(&mut bench);
+    a_live_node(&mut bench);
+    no_catch_all(&mut bench);
+    bench.counts
+}
+
+fn packet(source: &str, destination: &str, transport: Transport) -> Packet {
+    let ip = IpHeader {
+        source: ip(source),
+        destination: ip(destination),
+        traffic_class: 0,
+        ttl: 64,
+        id: 1,
+        dont_fragment: false,
+        fragment: Fragment::default(),
+        options: Vec::new(),
+        extensions: Vec::new(),
+    };
+    Packet { ip, transport, payload: Vec::new() }
+}
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().expect("an address")
+}
+
+fn syn(source: u16) -> Transport {
+    let flags = TcpFlags::SYN;
+    Transport::Tcp { source, destination: 80, flags, sequence: 1, acknowledgement: 0 }
+}
+
+fn frame(packet: &Packet) -> Vec<u8> {
+    let ethernet =
+        Ethernet { source: Mac([2, 0, 0, 0, 9, 1]), destination: Mac([2, 0, 0, 0, 9, 2]) };
+    datapath::frame::build(packet, ethernet).expect("the packet has a frame")
+}
+
+fn outcome(seen: &Observation) -> Action {
+    match seen.events.last().map(|stamped| stamped.event) {
+        Some(Event::Outcome(action)) => action,
+        other => panic!("no outcome but {other:?}"),
+    }
+}
+
+fn is_delivered(seen: &Observation) -> bool {
+    matches!(outcome(seen), Action::Deliver { .. })
+}
+
+fn identity(seen: &Observation, of_source: bool) -> Option<Identity> {
+    seen.events.iter().find_map(|stamped| match stamped.event {
+        Event::Identity { source_side, identity, .. } if source_side == of_source => Some(identity),
+        _ => None,
+    })
+}
+
+fn extension_headers(bench: &mut Bench) {
+    let options = |kind: u8| (kind, vec![0; 6]);
+    for extensions in [vec![options(0)], vec![options(0), options(60)], vec![(51, vec![0; 10])]] {
+        let mut sent = packet(CLIENT, SERVER, syn(1000));
+        sent.ip.extensions.clone_from(&extensions);
+        let seen = bench.say(&bench.injection(Hook::FromContainer, frame(&sent)));
+        assert!(is_delivered(&seen), "{extensions:?}: {seen:?}");
+    }
+    let mut piece = packet(CLIENT, SERVER, Transport::Udp { source: 1000, destination: 80 });
+    piece.ip.fragment = Fragment { offset: 0, more: true };
+    piece.ip.extensions = vec![options(60)];
+    let seen = bench.say(&bench.injection(Hook::FromContainer, frame(&piece)));
+    assert!(is_delivered(&seen), "{seen:?}");
+    let mut many = packet(CLIENT, SERVER, syn(1000));
+    many.ip.extensions = vec![options(60); 4];
+    let seen = bench.say(&bench.injection(Hook::FromContainer, frame(&many)));
+    assert_eq!(outcome(&seen), Action::Drop(DropReason::InvalidExtensionHeader));
+}
+
+fn malformed_headers(bench: &mut Bench) {
+    for hook in [Hook::FromNetdev, Hook::FromContainer, Hook::FromOverlay, Hook::ToContainer] {
+        let mut bytes = frame(&packet("10.2.0.10", "10.1.0.10", syn(1000)));
+        // An IPv4 header of 16 bytes.
+        bytes[14] = 0x44;
+        let mut injection = bench.injection(hook, bytes);
+        injection.tunnel = Some(TunnelKey { vni: 1000, source: ip("192.168.1.2") });
+        let seen = bench.say(&injection);
+        assert_eq!(outcome(&seen), Action::Drop(DropReason::InvalidPacket), "{hook:?}");
+    }
+}
+
+/// A node that splits the world by family knows which one a sender of another node is.
+fn a_tunnel_key_of_the_world(bench: &mut Bench) {
+    for (source, destination, world) in [
+        ("198.51.100.7", "10.1.0.10", Identity::WORLD_IPV4),
+        ("2001:db8::7", CLIENT, Identity::WORLD_IPV6),
+    ] {
+        let mut injection =
+            bench.injection(Hook::FromOverlay, frame(&packet(source, destination, syn(1000))));
+        let vni = Identity::WORLD.0;
+        injection.tunnel = Some(TunnelKey { vni, source: ip("192.168.1.2") });
+        let seen = bench.say(&injection);
+        assert!(is_delivered(&seen), "{seen:?}");
+        assert_eq!(identity(&seen, true), Some(world));
+    }
+}
+
+/// Where a driver leaves only the beginning of a packet directly reachable, everything comes to the same.
+fn paged_memory(bench: &mut Bench) {
+    let mut extended = packet(CLIENT, SERVER, syn(2000));
+    extended.ip.extensions = vec![(60, vec![0; 30])];
+    let echo = Transport::Icmp { kind: 8, code: 0, rest: [0, 7, 0, 1] };
+    let options = {
+        let mut sent = packet("10.1.0.10", "10.1.0.11", syn(2000));
+        sent.ip.options = vec![1; 40];
+        sent
+    };
+    for sent in [
+        packet(CLIENT, SERVER, syn(2000)),
+        packet("10.1.0.10", "10.1.0.11", echo),
+        extended,
+        options,
+    ] {
+        let injection = bench.injection(Hook::FromContainer, frame(&sent));
+        bench.vm.forget().expect("conntrack is emptied");
+        let linear = bench.say(&injection);
+        assert!(is_delivered(&linear), "{linear:?}");
+        for reachable in [14, 34, 54] {
+            bench.vm.forget().expect("conntrack is emptied");
+            let seen = bench.say_changed(&injection, |vm| {
+                vm.machine(injection.node).expect(NODE).skb_mut().set_linear(reachable);
+            });
+            assert_eq!(seen, linear, "{reachable} bytes of {sent:?}");
+        }
+    }
+}
+
+/// The switches of a node that is live, on a kernel without `bpf_redirect_peer`: device and clock are the kernel's,
+/// and a delivered packet passes the veth's egress hook.
+fn a_live_node(bench: &mut Bench) {
+    use datapath_abi::{config, maps, mark};
+    let injection = bench.injection(Hook::FromContainer, frame(&packet(CLIENT, SERVER, syn(3000))));
+    let (own, to) = (bench.pod(0).ifindex, bench.pod(1).ifindex);
+    let put = |vm: &mut Vm, flags: u32, ticks: u32| {
+        let config = [datapath_abi::ABI_VERSION, flags, ticks, 0].map(u32::to_le_bytes).concat();
+        let machine = vm.machine(injection.node).expect(NODE);
+        let map = machine.map_mut(maps::CONFIG).expect("every node has it");
+        map.update(&[0; 4], &config, 0).expect("its only entry is 0");
+    };
+    let seen = bench.say_changed(&injection, |vm| {
+        put(vm, config::TRACE, 250);
+        vm.machine(injection.node).expect(NODE).skb_mut().ifindex = own;
+    });
+    assert!(
+        matches!(outcome(&seen), Action::Deliver { ifindex, peer: false, .. } if ifindex == to)
+    );
+    assert_eq!(seen.mark, mark::DELIVERED);
+    put(&mut bench.vm, config::SIMULATED | config::TRACE | config::DELIVER_BY_PEER, 1);
+}
+
+/// An address that the ipcache knows nothing of is of the world.
+fn no_catch_all(bench: &mut Bench) {
+    let mut tables = bench.tables.clone();
+    tables.generation = Generation(2);
+    for node in &mut tables.nodes {
+        node.ipcache.retain(|entry| entry.prefix.prefix_len() > 0);
+    }
+    bench.vm.load(&tables).expect("the tables fit");
+    for (source, destination, world) in [
+        ("10.1.0.10", "198.51.100.7", Identity::WORLD_IPV4),
+        (CLIENT, "2001:db8::7", Identity::WORLD_IPV6),
+    ] {
+        let sent = frame(&packet(source, destination, syn(4000)));
+        let seen = bench.say(&bench.injection(Hook::FromContainer, sent));
+        assert_eq!(outcome(&seen), Action::Stack { host: false }, "{seen:?}");
+        assert_eq!(identity(&seen, false), Some(world));
+    }
+}
