@@ -1,5 +1,6 @@
 //! Coverage of the datapath's programs: every line of theirs runs in a case file or in a crafted frame, or a written
-//! reason says why it cannot. `HOPWISE_COVERAGE` names a directory to write counts to, for `make coverage`.
+//! reason says why it cannot. `HOPWISE_COVERAGE` names a directory to write counts to that `hopwise test` does not
+//! have: `make coverage` adds them to its.
 
 mod frames;
 
@@ -11,6 +12,7 @@ use datapath::vm::coverage::{Coverage, Recorder};
 use repl::reply::Status;
 use repl::session::Session;
 
+use crate::cli::{Folder, run};
 use crate::differential::{number, run_random};
 use crate::kernel;
 use crate::tree::{cases, name, read, root};
@@ -104,8 +106,10 @@ fn problems(report: &Report, entries: &[Unreached]) -> Vec<String> {
 fn every_line_of_the_programs_runs_or_has_a_reason() {
     let recorder = Recorder::find().expect("the interpreter runs the object");
     run_cases(&recorder);
-    let counts = frames::counted(recorder.counts());
-    write("cases.json", &counts);
+    let mut counts = recorder.counts();
+    let frames = frames::counted(&Recorder::find().expect("it was found before"));
+    write("frames.json", &frames);
+    counts.merge(&frames).expect("both are of one object");
     let report = Report::new(recorder.image(), &counts);
     let entries = reasons(&read(&root().join(UNREACHED)));
     let found = problems(&report, &entries);
@@ -140,4 +144,75 @@ fn random_scenarios_are_counted() {
     write("random.json", &counts);
     let covered = Report::new(recorder.image(), &counts).covered();
     assert!(covered.covered * 2 > covered.total, "{covered:?}");
+}
+
+/// The document of a directory's counts.
+fn document(folder: &Folder) -> serde_json::Value {
+    serde_json::from_str(&read(folder.path("counts/datapath.json").as_ref())).expect("it is JSON")
+}
+
+/// How often the driver's first instruction ran: once a packet.
+fn packets(folder: &Folder) -> Option<u64> {
+    document(folder)["programs"][0]["ran"][0].as_u64()
+}
+
+#[test]
+fn the_command_writes_what_it_counted() {
+    let folder = Folder::new("coverage", &[]);
+    let counts = folder.path("counts");
+    let count = ["test", "book/examples/first.hop", "--datapath-coverage", &counts];
+    let (text, code) = run(&count);
+    assert_eq!(code, 0, "{text}");
+    assert!(text.contains("2 passed\nFILE ") && text.contains("\ndatapath: "), "{text}");
+    let table = read(folder.path("counts/datapath.txt").as_ref());
+    assert!(text.ends_with(&table), "{text}");
+    let page = read(folder.path("counts/datapath.html").as_ref());
+    assert!(page.contains(&table.lines().last().unwrap_or_default().replace('&', "&amp;")));
+    let lcov = read(folder.path("counts/datapath.info").as_ref());
+    assert!(lcov.starts_with("TN:datapath\nSF:datapath/ebpf/src/conntrack.rs\n"), "{lcov}");
+    // Two questions of two hops.
+    assert_eq!(packets(&folder), Some(4));
+    let file = folder.path("counts/datapath.json");
+    let (text, code) = run(&[&count[..], &["--merge-coverage", &file]].concat());
+    assert_eq!((code, packets(&folder)), (0, Some(8)), "{text}");
+    let (text, code) = run(&[&count[..], &["-o", "json"]].concat());
+    let whole: Result<serde_json::Value, _> = serde_json::from_str(&text);
+    assert_eq!((code, whole.map(|w| w["kind"].clone()).ok()), (0, Some("suite".into())), "{text}");
+}
+
+#[test]
+fn what_cannot_be_counted_is_refused_before_anything_runs() {
+    let folder = Folder::new("uncounted", &[("file", b""), ("bad.json", b"{}")]);
+    let counts = folder.path("counts");
+    let other = folder.path("other.json");
+    let check = |more: &[&str], code: i32, said: &str| {
+        let (text, came) = run(&[&["test", "book/examples/first.hop"], more].concat());
+        assert_eq!(came, code, "{more:?}: {text}");
+        assert!(text.contains(said) && !text.contains("passed"), "{more:?}: {text}");
+    };
+    check(&["--datapath-coverage", &counts, "--backend", "kernel"], 2, "cannot count");
+    check(&["--datapath-coverage", &counts, "--backend", "both"], 2, "cannot count");
+    check(&["--datapath-coverage", &counts, "--list"], 2, "--list");
+    check(&["--merge-coverage", &other], 2, "--datapath-coverage");
+    check(&["--datapath-coverage", &folder.path("file/below")], 4, "cannot write");
+    check(
+        &["--datapath-coverage", &counts, "--merge-coverage", &other],
+        3,
+        "cannot add the counts of",
+    );
+    check(
+        &["--datapath-coverage", &counts, "--merge-coverage", &folder.path("bad.json")],
+        3,
+        "missing field",
+    );
+    let (text, code) = run(&["test", "book/examples/first.hop", "--datapath-coverage", &counts]);
+    assert_eq!(code, 0, "{text}");
+    let mut stranger = document(&folder);
+    stranger["object"] = "00".into();
+    fs::write(&other, stranger.to_string()).expect("the directory is ours");
+    check(
+        &["--datapath-coverage", &counts, "--merge-coverage", &other],
+        3,
+        "another build of the programs",
+    );
 }
