@@ -12,7 +12,7 @@ use engine::net::{Fragment, Hook, IpHeader, Mac, Packet, TcpFlags, Transport};
 use engine::reason::DropReason;
 use engine::source::SourceMap;
 use engine::tables::{EndpointEntry, Generation, Tables};
-use engine::trace::{Action, Ethernet, Event};
+use engine::trace::{Action, CtState, Ethernet, Event};
 
 /// One node with two pods that may talk to everyone, in a cluster of both families.
 const WORLD: &str = "\
@@ -83,6 +83,8 @@ pub(super) fn counted(recorder: &Recorder) -> Coverage {
     let mut bench = Bench::open(recorder.counts());
     extension_headers(&mut bench);
     malformed_headers(&mut bench);
+    errors_about_nothing(&mut bench);
+    strangers(&mut bench);
     a_tunnel_key_of_the_world(&mut bench);
     paged_memory(&mut bench);
     a_live_node(&mut bench);
@@ -157,16 +159,135 @@ fn extension_headers(bench: &mut Bench) {
     assert_eq!(outcome(&seen), Action::Drop(DropReason::InvalidExtensionHeader));
 }
 
+/// What is wrong with a frame, and the reason that it is dropped for.
+type Malformed = (&'static str, Vec<u8>, DropReason);
+
+/// A frame with some of its bytes changed, and cut off where a length is given.
+fn spoiled(packet: &Packet, bytes: &[(usize, u8)], length: Option<usize>) -> Vec<u8> {
+    let mut frame = frame(packet);
+    for (at, byte) in bytes {
+        frame[*at] = *byte;
+    }
+    frame.truncate(length.unwrap_or(frame.len()));
+    frame
+}
+
+/// Ethernet has 14 bytes, IPv4 20 more, IPv6 40 more.
+fn malformed() -> Vec<Malformed> {
+    let four = packet("10.1.0.10", "10.1.0.11", syn(1000));
+    let six = packet(CLIENT, SERVER, syn(1000));
+    let with = |kind: u8, bytes: usize| {
+        let mut sent = six.clone();
+        sent.ip.extensions = vec![(kind, vec![0; bytes])];
+        sent
+    };
+    let (header, extension) = (DropReason::CtInvalidHeader, DropReason::InvalidExtensionHeader);
+    vec![
+        (
+            "an IPv4 header of 16 bytes",
+            spoiled(&four, &[(14, 0x44)], None),
+            DropReason::InvalidPacket,
+        ),
+        ("version 6 of IPv4", spoiled(&four, &[(14, 0x65)], None), DropReason::InvalidPacket),
+        ("version 4 of IPv6", spoiled(&six, &[(14, 0x40)], None), DropReason::InvalidPacket),
+        ("a length before the end of TCP", spoiled(&four, &[(17, 39)], None), header),
+        ("TCP's first four bytes", spoiled(&four, &[], Some(38)), header),
+        ("TCP's first ten bytes", spoiled(&four, &[], Some(44)), header),
+        ("nothing after IPv6", spoiled(&six, &[(20, 59)], None), extension),
+        ("nothing after an extension", spoiled(&with(60, 6), &[(54, 59)], None), extension),
+        ("an extension cut off", spoiled(&with(60, 6), &[], Some(56)), header),
+        ("extensions of 512 bytes", frame(&with(60, 510)), extension),
+        (
+            "a protocol without ports",
+            spoiled(&four, &[(23, 89)], None),
+            DropReason::CtUnknownProtocol,
+        ),
+    ]
+}
+
 fn malformed_headers(bench: &mut Bench) {
     for hook in [Hook::FromNetdev, Hook::FromContainer, Hook::FromOverlay, Hook::ToContainer] {
-        let mut bytes = frame(&packet("10.2.0.10", "10.1.0.10", syn(1000)));
-        // An IPv4 header of 16 bytes.
-        bytes[14] = 0x44;
-        let mut injection = bench.injection(hook, bytes);
-        injection.tunnel = Some(TunnelKey { vni: 1000, source: ip("192.168.1.2") });
-        let seen = bench.say(&injection);
-        assert_eq!(outcome(&seen), Action::Drop(DropReason::InvalidPacket), "{hook:?}");
+        for (what, bytes, reason) in malformed() {
+            let mut injection = bench.injection(hook, bytes);
+            injection.tunnel = Some(TunnelKey { vni: 1000, source: ip("192.168.1.2") });
+            let seen = bench.say(&injection);
+            assert_eq!(outcome(&seen), Action::Drop(reason), "{hook:?}: {what}");
+        }
     }
+    // Not IP: address resolution is the stack's, anything else of a pod is dropped.
+    for (kind, action) in [
+        ([0x08, 0x06], Action::Stack { host: false }),
+        ([0x88, 0xCC], Action::Drop(DropReason::UnknownL3)),
+    ] {
+        let sent = packet("10.1.0.10", "10.1.0.11", syn(1000));
+        let bytes = spoiled(&sent, &[(12, kind[0]), (13, kind[1])], None);
+        let seen = bench.say(&bench.injection(Hook::FromContainer, bytes));
+        assert_eq!(outcome(&seen), action, "{kind:02x?}");
+    }
+}
+
+/// An ICMP error that does not say which packet it is about belongs to no flow.
+fn errors_about_nothing(bench: &mut Bench) {
+    let about = packet("10.1.0.11", "10.1.0.10", syn(5000));
+    let unreachable = |quoted: &[u8]| {
+        let transport = Transport::Icmp { kind: 3, code: 1, rest: [0; 4] };
+        Packet { payload: quoted.to_vec(), ..packet("10.1.0.10", "10.1.0.11", transport) }
+    };
+    bench.vm.forget().expect("conntrack is emptied");
+    let opening = Injection {
+        ifindex: bench.pod(1).ifindex,
+        ..bench.injection(Hook::FromContainer, frame(&about))
+    };
+    assert!(is_delivered(&bench.say(&opening)));
+    let whole = frame(&about).split_off(14);
+    let spoiled = |at: usize, byte: u8| {
+        let mut quoted = whole.clone();
+        quoted[at] = byte;
+        quoted
+    };
+    for (quoted, state) in [
+        (whole.clone(), CtState::Related),
+        (whole[..28].to_vec(), CtState::Related),
+        (whole[..22].to_vec(), CtState::New),
+        (whole[..8].to_vec(), CtState::New),
+        (spoiled(0, 0x65), CtState::New),
+        (spoiled(0, 0x44), CtState::New),
+        (spoiled(7, 1), CtState::New),
+        (spoiled(9, 89), CtState::New),
+    ] {
+        let sent = frame(&unreachable(&quoted));
+        let seen = bench.say(&bench.injection(Hook::FromContainer, sent));
+        let states: Vec<_> = seen
+            .events
+            .iter()
+            .filter_map(|stamped| match stamped.event {
+                Event::Conntrack { state, .. } => Some(state),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(states, [state], "{quoted:02x?}");
+    }
+}
+
+/// Keys that no node sends with, and devices that no pod is at.
+fn strangers(bench: &mut Bench) {
+    let sent = frame(&packet("10.2.0.10", "10.1.0.10", syn(1000)));
+    let keyed = |vni| Some(TunnelKey { vni, source: ip("192.168.1.2") });
+    let by_tunnel = bench.injection(Hook::FromOverlay, sent.clone());
+    for (tunnel, reason) in
+        [(None, DropReason::NoTunnelKey), (keyed(Identity::HOST.0), DropReason::InvalidIdentity)]
+    {
+        let seen = bench.say(&Injection { tunnel, ..by_tunnel.clone() });
+        assert_eq!(outcome(&seen), Action::Drop(reason));
+    }
+    for hook in [Hook::FromContainer, Hook::ToContainer] {
+        let lost = Injection { ifindex: 4095, ..bench.injection(hook, sent.clone()) };
+        let seen = bench.say(&lost);
+        assert_eq!(outcome(&seen), Action::Drop(DropReason::EndpointNotReady), "{hook:?}");
+    }
+    let mark = datapath_abi::mark::DELIVERED;
+    let judged = Injection { mark, ..bench.injection(Hook::ToContainer, sent) };
+    assert_eq!(outcome(&bench.say(&judged)), Action::Pass);
 }
 
 /// A node that splits the world by family knows which one a sender of another node is.
@@ -235,6 +356,12 @@ fn a_live_node(bench: &mut Bench) {
         matches!(outcome(&seen), Action::Deliver { ifindex, peer: false, .. } if ifindex == to)
     );
     assert_eq!(seen.mark, mark::DELIVERED);
+    // When nobody looks nothing is told, and everything is done.
+    let unseen = bench.say_changed(&injection, |vm| {
+        put(vm, 0, 250);
+        vm.machine(injection.node).expect(NODE).skb_mut().ifindex = own;
+    });
+    assert_eq!((unseen.events.len(), unseen.code, unseen.mark), (0, seen.code, seen.mark));
     put(&mut bench.vm, config::SIMULATED | config::TRACE | config::DELIVER_BY_PEER, 1);
 }
 
