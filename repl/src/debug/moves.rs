@@ -181,7 +181,9 @@ impl Debugging {
         let mut reasons = Vec::new();
         if progress == Progress::Began {
             // Another packet is before the program; that it is another is no change of the one.
-            stops.iter_mut().for_each(|stop| self.arm(stop));
+            for stop in &mut stops {
+                self.arm(stop);
+            }
         }
         for stop in &mut stops {
             let reason = self.reason(stop, progress);
@@ -257,7 +259,9 @@ impl Debugging {
     /// Notes what the watched things are now.
     pub(super) fn arm_watches(&mut self) {
         let mut stops = std::mem::take(&mut self.stops);
-        stops.iter_mut().for_each(|stop| self.arm(stop));
+        for stop in &mut stops {
+            self.arm(stop);
+        }
         self.stops = stops;
     }
 
