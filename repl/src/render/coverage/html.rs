@@ -21,7 +21,7 @@ thead th { border-bottom: 2px solid #666 }
 .partly { background: #fff3cd }
 @media (prefers-color-scheme: dark) {
   body { color: #e8e8e8; background: #161616 }
-  .source tbody th { color: #aaa }
+  .source tbody th { color: #bbb }
   a { color: #8ab4f8 }
   .never { background: #5a1f1a }
   .partly { background: #4d4010 }
