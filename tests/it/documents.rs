@@ -43,7 +43,7 @@ fn close(schema: &mut Value, is_part: bool) {
             "$defs" => {
                 for (name, definition) in inner.as_object_mut().into_iter().flatten() {
                     let whole = ["Answer", "Explanation", "Listing", "Suite", "Diagnostics"];
-                    let whole = whole.iter().chain(&["Failure", "Text", "Nothing"]);
+                    let whole = whole.iter().chain(&["Failure", "Text", "Nothing", "Stop", "Halt"]);
                     close(definition, whole.into_iter().any(|w| w == name));
                 }
             }
@@ -121,6 +121,9 @@ fn every_command_prints_documents_of_the_schema_whatever_happens() {
         (&["trace", "-f", "no-such.hop", "a -> b"], 3, "failure"),
         (&["trace", "-f", WORLD, "shop/client -"], 2, "failure"),
         (&["trace", "-f", WORLD], 2, "failure"),
+        (&["debug", "-f", WORLD, QUESTION], 0, "halt"),
+        (&["debug", "-f", WORLD, "shop/client -> nobody:80"], 3, "diagnostics"),
+        (&["debug", latin], 3, "failure"),
         (&["test", "book/examples/first.hop"], 0, "suite"),
         (&["test", "book/examples/first.hop", "--run", "443"], 0, "suite"),
         (&["test", "book/examples/first.hop", "--run", "nothing-like-this"], 1, "suite"),
@@ -194,6 +197,7 @@ fn every_command_of_a_session_replies_with_a_document_of_the_schema() {
     let mut session = kernel::session();
     let mut tried = BTreeSet::new();
     let saved = format!("save {}", folder.path("saved.hop"));
+    let recorded = format!("record {} {QUESTION}", folder.path("asked.hoptrace"));
     for (line, kind) in [
         ("help", "text"),
         ("help trace", "text"),
@@ -205,6 +209,19 @@ fn every_command_of_a_session_replies_with_a_document_of_the_schema() {
         (&format!("trace {QUESTION}"), "answer"),
         ("why", "answer"),
         ("trace shop/client -> nobody", "diagnostics"),
+        (&recorded, "answer"),
+        (&format!("debug {QUESTION}"), "halt"),
+        ("step 3", "halt"),
+        ("display packet", "text"),
+        ("step instruction 40", "halt"),
+        ("break policy.rs:60", "text"),
+        ("break policy.rs:6000", "failure"),
+        ("print map policy", "text"),
+        ("printt map", "diagnostics"),
+        ("edit ttl = 9", "text"),
+        ("edit remove policy shop/nothing", "diagnostics"),
+        ("answer", "answer"),
+        ("quit", "nothing"),
         ("show pods", "listing"),
         ("show policy nobody", "diagnostics"),
         ("test", "suite"),
