@@ -2,7 +2,7 @@
 //! the same. The kernel's answer is the one that is given.
 
 use datapath_abi as abi;
-use engine::backend::{Backend, BackendError, Injection, Observation};
+use engine::backend::{Backend, BackendError, Injection, Observation, Remembered};
 use engine::tables::{Generation, Tables};
 use engine::topology::NodeId;
 use engine::trace::{ConntrackEntry, Counter};
@@ -225,6 +225,15 @@ impl Backend for Both {
             return kernel;
         }
         self.same("conntrack", kernel, vm)
+    }
+
+    fn remembered(&mut self, node: NodeId) -> Result<Vec<Remembered>, BackendError> {
+        self.kernel.remembered(node)
+    }
+
+    fn remember(&mut self, node: NodeId, flows: &[Remembered]) -> Result<(), BackendError> {
+        let (kernel, vm) = (self.kernel.remember(node, flows), self.vm.remember(node, flows));
+        self.same("bringing flows", kernel, vm)
     }
 
     fn counters(&mut self, node: NodeId) -> Result<Vec<Counter>, BackendError> {

@@ -1,6 +1,7 @@
 //! The programs run, in this host's kernel and in the interpreter side by side: a small world in hand-written
 //! tables, and what the tests below ask. Where the kernel is not available the interpreter is asked alone.
 
+mod debugging;
 #[cfg(feature = "kernel")]
 mod differences;
 mod flows;

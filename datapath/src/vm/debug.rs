@@ -12,8 +12,6 @@
 mod entry;
 mod happening;
 mod replay;
-#[cfg(test)]
-mod tests;
 
 use engine::backend::{Backend, BackendError, Injection, Observation};
 
