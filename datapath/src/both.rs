@@ -23,9 +23,10 @@ const WRITTEN: [&str; 6] = [
     abi::maps::SETTINGS,
     abi::maps::CONFIG,
 ];
-/// Per-CPU arrays that programs write, read after every packet, and how many of their entries.
-const COUNTED: [(&str, u32); 3] =
-    [(abi::maps::COUNTERS, 512), (abi::maps::LOST, 1), (abi::maps::SEAM, 1)];
+/// Per-CPU arrays of numbers that only grow, read after every packet, and how many of their entries.
+const COUNTED: [(&str, u32); 2] = [(abi::maps::COUNTERS, 512), (abi::maps::LOST, 1)];
+/// A per-CPU array that every run writes anew.
+const SEAM: &str = abi::maps::SEAM;
 /// Tables, both slots of them. Only loading writes them: they are read after the first packet that a node sees in
 /// a state of the tables, and after one of so many later ones.
 const LOADED: [&str; 4] =
@@ -132,18 +133,20 @@ impl Both {
             let rows = (kernel.rows(map)?, vm.rows(map)?);
             difference = difference.or_else(|| rows_differ(map, rows.0, rows.1));
         }
-        for (map, entries) in COUNTED {
-            for index in 0..entries {
-                let (one, other) = (kernel.per_cpu(map, index)?, vm.per_cpu(map, index)?);
-                if is_zero(&one) && is_zero(&other) {
-                    continue;
-                }
-                let (one, other) = (merged(&one), merged(&other));
-                if one != other {
-                    let place = format!("map {map} at {index}");
-                    difference.get_or_insert(format!("{place}\n{one:02x?}\n{other:02x?}"));
-                }
+        for (map, index) in COUNTED.iter().flat_map(|(map, n)| (0..*n).map(move |at| (map, at))) {
+            let (one, other) = (kernel.per_cpu(map, index)?, vm.per_cpu(map, index)?);
+            if is_zero(&one) && is_zero(&other) {
+                continue;
             }
+            let (one, other) = (sum(&one), sum(&other));
+            if one != other {
+                difference.get_or_insert(format!("map {map} at {index}\n{one:?}\n{other:?}"));
+            }
+        }
+        let (one, other) = (kernel.per_cpu(SEAM, 0)?, vm.per_cpu(SEAM, 0)?);
+        // The CPU that ran last has it; this thread may have been moved there from another one.
+        if !other.iter().all(|seam| one.iter().any(|one| one.starts_with(seam))) {
+            difference.get_or_insert(format!("map {SEAM} at 0\n{one:02x?}\n{other:02x?}"));
         }
         Ok(difference)
     }
@@ -174,16 +177,17 @@ fn is_zero(values: &[Vec<u8>]) -> bool {
     values.iter().all(|value| ZERO.starts_with(value))
 }
 
-/// The value of the CPU that ran: those of the others are 0. The kernel rounds sizes up to 8 bytes.
-fn merged(values: &[Vec<u8>]) -> Vec<u8> {
-    let longest = values.iter().map(Vec::len).max().unwrap_or(0);
-    let mut merged = vec![0; longest.next_multiple_of(8)];
+/// Counts of all CPUs together.
+fn sum(values: &[Vec<u8>]) -> Vec<u64> {
+    let mut sums = Vec::new();
     for value in values {
-        for (byte, more) in merged.iter_mut().zip(value) {
-            *byte |= more;
+        let (words, _) = value.as_chunks::<8>();
+        sums.resize(words.len().max(sums.len()), 0);
+        for (sum, word) in sums.iter_mut().zip(words) {
+            *sum = u64::wrapping_add(*sum, u64::from_le_bytes(*word));
         }
     }
-    merged
+    sums
 }
 
 impl Backend for Both {

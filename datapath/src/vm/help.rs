@@ -98,7 +98,8 @@ impl Machine {
                 if self.tail_call(given)? {
                     return Ok(true);
                 }
-                Value::number(Errno::NOENT.returned())
+                // It returns nothing that a program may read.
+                Value::UNSET
             }
             Helper::SkbStoreBytes => self.store_bytes(given)?,
             Helper::SkbLoadBytes => self.load_bytes(given)?,

@@ -267,7 +267,23 @@ pub fn decode(code: &[Raw], at: usize, scope: &Scope) -> Result<Instruction, Ref
 }
 
 fn unknown(raw: &Raw) -> Refusal {
-    format!("instruction {:#04x} (off {}, imm {:#x}) is unknown", raw.code, raw.off, raw.imm)
+    let name = name(raw).map_or(String::new(), |name| format!(" (`{name}`)"));
+    format!("instruction {:#04x}{name} (off {}, imm {:#x}) is unknown", raw.code, raw.off, raw.imm)
+}
+
+/// The name of an instruction that the kernel knows and that is not modelled.
+fn name(raw: &Raw) -> Option<&'static str> {
+    Some(match (raw.code, raw.imm) {
+        (0x20 | 0x28 | 0x30, _) => "ldabs",
+        (0x40 | 0x48 | 0x50, _) => "ldind",
+        (0xE5, _) => "may_goto",
+        (0xC3 | 0xCB | 0xD3 | 0xDB, 0x100) => "load_acquire",
+        (0xC3 | 0xCB | 0xD3 | 0xDB, 0x110) => "store_release",
+        (0xBF, _) if raw.off == 1 => "addr_space_cast",
+        (0x8D, _) => "callx",
+        (0x0D, _) => "gotox",
+        _ => return None,
+    })
 }
 
 fn width(code: u8) -> Width {
@@ -282,7 +298,7 @@ fn width(code: u8) -> Width {
 fn constant(code: &[Raw], at: usize, scope: &Scope) -> Result<Instruction, Refusal> {
     let raw = &code[at];
     if raw.code != 0x18 {
-        return Err(format!("{}: packet access by `ldabs` and `ldind`", unknown(raw)));
+        return Err(unknown(raw));
     }
     let second = code.get(at + 1).filter(|second| second.code == 0);
     let Some(second) = second else { return Err(format!("{}: half a constant", unknown(raw))) };
@@ -394,6 +410,10 @@ fn swap(raw: &Raw, wide: bool, to_big: bool) -> Result<Instruction, Refusal> {
 fn jump(code: &[Raw], at: usize) -> Result<Instruction, Refusal> {
     let raw = &code[at];
     let wide = raw.code & 7 == 5;
+    // By a register none of these is modelled.
+    if matches!(raw.code >> 4, 0x0 | 0x8 | 0x9) && raw.code & 8 != 0 {
+        return Err(unknown(raw));
+    }
     let condition = match (raw.code >> 4, wide) {
         (0x0, true) => return Ok(Instruction::Goto { target: target(code, at, raw.off.into())? }),
         (0x0, false) => return Ok(Instruction::Goto { target: target(code, at, raw.imm)? }),
@@ -421,7 +441,8 @@ fn call(code: &[Raw], at: usize) -> Result<Instruction, Refusal> {
     match raw.src {
         0 => call::by_number(raw.imm).map(Instruction::Helper),
         1 => Ok(Instruction::Call { target: target(code, at, raw.imm)? }),
-        _ => Err(format!("a call of kernel function {} (kfunc) is unknown", raw.imm)),
+        2 => Err(format!("a call of kernel function {} (kfunc) is unknown", raw.imm)),
+        kind => Err(format!("calls of kind {kind} are unknown")),
     }
 }
 

@@ -36,6 +36,8 @@ struct Caller {
     program: u32,
     /// Where it goes on.
     back: usize,
+    /// The depth at which its program was begun.
+    base: usize,
     /// r6 to r9.
     saved: [Value; 4],
 }
@@ -77,6 +79,8 @@ pub struct Machine {
     /// Only the first eleven are used; the others keep a register's number from being checked every time.
     pub(super) registers: [Value; 16],
     callers: Vec<Caller>,
+    /// The depth at which the program was begun that is running: a function may go on in another program.
+    base: usize,
     pub(super) program: u32,
     pub(super) pc: usize,
     running: bool,
@@ -119,6 +123,7 @@ impl Machine {
             stack: Stack::new(),
             registers: [Value::UNSET; 16],
             callers: Vec::with_capacity(FRAMES),
+            base: 0,
             program: 0,
             pc: 0,
             running: false,
@@ -147,7 +152,8 @@ impl Machine {
     pub(super) fn enter(&mut self, program: u32) {
         self.program = program;
         self.pc = 0;
-        let frame = u8::try_from(self.callers.len()).unwrap_or(u8::MAX);
+        self.base = self.callers.len();
+        let frame = u8::try_from(self.base).unwrap_or(u8::MAX);
         self.stack.open(frame);
         self.registers = [Value::UNSET; 16];
         self.registers[1] = Value::new(Region::Context, 0);
@@ -313,12 +319,12 @@ impl Machine {
 
     fn call(&mut self, back: usize, target: u32) -> Result<usize, Why> {
         let depth = self.callers.len() + 1;
-        if depth >= FRAMES {
+        if depth - self.base >= FRAMES {
             return Err(Why::TooManyFrames);
         }
         let saved = [self.registers[6], self.registers[7], self.registers[8], self.registers[9]];
-        self.callers.push(Caller { program: self.program, back, saved });
         let frame = u8::try_from(depth).map_err(|_| Why::TooManyFrames)?;
+        self.callers.push(Caller { program: self.program, back, base: self.base, saved });
         self.stack.open(frame);
         self.registers[0] = Value::UNSET;
         self.registers[6..10].fill(Value::UNSET);
@@ -337,6 +343,7 @@ impl Machine {
         let frame = u8::try_from(self.callers.len()).map_err(|_| Why::TooManyFrames)?;
         self.set(FRAME, Value::new(Region::Stack { frame }, 0));
         self.program = caller.program;
+        self.base = caller.base;
         self.pc = caller.back;
         Ok(Step::Next)
     }

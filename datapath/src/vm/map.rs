@@ -65,6 +65,8 @@ pub const ANY: u64 = 0;
 pub const NO_EXIST: u64 = 1;
 /// Flag of an update: only an entry that is there.
 pub const EXIST: u64 = 2;
+/// Flag of an update: under the value's lock. No value has one here.
+const LOCK: u64 = 4;
 
 /// Kinds of maps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -246,20 +248,12 @@ impl Map {
         let index = self.index(key);
         match &mut self.storage {
             Storage::Ring(_) => Err(Errno::NOTSUPP),
+            // An array asks for its index and for `NO_EXIST` before it says that values have no lock.
+            Storage::Array(_) if flags & !LOCK > EXIST => Err(Errno::INVAL),
+            Storage::Array(_) => self.update_array(index, value, flags),
             _ if flags > EXIST => Err(Errno::INVAL),
             Storage::Hash(hash) => hash.update(key, value, flags),
             Storage::Trie(trie) => trie.update(key, value, flags),
-            Storage::Array(values) => {
-                let Some(index) = index else { return Err(Errno::TOO_BIG) };
-                if flags == NO_EXIST {
-                    return Err(Errno::EXIST);
-                }
-                let start = index as usize * value_size;
-                if let Some(place) = values.get_mut(start..start + value_size) {
-                    place.copy_from_slice(value);
-                }
-                Ok(())
-            }
             Storage::Programs(programs) => {
                 let place = index.and_then(|index| programs.get_mut(index as usize));
                 let program = value.first_chunk().map(|value| u32::from_le_bytes(*value));
@@ -267,6 +261,20 @@ impl Map {
                 Ok(())
             }
         }
+    }
+
+    fn update_array(&mut self, index: Option<u32>, value: &[u8], flags: u64) -> Result<(), Errno> {
+        let index = index.ok_or(Errno::TOO_BIG)?;
+        if flags & NO_EXIST != 0 {
+            return Err(Errno::EXIST);
+        }
+        if flags & LOCK != 0 {
+            return Err(Errno::INVAL);
+        }
+        if let Some(place) = self.value_mut(index) {
+            place.copy_from_slice(value);
+        }
+        Ok(())
     }
 
     /// Removes an entry, as the kernel's deletion does.

@@ -9,7 +9,7 @@ pub const FRAME_SIZE: usize = 512;
 /// The same as an offset.
 const END: i64 = 512;
 const _: () = assert!(END.cast_unsigned() == FRAME_SIZE as u64);
-/// Functions that can call each other.
+/// Functions of one program that can call each other. A program that one of them goes on in has as many again.
 pub const FRAMES: usize = 8;
 
 /// One function's frame.
@@ -35,14 +35,18 @@ pub struct Stack {
 
 impl Stack {
     pub(super) fn new() -> Self {
-        Self { frames: vec![Frame::EMPTY; FRAMES] }
+        Self { frames: Vec::with_capacity(FRAMES) }
     }
 
     /// Makes a frame new.
     pub(super) fn open(&mut self, frame: u8) {
-        if let Some(frame) = self.frames.get_mut(usize::from(frame)) {
-            frame.bytes.fill(0);
-            frame.pointers = 0;
+        match self.frames.get_mut(usize::from(frame)) {
+            Some(frame) => {
+                frame.bytes.fill(0);
+                frame.pointers = 0;
+            }
+            // Frames are opened one after the other.
+            None => self.frames.push(Frame::EMPTY),
         }
     }
 

@@ -3,11 +3,17 @@
 
 #[cfg(feature = "kernel")]
 mod calls;
+#[cfg(feature = "kernel")]
+mod complete;
 mod faults;
 #[cfg(feature = "kernel")]
 mod instructions;
 #[cfg(feature = "kernel")]
 pub(super) mod kernel;
+#[cfg(feature = "kernel")]
+mod tables;
+#[cfg(feature = "kernel")]
+mod tails;
 
 use super::image::{Function, Program};
 use super::instruction::Raw;
@@ -41,10 +47,21 @@ pub(super) fn map(kind: Kind, key_size: usize, value_size: usize, capacity: u32)
 
 /// A machine with one program.
 pub(super) fn machine(code: &[Raw], maps: Vec<Definition>) -> Result<Machine, (usize, String)> {
-    let name = "test".to_owned();
-    let whole = Function { name: name.clone(), start: 0, end: code.len() };
-    let program = Program::new(name, code.to_vec(), maps.len(), vec![whole], Vec::new())?;
-    let image = Image { programs: vec![program], maps, files: Vec::new() };
+    machine_of(&[code.to_vec()], maps)
+}
+
+/// A machine with several programs.
+pub(super) fn machine_of(
+    programs: &[Vec<Raw>],
+    maps: Vec<Definition>,
+) -> Result<Machine, (usize, String)> {
+    let program = |code: &Vec<Raw>| {
+        let name = "test".to_owned();
+        let whole = Function { name: name.clone(), start: 0, end: code.len() };
+        Program::new(name, code.clone(), maps.len(), vec![whole], Vec::new())
+    };
+    let programs = programs.iter().map(program).collect::<Result<_, _>>()?;
+    let image = Image { programs, maps, ..Image::default() };
     Ok(Machine::new(&Rc::new(image), |_| None).unwrap())
 }
 

@@ -35,15 +35,24 @@ fn answer(code: i32) -> Result<(), i32> {
 #[expect(unsafe_code, reason = "error numbers are wanted as the kernel gives them")]
 impl KernelMap {
     pub(in crate::vm) fn new(definition: &Definition) -> Self {
+        Self::with_inner(definition, None)
+    }
+
+    /// A map of maps is told what these are like.
+    fn with_inner(definition: &Definition, inner: Option<&Self>) -> Self {
         let (kind, flags) = match definition.kind {
             Kind::Hash => (MapType::Hash, 0),
             Kind::Array => (MapType::Array, 0),
             Kind::LruHash => (MapType::LruHash, 0),
             Kind::LpmTrie => (MapType::LpmTrie, libbpf_sys::BPF_F_NO_PREALLOC),
             Kind::RingBuffer => (MapType::RingBuf, 0),
-            kind => panic!("{kind:?}"),
+            Kind::ProgramArray => (MapType::ProgArray, 0),
+            Kind::PerCpuHash => (MapType::PercpuHash, 0),
+            Kind::PerCpuArray => (MapType::PercpuArray, 0),
+            Kind::HashOfMaps => (MapType::HashOfMaps, 0),
         };
         let options = libbpf_sys::bpf_map_create_opts {
+            inner_map_fd: inner.map_or(0, |inner| inner.descriptor().cast_unsigned()),
             sz: size_of::<libbpf_sys::bpf_map_create_opts>() as libbpf_sys::size_t,
             map_flags: flags,
             ..libbpf_sys::bpf_map_create_opts::default()
@@ -92,7 +101,20 @@ impl KernelProgram {
     /// refuses them.
     pub(super) fn load(code: &[Raw], maps: &[KernelMap]) -> Option<Self> {
         let encoded: Vec<u64> = code.iter().map(|raw| encode(raw, maps)).collect();
-        // SAFETY: names and licence are C strings; an instruction has 8 bytes and the count is theirs.
+        let types = types();
+        let functions = functions(code);
+        let mut options = libbpf_sys::bpf_prog_load_opts {
+            sz: size_of::<libbpf_sys::bpf_prog_load_opts>() as libbpf_sys::size_t,
+            ..libbpf_sys::bpf_prog_load_opts::default()
+        };
+        if functions.len() > 1 {
+            options.prog_btf_fd = types.as_raw_fd().cast_unsigned();
+            options.func_info = functions.as_ptr().cast();
+            options.func_info_cnt = u32::try_from(functions.len()).unwrap();
+            options.func_info_rec_size = 8;
+        }
+        // SAFETY: names and licence are C strings; instructions and records have 8 bytes, the counts are theirs, and
+        // they outlive the call.
         let descriptor = unsafe {
             libbpf_sys::bpf_prog_load(
                 libbpf_sys::BPF_PROG_TYPE_SCHED_CLS,
@@ -100,7 +122,7 @@ impl KernelProgram {
                 c"Dual MIT/GPL".as_ptr(),
                 encoded.as_ptr().cast(),
                 encoded.len() as libbpf_sys::size_t,
-                std::ptr::null_mut(),
+                &raw mut options,
             )
         };
         // SAFETY: a descriptor that the kernel has just given, which nothing else owns.
@@ -127,6 +149,40 @@ impl KernelProgram {
     }
 }
 
+/// The functions of a program, each by its first instruction and the only type that there is of one. The kernel
+/// wants to know it where a function calls another program.
+fn functions(code: &[Raw]) -> Vec<[u32; 2]> {
+    let mut starts = vec![0];
+    for (at, raw) in (0_i32..).zip(code) {
+        if raw.code == 0x85 && raw.src == 1 {
+            starts.push(u32::try_from(at + 1 + raw.imm).unwrap());
+        }
+    }
+    starts.sort_unstable();
+    starts.dedup();
+    starts.into_iter().map(|start| [start, 3]).collect()
+}
+
+/// Types in BTF: `int`, the type of a function that returns one, and such a function.
+#[expect(unsafe_code, reason = "libbpf-rs loads object files only")]
+fn types() -> OwnedFd {
+    const STRINGS: &[u8] = b"\0int\0f\0";
+    const TYPES: [u32; 10] = [1, 1 << 24, 4, 1 << 24 | 32, 0, 13 << 24, 1, 5, 12 << 24, 2];
+    let length = u32::try_from(TYPES.len() * 4).unwrap();
+    let strings = u32::try_from(STRINGS.len()).unwrap();
+    let header = [0x0001_EB9F, 24, 0, length, length, strings];
+    let words = header.iter().chain(&TYPES).flat_map(|word| word.to_le_bytes());
+    let bytes: Vec<u8> = words.chain(STRINGS.iter().copied()).collect();
+    // SAFETY: the bytes have the length given and outlive the call, which takes no options.
+    let descriptor = unsafe {
+        let length = bytes.len() as libbpf_sys::size_t;
+        libbpf_sys::bpf_btf_load(bytes.as_ptr().cast(), length, std::ptr::null_mut())
+    };
+    assert!(descriptor >= 0, "the kernel refuses types: {descriptor}");
+    // SAFETY: a descriptor that the kernel has just given, which nothing else owns.
+    unsafe { OwnedFd::from_raw_fd(descriptor) }
+}
+
 fn encode(raw: &Raw, maps: &[KernelMap]) -> u64 {
     let imm = match (raw.code, raw.src) {
         (0x18, 1 | 2) => maps[usize::try_from(raw.imm).unwrap()].descriptor(),
@@ -139,6 +195,72 @@ fn encode(raw: &Raw, maps: &[KernelMap]) -> u64 {
         | u64::from(imm.cast_unsigned()) << 32
 }
 
+/// Programs and maps in the kernel and in the interpreter, as they are left by every run.
+pub(super) struct Pair {
+    programs: Vec<KernelProgram>,
+    maps: Vec<KernelMap>,
+    machine: Machine,
+}
+
+impl Pair {
+    /// `None` where the kernel refuses one of the programs. Maps of maps hold maps like the one after them.
+    pub(super) fn new(programs: &[Vec<Raw>], definitions: &[Definition]) -> Option<Self> {
+        let mut maps: Vec<KernelMap> = Vec::new();
+        for definition in definitions.iter().rev() {
+            let inner = (definition.kind == Kind::HashOfMaps).then(|| maps.last().unwrap());
+            maps.push(KernelMap::with_inner(definition, inner));
+        }
+        maps.reverse();
+        let load = |code: &Vec<Raw>| KernelProgram::load(code, &maps);
+        let loaded = programs.iter().map(load).collect::<Option<Vec<_>>>()?;
+        let machine = machine_of(programs, definitions.to_vec()).unwrap();
+        Some(Self { programs: loaded, maps, machine })
+    }
+
+    /// Puts a program into an array of programs.
+    pub(super) fn put_program(&mut self, map: usize, index: u32, program: u32) {
+        let descriptor = self.programs[program as usize].0.as_raw_fd();
+        self.put(map, &index.to_le_bytes(), descriptor, program);
+    }
+
+    /// Puts a map into a map of maps.
+    pub(super) fn put_map(&mut self, outer: usize, key: u32, inner: u32) {
+        let descriptor = self.maps[inner as usize].descriptor();
+        self.put(outer, &key.to_le_bytes(), descriptor, inner);
+    }
+
+    fn put(&mut self, map: usize, key: &[u8], kernel: i32, vm: u32) {
+        self.maps[map].update(key, &kernel.to_le_bytes(), 0).unwrap();
+        self.machine.maps[map].update(key, &vm.to_le_bytes(), 0).unwrap();
+    }
+
+    /// Runs the first program in both: code and frame must be equal. What they are is returned.
+    pub(super) fn run(&mut self, what: &str, frame: &[u8]) -> (u32, Vec<u8>) {
+        let (expected, out) = self.programs[0].run(frame).unwrap();
+        self.machine.begin(0, Skb::new(frame.to_vec()), Clock::default());
+        match self.machine.run(&mut ()) {
+            Ok(returned) => {
+                let returned = u32::try_from(returned & u64::from(u32::MAX)).unwrap();
+                let seen = (returned, self.machine.skb().bytes());
+                assert_eq!(seen, (expected, &out[..]), "{what} on {frame:02x?}");
+            }
+            Err(fault) => panic!("{what} on {frame:02x?}: {fault}"),
+        }
+        (expected, out)
+    }
+
+    /// Asserts that a map holds the same in both, of some keys.
+    pub(super) fn assert_same(&mut self, map: usize, keys: &[Vec<u8>], what: &str) {
+        for key in keys {
+            let table = &mut self.machine.maps[map];
+            let size = table.definition().value_size;
+            let slot = table.look_up(key);
+            let value = slot.and_then(|slot| table.value(slot)).map(<[u8]>::to_vec);
+            assert_eq!(value, self.maps[map].look_up(key, size), "{what} at {key:02x?}");
+        }
+    }
+}
+
 /// Runs a program on frames in the kernel and in the interpreter, one after the other on the same maps: code and
 /// frame must be equal. False where the kernel refuses the program.
 pub(super) fn agree(
@@ -147,20 +269,9 @@ pub(super) fn agree(
     maps: &[Definition],
     frames: impl IntoIterator<Item = Vec<u8>>,
 ) -> bool {
-    let kernel_maps: Vec<_> = maps.iter().map(KernelMap::new).collect();
-    let Some(program) = KernelProgram::load(code, &kernel_maps) else { return false };
-    let mut machine = machine(code, maps.to_vec()).unwrap();
+    let Some(mut pair) = Pair::new(&[code.to_vec()], maps) else { return false };
     for frame in frames {
-        let (expected, out) = program.run(&frame).unwrap();
-        machine.begin(0, Skb::new(frame.clone()), Clock::default());
-        match machine.run(&mut ()) {
-            Ok(returned) => {
-                let returned = u32::try_from(returned & u64::from(u32::MAX)).unwrap();
-                let seen = (returned, machine.skb().bytes());
-                assert_eq!(seen, (expected, &out[..]), "{what} on {frame:02x?}");
-            }
-            Err(fault) => panic!("{what} on {frame:02x?}: {fault}"),
-        }
+        pair.run(what, &frame);
     }
     true
 }
