@@ -167,7 +167,7 @@ pub enum Place {
     },
     /// `break drop [REASON]`: where a packet is dropped, by number or name.
     Drop(Option<String>),
-    /// `break write [BYTES|FIELD]`: before bytes of the packet are written.
+    /// `break write [BYTES|FIELD]`: just after bytes of the packet were written.
     Write(Option<PacketPart>),
     /// `break hop [NODE]`: at the beginning of a hop.
     Hop(Option<String>),
@@ -266,6 +266,8 @@ pub enum Info {
     Events,
     /// Maps with kind, size and use.
     Maps,
+    /// Registers.
+    Registers,
     /// Breakpoints and watchpoints with their hits.
     Breakpoints,
     /// Functions of the programs.

@@ -25,8 +25,6 @@ mod print;
 pub(crate) mod recording;
 pub(crate) mod scene;
 mod stops;
-#[cfg(test)]
-mod tests;
 
 use std::rc::Rc;
 use std::sync::Arc;

@@ -140,7 +140,7 @@ pub const TABLE: &[DebugInfo] = &[
     info(
         "info",
         &["i"],
-        "info hops|events|maps|breakpoints|functions|sources|programs|edits",
+        "info hops|events|maps|registers|breakpoints|functions|sources|programs|edits",
         "list what there is",
         "info maps",
     ),
@@ -250,6 +250,7 @@ pub(super) const INFOS: &[Entry<Info>] = &[
     ("hops", Info::Hops, "hops so far"),
     ("events", Info::Events, "events so far"),
     ("maps", Info::Maps, "maps with kind, size and use"),
+    ("registers", Info::Registers, "registers, as `print registers` shows them"),
     ("breakpoints", Info::Breakpoints, "breakpoints and watchpoints with their hits"),
     ("functions", Info::Functions, "functions of the programs"),
     ("sources", Info::Sources, "source files that the object names"),

@@ -10,7 +10,7 @@ use super::Problem;
 /// Source files that are the datapath's own begin with this.
 const OWN: &str = "datapath/";
 /// Lines of source or code around a place.
-const AROUND: u32 = 5;
+const AROUND: usize = 5;
 
 /// Where a program stands, in words.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, schemars::JsonSchema)]
@@ -228,11 +228,10 @@ pub(super) fn list(
     let Some(source) = sources.iter().find(|source| source.file == name) else {
         return Ok(Vec::new());
     };
-    let shown: Vec<_> = source
-        .lines
-        .range(middle.saturating_sub(AROUND)..=middle + AROUND)
-        .map(|(line, text)| (*line, *text))
-        .collect();
+    let before = source.lines.range(..middle).rev().take(AROUND);
+    let after = source.lines.range(middle..).take(AROUND + 1);
+    let mut shown: Vec<_> = before.chain(after).map(|(line, text)| (*line, *text)).collect();
+    shown.sort_unstable();
     let mut lines = vec![name.to_owned()];
     let mut before = None;
     for (line, text) in shown {
@@ -253,8 +252,7 @@ pub(super) fn disassemble(machine: &Machine, name: Option<&str>) -> Result<Vec<S
     let (number, range) = match name {
         None => {
             let pc = machine.pc();
-            let around = AROUND as usize;
-            (machine.program(), pc.saturating_sub(around)..pc + around + 1)
+            (machine.program(), pc.saturating_sub(AROUND)..pc + AROUND + 1)
         }
         Some(name) => {
             let Some((number, start)) = function(image, name)?.first().copied() else {
@@ -295,8 +293,9 @@ pub(super) fn backtrace(machine: &Machine) -> Vec<String> {
         } else {
             format!("{} of {}", place.function, place.program)
         };
-        let source =
-            if place.source.is_empty() { String::new() } else { format!(", {}", place.source) };
+        let source = place.source.split_once(':');
+        let source = source.map(|(file, rest)| format!(", {}:{rest}", short(file)));
+        let source = source.unwrap_or_default();
         format!("#{number} {inside}, instruction {}{source}", place.pc)
     };
     levels.iter().enumerate().map(line).collect()

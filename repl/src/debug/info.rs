@@ -20,6 +20,7 @@ impl Debugging {
             Info::Hops => self.hops(),
             Info::Events => self.event_lines(),
             Info::Maps => maps(machine),
+            Info::Registers => self.print(&Thing::Registers)?,
             Info::Breakpoints => self.breakpoints(),
             Info::Functions => {
                 code::functions(machine.image()).into_iter().map(str::to_owned).collect()
@@ -289,12 +290,13 @@ fn programs(machine: &datapath::vm::machine::Machine) -> Vec<String> {
 /// `help [COMMAND]` at a stop.
 pub(super) fn help(name: Option<&str>) -> Reply {
     let Some(name) = name else {
-        let width = TABLE.iter().map(|info| info.usage.len()).max().unwrap_or(0);
-        let line = |info: &lang::debug::DebugInfo| format!("{:<width$}  {}", info.usage, info.help);
+        let width = TABLE.iter().map(|info| info.name.len()).max().unwrap_or(0);
+        let line = |info: &lang::debug::DebugInfo| format!("{:<width$}  {}", info.name, info.help);
         let mut lines: Vec<String> = TABLE.iter().map(line).collect();
         lines.push(String::new());
         lines.push(
-            "Unique beginnings of words do. On a terminal an empty line repeats the last command."
+            "`help COMMAND` shows its form. Unique beginnings of words do, and on a terminal an empty line \
+             repeats."
                 .to_owned(),
         );
         return text_of(&lines);

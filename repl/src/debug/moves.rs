@@ -8,7 +8,7 @@ use lang::debug::{Level, Moment as Target, Thing, Unit};
 use super::events::PolicyEvent;
 use super::info::counted;
 use super::stops::{Moment, Stop, What};
-use super::{Debugging, LookUp, Problem, Stumble, code, events};
+use super::{Debugging, LookUp, Problem, Stumble, code, events, stops};
 use crate::reply::Reply;
 
 type Reasons = Vec<String>;
@@ -246,12 +246,9 @@ impl Debugging {
     /// Whether the last step wrote to a map.
     fn touched(&self, name: &str) -> bool {
         let Some(machine) = self.debugger.machine() else { return false };
-        let is = |map: u16| {
-            let map = machine.image().maps.get(usize::from(map));
-            map.is_some_and(|map| map.name.eq_ignore_ascii_case(name))
-        };
+        let Ok(watched) = stops::map(machine, name) else { return false };
         self.debugger.happened().iter().any(|happening| match happening {
-            Happening::Updated { map, .. } | Happening::WroteValue { map } => is(*map),
+            Happening::Updated { map, .. } | Happening::WroteValue { map } => *map == watched,
             _ => false,
         })
     }

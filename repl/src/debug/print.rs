@@ -216,6 +216,7 @@ fn registers(machine: &Machine) -> Vec<String> {
     (0..11).map(|number| register(machine, number)).collect()
 }
 
+/// Slots of a function's stack that hold anything; `outward` counts from the running function's.
 fn stack(machine: &Machine, frame: Option<u32>) -> Vec<String> {
     let depth = machine.depth();
     let frame = frame.map_or(depth, |outward| depth.saturating_sub(outward as usize));
@@ -224,15 +225,13 @@ fn stack(machine: &Machine, frame: Option<u32>) -> Vec<String> {
     let mut lines = Vec::new();
     for offset in slots {
         match machine.stack_slot(frame, offset) {
-            Ok(value) if value.region != Region::Unset => {
+            Ok(value) if value != Value::UNSET && value != Value::number(0) => {
                 lines.push(format!("{:<8} {}", format!("r10{offset}"), content(machine, value)));
             }
             _ => {}
         }
     }
-    if lines.is_empty() {
-        lines.push("the stack is empty".to_owned());
-    }
+    lines.push(if lines.is_empty() { "all of it is 0" } else { "the rest is 0" }.to_owned());
     lines
 }
 

@@ -97,11 +97,16 @@ fn helper(name: &str) -> Result<Helper, Problem> {
     })
 }
 
-/// A map by its name, however it is written.
+/// A map by its name, in either case, or by a beginning that only it has.
 pub(super) fn map(machine: &Machine, name: &str) -> Result<u16, Problem> {
     let names: Vec<&str> = machine.image().maps.iter().map(|map| map.name.as_str()).collect();
-    let at = names.iter().position(|known| known.eq_ignore_ascii_case(name));
-    at.and_then(|at| u16::try_from(at).ok())
+    let wanted = name.to_uppercase();
+    let mut begins = (0_u16..).zip(&names).filter(|(_, known)| known.starts_with(&wanted));
+    let exact = (0_u16..).zip(&names).find(|(_, known)| **known == wanted);
+    let only = begins.next().filter(|_| begins.next().is_none());
+    exact
+        .or(only)
+        .map(|(at, _)| at)
         .ok_or_else(|| Problem::unknown("map", name, &names, "`info maps` lists them"))
 }
 
