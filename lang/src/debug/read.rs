@@ -218,13 +218,6 @@ fn level(given: &mut Given<'_>) -> Result<DebugCommand, Diagnostic> {
 
 fn listed(given: &mut Given<'_>) -> Result<DebugCommand, Diagnostic> {
     let word = given.required(&format!("one of {}", either(&words(INFOS))))?;
-    if word.text == "registers" || word.text == "watchpoints" {
-        let instead = if word.text == "registers" { "print registers" } else { "info breakpoints" };
-        let span = given.line.span(&word.range);
-        let message = format!("`info` does not list {}", word.text);
-        let diagnostic = Diagnostic::error(codes::COMMAND_ARGUMENT, message, span);
-        return Err(diagnostic.help(format!("`{instead}` shows them")));
-    }
     let among: Vec<_> = INFOS.iter().map(|(w, info, _)| (*w, *info)).collect();
     Ok(DebugCommand::Info(given.choose(&word, "something to list", &among)?))
 }

@@ -252,6 +252,7 @@ pub(super) const INFOS: &[Entry<Info>] = &[
     ("maps", Info::Maps, "maps with kind, size and use"),
     ("registers", Info::Registers, "registers, as `print registers` shows them"),
     ("breakpoints", Info::Breakpoints, "breakpoints and watchpoints with their hits"),
+    ("watchpoints", Info::Breakpoints, "the same"),
     ("functions", Info::Functions, "functions of the programs"),
     ("sources", Info::Sources, "source files that the object names"),
     ("programs", Info::Programs, "programs"),

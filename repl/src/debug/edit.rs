@@ -7,7 +7,6 @@ use std::rc::Rc;
 use datapath::vm::debug::{At, Change, Debugger};
 use lang::debug::{Edit, Field, Value};
 
-use super::field::word;
 use super::info::snippet;
 use super::maps::hex;
 use super::{Debugging, Problem, Stumble, stops};
@@ -62,7 +61,7 @@ impl Debugging {
         }
         let reading = self.reading()?;
         let bytes = reading.encode(field, value).map_err(|message| {
-            Problem::new(message, format!("`print {}` shows what it is", word(field)))
+            Problem::new(message, format!("`print {}` shows what it is", field.word()))
         })?;
         let from = reading.place(field).map_or(0, |place| place.start);
         self.change_or(Change::Packet(from, bytes), || Problem::new("there is no packet", ""))

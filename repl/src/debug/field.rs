@@ -22,35 +22,28 @@ pub(super) struct Reading<'a> {
     pub(super) vni: Option<u32>,
 }
 
-/// A field's words and how they are found in the layout.
-const WORDS: [(Field, &str); 16] = [
-    (Field::Source, "src"),
-    (Field::Destination, "dst"),
-    (Field::SourcePort, "src-port"),
-    (Field::DestinationPort, "dst-port"),
-    (Field::Protocol, "protocol"),
-    (Field::Ttl, "ttl"),
-    (Field::TcpFlags, "tcp-flags"),
-    (Field::IcmpType, "icmp-type"),
-    (Field::IcmpCode, "icmp-code"),
-    (Field::SourceMac, "src-mac"),
-    (Field::DestinationMac, "dst-mac"),
-    (Field::Length, "length"),
-    (Field::Mark, "mark"),
-    (Field::Vni, "vni"),
-    (Field::Hop, "hop"),
-    (Field::Instruction, "instruction"),
+/// Fields of the packet in the order in which they are printed.
+pub(super) const FIELDS: [Field; 14] = [
+    Field::SourceMac,
+    Field::DestinationMac,
+    Field::Source,
+    Field::Destination,
+    Field::Protocol,
+    Field::Ttl,
+    Field::SourcePort,
+    Field::DestinationPort,
+    Field::TcpFlags,
+    Field::IcmpType,
+    Field::IcmpCode,
+    Field::Length,
+    Field::Mark,
+    Field::Vni,
 ];
-
-/// The field's word.
-pub(super) fn word(field: Field) -> &'static str {
-    WORDS.iter().find(|(known, _)| *known == field).map_or("?", |(_, word)| word)
-}
 
 /// A part of the packet as it is named.
 pub(super) fn part_word(part: &PacketPart) -> String {
     match part {
-        PacketPart::Field(field) => word(*field).to_owned(),
+        PacketPart::Field(field) => field.word().to_owned(),
         PacketPart::Bytes { from, to } if *to == from + 1 => format!("packet[{from}]"),
         PacketPart::Bytes { from, to } => format!("packet[{from}..{to}]"),
     }
@@ -146,18 +139,18 @@ impl Reading<'_> {
     pub(super) fn field_of(&self, from: usize, bytes: &[u8]) -> Option<String> {
         let range = from..from + bytes.len();
         let is = |field: &Field| self.place(*field).is_some_and(|place| place == range);
-        let field = WORDS.iter().map(|(field, _)| *field).find(is)?;
+        let field = FIELDS.into_iter().find(is)?;
         let value = match field {
             Field::Source | Field::Destination => Value::Address(address(bytes)?),
             Field::SourceMac | Field::DestinationMac => Value::Mac(Mac(*bytes.first_chunk()?)),
             _ => Value::Number(big_endian(bytes)),
         };
-        Some(format!("{} = {}", word(field), shown(value)))
+        Some(format!("{} = {}", field.word(), shown(value)))
     }
 
     /// The bytes that a field would have with a value; an error says what fits.
     pub(super) fn encode(&self, field: Field, value: Value) -> Result<Vec<u8>, String> {
-        let name = word(field);
+        let name = field.word();
         let Some(place) = self.place(field) else {
             return Err(match field {
                 Field::Length | Field::Hop | Field::Instruction | Field::Vni => {

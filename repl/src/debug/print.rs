@@ -13,23 +13,6 @@ const SLOT: i64 = 8;
 const STACK: i64 = 512;
 /// Bytes in a line of a hex dump.
 const ROW: usize = 16;
-/// Fields of the packet in the order in which they are printed.
-const FIELDS: [Field; 14] = [
-    Field::SourceMac,
-    Field::DestinationMac,
-    Field::Source,
-    Field::Destination,
-    Field::Protocol,
-    Field::Ttl,
-    Field::SourcePort,
-    Field::DestinationPort,
-    Field::TcpFlags,
-    Field::IcmpType,
-    Field::IcmpCode,
-    Field::Length,
-    Field::Mark,
-    Field::Vni,
-];
 
 impl Debugging {
     /// What a thing is now.
@@ -238,9 +221,9 @@ fn stack(machine: &Machine, frame: Option<u32>) -> Vec<String> {
 fn packet(reading: &Reading<'_>) -> Vec<String> {
     let line = |field: &Field| {
         let value = reading.read(*field)?;
-        Some(format!("{:<10} {}", field::word(*field), field::shown(value)))
+        Some(format!("{:<10} {}", field.word(), field::shown(value)))
     };
-    FIELDS.iter().filter_map(line).collect()
+    field::FIELDS.iter().filter_map(line).collect()
 }
 
 /// Bytes as rows of sixteen, with their place and as text.

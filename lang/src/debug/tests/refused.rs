@@ -71,11 +71,10 @@ fn wrong_lines_are_explained() {
         ("print map", "HW0211 at \"print\": `print` needs the name of a map"),
         (
             "info",
-            "HW0211 at \"info\": `info` needs one of `hops`, `events`, `maps`, `breakpoints`, `functions`, `sources`, `programs` or `edits`",
+            "HW0211 at \"info\": `info` needs one of `hops`, `events`, `maps`, `registers`, `breakpoints`, `watchpoints`, `functions`, `sources`, `programs` or `edits`",
         ),
         ("info e", "HW0211 at \"e\": `e` may be `events` or `edits`"),
         ("info mpas", "HW0211 at \"mpas\": `mpas` is not something to list"),
-        ("info registers", "HW0211 at \"registers\": `info` does not list registers"),
         ("help xyzzy", "HW0210 at \"xyzzy\": `xyzzy` is not a command of the debugger"),
         ("quit now", "HW0211 at \"now\": `quit` takes nothing"),
         ("print map \"a", "HW0004 at \"\\\"a\": this string has no closing quote"),
