@@ -177,7 +177,9 @@ pub(crate) fn outcome(run: &Run, verdict: &Verdict) {
         event.header = header;
         event.action = verdict.action;
         event.reason = verdict.reason;
-        match (verdict.action, run.target(verdict.to)) {
+        let leads_on = matches!(verdict.action, action::DELIVER | action::TUNNEL);
+        let to = if leads_on { run.target(verdict.to) } else { None };
+        match (verdict.action, to) {
             (action::STACK, _) => event.host = u8::from(verdict.host),
             (action::DELIVER, Some(to)) => {
                 event.endpoint = to.endpoint;
