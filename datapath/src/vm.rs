@@ -7,6 +7,7 @@
 //! | `instruction`, `call` | what can be run, and refusing by name what cannot |
 //! | `value`, `memory`, `stack`, `packet`, `map` | what programs work on, every access checked |
 //! | `machine`, `alu`, `help` | running, one instruction after the other |
+//! | `quick` | the same for what programs do most, in fewer steps |
 //! | `observer` | watching |
 //! | `coverage` | which lines of the programs ran |
 //! | `disassemble` | instructions as text |
@@ -28,6 +29,7 @@ mod memory;
 mod node;
 pub mod observer;
 pub mod packet;
+mod quick;
 pub mod stack;
 pub mod value;
 

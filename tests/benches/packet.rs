@@ -1,5 +1,6 @@
 //! What a packet costs in the kernel: the datapath's programs by scenario, and single operations on the same maps,
-//! all in one run, so that ratios can be quoted. `book/src/performance.md` says what the figures mean.
+//! all in one run, so that ratios can be quoted; then the same in the interpreter beside the kernel (alone with the
+//! argument `interpreter`). `book/src/performance.md` and `book/src/backends.md` say what the figures mean.
 
 #![expect(
     clippy::panic,
@@ -7,6 +8,8 @@
     reason = "a benchmark prints, and ends where something is wrong"
 )]
 
+#[path = "packet/interpreter.rs"]
+mod interpreter;
 #[path = "packet/scenarios.rs"]
 mod scenarios;
 #[path = "packet/table.rs"]
@@ -79,11 +82,15 @@ fn main() {
         }
         Err(error) => panic!("{error}"),
     };
+    if std::env::args().any(|argument| argument == "interpreter") {
+        return interpreter::measure(&mut bench, &world);
+    }
     let subjects = subjects(&mut bench, &world);
     let mut criterion = Criterion::default().configure_from_args();
     measure_with_criterion(&mut criterion, &mut bench, &subjects);
     let rows = measure_in_rounds(&mut bench, &subjects);
     table::print(&rows, &datapath::testrun::measure::loads().expect("the programs load"));
+    interpreter::measure(&mut bench, &world);
     criterion.final_summary();
 }
 

@@ -8,6 +8,7 @@ use aya_obj::btf::BtfExt;
 use super::fault::Place;
 use super::instruction::{self, Instruction, Raw, Scope};
 use super::map::{Definition, Kind};
+use super::quick::Quick;
 
 /// A function within a program.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,6 +56,8 @@ pub struct Program {
     pub raw: Vec<Raw>,
     /// As run, at the same places.
     pub code: Vec<Instruction>,
+    /// The same as it is run where nothing unusual is met.
+    pub(super) quick: Vec<Quick>,
     /// Its functions by place, its own first.
     pub functions: Vec<Function>,
     /// Its lines by place.
@@ -71,7 +74,8 @@ impl Program {
         lines: Vec<Line>,
     ) -> Result<Self, (usize, String)> {
         let code = instruction::decode_all(&raw, &Scope { maps })?;
-        Ok(Self { name, raw, code, functions, lines })
+        let quick = code.iter().map(Quick::of).collect();
+        Ok(Self { name, raw, code, quick, functions, lines })
     }
 
     /// The function that an instruction is in.

@@ -164,12 +164,34 @@ impl Machine {
     pub fn run(&mut self, observer: &mut impl Observer) -> Result<u64, Box<Fault>> {
         let image = Rc::clone(&self.image);
         loop {
-            match self.advance(&image, observer) {
+            match self.advance(&image, observer).and_then(|step| match step {
+                Step::Next => self.hasten(&image, observer),
+                Step::Done(code) => Ok(Step::Done(code)),
+            }) {
                 Ok(Step::Next) => {}
                 Ok(Step::Done(code)) => return Ok(code),
                 Err(why) => return Err(Box::new(self.fault(why))),
             }
         }
+    }
+
+    /// Runs instructions of the program that is running, by the short way where there is one.
+    fn hasten(&mut self, image: &Image, observer: &mut impl Observer) -> Result<Step, Why> {
+        let number = self.program;
+        let Some(program) = image.programs.get(number as usize) else { return Ok(Step::Next) };
+        while self.program == number && self.executed < BUDGET {
+            let Some(quick) = program.quick.get(self.pc) else { break };
+            observer.before(self);
+            self.executed += 1;
+            if self.hurry(*quick, observer) {
+                continue;
+            }
+            let instruction = *program.code.get(self.pc).ok_or(Why::NoInstruction)?;
+            if let Step::Done(code) = self.perform(instruction, observer)? {
+                return Ok(Step::Done(code));
+            }
+        }
+        Ok(Step::Next)
     }
 
     /// Runs the next instruction. A machine that has faulted or ended runs no more.
@@ -220,6 +242,15 @@ impl Machine {
         }
         observer.before(self);
         self.executed += 1;
+        self.perform(instruction, observer)
+    }
+
+    /// Runs an instruction, which is the one that is next.
+    fn perform(
+        &mut self,
+        instruction: Instruction,
+        observer: &mut impl Observer,
+    ) -> Result<Step, Why> {
         let mut next = self.pc + 1;
         match instruction {
             Instruction::Alu { wide, op, dst, operand } => {

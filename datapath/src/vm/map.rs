@@ -9,6 +9,7 @@ mod trie;
 use std::fmt;
 
 pub use hash::Hash;
+use hash::Slots;
 pub use ring::Ring;
 pub use trie::Trie;
 
@@ -130,14 +131,16 @@ pub struct Definition {
 #[derive(Clone, Debug)]
 pub struct Map {
     definition: Definition,
+    /// The values, where it has any.
+    slots: Slots,
     storage: Storage,
 }
 
 /// How a map keeps its entries.
 #[derive(Clone, Debug)]
 enum Storage {
-    /// Values side by side.
-    Array(Vec<u8>),
+    /// A slot is an index.
+    Array,
     /// Programs by index.
     Programs(Vec<Option<u32>>),
     Hash(Hash),
@@ -150,31 +153,31 @@ impl Map {
     pub fn new(definition: Definition) -> Result<Self, Errno> {
         let Definition { kind, key_size, value_size, capacity, .. } = definition;
         let entries = capacity as usize;
+        let mut slots = Slots::new(value_size);
         let storage = match kind {
             _ if capacity == 0 => return Err(Errno::INVAL),
             Kind::Array | Kind::PerCpuArray if key_size == 4 && value_size > 0 => {
-                let mut values = definition.contents.clone();
-                values.resize(entries * value_size, 0);
-                Storage::Array(values)
+                slots = Slots::filled(value_size, entries, definition.contents.clone());
+                Storage::Array
             }
             Kind::ProgramArray if key_size == 4 && value_size == 4 => {
                 Storage::Programs(vec![None; entries])
             }
             Kind::Hash | Kind::PerCpuHash | Kind::LruHash if key_size > 0 && value_size > 0 => {
-                Storage::Hash(Hash::new(value_size, entries, kind == Kind::LruHash))
+                Storage::Hash(Hash::new(entries, kind == Kind::LruHash))
             }
             Kind::HashOfMaps if key_size > 0 && value_size == 4 => {
-                Storage::Hash(Hash::new(value_size, entries, false))
+                Storage::Hash(Hash::new(entries, false))
             }
             Kind::LpmTrie if (5..=260).contains(&key_size) && value_size > 0 => {
-                Storage::Trie(Trie::new(key_size, value_size, entries))
+                Storage::Trie(Trie::new(key_size, entries))
             }
             Kind::RingBuffer if capacity.is_power_of_two() && capacity >= 4096 => {
                 Storage::Ring(Ring::new(capacity))
             }
             _ => return Err(Errno::INVAL),
         };
-        Ok(Self { definition, storage })
+        Ok(Self { definition, slots, storage })
     }
 
     /// What it is like.
@@ -186,7 +189,7 @@ impl Map {
     #[inline]
     pub fn look_up(&mut self, key: &[u8]) -> Option<u32> {
         match &mut self.storage {
-            Storage::Array(_) => self.index(key),
+            Storage::Array => self.index(key),
             Storage::Hash(hash) => hash.use_entry(key),
             Storage::Trie(trie) => trie.look_up(key),
             Storage::Programs(_) | Storage::Ring(_) => None,
@@ -196,7 +199,7 @@ impl Map {
     /// The value of exactly this key, without a use of it.
     pub fn peek(&self, key: &[u8]) -> Option<&[u8]> {
         let slot = match &self.storage {
-            Storage::Array(_) => self.index(key),
+            Storage::Array => self.index(key),
             Storage::Hash(hash) => hash.keys().find(|(known, _)| *known == key).map(|(_, s)| s),
             Storage::Trie(trie) => trie.keys().find(|(known, _)| *known == key).map(|(_, s)| s),
             Storage::Programs(_) | Storage::Ring(_) => None,
@@ -214,29 +217,29 @@ impl Map {
     /// The value in a slot.
     #[inline]
     pub fn value(&self, slot: u32) -> Option<&[u8]> {
-        let size = self.definition.value_size;
-        let values = match &self.storage {
-            Storage::Array(values) => values,
-            Storage::Hash(hash) => hash.values(),
-            Storage::Trie(trie) => trie.values(),
-            Storage::Programs(_) | Storage::Ring(_) => return None,
-        };
-        let start = slot as usize * size;
-        values.get(start..start + size)
+        self.slots.get(slot)
     }
 
     /// The value in a slot, to write.
     #[inline]
     pub fn value_mut(&mut self, slot: u32) -> Option<&mut [u8]> {
-        let size = self.definition.value_size;
-        let values = match &mut self.storage {
-            Storage::Array(values) => values,
-            Storage::Hash(hash) => hash.values_mut(),
-            Storage::Trie(trie) => trie.values_mut(),
-            Storage::Programs(_) | Storage::Ring(_) => return None,
-        };
-        let start = slot as usize * size;
-        values.get_mut(start..start + size)
+        self.slots.get_mut(slot)
+    }
+
+    /// Some bytes of the value in a slot; `None` beyond its ends.
+    #[inline]
+    pub(super) fn chunk<const N: usize>(&self, slot: u32, at: usize) -> Option<&[u8; N]> {
+        self.slots.chunk(slot, at)
+    }
+
+    /// The same to write.
+    #[inline]
+    pub(super) fn chunk_mut<const N: usize>(
+        &mut self,
+        slot: u32,
+        at: usize,
+    ) -> Option<&mut [u8; N]> {
+        self.slots.chunk_mut(slot, at)
     }
 
     /// Writes an entry, as the kernel's update does.
@@ -249,11 +252,11 @@ impl Map {
         match &mut self.storage {
             Storage::Ring(_) => Err(Errno::NOTSUPP),
             // An array asks for its index and for `NO_EXIST` before it says that values have no lock.
-            Storage::Array(_) if flags & !LOCK > EXIST => Err(Errno::INVAL),
-            Storage::Array(_) => self.update_array(index, value, flags),
+            Storage::Array if flags & !LOCK > EXIST => Err(Errno::INVAL),
+            Storage::Array => self.update_array(index, value, flags),
             _ if flags > EXIST => Err(Errno::INVAL),
-            Storage::Hash(hash) => hash.update(key, value, flags),
-            Storage::Trie(trie) => trie.update(key, value, flags),
+            Storage::Hash(hash) => hash.update(&mut self.slots, (key, value), flags),
+            Storage::Trie(trie) => trie.update(&mut self.slots, (key, value), flags),
             Storage::Programs(programs) => {
                 let place = index.and_then(|index| programs.get_mut(index as usize));
                 let program = value.first_chunk().map(|value| u32::from_le_bytes(*value));
@@ -281,9 +284,9 @@ impl Map {
     pub fn delete(&mut self, key: &[u8]) -> Result<(), Errno> {
         let index = self.index(key);
         match &mut self.storage {
-            Storage::Hash(hash) => hash.delete(key),
-            Storage::Trie(trie) => trie.delete(key),
-            Storage::Array(_) => Err(Errno::INVAL),
+            Storage::Hash(hash) => hash.delete(&mut self.slots, key),
+            Storage::Trie(trie) => trie.delete(&mut self.slots, key),
+            Storage::Array => Err(Errno::INVAL),
             Storage::Ring(_) => Err(Errno::NOTSUPP),
             Storage::Programs(programs) => {
                 let Some(place) = index.and_then(|index| programs.get_mut(index as usize)) else {
@@ -326,7 +329,7 @@ impl Map {
         let value = |slot| self.value(slot).unwrap_or_default().to_vec();
         let keyed = |(key, slot): (&[u8], u32)| (key.to_vec(), value(slot));
         match &self.storage {
-            Storage::Array(_) => (0..self.definition.capacity)
+            Storage::Array => (0..self.definition.capacity)
                 .map(|index| (index.to_le_bytes().to_vec(), value(index)))
                 .collect(),
             Storage::Programs(programs) => (0_u32..)
@@ -346,7 +349,7 @@ impl Map {
         match &self.storage {
             Storage::Hash(hash) => hash.count(),
             Storage::Trie(trie) => trie.count(),
-            Storage::Array(_) | Storage::Programs(_) | Storage::Ring(_) => 0,
+            Storage::Array | Storage::Programs(_) | Storage::Ring(_) => 0,
         }
     }
 
@@ -354,6 +357,7 @@ impl Map {
     pub fn clear(&mut self) {
         if let Storage::Hash(hash) = &mut self.storage {
             hash.clear();
+            self.slots.clear();
         }
     }
 }

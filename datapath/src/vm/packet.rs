@@ -142,6 +142,18 @@ impl Skb {
         self.bytes.get_mut(at).map(|byte| *byte = value).is_some()
     }
 
+    /// Some bytes that can be reached directly; `None` beyond their end.
+    #[inline]
+    pub(super) fn chunk<const N: usize>(&self, at: usize) -> Option<&[u8; N]> {
+        self.bytes.get(at..self.linear)?.first_chunk()
+    }
+
+    /// The same to write.
+    #[inline]
+    pub(super) fn chunk_mut<const N: usize>(&mut self, at: usize) -> Option<&mut [u8; N]> {
+        self.bytes.get_mut(at..self.linear)?.first_chunk_mut()
+    }
+
     /// Pointers into the packet are void from now on.
     pub(super) fn moved(&mut self) {
         self.epoch = self.epoch.wrapping_add(1);

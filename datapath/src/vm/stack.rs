@@ -78,6 +78,48 @@ impl Stack {
         Ok(&mut frame.bytes[start..start + length])
     }
 
+    /// Where an aligned access at an offset from the end begins; `None` where it is none.
+    #[inline]
+    fn whole<const N: usize>(at: usize) -> Option<usize> {
+        let start = at.wrapping_add(FRAME_SIZE);
+        (start <= FRAME_SIZE - N && start.is_multiple_of(N)).then_some(start)
+    }
+
+    /// Reads a number or a pointer at an offset from the end; `None` where neither lies there whole and aligned.
+    #[inline]
+    pub(super) fn fetch<const N: usize>(&self, frame: u8, at: usize) -> Option<Value> {
+        let start = Self::whole::<N>(at)?;
+        let frame = self.frames.get(usize::from(frame))?;
+        let bits = widened(frame.bytes[start..].first_chunk::<N>()?);
+        match frame.pointers >> (start / 8) & 1 {
+            0 => Some(Value::number(bits)),
+            _ if N == 8 => Some(Value::new(frame.regions[start / 8], bits)),
+            _ => None,
+        }
+    }
+
+    /// The place for a number or a pointer, which is noted as what lies there; `None` where it cannot lie there.
+    #[inline]
+    pub(super) fn place<const N: usize>(
+        &mut self,
+        frame: u8,
+        at: usize,
+        region: Region,
+    ) -> Option<&mut [u8; N]> {
+        let start = Self::whole::<N>(at)?;
+        let frame = self.frames.get_mut(usize::from(frame))?;
+        match region {
+            Region::Number => frame.pointers &= !(1 << (start / 8)),
+            Region::Unset => return None,
+            _ if N == 8 => {
+                frame.pointers |= 1 << (start / 8);
+                frame.regions[start / 8] = region;
+            }
+            _ => return None,
+        }
+        frame.bytes[start..].first_chunk_mut()
+    }
+
     /// Reads a number or a pointer.
     #[inline]
     pub(super) fn load(&self, depth: u8, at: i64, width: Width) -> Result<Value, Why> {
@@ -117,6 +159,22 @@ impl Stack {
         super::memory::put_number(&mut frame.bytes[start..], width, value.bits);
         Ok(())
     }
+}
+
+/// The number that some bytes are.
+#[inline]
+pub(super) fn widened<const N: usize>(bytes: &[u8; N]) -> u64 {
+    let mut all = [0; 8];
+    all[..N].copy_from_slice(bytes);
+    u64::from_le_bytes(all)
+}
+
+/// The lowest bytes of a number.
+#[inline]
+pub(super) fn narrowed<const N: usize>(number: u64) -> [u8; N] {
+    let mut low = [0; N];
+    low.copy_from_slice(&number.to_le_bytes()[..N]);
+    low
 }
 
 /// Where in a frame an offset from its end is.

@@ -79,6 +79,7 @@ const FILLERS: u32 = 60;
 
 /// The cluster, compiled.
 pub(crate) struct World {
+    pub(crate) world: engine::topology::World,
     pub(crate) tables: Tables,
 }
 
@@ -94,7 +95,7 @@ impl World {
         );
         let tables = engine::compile::compile(&loaded.world, &loaded.policies, Generation(1))
             .expect("the cluster compiles");
-        Self { tables }
+        Self { world: loaded.world, tables }
     }
 
     /// The endpoint of an address on the first node; the first endpoint for an address elsewhere.

@@ -52,6 +52,46 @@ impl Slots {
         Self { size, values: Vec::new(), free: Vec::new() }
     }
 
+    /// All slots of an array, all of them taken.
+    pub(super) fn filled(size: usize, entries: usize, mut values: Vec<u8>) -> Self {
+        values.resize(entries * size, 0);
+        Self { size, values, free: Vec::new() }
+    }
+
+    /// The value in a slot.
+    #[inline]
+    pub(super) fn get(&self, slot: u32) -> Option<&[u8]> {
+        let start = slot as usize * self.size;
+        self.values.get(start..start + self.size)
+    }
+
+    /// The same to write.
+    #[inline]
+    pub(super) fn get_mut(&mut self, slot: u32) -> Option<&mut [u8]> {
+        let start = slot as usize * self.size;
+        self.values.get_mut(start..start + self.size)
+    }
+
+    /// Some bytes of a value, from an offset on; `None` beyond its ends.
+    #[inline]
+    pub(super) fn chunk<const N: usize>(&self, slot: u32, at: usize) -> Option<&[u8; N]> {
+        let fits = at.checked_add(N).is_some_and(|end| end <= self.size);
+        let start = slot as usize * self.size + at;
+        if fits { self.values.get(start..)?.first_chunk() } else { None }
+    }
+
+    /// The same to write.
+    #[inline]
+    pub(super) fn chunk_mut<const N: usize>(
+        &mut self,
+        slot: u32,
+        at: usize,
+    ) -> Option<&mut [u8; N]> {
+        let fits = at.checked_add(N).is_some_and(|end| end <= self.size);
+        let start = slot as usize * self.size + at;
+        if fits { self.values.get_mut(start..)?.first_chunk_mut() } else { None }
+    }
+
     /// Takes a slot for a value.
     pub(super) fn take(&mut self, value: &[u8]) -> u32 {
         if let Some(slot) = self.free.pop() {
@@ -64,8 +104,7 @@ impl Slots {
     }
 
     pub(super) fn put(&mut self, slot: u32, value: &[u8]) {
-        let start = slot as usize * self.size;
-        if let Some(place) = self.values.get_mut(start..start + self.size) {
+        if let Some(place) = self.get_mut(slot) {
             place.copy_from_slice(value);
         }
     }
@@ -78,21 +117,12 @@ impl Slots {
         self.values.clear();
         self.free.clear();
     }
-
-    pub(super) fn values(&self) -> &[u8] {
-        &self.values
-    }
-
-    pub(super) fn values_mut(&mut self) -> &mut [u8] {
-        &mut self.values
-    }
 }
 
 /// See the module.
 #[derive(Clone, Debug)]
 pub struct Hash {
     index: Index,
-    slots: Slots,
     /// By slot: when it was used last. Empty where nothing is ever forgotten.
     used: Vec<u64>,
     uses: u64,
@@ -101,15 +131,8 @@ pub struct Hash {
 }
 
 impl Hash {
-    pub(super) fn new(size: usize, capacity: usize, forgets: bool) -> Self {
-        Self {
-            index: Index::default(),
-            slots: Slots::new(size),
-            used: Vec::new(),
-            uses: 0,
-            capacity,
-            forgets,
-        }
+    pub(super) fn new(capacity: usize, forgets: bool) -> Self {
+        Self { index: Index::default(), used: Vec::new(), uses: 0, capacity, forgets }
     }
 
     /// Looks a key up, which counts as a use of its entry.
@@ -131,12 +154,17 @@ impl Hash {
         }
     }
 
-    pub(super) fn update(&mut self, key: &[u8], value: &[u8], flags: u64) -> Result<(), Errno> {
+    pub(super) fn update(
+        &mut self,
+        slots: &mut Slots,
+        (key, value): (&[u8], &[u8]),
+        flags: u64,
+    ) -> Result<(), Errno> {
         if let Some(slot) = self.index.get(key).copied() {
             if flags == NO_EXIST {
                 return Err(Errno::EXIST);
             }
-            self.slots.put(slot, value);
+            slots.put(slot, value);
             self.touch(slot);
             return Ok(());
         }
@@ -147,46 +175,37 @@ impl Hash {
             if !self.forgets {
                 return Err(Errno::TOO_BIG);
             }
-            self.forget_one();
+            self.forget_one(slots);
         }
-        let slot = self.slots.take(value);
+        let slot = slots.take(value);
         self.index.insert(key.into(), slot);
         self.touch(slot);
         Ok(())
     }
 
     /// Forgets the entry that was not used for longest.
-    fn forget_one(&mut self) {
+    fn forget_one(&mut self, slots: &mut Slots) {
         let used = |slot: u32| self.used.get(slot as usize).copied().unwrap_or_default();
         let oldest = self.index.iter().min_by_key(|(_, slot)| used(**slot));
         if let Some(key) = oldest.map(|(key, _)| key.clone())
             && let Some(slot) = self.index.remove(&key)
         {
-            self.slots.free(slot);
+            slots.free(slot);
         }
     }
 
-    pub(super) fn delete(&mut self, key: &[u8]) -> Result<(), Errno> {
+    pub(super) fn delete(&mut self, slots: &mut Slots, key: &[u8]) -> Result<(), Errno> {
         let slot = self.index.remove(key).ok_or(Errno::NOENT)?;
-        self.slots.free(slot);
+        slots.free(slot);
         Ok(())
     }
 
     pub(super) fn clear(&mut self) {
         self.index.clear();
-        self.slots.clear();
     }
 
     pub(super) fn count(&self) -> usize {
         self.index.len()
-    }
-
-    pub(super) fn values(&self) -> &[u8] {
-        self.slots.values()
-    }
-
-    pub(super) fn values_mut(&mut self) -> &mut [u8] {
-        self.slots.values_mut()
     }
 
     pub(super) fn keys(&self) -> impl Iterator<Item = (&[u8], u32)> {

@@ -16,7 +16,6 @@ const LONGEST: usize = LENGTH + 256;
 pub struct Trie {
     /// By key, with bits beyond the prefix cleared.
     index: Index,
-    slots: Slots,
     /// How many entries have each length.
     lengths: BTreeMap<u32, usize>,
     /// Those lengths, longest first.
@@ -58,10 +57,9 @@ impl Masked {
 }
 
 impl Trie {
-    pub(super) fn new(key_size: usize, value_size: usize, capacity: usize) -> Self {
+    pub(super) fn new(key_size: usize, capacity: usize) -> Self {
         Self {
             index: Index::default(),
-            slots: Slots::new(value_size),
             lengths: BTreeMap::new(),
             order: Vec::new(),
             key_size,
@@ -90,7 +88,12 @@ impl Trie {
         None
     }
 
-    pub(super) fn update(&mut self, key: &[u8], value: &[u8], flags: u64) -> Result<(), Errno> {
+    pub(super) fn update(
+        &mut self,
+        slots: &mut Slots,
+        (key, value): (&[u8], &[u8]),
+        flags: u64,
+    ) -> Result<(), Errno> {
         let length = self.length_of(key).ok_or(Errno::INVAL)?;
         let mut masked = Masked::new(key);
         masked.shorten(length);
@@ -98,7 +101,7 @@ impl Trie {
             if flags == NO_EXIST {
                 return Err(Errno::EXIST);
             }
-            self.slots.put(slot, value);
+            slots.put(slot, value);
             return Ok(());
         }
         if flags == EXIST {
@@ -107,19 +110,19 @@ impl Trie {
         if self.index.len() >= self.capacity {
             return Err(Errno::NOSPC);
         }
-        let slot = self.slots.take(value);
+        let slot = slots.take(value);
         self.index.insert(masked.key().into(), slot);
         *self.lengths.entry(length).or_default() += 1;
         self.list_lengths();
         Ok(())
     }
 
-    pub(super) fn delete(&mut self, key: &[u8]) -> Result<(), Errno> {
+    pub(super) fn delete(&mut self, slots: &mut Slots, key: &[u8]) -> Result<(), Errno> {
         let length = self.length_of(key).ok_or(Errno::INVAL)?;
         let mut masked = Masked::new(key);
         masked.shorten(length);
         let slot = self.index.remove(masked.key()).ok_or(Errno::NOENT)?;
-        self.slots.free(slot);
+        slots.free(slot);
         if let Some(count) = self.lengths.get_mut(&length) {
             *count -= 1;
             if *count == 0 {
@@ -138,14 +141,6 @@ impl Trie {
 
     pub(super) fn count(&self) -> usize {
         self.index.len()
-    }
-
-    pub(super) fn values(&self) -> &[u8] {
-        self.slots.values()
-    }
-
-    pub(super) fn values_mut(&mut self) -> &mut [u8] {
-        self.slots.values_mut()
     }
 
     pub(super) fn keys(&self) -> impl Iterator<Item = (&[u8], u32)> {

@@ -238,7 +238,20 @@ impl Pair {
     pub(super) fn run(&mut self, what: &str, frame: &[u8]) -> (u32, Vec<u8>) {
         let (expected, out) = self.programs[0].run(frame).unwrap();
         self.machine.begin(0, Skb::new(frame.to_vec()), Clock::default());
-        match self.machine.run(&mut ()) {
+        // The way of a run and that of single steps.
+        let mut stepped = self.machine.clone();
+        let by_steps = loop {
+            match stepped.step(&mut ()) {
+                Ok(Step::Next) => {}
+                Ok(Step::Done(returned)) => break Ok(returned),
+                Err(fault) => break Err(fault),
+            }
+        };
+        let by_run = self.machine.run(&mut ());
+        assert_eq!(by_run, by_steps, "{what} on {frame:02x?}");
+        assert_eq!(self.machine.skb(), stepped.skb(), "{what} on {frame:02x?}");
+        assert_eq!(self.machine.executed(), stepped.executed(), "{what} on {frame:02x?}");
+        match by_run {
             Ok(returned) => {
                 let returned = u32::try_from(returned & u64::from(u32::MAX)).unwrap();
                 let seen = (returned, self.machine.skb().bytes());
