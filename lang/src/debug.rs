@@ -12,6 +12,7 @@ use ipnet::IpNet;
 use crate::ast::{Name, Spanned};
 
 mod check;
+mod complete;
 mod condition;
 mod edit;
 mod line;
@@ -21,6 +22,7 @@ mod table;
 mod thing;
 mod word;
 
+pub use complete::{Completion, NameKind, complete};
 pub use table::{TABLE, find};
 
 /// One line at a stop.

@@ -11,6 +11,7 @@
 //! | `field`, `print`, `maps` | looking at the packet, the machine and the maps |
 //! | `code` | source text and instructions |
 //! | `info`, `edit` | lists, and changes |
+//! | `names` | what completion offers |
 //! | `recording` | questions as files |
 
 mod code;
@@ -21,6 +22,7 @@ mod field;
 mod info;
 mod maps;
 mod moves;
+mod names;
 mod print;
 pub(crate) mod recording;
 pub(crate) mod scene;

@@ -45,7 +45,7 @@ fn converse(
     output: &mut Output,
     is_over: impl Fn(&Session) -> bool,
 ) -> io::Result<Status> {
-    let mut editor = match editor::open(output.is_colored(true)) {
+    let mut editor = match editor::open(output.is_colored(true), session.interrupt()) {
         Ok(editor) => editor,
         Err(error) => return Ok(no_terminal(&error)),
     };
@@ -56,6 +56,7 @@ fn converse(
     }
     let mut warned = false;
     while !is_over(session) {
+        session.interrupt().clear();
         editor::know(&mut editor, session);
         let prompt = if session.is_debugging() { DEBUG_PROMPT } else { PROMPT };
         let mut line = match editor.readline(prompt) {
@@ -68,7 +69,6 @@ fn converse(
         if line.trim().is_empty() {
             line = session.repeated().unwrap_or(line);
         }
-        session.interrupt().clear();
         let reply = session.execute(&line);
         output.set_color(session.settings().get("color"));
         if matches!(reply.content, Content::Quit) {

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use rexpect::process::WaitStatus;
 use rexpect::session::{PtySession, spawn_command};
 
 use crate::binary::hopwise;
@@ -12,6 +13,8 @@ const PATIENCE: u64 = 20_000;
 /// What begins a new line of input: the terminal is told to mark pasted text, then the prompt.
 const INPUT: &str = "\x1b[?2004h";
 const PROMPT: &str = "hopwise> ";
+/// The prompt at a stop.
+const STOP: &str = "debug> ";
 
 /// A session on a terminal, with a home of its own.
 struct Terminal {
@@ -20,12 +23,16 @@ struct Terminal {
 
 impl Terminal {
     fn open(state: &Path, arguments: &[&str]) -> Self {
+        let mut terminal = Self::spawn(state, arguments);
+        terminal.prompt();
+        terminal
+    }
+
+    fn spawn(state: &Path, arguments: &[&str]) -> Self {
         let mut command = hopwise();
         command.args(arguments).env("TERM", "xterm").env("XDG_STATE_HOME", state);
         let session = spawn_command(command, Some(PATIENCE)).expect("a pseudo-terminal opens");
-        let mut terminal = Self { session };
-        terminal.prompt();
-        terminal
+        Self { session }
     }
 
     /// Types a line and Enter, which on a terminal is a carriage return.
@@ -54,6 +61,22 @@ impl Terminal {
     fn prompt(&mut self) {
         self.see(INPUT);
         self.see(PROMPT);
+    }
+
+    /// Waits for a new line of input of the debugger; gives back what came before it.
+    fn stop(&mut self) -> String {
+        let seen = self.see(INPUT);
+        self.see(STOP);
+        seen
+    }
+
+    /// Waits for the end, which must be a good one; gives back what was said last.
+    fn end_well(mut self) -> String {
+        let rest = self.session.exp_eof();
+        assert!(rest.is_ok(), "the session does not end: {rest:?}");
+        let status = self.session.process().wait().expect("the program has ended");
+        assert!(matches!(status, WaitStatus::Exited(_, 0)), "{status:?}");
+        rest.unwrap_or_default()
     }
 
     /// Waits for the end; gives back what was said last.
@@ -186,8 +209,7 @@ fn history_lives_on_for_its_owner_only() {
     assert!(text.contains("show nodes\n") && !text.contains("tunnel"), "{text}");
 
     let mut terminal = Terminal::open(&state.0, WORLD);
-    let up = "\x1b[A";
-    terminal.keys(&format!("{up}{up}"));
+    terminal.keys(&format!("{UP}{UP}"));
     terminal.see("show nodes");
     terminal.enter("");
     terminal.see("node02");
@@ -216,4 +238,108 @@ fn control_c_ends_a_long_command_and_not_the_session() {
     terminal.prompt();
     terminal.control('d');
     terminal.end();
+}
+
+const UP: &str = "\x1b[A";
+const QUESTION: &str = "web/client -> web/echo-0:9000/tcp";
+const DEBUG: &[&str] = &["debug", "-f", "fixtures/shop.hop", QUESTION];
+
+#[test]
+fn an_empty_line_at_a_stop_repeats_the_last_command() {
+    let state = State::new("debug-repeat");
+    let mut terminal = Terminal::spawn(&state.0, DEBUG);
+    terminal.see("event     1:");
+    terminal.stop();
+    terminal.enter("step event");
+    terminal.see("event     2:");
+    terminal.stop();
+    terminal.enter("");
+    terminal.see("event     3:");
+    terminal.stop();
+    terminal.enter("back");
+    terminal.see("event     2:");
+    terminal.stop();
+    // Twice the same breakpoint is of no use.
+    terminal.enter("break drop");
+    terminal.see("breakpoint 1  drop");
+    terminal.stop();
+    terminal.enter("");
+    let seen = terminal.stop();
+    assert!(!seen.contains("event") && !seen.contains("breakpoint"), "{seen}");
+    terminal.enter("quit");
+    let rest = terminal.end_well();
+    assert!(!rest.contains("error"), "{rest}");
+}
+
+#[test]
+fn tab_completes_at_a_stop() {
+    let state = State::new("debug-complete");
+    let mut terminal = Terminal::spawn(&state.0, DEBUG);
+    terminal.stop();
+    terminal.keys("break lo\t");
+    terminal.see("break lookup ");
+    // In either case, where the map is written so.
+    terminal.keys("pol\t");
+    terminal.see("break lookup POLICY ");
+    terminal.keys("if dst-p\t");
+    terminal.see("if dst-port ");
+    terminal.enter("== 9000");
+    terminal.see("breakpoint 1  lookup POLICY if dst-port == 9000");
+    terminal.stop();
+    terminal.keys("delete \t");
+    terminal.see("delete 1 ");
+    terminal.enter("");
+    terminal.stop();
+    terminal.enter("info breakpoints");
+    let seen = terminal.stop();
+    assert!(!seen.contains("POLICY"), "{seen}");
+    terminal.enter("quit");
+    terminal.end_well();
+}
+
+#[test]
+fn control_c_and_history_work_at_a_stop() {
+    let state = State::new("debug-keys");
+    let mut terminal = Terminal::spawn(&state.0, DEBUG);
+    terminal.stop();
+    terminal.enter("info sources");
+    terminal.see("policy.rs");
+    terminal.stop();
+    terminal.keys("delete everyth");
+    terminal.control('c');
+    terminal.stop();
+    terminal.keys(UP);
+    terminal.see("info sources");
+    terminal.enter("");
+    terminal.see("policy.rs");
+    terminal.stop();
+    terminal.control('d');
+    let rest = terminal.end_well();
+    assert!(!rest.contains("error"), "{rest}");
+}
+
+#[test]
+fn quit_at_a_stop_goes_back_to_the_session() {
+    let state = State::new("debug-quit");
+    let mut terminal = Terminal::open(&state.0, &["-f", "fixtures/shop.hop"]);
+    terminal.keys("debug web/cli\t");
+    terminal.see("debug web/client ");
+    terminal.enter("-> web/echo-0:9000/tcp");
+    terminal.see("event     1:");
+    terminal.stop();
+    terminal.enter("step");
+    terminal.see("event     2:");
+    terminal.stop();
+    terminal.enter("quit");
+    terminal.prompt();
+    terminal.enter("show nodes");
+    terminal.see("node02");
+    terminal.prompt();
+    // What was typed at the stop is in the history too.
+    terminal.keys(&format!("{UP}{UP}{UP}"));
+    terminal.see("step");
+    terminal.control('c');
+    terminal.prompt();
+    terminal.enter("quit");
+    terminal.end_well();
 }

@@ -75,6 +75,11 @@ const PROTOCOLS: [(&str, Protocol); 5] = [
     ("icmpv6", Protocol::Icmpv6),
 ];
 
+/// The same without what they stand for.
+pub(super) fn protocols() -> Vec<&'static str> {
+    PROTOCOLS.iter().map(|(word, _)| *word).collect()
+}
+
 /// A side without quotes, read by its shape.
 pub(super) fn side(text: &str, span: Span) -> Result<Side, Diagnostic> {
     let what = shape(text, span)?;

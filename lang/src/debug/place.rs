@@ -81,7 +81,7 @@ fn written(given: &Given<'_>, word: &Word) -> Result<PacketPart, Diagnostic> {
 }
 
 /// Whether bytes of the packet are the field, and not something beside it.
-fn in_packet(field: Field) -> bool {
+pub(super) fn in_packet(field: Field) -> bool {
     !matches!(field, Field::Length | Field::Mark | Field::Vni | Field::Hop | Field::Instruction)
 }
 

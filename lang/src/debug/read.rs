@@ -81,7 +81,8 @@ pub(super) fn resolve(line: &Line, word: &Word) -> Result<&'static DebugInfo, Di
     }
 }
 
-fn meant(word: &str) -> Choice<&'static DebugInfo> {
+/// What a word may mean as a command.
+pub(super) fn meant(word: &str) -> Choice<&'static DebugInfo> {
     match table::find(word) {
         Some(info) => Choice::One(info),
         None => choose(word, command_words()),

@@ -1,5 +1,6 @@
 //! Every form of every command, every error with its place, and garbage.
 
+mod complete;
 mod conditions;
 mod garbage;
 mod lines;

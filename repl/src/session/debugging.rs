@@ -9,6 +9,7 @@ use engine::backend::{Backend, BackendError, Remembered};
 use engine::explain::Explanation;
 use engine::topology::NodeId;
 use lang::ast::Question;
+use lang::debug::NameKind;
 
 use super::files::{read, reason};
 use super::save::write;
@@ -65,6 +66,11 @@ impl Session {
     /// What an empty line repeats in the debugger, if anything.
     pub fn repeated(&self) -> Option<String> {
         self.debugging.as_ref()?.repeated()
+    }
+
+    /// Names that a line of the debugger may hold, by kind; none where no question is open.
+    pub fn debug_names(&self) -> Option<Vec<(NameKind, Vec<String>)>> {
+        self.debugging.as_ref().map(|debugging| debugging.names())
     }
 
     /// Runs a line that is the debugger's.

@@ -6,6 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use lang::command::{NOUNS, TABLE};
+use lang::debug::NameKind;
 
 use crate::session::{SETTINGS, Session, is_source};
 
@@ -21,6 +22,8 @@ pub(super) struct Names {
     labels: Vec<String>,
     /// Kind and name of every statement.
     statements: Vec<(String, String)>,
+    /// Names of the debugger, while a question is open in it.
+    debugger: Option<Vec<(NameKind, Vec<String>)>>,
 }
 
 impl Names {
@@ -46,6 +49,7 @@ impl Names {
                 .collect(),
             nodes,
             pods,
+            debugger: session.debug_names(),
         }
     }
 }
@@ -118,12 +122,19 @@ pub(super) fn complete(before: &str, names: &Names) -> (usize, Vec<String>) {
     let start = before.rfind([' ', '\t', '\n', '{', '(', ',']).map_or(0, |at| at + 1);
     let word = &before[start..];
     let inside = before.matches('{').count() > before.matches('}').count();
+    if let Some(known) = names.debugger.as_ref().filter(|_| !inside) {
+        return at_stop(before, known);
+    }
     let words: Vec<&str> = before[..start].split_whitespace().collect();
     let first = words.first().map(|first| first.trim_start_matches(':'));
     let candidates = match (inside, first, words.len()) {
         (true, ..) => in_statement(names),
         (false, None, _) => beginnings(names),
-        (false, Some("load" | "save" | "save!"), 1) => return (start, files(word)),
+        (false, Some("load" | "save" | "save!"), 1) => return (start, files(word, is_source)),
+        (false, Some("record"), 1) => return (start, files(word, is_recording)),
+        (false, Some("debug"), 1) if !word.is_empty() => {
+            return (start, question_or_file(word, names));
+        }
         (false, Some(first), count) => after(first, &words, count, names),
     };
     let mut fitting: Vec<String> =
@@ -168,7 +179,8 @@ fn after<'n>(first: &str, words: &[&str], count: usize, names: &'n Names) -> Vec
             let of_kind = names.statements.iter().filter(|(kind, _)| kind == words[1]);
             of_kind.map(|(_, name)| name.as_str()).collect()
         }
-        ("trace", _) => question(count - 1, names),
+        ("trace" | "debug", _) => question(count - 1, names),
+        ("record", _) => question(count - 2, names),
         _ if TABLE.iter().any(|c| c.name == first) || STATEMENTS.contains(&first) => {
             all(&[&names.parties])
         }
@@ -197,8 +209,39 @@ fn question(count: usize, names: &Names) -> Vec<&str> {
     }
 }
 
-/// Files of the language and directories that a path may become.
-fn files(word: &str) -> Vec<String> {
+/// What `debug` may begin with: a party of a question, or a recording.
+fn question_or_file(word: &str, names: &Names) -> Vec<String> {
+    let parties = question(0, names).into_iter().filter(|party| party.starts_with(word));
+    parties.map(ToOwned::to_owned).chain(files(word, is_recording)).collect()
+}
+
+/// The extension of recordings by custom.
+fn is_recording(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "hoptrace")
+}
+
+/// The same for a line of the debugger. Names of maps are found in either case.
+fn at_stop(before: &str, known: &[(NameKind, Vec<String>)]) -> (usize, Vec<String>) {
+    let completion = lang::debug::complete(before);
+    let word = before.get(completion.start..).unwrap_or("");
+    let upper = word.to_uppercase();
+    let mut fitting: Vec<String> = completion.words.iter().map(ToString::to_string).collect();
+    // A beginning of a place's word means that word, not a function.
+    let is_word = !word.is_empty() && !fitting.is_empty();
+    for (kind, names) in known.iter().filter(|(kind, _)| completion.names.contains(kind)) {
+        if is_word && *kind == NameKind::Function {
+            continue;
+        }
+        let begins = |name: &&String| {
+            name.starts_with(word) || (*kind == NameKind::Map && name.starts_with(&upper))
+        };
+        fitting.extend(names.iter().filter(begins).cloned());
+    }
+    (completion.start, fitting)
+}
+
+/// Files of a kind and directories that a path may become.
+fn files(word: &str, is_wanted: fn(&Path) -> bool) -> Vec<String> {
     let at = word.rfind('/').map_or(0, |at| at + 1);
     let (folder, stem) = word.split_at(at);
     let place = if folder.is_empty() { Path::new(".") } else { Path::new(folder) };
@@ -210,7 +253,7 @@ fn files(word: &str) -> Vec<String> {
         }
         if entry.path().is_dir() {
             found.push(format!("{folder}{name}/"));
-        } else if is_source(&entry.path()) {
+        } else if is_wanted(&entry.path()) {
             found.push(format!("{folder}{name}"));
         }
     }
@@ -231,6 +274,7 @@ mod tests {
             policies: own(&["web/echo-access"]),
             labels: own(&["app = \"echo\""]),
             statements: vec![("policy".into(), "web/echo-access".into())],
+            debugger: None,
         }
     }
 
@@ -254,6 +298,10 @@ mod tests {
             ("policy web/x {\n  sel", 17, &["select"]),
             ("policy web/x { select { ap", 24, &["app = \"echo\""]),
             ("xyzzy q", 6, &[]),
+            ("debug web/", 6, &["web/client", "web/echo-0"]),
+            ("debug web/client -> n", 20, &["node", "node01", "node02"]),
+            ("record x.hoptrace web/", 18, &["web/client", "web/echo-0"]),
+            ("record x.hoptrace CA -", 21, &["->"]),
         ] {
             let (at, words) = complete(before, &names);
             assert_eq!(
@@ -261,6 +309,32 @@ mod tests {
                 (start, expected.iter().map(ToString::to_string).collect()),
                 "{before}"
             );
+        }
+    }
+
+    #[test]
+    fn at_a_stop_the_debugger_says_what_may_follow() {
+        let own = |words: &[&str]| words.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let known = vec![
+            (NameKind::Map, own(&["IPCACHE", "POLICY"])),
+            (NameKind::Function, own(&["decide", "lost"])),
+            (NameKind::SourceFile, own(&["policy.rs:"])),
+            (NameKind::Policy, own(&["web/echo"])),
+            (NameKind::Rule, own(&["web/echo#https", "web/echo#metrics"])),
+        ];
+        let names = Names { debugger: Some(known), ..names() };
+        for (before, start, expected) in [
+            ("sh", 0, &[][..]),
+            ("fin", 0, &["finish"]),
+            ("break lo", 6, &["lookup"]),
+            ("break los", 6, &["lost"]),
+            ("break pol", 6, &["policy.rs:"]),
+            ("break lookup pol", 13, &["POLICY"]),
+            ("break rule web/echo#h", 11, &["web/echo#https"]),
+            ("break drop if tt", 14, &["ttl"]),
+            ("edit policy web/x {\n  sel", 22, &["select"]),
+        ] {
+            assert_eq!(complete(before, &names), (start, own(expected)), "{before}");
         }
     }
 

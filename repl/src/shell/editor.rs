@@ -16,7 +16,7 @@ use rustyline::{
 };
 
 use super::complete::{Names, complete};
-use crate::session::Session;
+use crate::session::{Interrupt, Session};
 
 /// What a line begins with.
 pub(super) const PROMPT: &str = "hopwise> ";
@@ -28,13 +28,16 @@ pub(super) const DEBUG_PROMPT: &str = "debug> ";
 /// before can be edited too, and is taken off again.
 const MORE: &str = "... ";
 
+/// Ends of candidates that more of the same word follows: folders, files before a line, bytes.
+const GOES_ON: [char; 3] = ['/', ':', '['];
+
 /// How many entries the history keeps.
 const HISTORY: usize = 10_000;
 
 pub(super) type Editor = rustyline::Editor<Assistant, FileHistory>;
 
-/// A line editor on the terminal.
-pub(super) fn open(color: bool) -> Result<Editor> {
+/// A line editor on the terminal. Enter clears the interrupt.
+pub(super) fn open(color: bool, interrupt: &Interrupt) -> Result<Editor> {
     let config = Config::builder()
         .max_history_size(HISTORY)?
         .history_ignore_dups(true)?
@@ -46,7 +49,7 @@ pub(super) fn open(color: bool) -> Result<Editor> {
     editor.set_helper(Some(Assistant::default()));
     let enter = KeyEvent(KeyCode::Enter, Modifiers::NONE);
     for key in [enter, KeyEvent::ctrl('M'), KeyEvent::ctrl('J')] {
-        let handler = EventHandler::Conditional(Box::new(Enter));
+        let handler = EventHandler::Conditional(Box::new(Enter(interrupt.clone())));
         editor.bind_sequence(Event::from(key), handler);
     }
     Ok(editor)
@@ -68,8 +71,9 @@ pub(super) fn without_marks(input: &str) -> String {
     })
 }
 
-/// Enter in the middle of a statement begins a further line.
-struct Enter;
+/// Enter in the middle of a statement begins a further line. It is also the last moment at which Ctrl-C is the
+/// editor's: from here on one is meant for the command, and one that came before it is not.
+struct Enter(Interrupt);
 
 impl ConditionalEventHandler for Enter {
     fn handle(
@@ -79,6 +83,7 @@ impl ConditionalEventHandler for Enter {
         _: bool,
         context: &EventContext<'_>,
     ) -> Option<Cmd> {
+        self.0.clear();
         let open = is_incomplete(&without_marks(context.line()));
         open.then(|| Cmd::Insert(1, format!("\n{MORE}")))
     }
@@ -99,7 +104,12 @@ impl Completer for Assistant {
     fn complete(&self, line: &str, at: usize, _: &Context<'_>) -> Result<(usize, Vec<Pair>)> {
         let before = line.get(..at).unwrap_or(line);
         let (start, words) = complete(before, &self.names);
-        let pair = |word: String| Pair { display: word.clone(), replacement: word };
+        let is_only = words.len() == 1;
+        let pair = |word: String| {
+            let ends = is_only && !word.ends_with(GOES_ON);
+            let replacement = if ends { format!("{word} ") } else { word.clone() };
+            Pair { display: word, replacement }
+        };
         Ok((start, words.into_iter().map(pair).collect()))
     }
 }
