@@ -179,17 +179,25 @@ impl Machine {
     fn hasten(&mut self, image: &Image, observer: &mut impl Observer) -> Result<Step, Why> {
         let number = self.program;
         let Some(program) = image.programs.get(number as usize) else { return Ok(Step::Next) };
-        while self.program == number && self.executed < BUDGET {
-            let Some(quick) = program.quick.get(self.pc) else { break };
+        let (mut pc, mut executed) = (self.pc, self.executed);
+        while executed < BUDGET {
+            let Some(quick) = program.quick.get(pc) else { break };
             observer.before(self);
-            self.executed += 1;
-            if self.hurry(*quick, observer) {
+            executed += 1;
+            self.executed = executed;
+            if let Some(next) = self.hurry(quick, pc, observer) {
+                pc = next;
+                self.pc = pc;
                 continue;
             }
-            let instruction = *program.code.get(self.pc).ok_or(Why::NoInstruction)?;
+            let instruction = *program.code.get(pc).ok_or(Why::NoInstruction)?;
             if let Step::Done(code) = self.perform(instruction, observer)? {
                 return Ok(Step::Done(code));
             }
+            if self.program != number {
+                break;
+            }
+            pc = self.pc;
         }
         Ok(Step::Next)
     }

@@ -161,30 +161,30 @@ impl Skb {
 
     /// Reads a field of the context.
     pub(super) fn field(&self, at: i64, length: usize) -> Result<Value, Why> {
-        let refused = Why::ContextField { offset: at, length, write: false };
+        let refused = || Why::ContextField { offset: at, length, write: false };
         let epoch = self.epoch;
         match (at, length) {
             (76, 4) => return Ok(Value::new(Region::Packet { epoch }, 0)),
             (80, 4) => return Ok(Value::new(Region::PacketEnd { epoch }, self.linear as u64)),
             (152..160, _) => {
-                return part(self.tstamp, at - 152, length).map(Value::number).ok_or(refused);
+                return part(self.tstamp, at - 152, length).map(Value::number).ok_or_else(refused);
             }
             _ => {}
         }
-        let word = self.word(at & !3).ok_or(refused.clone())?;
+        let word = self.word(at & !3).ok_or_else(refused)?;
         if length == 2 && HALVES.contains(&(at & !3)) {
             return Ok(Value::number(word.into()));
         }
         if at % 4 == 0 && length == 8 {
             // Only the control block may be read across its fields.
             let high = (48..64).contains(&at).then(|| self.word(at + 4)).flatten();
-            let high = high.ok_or(refused)?;
+            let high = high.ok_or_else(refused)?;
             return Ok(Value::number(u64::from(high) << 32 | u64::from(word)));
         }
         part(word.into(), at & 3, length)
             .filter(|_| usize::try_from(at & 3).is_ok_and(|at| at + length <= 4))
             .map(Value::number)
-            .ok_or(refused)
+            .ok_or_else(refused)
     }
 
     /// The 4-byte field at an offset that is a multiple of 4.

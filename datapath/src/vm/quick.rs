@@ -2,7 +2,7 @@
 //! operation here does all that `machine` would do, or nothing, and `machine` then does it in full or says what is
 //! wrong with it. Finds no fault itself.
 
-use super::instruction::{Alu, Condition, Instruction, Operand, Width};
+use super::instruction::{Alu, Condition, Instruction, Operand, Swap, Width};
 use super::machine::Machine;
 use super::observer::Observer;
 use super::value::{Region, Value};
@@ -61,6 +61,11 @@ pub(super) enum Quick {
         op: Alu,
         dst: u8,
         src: u8,
+    },
+    Swap {
+        order: Swap,
+        dst: u8,
+        bits: u8,
     },
     Load1 {
         dst: u8,
@@ -163,6 +168,7 @@ impl Quick {
                 Width::W4 => Self::Store4 { base, src, off },
                 Width::W8 => Self::Store8 { base, src, off },
             },
+            Instruction::Swap { order, dst, bits } => Self::Swap { order, dst, bits },
             Instruction::Goto { target } => Self::Goto { target },
             Instruction::Jump { wide: true, condition, dst, operand, target } => match operand {
                 Operand::Register(src) => Self::If { condition, dst, src, target },
@@ -196,105 +202,121 @@ fn extended(number: i32) -> u64 {
     i64::from(number).cast_unsigned()
 }
 
+// Parts of registers are read and written on their own: a whole one that was just written in parts would be slow to
+// read.
 impl Machine {
     #[inline]
-    fn at(&self, register: u8) -> Value {
-        self.registers[usize::from(register & 15)]
+    fn at(&self, register: u8) -> &Value {
+        &self.registers[usize::from(register & 15)]
     }
 
-    /// Runs the instruction that is next. False if nothing was done.
     #[inline]
-    pub(super) fn hurry(&mut self, quick: Quick, observer: &mut impl Observer) -> bool {
-        match quick {
-            Quick::None => return false,
+    fn at_mut(&mut self, register: u8) -> &mut Value {
+        &mut self.registers[usize::from(register & 15)]
+    }
+
+    /// Runs the instruction at a place, which is the one that is next, and says which is then; `None` if nothing
+    /// was done.
+    #[inline]
+    pub(super) fn hurry(
+        &mut self,
+        quick: &Quick,
+        pc: usize,
+        observer: &mut impl Observer,
+    ) -> Option<usize> {
+        let done = match *quick {
+            Quick::None => false,
             Quick::Number { dst, number } => self.put(dst, Value::number(number)),
             // These two take two places.
             Quick::WideNumber { dst, number } => {
                 self.put(dst, Value::number(number));
-                self.pc += 1;
+                return Some(pc + 2);
             }
             Quick::Map { dst, map } => {
                 self.put(dst, Value::new(Region::Map(map), 0));
-                self.pc += 1;
+                return Some(pc + 2);
             }
-            Quick::Move { dst, src } => {
-                let value = self.at(src);
-                if value.region == Region::Unset {
-                    return false;
-                }
-                self.put(dst, value);
+            Quick::Move { dst, src } => match self.at(src).region {
+                Region::Unset => false,
+                Region::Number => self.put(dst, Value::number(self.at(src).bits)),
+                _ => self.put(dst, *self.at(src)),
+            },
+            Quick::AddNumber { dst, number } => self.add(dst, number),
+            Quick::AndNumber { dst, number } => self.number(dst, |a| a & number),
+            Quick::OrNumber { dst, number } => self.number(dst, |a| a | number),
+            Quick::LeftNumber { dst, number } => self.number(dst, |a| a << (number & 63)),
+            Quick::RightNumber { dst, number } => self.number(dst, |a| a >> (number & 63)),
+            Quick::Add { dst, src } => self.numbers(dst, src, u64::wrapping_add),
+            Quick::Or { dst, src } => self.numbers(dst, src, |a, b| a | b),
+            Quick::Compute { op, dst, src } => self.numbers(dst, src, |a, b| alu::wide(op, a, b)),
+            Quick::Swap { order, dst, bits } => {
+                self.number(dst, |value| alu::swap(order, value, bits))
             }
-            Quick::AddNumber { dst, number } => {
-                let Value { region, bits } = self.at(dst);
-                if matches!(region, Region::Unset | Region::Map(_) | Region::PacketEnd { .. }) {
-                    return false;
-                }
-                self.put(dst, Value::new(region, bits.wrapping_add(number)));
-            }
-            Quick::AndNumber { dst, number } => return self.number(dst, |a| a & number),
-            Quick::OrNumber { dst, number } => return self.number(dst, |a| a | number),
-            Quick::LeftNumber { dst, number } => return self.number(dst, |a| a << (number & 63)),
-            Quick::RightNumber { dst, number } => return self.number(dst, |a| a >> (number & 63)),
-            Quick::Add { dst, src } => return self.numbers(dst, src, u64::wrapping_add),
-            Quick::Or { dst, src } => return self.numbers(dst, src, |a, b| a | b),
-            Quick::Compute { op, dst, src } => {
-                return self.numbers(dst, src, |a, b| alu::wide(op, a, b));
-            }
-            Quick::Load1 { dst, base, off } => return self.fetch::<1>(dst, base, off),
-            Quick::Load2 { dst, base, off } => return self.fetch::<2>(dst, base, off),
-            Quick::Load4 { dst, base, off } => return self.fetch::<4>(dst, base, off),
-            Quick::Load8 { dst, base, off } => return self.fetch::<8>(dst, base, off),
-            Quick::Store1 { base, src, off } => return self.keep::<1>(base, off, src, observer),
-            Quick::Store2 { base, src, off } => return self.keep::<2>(base, off, src, observer),
-            Quick::Store4 { base, src, off } => return self.keep::<4>(base, off, src, observer),
-            Quick::Store8 { base, src, off } => return self.keep::<8>(base, off, src, observer),
-            Quick::Goto { target } => {
-                self.pc = target as usize;
-                return true;
-            }
+            Quick::Load1 { dst, base, off } => self.fetch::<1>(dst, base, off),
+            Quick::Load2 { dst, base, off } => self.fetch::<2>(dst, base, off),
+            Quick::Load4 { dst, base, off } => self.fetch::<4>(dst, base, off),
+            Quick::Load8 { dst, base, off } => self.fetch::<8>(dst, base, off),
+            Quick::Store1 { base, src, off } => self.keep::<1>(base, off, src, observer),
+            Quick::Store2 { base, src, off } => self.keep::<2>(base, off, src, observer),
+            Quick::Store4 { base, src, off } => self.keep::<4>(base, off, src, observer),
+            Quick::Store8 { base, src, off } => self.keep::<8>(base, off, src, observer),
+            Quick::Goto { target } => return Some(target as usize),
             Quick::IfEqual { dst, number, target } => {
-                let equal = self.is_equal(dst, number);
-                return equal.is_some_and(|equal| self.branch(equal, target, observer));
+                let taken = self.is_equal(dst, number)?;
+                return Some(self.branch(taken, pc, target, observer));
             }
             Quick::IfOther { dst, number, target } => {
-                let equal = self.is_equal(dst, number);
-                return equal.is_some_and(|equal| self.branch(!equal, target, observer));
+                let taken = !self.is_equal(dst, number)?;
+                return Some(self.branch(taken, pc, target, observer));
             }
             Quick::IfNumber { condition, dst, number, target } => {
-                let value = self.at(dst);
-                let taken = alu::holds(condition, value.bits, extended(number));
-                return value.is_number() && self.branch(taken, target, observer);
+                let Value { region: Region::Number, bits } = *self.at(dst) else { return None };
+                let taken = alu::holds(condition, bits, extended(number));
+                return Some(self.branch(taken, pc, target, observer));
             }
             Quick::If { condition, dst, src, target } => {
-                let (a, b) = (self.at(dst), self.at(src));
-                let plain = a.is_number() && b.is_number();
-                return plain
-                    && self.branch(alu::holds(condition, a.bits, b.bits), target, observer);
+                let Value { region: Region::Number, bits: a } = *self.at(dst) else { return None };
+                let Value { region: Region::Number, bits: b } = *self.at(src) else { return None };
+                let taken = alu::holds(condition, a, b);
+                return Some(self.branch(taken, pc, target, observer));
             }
-        }
-        self.pc += 1;
-        true
+        };
+        done.then_some(pc + 1)
     }
 
     #[inline]
-    fn put(&mut self, register: u8, value: Value) {
+    fn put(&mut self, register: u8, value: Value) -> bool {
         self.registers[usize::from(register & 15)] = value;
+        true
+    }
+
+    /// Adds to a number, or to a pointer that may be moved.
+    #[inline]
+    fn add(&mut self, dst: u8, number: u64) -> bool {
+        let value = self.at_mut(dst);
+        match value.region {
+            Region::Unset | Region::Map(_) | Region::PacketEnd { .. } => false,
+            _ => {
+                value.bits = value.bits.wrapping_add(number);
+                true
+            }
+        }
     }
 
     #[inline]
     fn number(&mut self, dst: u8, compute: impl FnOnce(u64) -> u64) -> bool {
-        let value = self.at(dst);
-        if value.is_number() {
-            self.put(dst, Value::number(compute(value.bits)));
-            self.pc += 1;
+        let value = self.at_mut(dst);
+        if value.region != Region::Number {
+            return false;
         }
-        value.is_number()
+        value.bits = compute(value.bits);
+        true
     }
 
     #[inline]
     fn numbers(&mut self, dst: u8, src: u8, compute: impl FnOnce(u64, u64) -> u64) -> bool {
-        let operand = self.at(src);
-        operand.is_number() && self.number(dst, |a| compute(a, operand.bits))
+        let Value { region: Region::Number, bits } = *self.at(src) else { return false };
+        self.number(dst, |a| compute(a, bits))
     }
 
     /// Whether a register equals a number: a pointer is other than 0, and that is all that can be said of one.
@@ -309,10 +331,9 @@ impl Machine {
     }
 
     #[inline]
-    fn branch(&mut self, taken: bool, target: u32, observer: &mut impl Observer) -> bool {
-        observer.branched(self.program, self.pc, taken);
-        self.pc = if taken { target as usize } else { self.pc + 1 };
-        true
+    fn branch(&self, taken: bool, pc: usize, target: u32, observer: &mut impl Observer) -> usize {
+        observer.branched(self.program, pc, taken);
+        if taken { target as usize } else { pc + 1 }
     }
 
     /// Loads what lies plainly where a pointer leads.
@@ -325,9 +346,7 @@ impl Machine {
             Region::Stack { frame } => {
                 let found = self.stack.fetch::<N>(frame, start);
                 let Some(value) = found else { return false };
-                self.put(dst, value);
-                self.pc += 1;
-                return true;
+                return self.put(dst, value);
             }
             Region::MapValue { map, slot } => {
                 self.maps.get(usize::from(map)).and_then(|map| map.chunk::<N>(slot, start))
@@ -335,15 +354,17 @@ impl Machine {
             Region::Packet { epoch } if epoch == self.skb.epoch => self.skb.chunk::<N>(start),
             Region::Record { map, id } => {
                 let ring = self.maps.get(usize::from(map)).and_then(|map| map.ring());
-                ring.and_then(|ring| ring.bytes(id)?.get(start..)?.first_chunk())
+                ring.and_then(|ring| ring.chunk::<N>(id, start))
+            }
+            Region::Context => {
+                let Ok(value) = self.skb.field(at.cast_signed(), N) else { return false };
+                return self.put(dst, value);
             }
             _ => None,
         };
         let Some(bytes) = bytes else { return false };
         let value = Value::number(stack::widened(bytes));
-        self.put(dst, value);
-        self.pc += 1;
-        true
+        self.put(dst, value)
     }
 
     /// Stores where a pointer plainly leads.
@@ -355,34 +376,45 @@ impl Machine {
         src: u8,
         observer: &mut impl Observer,
     ) -> bool {
-        let (pointer, value) = (self.at(base), self.at(src));
-        let at = pointer.bits.wrapping_add_signed(off.into());
+        let pointer = self.at(base);
+        let (region, at) = (pointer.region, pointer.bits.wrapping_add_signed(off.into()));
         let Ok(start) = usize::try_from(at) else { return false };
-        let target = Value::new(pointer.region, at);
-        if let Region::Stack { frame } = pointer.region {
-            let Some(place) = self.stack.place::<N>(frame, start, value.region) else {
-                return false;
-            };
-            observer.storing(target, N, value);
-            *place = stack::narrowed(value.bits);
-            self.pc += 1;
-            return true;
-        }
-        let place = match pointer.region {
+        let Value { region: Region::Number, bits } = *self.at(src) else {
+            return N == 8 && self.keep_pointer(Value::new(region, at), start, src, observer);
+        };
+        let place = match region {
+            Region::Stack { frame } => self.stack.place::<N>(frame, start),
             Region::MapValue { map, slot } => {
                 self.maps.get_mut(usize::from(map)).and_then(|map| map.chunk_mut::<N>(slot, start))
             }
             Region::Packet { epoch } if epoch == self.skb.epoch => self.skb.chunk_mut::<N>(start),
             Region::Record { map, id } => {
                 let ring = self.maps.get_mut(usize::from(map)).and_then(|map| map.ring_mut());
-                ring.and_then(|ring| ring.bytes_mut(id)?.get_mut(start..)?.first_chunk_mut())
+                ring.and_then(|ring| ring.chunk_mut::<N>(id, start))
             }
             _ => None,
         };
-        let Some(place) = place.filter(|_| value.is_number()) else { return false };
-        observer.storing(target, N, value);
-        *place = stack::narrowed(value.bits);
-        self.pc += 1;
+        let Some(place) = place else { return false };
+        observer.storing(Value::new(region, at), N, Value::number(bits));
+        *place = stack::narrowed(bits);
+        true
+    }
+
+    /// The same of a pointer, which only the stack takes.
+    fn keep_pointer(
+        &mut self,
+        target: Value,
+        start: usize,
+        src: u8,
+        observer: &mut impl Observer,
+    ) -> bool {
+        let value = *self.at(src);
+        let Region::Stack { frame } = target.region else { return false };
+        let Some(place) = self.stack.place_of_pointer(frame, start, value.region) else {
+            return false;
+        };
+        observer.storing(target, 8, value);
+        *place = value.bits.to_le_bytes();
         true
     }
 }

@@ -98,25 +98,29 @@ impl Stack {
         }
     }
 
-    /// The place for a number or a pointer, which is noted as what lies there; `None` where it cannot lie there.
+    /// The place for a number, at an offset from the end; `None` where it is none. No pointer lies there any more.
     #[inline]
-    pub(super) fn place<const N: usize>(
+    pub(super) fn place<const N: usize>(&mut self, frame: u8, at: usize) -> Option<&mut [u8; N]> {
+        let start = Self::whole::<N>(at)?;
+        let frame = self.frames.get_mut(usize::from(frame))?;
+        frame.pointers &= !(1 << (start / 8));
+        frame.bytes[start..].first_chunk_mut()
+    }
+
+    /// The place for a pointer into a region, which is noted as lying there; `None` where it is none.
+    pub(super) fn place_of_pointer(
         &mut self,
         frame: u8,
         at: usize,
         region: Region,
-    ) -> Option<&mut [u8; N]> {
-        let start = Self::whole::<N>(at)?;
+    ) -> Option<&mut [u8; 8]> {
+        let start = Self::whole::<8>(at)?;
         let frame = self.frames.get_mut(usize::from(frame))?;
-        match region {
-            Region::Number => frame.pointers &= !(1 << (start / 8)),
-            Region::Unset => return None,
-            _ if N == 8 => {
-                frame.pointers |= 1 << (start / 8);
-                frame.regions[start / 8] = region;
-            }
-            _ => return None,
+        if region == Region::Unset {
+            return None;
         }
+        frame.pointers |= 1 << (start / 8);
+        frame.regions[start / 8] = region;
         frame.bytes[start..].first_chunk_mut()
     }
 

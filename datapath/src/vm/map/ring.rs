@@ -87,6 +87,32 @@ impl Ring {
         self.data.get_mut(record.start..record.start + record.length)
     }
 
+    /// Where some bytes of a reserved record lie; `None` beyond its ends.
+    #[inline]
+    fn place<const N: usize>(&self, id: u32, at: usize) -> Option<usize> {
+        let record = self.records.get(id.wrapping_sub(self.first) as usize)?;
+        let fits = at <= record.length && N <= record.length - at;
+        (record.state == State::Reserved && fits).then_some(record.start + at)
+    }
+
+    /// Some bytes of a reserved record; `None` beyond its ends.
+    #[inline]
+    pub(in crate::vm) fn chunk<const N: usize>(&self, id: u32, at: usize) -> Option<&[u8; N]> {
+        let start = self.place::<N>(id, at)?;
+        self.data.get(start..)?.first_chunk()
+    }
+
+    /// The same to write.
+    #[inline]
+    pub(in crate::vm) fn chunk_mut<const N: usize>(
+        &mut self,
+        id: u32,
+        at: usize,
+    ) -> Option<&mut [u8; N]> {
+        let start = self.place::<N>(id, at)?;
+        self.data.get_mut(start..)?.first_chunk_mut()
+    }
+
     /// Submits a reserved record, or gives it up. False if it is not reserved.
     pub fn release(&mut self, id: u32, submit: bool) -> bool {
         let record = self.records.get_mut(id.wrapping_sub(self.first) as usize);
