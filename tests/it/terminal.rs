@@ -286,6 +286,18 @@ fn tab_completes_at_a_stop() {
     terminal.enter("== 9000");
     terminal.see("breakpoint 1  lookup POLICY if dst-port == 9000");
     terminal.stop();
+    terminal.keys("break helper redirect_p\t");
+    terminal.see("break helper redirect_peer ");
+    terminal.control('c');
+    terminal.stop();
+    terminal.keys("break rule web/echo-access#pr\t");
+    terminal.see("web/echo-access#probes ");
+    terminal.control('c');
+    terminal.stop();
+    terminal.keys("break policy::j\t");
+    terminal.see("break policy::judge ");
+    terminal.control('c');
+    terminal.stop();
     terminal.keys("delete \t");
     terminal.see("delete 1 ");
     terminal.enter("");

@@ -342,6 +342,16 @@ mod tests {
     fn files_are_those_of_the_language_and_directories() {
         let (start, words) = complete("load ../fixtures/wor", &Names::default());
         assert_eq!((start, words), (5, vec!["../fixtures/worlds/".to_owned()]));
+        let folder = std::env::temp_dir().join(format!("hopwise-complete-{}", std::process::id()));
+        fs::create_dir_all(&folder).expect("a scratch directory can be made");
+        fs::write(folder.join("drop.hoptrace"), "").expect("a scratch file can be written");
+        fs::write(folder.join("drop.hop"), "").expect("a scratch file can be written");
+        let place = folder.display();
+        for command in ["debug", "record"] {
+            let (_, words) = complete(&format!("{command} {place}/dr"), &Names::default());
+            assert_eq!(words, [format!("{place}/drop.hoptrace")], "{command}");
+        }
+        fs::remove_dir_all(&folder).expect("it is gone");
         let (_, words) = complete("load ../fixtures/worlds/two", &Names::default());
         assert_eq!(words, ["../fixtures/worlds/two-nodes.hop"]);
     }
