@@ -218,11 +218,21 @@ impl Debugging {
         match self.run(command, text) {
             Ok(reply) => reply,
             Err(Stumble::Problem(problem)) => problem.reply(),
-            Err(Stumble::Backend(error)) => *refused(&error),
+            Err(Stumble::Backend(error)) => self.failed(&error),
             Err(Stumble::Text(problems, sources)) => {
                 Reply::diagnostics(problems, Arc::new(*sources))
             }
         }
+    }
+
+    /// A run that cannot go on. Behind an edit that is no lack of this host.
+    fn failed(&self, error: &BackendError) -> Reply {
+        if matches!(error, BackendError::System { .. }) && !self.debugger.edits().is_empty() {
+            let remedy =
+                "an edit led there: `info edits` lists them, and the question asked anew has none";
+            return Problem::new(error.to_string(), remedy).reply();
+        }
+        *refused(error)
     }
 
     fn run(&mut self, command: DebugCommand, text: &str) -> Result<Reply, Stumble> {
@@ -257,7 +267,7 @@ impl Debugging {
                 let name = name.as_ref().map(|name| name.node.as_str());
                 Ok(text_of(&code::disassemble(self.machine()?, name)?))
             }
-            DebugCommand::Backtrace => Ok(text_of(&code::backtrace(self.machine()?))),
+            DebugCommand::Backtrace => Ok(text_of(&code::backtrace(self.machine()?, self.line))),
             DebugCommand::Info(what) => self.info(what),
             DebugCommand::Edit(edit) => self.edit(edit, text),
             DebugCommand::Answer => self.answer(),

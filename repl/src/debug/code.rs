@@ -1,5 +1,6 @@
 //! The program level: places in the datapath's code, its source text as the object holds it, its instructions.
 
+use datapath::vm::fault::Place;
 use datapath::vm::image::Image;
 use datapath::vm::machine::Machine;
 use lang::debug::CodePlace;
@@ -65,10 +66,13 @@ pub(super) fn own_line(image: &Image, program: u32, pc: usize) -> Option<SourceL
 
 /// Where a machine stands. Amid a library's code that is the line of the datapath's own that it came from.
 pub(super) fn view(machine: &Machine, own: Option<SourceLine>) -> Option<CodeView> {
-    let image = machine.image();
-    let program = image.programs.get(machine.program() as usize)?;
-    let pc = machine.pc();
-    let own = own_line(image, machine.program(), pc).or(own);
+    view_at(machine.image(), (machine.program(), machine.pc()), own)
+}
+
+/// An instruction, with the line that is told where it is not of the datapath's own.
+fn view_at(image: &Image, (number, pc): (u32, usize), own: Option<SourceLine>) -> Option<CodeView> {
+    let program = image.programs.get(number as usize)?;
+    let own = own_line(image, number, pc).or(own);
     let text = own.and_then(|(file, line)| {
         let lines = image.programs.iter().flat_map(|program| &program.lines);
         let known = lines.filter(|known| (known.file, known.line) == (file, line));
@@ -283,20 +287,17 @@ pub(super) fn disassemble(machine: &Machine, name: Option<&str>) -> Result<Vec<S
     Ok(lines)
 }
 
-/// The functions that are being run, the innermost first.
-pub(super) fn backtrace(machine: &Machine) -> Vec<String> {
-    let levels = machine.backtrace();
-    let line = |(number, level): (usize, &datapath::vm::machine::Level)| {
-        let place = &level.place;
-        let inside = if place.function == place.program {
-            place.program.clone()
-        } else {
-            format!("{} of {}", place.function, place.program)
-        };
-        let source = place.source.split_once(':');
-        let source = source.map(|(file, rest)| format!(", {}:{rest}", short(file)));
-        let source = source.unwrap_or_default();
-        format!("#{number} {inside}, instruction {}{source}", place.pc)
+/// The functions that are being run, the innermost first, with the lines that `view` tells.
+pub(super) fn backtrace(machine: &Machine, own: Option<SourceLine>) -> Vec<String> {
+    let image = machine.image();
+    let line = |(level, place): (usize, Place)| {
+        let number = (0_u32..).zip(&image.programs).find(|(_, p)| p.name == place.program)?.0;
+        // A caller's line is known by its code only: it is the last one of the datapath's own before the call.
+        let nearest = || (0..=place.pc).rev().find_map(|pc| own_line(image, number, pc));
+        let own = if level == 0 { own } else { nearest() };
+        let words = view_at(image, (number, place.pc), own)?.words();
+        Some(format!("#{level} {words}"))
     };
-    levels.iter().enumerate().map(line).collect()
+    let places = machine.backtrace().into_iter().map(|level| level.place);
+    places.enumerate().filter_map(line).collect()
 }

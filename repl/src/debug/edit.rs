@@ -61,7 +61,8 @@ impl Debugging {
         }
         let reading = self.reading()?;
         let bytes = reading.encode(field, value).map_err(|message| {
-            Problem::new(message, format!("`print {}` shows what it is", field.word()))
+            let what = reading.read(field).map_or("packet", |_| field.word());
+            Problem::new(message, format!("`print {what}` shows what there is"))
         })?;
         let from = reading.place(field).map_or(0, |place| place.start);
         self.change_or(Change::Packet(from, bytes), || Problem::new("there is no packet", ""))

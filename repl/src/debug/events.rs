@@ -161,7 +161,10 @@ fn reported(scene: &Scene, injection: &Injection, stamped: &Stamped) -> (String,
         Event::Conntrack { state, created, expires_in, closing } => {
             let created = if created { ", entry written" } else { "" };
             let closing = if closing { ", closing" } else { "" };
-            format!("{state}{created}{closing}, {expires_in}s left")
+            // A dropped packet leaves no entry, so that nothing can expire.
+            let left =
+                if expires_in == 0 { String::new() } else { format!(", {expires_in}s left") };
+            format!("{state}{created}{closing}{left}")
         }
         Event::Identity { source_side, address, identity, from } => {
             let side = if source_side { "source" } else { "destination" };

@@ -21,7 +21,7 @@ impl Debugging {
         match thing {
             Thing::Registers => Ok(registers(machine)),
             Thing::Register(number) => Ok(vec![register(machine, *number)]),
-            Thing::Stack(frame) => Ok(stack(machine, *frame)),
+            Thing::Stack(frame) => Ok(stack(machine, *frame)?),
             Thing::Packet => Ok(packet(&self.reading()?)),
             Thing::Hex => Ok(dump(machine.skb().bytes(), 0)),
             Thing::Part(part) => Ok(vec![self.part(part)?]),
@@ -200,9 +200,13 @@ fn registers(machine: &Machine) -> Vec<String> {
 }
 
 /// Slots of a function's stack that hold anything; `outward` counts from the running function's.
-fn stack(machine: &Machine, frame: Option<u32>) -> Vec<String> {
+fn stack(machine: &Machine, frame: Option<u32>) -> Result<Vec<String>, Problem> {
     let depth = machine.depth();
-    let frame = frame.map_or(depth, |outward| depth.saturating_sub(outward as usize));
+    let outward = frame.unwrap_or_default();
+    let frame = depth.checked_sub(outward as usize).ok_or_else(|| {
+        let message = format!("there is no frame {outward}");
+        Problem::new(message, format!("the outermost is {depth}; `backtrace` lists them"))
+    })?;
     let frame = u8::try_from(frame).unwrap_or(u8::MAX);
     let slots = (1..=STACK / SLOT).map(|number| -number * SLOT);
     let mut lines = Vec::new();
@@ -215,7 +219,7 @@ fn stack(machine: &Machine, frame: Option<u32>) -> Vec<String> {
         }
     }
     lines.push(if lines.is_empty() { "all of it is 0" } else { "the rest is 0" }.to_owned());
-    lines
+    Ok(lines)
 }
 
 fn packet(reading: &Reading<'_>) -> Vec<String> {
