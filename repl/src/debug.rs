@@ -289,7 +289,7 @@ impl Debugging {
         self.run_out()?;
         let explanation = match self.debugger.answer() {
             Some(Ok(explanation)) => explanation.clone(),
-            Some(Err(error)) => return Ok(*refused(error)),
+            Some(Err(error)) => return Ok(self.failed(error)),
             None => return Err(Problem::new("the question did not end", "").into()),
         };
         Ok(answered(explanation, &self.statements_in_words(), &self.edits_in_words()))

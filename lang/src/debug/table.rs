@@ -214,7 +214,7 @@ pub(super) const PLACES: &[Entry<PlaceWord>] = &[
     ("event", PlaceWord::Event, "just after an event was reported"),
     ("rule", PlaceWord::Rule, "where a rule decides"),
     ("drop", PlaceWord::Drop, "where a packet is dropped"),
-    ("write", PlaceWord::Write, "before bytes of the packet are written"),
+    ("write", PlaceWord::Write, "just after bytes of the packet were written"),
     ("hop", PlaceWord::Hop, "at the beginning of a hop"),
     ("function", PlaceWord::Function, "a function, even one that is named as another place"),
 ];
