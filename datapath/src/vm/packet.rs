@@ -1,7 +1,13 @@
 //! The packet as a program sees it: its bytes, the fields of `__sk_buff`, its tunnel key, and where it was
 //! sent. What the kernel's test run makes of a frame, without a kernel.
+//!
+//! Every field that the kernel lets a classifier read or write is as there, but for the socket (`sk`), which is not
+//! modelled: reading it is a fault.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::ops::Range;
+
+use zerocopy::IntoBytes;
 
 use super::fault::Why;
 use super::value::{Region, Value};
@@ -13,8 +19,15 @@ const OTHER_HOST: u32 = 3;
 
 /// Bytes of an Ethernet header.
 const ETHERNET: usize = 14;
+/// Where the type of the packet is.
+const PACKET_TYPE: i64 = 4;
 /// Fields that the kernel keeps in 16 bits: either half of them reads as the whole.
 const HALVES: [i64; 6] = [12, 16, 24, 28, 44, 72];
+/// Where the control block is, whose bytes can be read and written in any way.
+const CONTROL: i64 = 48;
+const CONTROL_SIZE: usize = 20;
+/// The smallest queue that none is.
+const NO_QUEUE: u64 = 0xFFFF;
 /// The loopback device, which a test run's packets are at.
 const LOOPBACK: u32 = 1;
 
@@ -164,22 +177,29 @@ impl Skb {
         let refused = || Why::ContextField { offset: at, length, write: false };
         let epoch = self.epoch;
         match (at, length) {
-            (76, 4) => return Ok(Value::new(Region::Packet { epoch }, 0)),
+            // Metadata before the packet: there is none, so that it begins where the packet does.
+            (76 | 140, 4) => return Ok(Value::new(Region::Packet { epoch }, 0)),
             (80, 4) => return Ok(Value::new(Region::PacketEnd { epoch }, self.linear as u64)),
-            (152..160, _) => {
-                return part(self.tstamp, at - 152, length).map(Value::number).ok_or_else(refused);
-            }
+            (152, 8) => return Ok(Value::number(self.tstamp)),
+            // Its kind, and when a device received it: none did.
+            (180, 1) | (184, 8) => return Ok(Value::number(0)),
             _ => {}
         }
-        let word = self.word(at & !3).ok_or_else(refused)?;
-        if length == 2 && HALVES.contains(&(at & !3)) {
-            return Ok(Value::number(word.into()));
+        if let Some(place) = control(at, length) {
+            let bytes = self.cb.as_bytes();
+            let width = bytes.get(place).map(|bytes| bytes.iter().rev());
+            let number = width.map(|bytes| bytes.fold(0, |all, byte| all << 8 | u64::from(*byte)));
+            return number.map(Value::number).ok_or_else(refused);
         }
-        if at % 4 == 0 && length == 8 {
-            // Only the control block may be read across its fields.
-            let high = (48..64).contains(&at).then(|| self.word(at + 4)).flatten();
-            let high = high.ok_or_else(refused)?;
-            return Ok(Value::number(u64::from(high) << 32 | u64::from(word)));
+        let word = self.word(at & !3).ok_or_else(refused)?;
+        // So are the bytes and halves of a field that it keeps in 8.
+        let whole = match length {
+            1 => at & !3 == PACKET_TYPE,
+            2 => at % 2 == 0 && (at & !3 == PACKET_TYPE || HALVES.contains(&(at & !3))),
+            _ => false,
+        };
+        if whole {
+            return Ok(Value::number(word.into()));
         }
         part(word.into(), at & 3, length)
             .filter(|_| usize::try_from(at & 3).is_ok_and(|at| at + length <= 4))
@@ -190,18 +210,19 @@ impl Skb {
     /// The 4-byte field at an offset that is a multiple of 4.
     fn word(&self, at: i64) -> Option<u32> {
         Some(match at {
-            0 => u32::try_from(self.bytes.len()).ok()?,
+            // Its length, and that on the wire.
+            0 | 160 => u32::try_from(self.bytes.len()).ok()?,
             4 => self.packet_type,
             8 => self.mark,
             12 => self.queue_mapping,
             16 => self.protocol,
-            // No VLAN tag was taken off.
-            20 | 24 | 28 => 0,
             32 => self.priority,
             36 => self.ingress_ifindex,
             40 => self.ifindex,
             44 => self.tc_index,
-            48..68 => self.cb[usize::try_from((at - 48) / 4).ok()?],
+            // No VLAN tag was taken off, the flow's hash was not asked for, nobody polls for the packet, and it is no
+            // batch of segments.
+            20 | 24 | 28 | 68 | 84 | 164 | 176 => 0,
             72 => self.tc_classid,
             _ => return None,
         })
@@ -212,20 +233,31 @@ impl Skb {
         let refused = Why::ContextField { offset: at, length, write: true };
         #[expect(clippy::cast_possible_truncation, reason = "fields have 32 bits")]
         let word = value as u32;
+        if let Some(place) = control(at, length) {
+            let place = self.cb.as_mut_bytes().get_mut(place).ok_or(refused)?;
+            place.copy_from_slice(&value.to_le_bytes()[..length]);
+            return Ok(());
+        }
         match (at, length) {
             (8, 4) => self.mark = word,
             (32, 4) => self.priority = word,
             (44, 4) => self.tc_index = word & 0xFFFF,
-            (48..68, 4) if at % 4 == 0 => {
-                let place = usize::try_from((at - 48) / 4).map_err(|_| refused.clone())?;
-                *self.cb.get_mut(place).ok_or(refused)? = word;
-            }
+            // The last number stands for no queue, and a larger one is not taken.
+            (12, 4) if value < NO_QUEUE => self.queue_mapping = word,
+            (12, 4) => {}
             (72, 4) => self.tc_classid = word & 0xFFFF,
             (152, 8) => self.tstamp = value,
             _ => return Err(refused),
         }
         Ok(())
     }
+}
+
+/// The part of the control block that an access is to.
+fn control(at: i64, length: usize) -> Option<Range<usize>> {
+    let start = usize::try_from(at.checked_sub(CONTROL)?).ok()?;
+    let end = start + length;
+    (end <= CONTROL_SIZE && start.is_multiple_of(length)).then_some(start..end)
 }
 
 /// Some bytes of a number, as it lies in memory.

@@ -132,12 +132,16 @@ impl KernelProgram {
     /// Runs it; the code and the frame afterwards, or an error number.
     pub(super) fn run(&self, frame: &[u8]) -> Result<(u32, Vec<u8>), i32> {
         let mut out = vec![0; 4096];
+        // As the backend asks for it, which makes the kernel fill in a length on the wire.
+        let mut context = [0_u8; 192];
         let mut options = libbpf_sys::bpf_test_run_opts {
             sz: size_of::<libbpf_sys::bpf_test_run_opts>() as libbpf_sys::size_t,
             data_in: frame.as_ptr().cast(),
             data_size_in: u32::try_from(frame.len()).unwrap(),
             data_out: out.as_mut_ptr().cast(),
             data_size_out: 4096,
+            ctx_out: context.as_mut_ptr().cast(),
+            ctx_size_out: 192,
             ..libbpf_sys::bpf_test_run_opts::default()
         };
         // SAFETY: the buffers have the sizes given and outlive the call.
