@@ -129,8 +129,13 @@ pub(super) fn places(
 
 /// `at policy.rs:57`: the source line of an instruction.
 pub(super) fn place_of(image: &Image, (program, pc): (u32, usize)) -> Option<String> {
-    let line = image.programs.get(program as usize)?.line(pc)?;
-    Some(format!("at {}:{}", short(image.file(line)), line.line))
+    let (file, line) = nearest_line(image, program, pc)?;
+    Some(format!("at {}:{line}", short(image.files.get(file)?)))
+}
+
+/// The source line of an instruction; that before it where it is not of the datapath's own.
+fn nearest_line(image: &Image, program: u32, pc: usize) -> Option<SourceLine> {
+    (0..=pc).rev().find_map(|pc| own_line(image, program, pc))
 }
 
 fn here(machine: &Machine, own: Option<SourceLine>) -> Result<SourceLine, Problem> {
@@ -293,8 +298,7 @@ pub(super) fn backtrace(machine: &Machine, own: Option<SourceLine>) -> Vec<Strin
     let line = |(level, place): (usize, Place)| {
         let number = (0_u32..).zip(&image.programs).find(|(_, p)| p.name == place.program)?.0;
         // A caller's line is known by its code only: it is the last one of the datapath's own before the call.
-        let nearest = || (0..=place.pc).rev().find_map(|pc| own_line(image, number, pc));
-        let own = if level == 0 { own } else { nearest() };
+        let own = if level == 0 { own } else { nearest_line(image, number, place.pc) };
         let words = view_at(image, (number, place.pc), own)?.words();
         Some(format!("#{level} {words}"))
     };

@@ -8,7 +8,7 @@ use datapath::vm::debug::{At, Change, Debugger};
 use lang::debug::{Edit, Field, Value};
 
 use super::info::snippet;
-use super::maps::hex;
+use super::maps::{Place, hex};
 use super::{Debugging, Problem, Stumble, stops};
 use crate::reply::Reply;
 
@@ -180,10 +180,15 @@ impl Debugging {
                 field.unwrap_or_else(bytes_then)
             }
             Change::Mark(mark) => format!("mark = {mark:#x}"),
-            Change::Entry { map, key, value: Some(value) } => {
-                format!("{map} {} = {}", hex(key), hex(value))
+            Change::Entry { map, key, value } => {
+                let node = self.debugger.injections().nth(at.hop).map(|known| known.node);
+                let key = node.map_or_else(
+                    || hex(key),
+                    |node| Place { scene: &self.scene, node }.key(map, key),
+                );
+                let value = value.as_ref().map(|value| format!(" = {}", hex(value)));
+                format!("{map} {key}{}", value.as_deref().unwrap_or(" removed"))
             }
-            Change::Entry { map, key, value: None } => format!("{map} {} removed", hex(key)),
         };
         format!("at hop {}, instruction {} of it: {what}", at.hop + 1, at.executed)
     }
