@@ -37,8 +37,10 @@ impl Debugging {
                 let (name, key) = self.entry_key(&map.node, &key.node)?;
                 let size = self.machine()?.map(&name).map_or(0, |map| map.definition().value_size);
                 if value.node.len() != size {
-                    let message = format!("{} bytes are no value of {name}", value.node.len());
-                    return Err(Problem::new(message, format!("its values have {size}")).into());
+                    let message = format!("`{}` is no value of {name}", hex(&value.node));
+                    return Err(
+                        Problem::new(message, format!("its values have {size} bytes")).into()
+                    );
                 }
                 self.change_entry(&name, key, Some(value.node))
             }

@@ -15,6 +15,9 @@ use super::scene::Scene;
 /// Maps that policy authors know: those that the tables are in, and conntrack.
 const TABLES: [&str; 6] = ["IPCACHE", "POLICY", "CT4", "CT6", "ATTACHMENTS", "TARGETS"];
 
+/// The program that puts a simulated packet before a hook's.
+const DRIVER: &str = "driver";
+
 /// An event of the policy level.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct PolicyEvent {
@@ -123,13 +126,18 @@ fn called(
     machine: &Machine,
     (helper, first, result): (Helper, u64, u64),
 ) -> Option<(String, String)> {
+    // The driver stands for the kernel here, and what it sets was there before.
+    let program = machine.image().programs.get(machine.program() as usize)?;
+    if program.name == DRIVER {
+        return None;
+    }
     let node = injection.node;
     #[expect(clippy::cast_possible_truncation, reason = "a device has 32 bits")]
     let device = || scene.device(node, first as u32);
     let text = match helper {
         Helper::SkbSetTunnelKey if result == 0 => {
             let key = machine.skb().tunnel?;
-            format!("tunnel key: vni {}, to {}, ttl {}", key.id, key.remote, key.ttl)
+            format!("key set: vni {}, to {}, ttl {}", key.id, key.remote, key.ttl)
         }
         Helper::Redirect => format!("to device {}", device()),
         Helper::RedirectPeer => format!("into what is behind {}", device()),

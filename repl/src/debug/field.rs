@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use datapath::frame::layout::{self, Layout};
 use datapath::vm::machine::Machine;
-use engine::net::Mac;
+use engine::net::{Mac, Protocol, TcpFlags};
 use lang::debug::{Field, PacketPart, Value};
 
 /// Where the packet is read: its machine, and what is counted beside it.
@@ -49,8 +49,23 @@ pub(super) fn part_word(part: &PacketPart) -> String {
     }
 }
 
-/// A value as it is written.
-pub(super) fn shown(value: Value) -> String {
+/// A field's value as it is written; a protocol and flags with their names.
+pub(super) fn shown(field: Field, value: Value) -> String {
+    let byte = match value {
+        Value::Number(number) => u8::try_from(number).ok(),
+        _ => None,
+    };
+    match (field, byte) {
+        (Field::Protocol, Some(byte)) => match Protocol::from_number(byte) {
+            Protocol::Other(number) => number.to_string(),
+            known => format!("{byte} ({known})"),
+        },
+        (Field::TcpFlags, Some(byte)) => format!("{byte} ({})", TcpFlags(byte)),
+        _ => plain(value),
+    }
+}
+
+fn plain(value: Value) -> String {
     match value {
         Value::Number(number) if number < 10 => number.to_string(),
         Value::Number(number) => format!("{number} ({number:#x})"),
@@ -145,7 +160,7 @@ impl Reading<'_> {
             Field::SourceMac | Field::DestinationMac => Value::Mac(Mac(*bytes.first_chunk()?)),
             _ => Value::Number(big_endian(bytes)),
         };
-        Some(format!("{} = {}", field.word(), shown(value)))
+        Some(format!("{} = {}", field.word(), shown(field, value)))
     }
 
     /// The bytes that a field would have with a value; an error says what fits.

@@ -250,18 +250,20 @@ fn maps(machine: &datapath::vm::machine::Machine) -> Vec<String> {
         let definition = map.definition();
         let used = match definition.kind {
             Kind::Hash | Kind::LruHash | Kind::PerCpuHash | Kind::LpmTrie | Kind::HashOfMaps => {
-                format!("{} of {} entries", map.count(), definition.capacity)
+                format!("{} of {}", map.count(), entries(definition.capacity))
             }
             Kind::RingBuffer => format!("{} bytes", definition.capacity),
-            Kind::Array | Kind::PerCpuArray | Kind::ProgramArray => {
-                format!("{} entries", definition.capacity)
-            }
+            Kind::Array | Kind::PerCpuArray | Kind::ProgramArray => entries(definition.capacity),
         };
         let (kind, key, value) =
             (kind_word(definition.kind), definition.key_size, definition.value_size);
         format!("{:<12} {kind:<14} key {key}, value {value} bytes, {used}", definition.name)
     };
     machine.maps().iter().map(line).collect()
+}
+
+fn entries(number: u32) -> String {
+    counted(number.into(), "entry", "entries")
 }
 
 fn kind_word(kind: Kind) -> &'static str {
@@ -282,7 +284,8 @@ fn programs(machine: &datapath::vm::machine::Machine) -> Vec<String> {
     let line = |(number, program): (u32, &datapath::vm::image::Program)| {
         let mark = if number == machine.program() { "->" } else { "  " };
         let (code, functions) = (program.code.len(), program.functions.len());
-        format!("{mark} {:<16} {code} instructions, {functions} functions", program.name)
+        let functions = counted(functions as u64, "function", "functions");
+        format!("{mark} {:<16} {code} instructions, {functions}", program.name)
     };
     (0_u32..).zip(&machine.image().programs).map(line).collect()
 }

@@ -8,6 +8,7 @@ use engine::net::{Direction, FlowKey, Protocol};
 use engine::tables::{EntryId, PolicyKey, TableId};
 use engine::topology::NodeId;
 
+use super::info::counted;
 use super::scene::Scene;
 
 /// A node whose maps are told about.
@@ -87,12 +88,16 @@ impl Place<'_> {
                     (false, true) => "established",
                     (false, false) => "new",
                 };
-                let (forward, replies) = (flow.forward.0, flow.replies.0);
+                let (forward, replies) =
+                    (counted(flow.forward.0, "packet", "packets"), flow.replies.0);
                 let opened = flow_in_words(&flow.flow);
                 let left = flow.expires_in;
-                format!("{state}, {opened}, {forward} packets, {replies} back, {left}s left")
+                format!("{state}, {opened}, {forward}, {replies} back, {left}s left")
             }
-            EntryValue::Count { packets, bytes } => format!("{packets} packets, {bytes} bytes"),
+            EntryValue::Count { packets, bytes } => {
+                let packets = counted(packets, "packet", "packets");
+                format!("{packets}, {}", counted(bytes, "byte", "bytes"))
+            }
             EntryValue::Seam { now, ifindex } => {
                 format!("second {now}, device {}", self.scene.device(self.node, ifindex))
             }

@@ -41,7 +41,7 @@ impl Debugging {
         let name = field::part_word(part);
         match part {
             PacketPart::Field(which) => match reading.read(*which) {
-                Some(value) => Ok(format!("{name} = {}", field::shown(value))),
+                Some(value) => Ok(format!("{name} = {}", field::shown(*which, value))),
                 None => Err(Problem::new(
                     format!("the packet has no `{name}`"),
                     "`print packet` shows what it has",
@@ -225,7 +225,7 @@ fn stack(machine: &Machine, frame: Option<u32>) -> Result<Vec<String>, Problem> 
 fn packet(reading: &Reading<'_>) -> Vec<String> {
     let line = |field: &Field| {
         let value = reading.read(*field)?;
-        Some(format!("{:<10} {}", field.word(), field::shown(value)))
+        Some(format!("{:<10} {}", field.word(), field::shown(*field, value)))
     };
     field::FIELDS.iter().filter_map(line).collect()
 }
