@@ -1,6 +1,10 @@
 //! What is run: programs decoded, with their functions and source lines, and the maps they name. Read from an
 //! object file once; changes no more.
 
+#[cfg(test)]
+mod damaged;
+mod references;
+
 use std::collections::BTreeMap;
 
 use aya_obj::btf::BtfExt;
@@ -131,10 +135,15 @@ pub struct Image {
 impl Image {
     /// Reads an object file.
     pub fn read(bytes: &[u8]) -> Result<Self, LoadError> {
-        let mut object = aya_obj::Object::parse(bytes).map_err(unreadable)?;
-        let mut image = Self { maps: definitions(&object)?, ..Self::default() };
-        let functions = linkable(&object);
-        link(&mut object)?;
+        references::check(bytes)?;
+        // What parses and links is not made for files that lie about themselves, and stops at some of them.
+        let linked = std::panic::catch_unwind(|| linked(bytes));
+        let (object, maps, functions) = linked.unwrap_or_else(|_| {
+            Err(LoadError::Object(
+                "the file is damaged: its parts contradict each other".to_owned(),
+            ))
+        })?;
+        let mut image = Self { maps, ..Self::default() };
         let strings = Strings::of(&object);
         let mut programs: Vec<_> = object.programs.iter().collect();
         programs.sort_unstable_by_key(|(name, _)| *name);
@@ -270,6 +279,17 @@ fn unreadable(error: impl std::error::Error) -> LoadError {
     LoadError::Object(text)
 }
 
+/// Code that may be called, by its function's name.
+type Linkable = Vec<(String, Vec<Raw>)>;
+
+/// An object, linked, with its maps and its functions as they were before.
+fn linked(bytes: &[u8]) -> Result<(aya_obj::Object, Vec<Definition>, Linkable), LoadError> {
+    let mut object = aya_obj::Object::parse(bytes).map_err(unreadable)?;
+    let (maps, functions) = (definitions(&object)?, linkable(&object));
+    link(&mut object)?;
+    Ok((object, maps, functions))
+}
+
 /// The object's maps by name.
 fn definitions(object: &aya_obj::Object) -> Result<Vec<Definition>, LoadError> {
     let mut maps: Vec<_> = object.maps.iter().collect();
@@ -292,7 +312,7 @@ fn definitions(object: &aya_obj::Object) -> Result<Vec<Definition>, LoadError> {
 }
 
 /// The functions outside programs, with their names.
-fn linkable(object: &aya_obj::Object) -> Vec<(String, Vec<Raw>)> {
+fn linkable(object: &aya_obj::Object) -> Linkable {
     let code =
         |function: &aya_obj::Function| function.instructions.iter().copied().map(raw_of).collect();
     object.functions.values().map(|function| (path_of(&function.name), code(function))).collect()

@@ -69,6 +69,11 @@ pub const EXIST: u64 = 2;
 /// Flag of an update: under the value's lock. No value has one here.
 const LOCK: u64 = 4;
 
+/// Bytes that an array may take. The kernel has no limit but its memory.
+const LARGEST_ARRAY: usize = 1 << 30;
+/// What a program takes in an array of them.
+const PROGRAM_SIZE: usize = size_of::<Option<u32>>();
+
 /// Kinds of maps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -153,6 +158,12 @@ impl Map {
     pub fn new(definition: Definition) -> Result<Self, Errno> {
         let Definition { kind, key_size, value_size, capacity, .. } = definition;
         let entries = capacity as usize;
+        // An array takes its memory at once.
+        let memory = entries.checked_mul(value_size.max(PROGRAM_SIZE));
+        let is_array = matches!(kind, Kind::Array | Kind::PerCpuArray | Kind::ProgramArray);
+        if is_array && memory.is_none_or(|memory| memory > LARGEST_ARRAY) {
+            return Err(Errno::NOMEM);
+        }
         let mut slots = Slots::new(value_size);
         let storage = match kind {
             _ if capacity == 0 => return Err(Errno::INVAL),
