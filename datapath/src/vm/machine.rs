@@ -176,29 +176,34 @@ impl Machine {
     }
 
     /// Runs instructions of the program that is running, by the short way where there is one.
-    fn hasten(&mut self, image: &Image, observer: &mut impl Observer) -> Result<Step, Why> {
+    // On its own, so that its loop has all registers.
+    #[inline(never)]
+    fn hasten<O: Observer>(&mut self, image: &Image, observer: &mut O) -> Result<Step, Why> {
         let number = self.program;
         let Some(program) = image.programs.get(number as usize) else { return Ok(Step::Next) };
         let (mut pc, mut executed) = (self.pc, self.executed);
         while executed < BUDGET {
             let Some(quick) = program.quick.get(pc) else { break };
-            observer.before(self);
+            if O::LOOKS {
+                (self.pc, self.executed) = (pc, executed);
+                observer.before(self);
+            }
             executed += 1;
-            self.executed = executed;
             if let Some(next) = self.hurry(quick, pc, observer) {
                 pc = next;
-                self.pc = pc;
                 continue;
             }
+            (self.pc, self.executed) = (pc, executed);
             let instruction = *program.code.get(pc).ok_or(Why::NoInstruction)?;
             if let Step::Done(code) = self.perform(instruction, observer)? {
                 return Ok(Step::Done(code));
             }
             if self.program != number {
-                break;
+                return Ok(Step::Next);
             }
             pc = self.pc;
         }
+        (self.pc, self.executed) = (pc, executed);
         Ok(Step::Next)
     }
 

@@ -7,6 +7,10 @@ use super::value::Value;
 
 /// Someone who watches.
 pub trait Observer {
+    /// Whether [`Self::before`] says or does anything. Where not, a machine in the midst of a run need not be what
+    /// it would be seen as.
+    const LOOKS: bool = true;
+
     /// The next instruction is about to run.
     #[inline]
     fn before(&mut self, _machine: &Machine) {}
@@ -36,4 +40,6 @@ pub trait Observer {
     fn recorded(&mut self, _map: u16, _record: &[u8]) {}
 }
 
-impl Observer for () {}
+impl Observer for () {
+    const LOOKS: bool = false;
+}
