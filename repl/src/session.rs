@@ -279,7 +279,8 @@ fn expecting(text: &str) -> Option<(&str, &str)> {
     let (question, expectation) = text.split_once("=>")?;
     let question = question.trim();
     let question = question.strip_prefix("trace ").unwrap_or(question);
-    (!question.contains('{')).then(|| (question.trim(), expectation.trim()))
+    let is_other = ["debug ", "record "].iter().any(|command| question.starts_with(command));
+    (!question.contains('{') && !is_other).then(|| (question.trim(), expectation.trim()))
 }
 
 /// The text without the colon that a command may begin with (`:help`, `:q`), as in other shells. A blank
