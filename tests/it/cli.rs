@@ -318,6 +318,24 @@ fn what_the_machine_lacks_ends_with_4() {
     assert!(code == 4 && text.contains("help: "), "{text}");
 }
 
+/// An object that says of itself what is not so stops its reader, which is no bug of ours.
+#[test]
+fn a_damaged_object_is_told_of_and_no_bug() {
+    let mut object = datapath::object::Object::embedded().bytes().to_vec();
+    // `.BTF.ext` counts its functions after its header and the size of a record.
+    let magic = [0x9F, 0xEB, 1, 0, 32, 0, 0, 0];
+    let start = object.windows(magic.len()).position(|bytes| bytes == magic);
+    let count = start.expect("the object has function information") + 32 + 8;
+    object[count..count + 3].fill(0xFF);
+    let folder = Folder::new("damaged", &[]);
+    let path = folder.path("damaged.o");
+    std::fs::write(&path, object).expect("the folder can be written");
+    let question = ["trace", "-f", WORLD, "--backend", "vm", "shop/client -> shop/server:80"];
+    let (text, code) = run_with(hopwise().env("HOPWISE_BPF_OBJECT", &path).args(question), "");
+    assert!(code == 4 && text.contains("the file is damaged"), "{text}");
+    assert!(!text.contains("bug"), "{text}");
+}
+
 #[test]
 fn doctor_says_what_is_there() {
     let (text, code) = run(&["doctor"]);

@@ -5,6 +5,7 @@
 mod damaged;
 mod references;
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 
 use aya_obj::btf::BtfExt;
@@ -121,6 +122,16 @@ pub enum LoadError {
     },
 }
 
+thread_local! {
+    static READING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether this thread reads an object. A panic then becomes an error about the object, so that whoever reports panics
+/// has nothing to say of it.
+pub fn is_reading() -> bool {
+    READING.get()
+}
+
 /// See the module.
 #[derive(Clone, Debug, Default)]
 pub struct Image {
@@ -136,8 +147,10 @@ impl Image {
     /// Reads an object file.
     pub fn read(bytes: &[u8]) -> Result<Self, LoadError> {
         references::check(bytes)?;
-        // What parses and links is not made for files that lie about themselves, and stops at some of them.
+        // What parses and links is not made for files that lie about themselves, and panics at some of them.
+        READING.set(true);
         let linked = std::panic::catch_unwind(|| linked(bytes));
+        READING.set(false);
         let (object, maps, functions) = linked.unwrap_or_else(|_| {
             Err(LoadError::Object(
                 "the file is damaged: its parts contradict each other".to_owned(),

@@ -116,6 +116,10 @@ pub(super) fn cannot_write(error: &io::Error) {
 
 /// Instead of Rust's panic message: an invariant of ours is broken.
 pub(super) fn say_that_it_is_a_bug(panic: &PanicHookInfo<'_>) {
+    // A damaged object file, which is told of as one.
+    if datapath::vm::image::is_reading() {
+        return;
+    }
     let place = panic.location().map_or_else(String::new, |at| format!(" at {at}"));
     remark(&format!("error: this is a bug of hopwise: an invariant does not hold{place}"));
     remark("help: please report it with the input that leads here");
