@@ -170,7 +170,7 @@ impl Backend for Vm {
 fn unloadable(error: &LoadError) -> BackendError {
     BackendError::Unsupported {
         what: format!("running the datapath's object in the interpreter ({error})"),
-        remedy: "the object is of another version; unset HOPWISE_BPF_OBJECT or build it anew \
+        remedy: "the object is damaged or of another version; unset HOPWISE_BPF_OBJECT or build it anew \
                  (`make bpf`)"
             .to_owned(),
     }

@@ -286,7 +286,7 @@ fn load_hook(object: &Object, base: &Loaded, name: &str) -> libbpf_rs::Result<Lo
 fn absent(what: &str) -> BackendError {
     BackendError::Unsupported {
         what: format!("{what} of the datapath's object"),
-        remedy: "the object is of another version; unset HOPWISE_BPF_OBJECT or build it anew \
+        remedy: "the object is damaged or of another version; unset HOPWISE_BPF_OBJECT or build it anew \
                  (`make bpf`)"
             .to_owned(),
     }

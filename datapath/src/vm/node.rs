@@ -133,7 +133,7 @@ fn program(image: &Image, name: &str) -> Result<u32, BackendError> {
 fn absent(what: &str, name: &str) -> BackendError {
     BackendError::Unsupported {
         what: format!("{what} {name} of the datapath's object"),
-        remedy: "the object is of another version; unset HOPWISE_BPF_OBJECT or build it anew \
+        remedy: "the object is damaged or of another version; unset HOPWISE_BPF_OBJECT or build it anew \
                  (`make bpf`)"
             .to_owned(),
     }
