@@ -186,7 +186,7 @@ impl Debugging {
                 let node = self.debugger.injections().nth(at.hop).map(|known| known.node);
                 let key = node.map_or_else(
                     || hex(key),
-                    |node| Place { scene: &self.scene, node }.key(map, key),
+                    |node| Place { scene: &self.scene, node, ends: None }.key(map, key),
                 );
                 let value = value.as_ref().map(|value| format!(" = {}", hex(value)));
                 format!("{map} {key}{}", value.as_deref().unwrap_or(" removed"))

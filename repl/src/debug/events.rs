@@ -10,7 +10,7 @@ use engine::net::Mac;
 use engine::trace::{Action, Event, IdentitySource, PolicyOutcome, Stamped};
 
 use super::maps::{Place, direction, flow_in_words};
-use super::scene::Scene;
+use super::scene::{Ends, Scene};
 
 /// Maps that policy authors know: those that the tables are in, and conntrack.
 const TABLES: [&str; 6] = ["IPCACHE", "POLICY", "CT4", "CT6", "ATTACHMENTS", "TARGETS"];
@@ -85,7 +85,8 @@ pub(super) fn tell(
     machine: &Machine,
     happening: &Happening,
 ) -> Option<(String, String)> {
-    let place = Place { scene, node: injection.node };
+    let ends = Some(Ends::of(injection, machine.skb().bytes()));
+    let place = Place { scene, node: injection.node, ends };
     let name = |map: u16| {
         let map = machine.maps().get(usize::from(map))?;
         Some(map.definition().name.as_str()).filter(|name| TABLES.contains(name))

@@ -9,13 +9,15 @@ use engine::tables::{EntryId, PolicyKey, TableId};
 use engine::topology::NodeId;
 
 use super::info::counted;
-use super::scene::Scene;
+use super::scene::{Ends, Scene};
 
 /// A node whose maps are told about.
 #[derive(Clone, Copy)]
 pub(super) struct Place<'a> {
     pub(super) scene: &'a Scene,
     pub(super) node: NodeId,
+    /// The packet that they are asked about.
+    pub(super) ends: Option<Ends>,
 }
 
 /// Bytes as they lie there: `0x0a01`.
@@ -56,10 +58,11 @@ impl Place<'_> {
 
     /// `egress of web/client`, `table 7 (ingress of web/a and 3 more)`
     fn table(self, table: TableId) -> String {
-        let mut users = self.scene.users(self.node, table);
-        let Some((first, direction)) = users.next() else { return format!("table {}", table.0) };
+        let Some((first, direction, others)) = self.scene.user(self.node, table, self.ends) else {
+            return format!("table {}", table.0);
+        };
         let name = self.scene.endpoint(self.node, first.id);
-        match users.count() {
+        match others {
             0 => format!("{direction} of {name}"),
             more => format!("{direction} of {name} and {more} more"),
         }
@@ -135,8 +138,8 @@ impl Place<'_> {
     /// The rules behind a policy entry, by the table that its key names.
     fn behind(self, map: &str, key: &[u8], entry: EntryId) -> String {
         let EntryKey::Policy { table, .. } = key_of(map, key) else { return String::new() };
-        let first = self.scene.users(self.node, table).next();
-        let origins = first.map(|(endpoint, direction)| {
+        let first = self.scene.user(self.node, table, self.ends);
+        let origins = first.map(|(endpoint, direction, _)| {
             self.scene.origins(self.node, endpoint.id, direction, entry)
         });
         match origins {

@@ -6,6 +6,7 @@ use lang::debug::{Field, PacketPart, Thing};
 
 use super::field::{self, Reading};
 use super::maps::{Place, hex};
+use super::scene::Ends;
 use super::{Debugging, LookUp, Problem, Stumble, stops};
 
 /// Bytes of a stack slot, and of a stack.
@@ -72,9 +73,16 @@ impl Debugging {
         maps.and_then(|maps| maps.get(usize::from(map))).map_or("?", |map| map.name.as_str())
     }
 
+    /// The node whose maps are printed, and the packet.
+    fn place(&self) -> Result<Place<'_>, Stumble> {
+        let injection = self.injection()?;
+        let ends = Some(Ends::of(injection, self.machine()?.skb().bytes()));
+        Ok(Place { scene: &self.scene, node: injection.node, ends })
+    }
+
     fn key(&self) -> Result<Vec<String>, Stumble> {
         let LookUp { map, key, .. } = self.last_look_up()?;
-        let place = Place { scene: &self.scene, node: self.injection()?.node };
+        let place = self.place()?;
         let name = self.map_name(*map);
         Ok(vec![format!("{name} {}", place.key(name, key)), format!("  {}", hex(key))])
     }
@@ -82,7 +90,7 @@ impl Debugging {
     fn value(&self) -> Result<Vec<String>, Stumble> {
         let LookUp { map, key, found } = self.last_look_up()?;
         let injection = self.injection()?;
-        let place = Place { scene: &self.scene, node: injection.node };
+        let place = self.place()?;
         let name = self.map_name(*map);
         let Some(found) = found else {
             return Ok(vec![format!("{name} {} -> nothing", place.key(name, key))]);
@@ -147,7 +155,7 @@ impl Debugging {
     ) -> Result<Vec<(Vec<u8>, String)>, Stumble> {
         let (machine, injection) = (self.machine()?, self.injection()?);
         let map = stops::map(machine, name)?;
-        let place = Place { scene: &self.scene, node: injection.node };
+        let place = self.place()?;
         let Some(map) = machine.maps().get(usize::from(map)) else { return Ok(Vec::new()) };
         let entries = place.entries(map, self.active(), injection.now);
         let Some(wanted) = key else { return Ok(entries) };

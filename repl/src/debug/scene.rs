@@ -1,9 +1,11 @@
 //! What a question is debugged on: a copy of the session's state of its own, and the names of things in it.
 //! Changing it leaves the session as it is.
 
+use std::net::IpAddr;
 use std::rc::Rc;
 
 use datapath::vm::debug::Plan;
+use engine::backend::Injection;
 use engine::diag::Diagnostic;
 use engine::eval::Memory;
 use engine::explain::Explanation;
@@ -28,6 +30,23 @@ pub(crate) enum Earlier {
     Known(Memory),
     /// Flows out of a recording, which the oracle knows nothing of.
     Recorded,
+}
+
+/// Whose policies a program asks: the device that the packet came by, and where it goes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ends {
+    /// The device.
+    pub(super) ifindex: u32,
+    /// The destination, if it is a packet of IP.
+    pub(super) destination: Option<IpAddr>,
+}
+
+impl Ends {
+    /// Those of a packet as it is now.
+    pub(super) fn of(injection: &Injection, frame: &[u8]) -> Self {
+        let destination = datapath::frame::read(frame).map(|headers| headers.flow.destination);
+        Self { ifindex: injection.ifindex, destination }
+    }
 }
 
 /// What is told of a question that was asked after flows of a recording.
@@ -146,7 +165,7 @@ impl Scene {
     }
 
     /// Endpoints of a node that use a policy table, with the direction in which they do.
-    pub(super) fn users(
+    fn users(
         &self,
         node: NodeId,
         table: TableId,
@@ -157,6 +176,27 @@ impl Scene {
             let ingress = (endpoint.ingress == table).then_some((endpoint, Direction::Ingress));
             egress.into_iter().chain(ingress)
         })
+    }
+
+    /// The endpoint that a policy table was asked for, how many others share the table, and the direction. Without
+    /// a packet that tells, the first one that uses it.
+    pub(super) fn user(
+        &self,
+        node: NodeId,
+        table: TableId,
+        ends: Option<Ends>,
+    ) -> Option<(&EndpointEntry, Direction, usize)> {
+        let is_meant = |endpoint: &EndpointEntry, direction| match (ends, direction) {
+            (Some(ends), Direction::Egress) => endpoint.ifindex == ends.ifindex,
+            (Some(ends), Direction::Ingress) => {
+                ends.destination.is_some_and(|address| endpoint.addresses.contains(&address))
+            }
+            (None, _) => false,
+        };
+        let meant = self.users(node, table).find(|(endpoint, way)| is_meant(endpoint, *way));
+        let others = self.users(node, table).count().saturating_sub(1);
+        let (endpoint, direction) = meant.or_else(|| self.users(node, table).next())?;
+        Some((endpoint, direction, others))
     }
 
     /// Rules and implied outcomes behind an entry, with the places of rules.

@@ -13,7 +13,7 @@ use engine::trace::{Action, Event};
 use lang::debug::{Condition, PacketPart, Place, Thing};
 
 use super::field::Reading;
-use super::scene::Scene;
+use super::scene::{Ends, Scene};
 use super::{Problem, code, condition, events};
 
 /// A breakpoint or watchpoint.
@@ -238,7 +238,9 @@ fn decides(moment: &Moment<'_>, happening: &Happening, wanted: &[Origin]) -> boo
     let node = moment.injection.node;
     let stands_behind = |table: TableId, entry: EntryId| {
         let provenance = &moment.scene.state.tables.provenance;
-        moment.scene.users(node, table).any(|(endpoint, direction)| {
+        let ends = Ends::of(moment.injection, moment.reading.machine.skb().bytes());
+        let asked = moment.scene.user(node, table, Some(ends));
+        asked.is_some_and(|(endpoint, direction, _)| {
             let origins = provenance.origins(node, endpoint.id, direction, entry);
             origins.iter().any(|origin| wanted.contains(origin))
         })
