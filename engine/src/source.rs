@@ -68,6 +68,13 @@ impl SourceMap {
         FileId(position(self.files.len() - 1))
     }
 
+    /// Gives a text another name to print.
+    pub fn rename(&mut self, file: FileId, name: &str) {
+        if let Some(file) = self.files.get_mut(file.0 as usize) {
+            name.clone_into(&mut Arc::make_mut(file).name);
+        }
+    }
+
     /// The file's name, or `?` for an id of another map.
     pub fn name(&self, file: FileId) -> &str {
         self.files.get(file.0 as usize).map_or("?", |f| f.name.as_str())

@@ -46,8 +46,8 @@ fn kernel_and_vm() -> Result<Box<dyn Backend>, BackendError> {
 #[cfg(not(feature = "kernel"))]
 fn kernel() -> Result<Box<dyn Backend>, BackendError> {
     Err(BackendError::Unsupported {
-        what: "the kernel's datapath, which this hopwise was built without,".to_owned(),
-        remedy: "`set backend vm`, or build with the feature `kernel`".to_owned(),
+        what: "the kernel's datapath (this hopwise was built without it)".to_owned(),
+        remedy: "`--backend vm` or `set backend vm`, or build with the feature `kernel`".to_owned(),
     })
 }
 

@@ -177,7 +177,7 @@ fn command(cli: Cli) -> io::Result<Status> {
 
 /// A flag of the session stands before a command, which would not see it.
 fn misplaced() -> Reply {
-    let message = "`-f` and `-k` before a command have no effect on it";
+    let message = "`-f`, `-k` and `--backend` before a command have no effect on it";
     Reply::failure(Status::Usage, message, "write them after the command")
 }
 

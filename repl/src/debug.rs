@@ -60,7 +60,7 @@ pub(crate) struct Problem {
 }
 
 impl Problem {
-    fn new(message: impl Into<String>, remedy: impl Into<String>) -> Self {
+    pub(crate) fn new(message: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self { message: message.into(), remedy: remedy.into() }
     }
 
@@ -157,6 +157,10 @@ pub(crate) struct Debugging {
     /// Whether the last step came to another source line or function.
     new_line: bool,
     stops: Vec<Stop>,
+    /// Whether what watchpoints watch was looked at where the question stands.
+    armed: bool,
+    /// How much `answer` shows.
+    detail: crate::reply::Level,
     displays: Vec<(u32, Thing, String)>,
     /// Numbers given so far.
     numbers: u32,
@@ -169,7 +173,12 @@ pub(crate) struct Debugging {
 
 impl Debugging {
     /// Opens a question before its first instruction. `vm` holds the flows that were there before.
-    pub(crate) fn begin(scene: Scene, vm: Vm, interrupt: &Interrupt) -> Result<Self, BackendError> {
+    pub(crate) fn begin(
+        scene: Scene,
+        vm: Vm,
+        detail: crate::reply::Level,
+        interrupt: &Interrupt,
+    ) -> Result<Self, BackendError> {
         let scene = Rc::new(scene);
         let start = vm.clone();
         let debugger = Debugger::begin(vm, scene.plan())?;
@@ -183,6 +192,8 @@ impl Debugging {
             line: None,
             new_line: true,
             stops: Vec::new(),
+            armed: false,
+            detail,
             displays: Vec::new(),
             numbers: 0,
             last: None,
@@ -194,8 +205,12 @@ impl Debugging {
     }
 
     /// What the shell says while the debugger is open.
-    pub(crate) fn greeting(&self, remark: Option<String>) -> Reply {
-        self.halted(remark.into_iter().collect())
+    pub(crate) fn greeting(&self, remark: Option<&str>) -> Reply {
+        let mut reply = self.halted(remark.map(str::to_owned).into_iter().collect());
+        if remark.is_some() {
+            reply.status = Status::Negative;
+        }
+        reply
     }
 
     /// What an empty line stands for: the last command, where it may be repeated.
@@ -292,7 +307,11 @@ impl Debugging {
             Some(Err(error)) => return Ok(self.failed(error)),
             None => return Err(Problem::new("the question did not end", "").into()),
         };
-        Ok(answered(explanation, &self.statements_in_words(), &self.edits_in_words()))
+        let mut reply = answered(explanation, &self.statements_in_words(), &self.edits_in_words());
+        if let Content::Answer(answer) = &mut reply.content {
+            answer.level = self.detail;
+        }
+        Ok(reply)
     }
 
     fn machine(&self) -> Result<&Machine, Stumble> {
@@ -316,7 +335,11 @@ impl Debugging {
 
     /// Where it stands, with what `display` shows.
     fn halted(&self, reasons: Vec<String>) -> Reply {
-        Reply::ok(Content::Halt(Box::new(self.halt(reasons))))
+        let status = match self.debugger.end() {
+            Some(End::Faulted(_)) => Status::Input,
+            _ => Status::Ok,
+        };
+        Reply::with_status(Content::Halt(Box::new(self.halt(reasons))), status)
     }
 
     fn halt(&self, mut reasons: Vec<String>) -> Halt {
@@ -328,7 +351,9 @@ impl Debugging {
         }
         let over = self.debugger.answer().is_some();
         if over {
-            reasons.push("end of the question; `answer` explains it".to_owned());
+            let faulted = matches!(self.debugger.end(), Some(End::Faulted(_)));
+            let what = if faulted { "it has no answer" } else { "`answer` explains it" };
+            reasons.push(format!("end of the question; {what}"));
         }
         let displays = self.displays.iter().map(|(number, thing, name)| Display {
             number: *number,

@@ -44,7 +44,7 @@ pub(super) struct DebugArgs {
 pub(super) fn run(args: &DebugArgs, look: &Look) -> io::Result<Status> {
     let mut output = Output::of(look, &args.format);
     let (mut session, opened) = match &args.question[..] {
-        [file] if Path::new(file).is_file() => {
+        [file] if is_recording(file) => {
             let mut session = Session::new(backend::open);
             let opened = session.debug_file(Path::new(file));
             (session, opened)
@@ -65,9 +65,17 @@ pub(super) fn run(args: &DebugArgs, look: &Look) -> io::Result<Status> {
     if let Err(message) = session.settings_mut().set("color", &look.color) {
         return output.reply(&crate::reply::Reply::failure(Status::Usage, message, ""));
     }
-    if io::stdin().is_terminal() && io::stdout().is_terminal() {
-        shell::debugger(&mut session, &mut output)
+    let ended = if io::stdin().is_terminal() && io::stdout().is_terminal() {
+        shell::debugger(&mut session, &mut output)?
     } else {
-        shell::script(&mut session, &mut output, args.keep_going)
-    }
+        shell::script(&mut session, &mut output, args.keep_going)?
+    };
+    Ok(status.worst(ended))
+}
+
+/// Whether the only argument is a recording and no question, which has two words or an arrow.
+fn is_recording(argument: &str) -> bool {
+    let path = Path::new(argument);
+    let ending = path.extension().and_then(|ending| ending.to_str());
+    path.is_file() || matches!(ending, Some("hoptrace" | "trace"))
 }

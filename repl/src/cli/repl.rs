@@ -35,7 +35,7 @@ pub(super) struct ReplArgs {
 impl ReplArgs {
     /// Whether any of them is given.
     pub(super) fn is_given(&self) -> bool {
-        self.keep_going || !self.files.is_empty()
+        self.keep_going || !self.files.is_empty() || self.runner.backend != "auto"
     }
 }
 

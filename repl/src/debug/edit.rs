@@ -93,6 +93,7 @@ impl Debugging {
             return Err(Problem::new("the program of this hop has ended", remedy).into());
         }
         let words = self.change_in_words(self.debugger.at(), &change);
+        self.armed = false;
         if !self.debugger.edit(change)? {
             return Err(problem().into());
         }

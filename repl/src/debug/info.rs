@@ -110,6 +110,7 @@ impl Debugging {
         let stop = Stop { number, text, what, condition, once, enabled: true, hits: 0 };
         let line = self.stop_line(&stop);
         self.stops.push(stop);
+        self.armed = false;
         Reply::text(line)
     }
 
@@ -168,6 +169,7 @@ impl Debugging {
         for number in numbers {
             self.stop(number.node)?;
         }
+        self.armed = false;
         for stop in &mut self.stops {
             if numbers.is_empty() || numbers.iter().any(|number| number.node == stop.number) {
                 stop.enabled = on;

@@ -92,7 +92,10 @@ impl Debugging {
 
     /// Runs on until something stops it, and says what; nothing where the condition was met or all is over.
     fn run_until(&mut self, done: impl Fn(&Self, Progress) -> bool) -> Result<Reasons, Stumble> {
-        self.arm_watches();
+        if !self.armed {
+            self.arm_watches();
+            self.armed = true;
+        }
         loop {
             if self.interrupt.is_set() {
                 return Ok(vec!["interrupted".to_owned()]);
@@ -110,6 +113,7 @@ impl Debugging {
 
     /// Runs to the end, whatever there is to stop at.
     pub(super) fn run_out(&mut self) -> Result<(), Stumble> {
+        self.armed = false;
         while self.debugger.answer().is_none() {
             if self.advance()? == Progress::Over || self.interrupt.is_set() {
                 break;
@@ -270,6 +274,7 @@ impl Debugging {
 
     /// Goes to a hop's beginning.
     fn rewind(&mut self, hop: usize) -> Result<(), Stumble> {
+        self.armed = false;
         self.debugger.rewind(hop)?;
         self.events.retain(|event| event.at.hop < hop);
         self.note_beginning();
@@ -278,6 +283,7 @@ impl Debugging {
 
     /// Goes to a point in time, or to the end where it is beyond it.
     pub(super) fn go(&mut self, to: At) -> Result<(), Stumble> {
+        self.armed = false;
         if to < self.debugger.at() {
             self.rewind(to.hop)?;
         }
@@ -343,6 +349,7 @@ impl Debugging {
 
     /// Runs on, past every stop, until a condition is met; false at the end.
     fn until(&mut self, done: impl Fn(&Self) -> bool) -> Result<bool, Stumble> {
+        self.armed = false;
         while !done(self) {
             if self.advance()? == Progress::Over {
                 return Ok(false);
@@ -354,19 +361,19 @@ impl Debugging {
     /// `back [UNIT] [N]`
     pub(super) fn back(&mut self, unit: Option<Unit>, count: u32) -> Result<Reply, Stumble> {
         let unit = unit.unwrap_or(self.unit());
-        for _ in 0..count {
-            let now = self.debugger.at();
-            let to = match unit {
-                Unit::Event => self.events.iter().rev().map(|e| e.at).find(|at| *at < now),
-                Unit::Hop if now.executed > 0 => Some(At { hop: now.hop, executed: 0 }),
-                Unit::Hop => now.hop.checked_sub(1).map(|hop| At { hop, executed: 0 }),
-                Unit::Instruction => self.latest_before(now, |_, _| true)?,
-                Unit::Line => self.latest_before(now, |this, _| this.new_line)?,
-            };
-            let Some(to) = to else { return Ok(self.at_beginning()) };
-            self.go(to)?;
-        }
-        Ok(self.halted(Vec::new()))
+        let now = self.debugger.at();
+        let to = match unit {
+            Unit::Instruction => self.nth_before(now, count, |_, _| true)?,
+            Unit::Line => self.nth_before(now, count, |this, _| this.new_line)?,
+            Unit::Event | Unit::Hop => {
+                let wanted = |event: &&PolicyEvent| unit == Unit::Event || event.at.executed == 0;
+                let events = self.events.iter().rev().filter(wanted);
+                let mut times: Vec<At> = events.map(|e| e.at).filter(|at| *at < now).collect();
+                times.dedup();
+                times.get(count.saturating_sub(1) as usize).copied()
+            }
+        };
+        self.go_back(to)
     }
 
     /// `reverse-next [N]`
@@ -374,44 +381,47 @@ impl Debugging {
         if self.level == Level::Policy {
             return self.back(Some(Unit::Hop), count);
         }
-        for _ in 0..count {
-            let (now, depth) = (self.debugger.at(), self.depth());
-            let fits = |this: &Self, _| this.new_line && this.depth() <= depth;
-            let Some(to) = self.latest_before(now, fits)? else { return Ok(self.at_beginning()) };
-            self.go(to)?;
-        }
-        Ok(self.halted(Vec::new()))
+        let (now, depth) = (self.debugger.at(), self.depth());
+        let to = self.nth_before(now, count, |this, _| this.new_line && this.depth() <= depth)?;
+        self.go_back(to)
+    }
+
+    /// Goes to a point before, or to the beginning where there is none.
+    fn go_back(&mut self, to: Option<At>) -> Result<Reply, Stumble> {
+        self.go(to.unwrap_or_default())?;
+        Ok(if to.is_some() { self.halted(Vec::new()) } else { self.at_beginning() })
     }
 
     fn at_beginning(&self) -> Reply {
         self.halted(vec!["beginning of the question".to_owned()])
     }
 
-    /// The latest point before another at which a condition is met: of its hop, or of the ones before. Leaves the
-    /// question somewhere.
-    fn latest_before(
+    /// The last point but so many before another at which a condition is met. Leaves the question somewhere.
+    fn nth_before(
         &mut self,
         now: At,
+        count: u32,
         fits: impl Fn(&Self, Progress) -> bool,
     ) -> Result<Option<At>, Stumble> {
+        let mut wanted = count.max(1) as usize;
         for hop in (0..=now.hop).rev() {
             self.rewind(hop)?;
-            let mut latest = None;
+            let mut found = Vec::new();
             let mut progress = Progress::Began;
             while self.debugger.at() < now && self.debugger.at().hop == hop {
                 if fits(self, progress) {
-                    latest = Some(self.debugger.at());
+                    found.push(self.debugger.at());
                 }
                 progress = self.advance()?;
-                if progress == Progress::Over {
+                if progress == Progress::Over || self.interrupt.is_set() {
                     break;
                 }
             }
-            if latest.is_some() {
-                return Ok(latest);
+            if let Some(index) = found.len().checked_sub(wanted) {
+                return Ok(found.get(index).copied());
             }
+            wanted -= found.len();
         }
-        self.go(At::default())?;
         Ok(None)
     }
 
@@ -451,7 +461,7 @@ impl Debugging {
                     latest = Some((self.debugger.at(), reasons));
                 }
                 progress = self.advance()?;
-                if progress == Progress::Over {
+                if progress == Progress::Over || self.interrupt.is_set() {
                     break;
                 }
             }

@@ -106,6 +106,7 @@ impl Recording {
     /// Reads a file's text. An error says what is wrong with it.
     pub(crate) fn read(path: &Path, text: &str) -> Result<Self, Problem> {
         let wrong = |what: &str| {
+            let what = what.escape_debug();
             let message = format!("`{}` is no recording: {what}", path.display());
             Problem::new(message, "`hopwise trace --record FILE QUESTION` writes one")
         };
@@ -118,6 +119,9 @@ impl Recording {
             let message = format!("`{}` is of version {}", path.display(), value["version"]);
             let remedy = format!("this hopwise reads version {VERSION}; record the question anew");
             return Err(Problem::new(message, remedy));
+        }
+        if holds_control(&value) {
+            return Err(wrong("it holds control characters, which could write on the terminal"));
         }
         serde_json::from_value(value).map_err(|error| wrong(&error.to_string()))
     }
@@ -180,6 +184,20 @@ impl Recording {
         let odd = self.answer.iter().find(|line| !lines.contains(line));
         let odd = odd.map_or_else(String::new, |line| format!("; recorded was `{line}`"));
         Some(format!("this hopwise answers otherwise than the recording, {why}{odd}"))
+    }
+}
+
+/// Whether a text in it holds characters that a terminal obeys.
+fn holds_control(value: &serde_json::Value) -> bool {
+    use serde_json::Value;
+    let obeyed = |c: char| c.is_control() && !matches!(c, '\n' | '\r' | '\t');
+    match value {
+        Value::String(text) => text.contains(obeyed),
+        Value::Array(values) => values.iter().any(holds_control),
+        Value::Object(fields) => {
+            fields.iter().any(|(key, value)| key.contains(obeyed) || holds_control(value))
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
     }
 }
 

@@ -10,7 +10,7 @@ use engine::diag::Diagnostic;
 use engine::eval::Memory;
 use engine::explain::Explanation;
 use engine::identity::Identity;
-use engine::net::Direction;
+use engine::net::{Direction, Hook};
 use engine::question::Question;
 use engine::source::SourceMap;
 use engine::tables::{EndpointEntry, EndpointId, EntryId, Generation, NodeTables, Origin, TableId};
@@ -37,6 +37,8 @@ pub(crate) enum Earlier {
 pub(super) struct Ends {
     /// The device.
     pub(super) ifindex: u32,
+    /// Whether who is behind it sends the packet.
+    pub(super) sends: bool,
     /// The destination, if it is a packet of IP.
     pub(super) destination: Option<IpAddr>,
 }
@@ -45,8 +47,15 @@ impl Ends {
     /// Those of a packet as it is now.
     pub(super) fn of(injection: &Injection, frame: &[u8]) -> Self {
         let destination = datapath::frame::read(frame).map(|headers| headers.flow.destination);
-        Self { ifindex: injection.ifindex, destination }
+        let sends = injection.hook == Hook::FromContainer;
+        Self { ifindex: injection.ifindex, sends, destination }
     }
+}
+
+/// The name of a text that was changed at a stop: its lines are not the file's.
+fn edited(name: &str) -> String {
+    const MARK: &str = " (edited)";
+    if name.ends_with(MARK) { name.to_owned() } else { format!("{name}{MARK}") }
 }
 
 /// What is told of a question that was asked after flows of a recording.
@@ -101,8 +110,8 @@ impl Scene {
         })
     }
 
-    /// The same with statements applied, or a statement removed. Errors: what is wrong with the text, with the texts
-    /// that they point into.
+    /// The same with statements applied, or a statement removed, and the question asked of that world. Tests in the
+    /// texts do not count. Errors: what is wrong with the text, with the texts that they point into.
     pub(super) fn changed(&self, text: &str) -> Result<Self, (Vec<Diagnostic>, SourceMap)> {
         let mut sources = self.sources.clone();
         let file = sources.add(super::INPUT, text);
@@ -119,11 +128,35 @@ impl Scene {
             Err(problems) => Err(problems),
         };
         let generation = Generation(self.state.tables.generation.0.wrapping_add(1));
-        let derived = changed.and_then(|workspace| State::derive(workspace, &sources, generation));
-        match derived {
-            Ok(state) => Ok(Self { state, sources, ..self.clone() }),
+        let known = self.sources.files().count();
+        if let Ok(workspace) = &changed {
+            for document in workspace.documents().filter(|d| d.file.0 as usize >= known) {
+                sources.rename(document.file, &edited(&document.name));
+            }
+        }
+        let derived =
+            changed.and_then(|workspace| State::derive_untested(workspace, &sources, generation));
+        let asked = derived.and_then(|state| {
+            let question = self.asked_again(&state, &mut sources)?;
+            Ok((state, question))
+        });
+        match asked {
+            Ok((state, question)) => Ok(Self { state, sources, question, ..self.clone() }),
             Err(problems) => Err((problems, sources)),
         }
+    }
+
+    /// The question in another state of the world, in which its ends may have other numbers, or be gone.
+    fn asked_again(
+        &self,
+        state: &State,
+        sources: &mut SourceMap,
+    ) -> Result<Question, Vec<Diagnostic>> {
+        let file = sources.add("the question", self.text.as_str());
+        let parsed = lang::command::parse_question(&self.text, file)?;
+        let resolved = lang::resolve::question(&state.world, &parsed);
+        let remark = "the question could not be asked any more; nothing was changed";
+        resolved.map_err(|problem| vec![problem.note(remark)])
     }
 
     /// The node's name.
@@ -187,7 +220,7 @@ impl Scene {
         ends: Option<Ends>,
     ) -> Option<(&EndpointEntry, Direction, usize)> {
         let is_meant = |endpoint: &EndpointEntry, direction| match (ends, direction) {
-            (Some(ends), Direction::Egress) => endpoint.ifindex == ends.ifindex,
+            (Some(ends), Direction::Egress) => ends.sends && endpoint.ifindex == ends.ifindex,
             (Some(ends), Direction::Ingress) => {
                 ends.destination.is_some_and(|address| endpoint.addresses.contains(&address))
             }

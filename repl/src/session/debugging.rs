@@ -14,9 +14,9 @@ use lang::debug::NameKind;
 use super::files::{read, reason};
 use super::save::write;
 use super::{ConntrackMode, Session, refused};
-use crate::debug::Debugging;
 use crate::debug::recording::Recording;
 use crate::debug::scene::{Earlier, Scene};
+use crate::debug::{Debugging, Problem};
 use crate::reply::{Content, Reply, Status};
 
 /// Flows by node.
@@ -49,11 +49,11 @@ impl Session {
             vm.load(&scene.state.tables).map_err(|error| refused(&error))?;
             recording.bring_flows(&scene, &mut vm)?;
             let difference = recording.difference(&Rc::new(scene.clone()), &vm);
-            let debugging = Debugging::begin(scene, vm, &self.interrupt);
+            let debugging = Debugging::begin(scene, vm, self.settings.level, &self.interrupt);
             Ok((debugging.map_err(|error| refused(&error))?, difference))
         });
         match opened {
-            Ok((debugging, difference)) => self.enter(debugging, difference),
+            Ok((debugging, difference)) => self.enter(debugging, difference.as_deref()),
             Err(reply) => *reply,
         }
     }
@@ -83,7 +83,7 @@ impl Session {
         Some(reply)
     }
 
-    fn enter(&mut self, debugging: Debugging, remark: Option<String>) -> Reply {
+    fn enter(&mut self, debugging: Debugging, remark: Option<&str>) -> Reply {
         let reply = debugging.greeting(remark);
         self.debugging = Some(Box::new(debugging));
         reply
@@ -92,7 +92,8 @@ impl Session {
     pub(super) fn debug_parsed(&mut self, question: &Question, text: &str) -> Reply {
         let opened = self.scene(question, text).and_then(|scene| {
             let vm = self.interpreter(&scene).map_err(|error| refused(&error))?;
-            Debugging::begin(scene, vm, &self.interrupt).map_err(|error| refused(&error))
+            Debugging::begin(scene, vm, self.settings.level, &self.interrupt)
+                .map_err(|error| refused(&error))
         });
         match opened {
             Ok(debugging) => self.enter(debugging, None),
@@ -112,6 +113,9 @@ impl Session {
     }
 
     pub(super) fn record_parsed(&mut self, path: &Path, question: &Question, text: &str) -> Reply {
+        if let Err(problem) = replaceable(path) {
+            return problem.reply();
+        }
         let before = self.scene(question, text).and_then(|scene| {
             let flows = self.flows().map_err(|error| refused(&error))?;
             Ok((scene, flows))
@@ -142,6 +146,7 @@ impl Session {
         let named: Vec<_> =
             flows.iter().map(|(node, flows)| (name(*node), flows.clone())).collect();
         let recording = Recording::of(scene, &named, explanation);
+        replaceable(path).map_err(|problem| Box::new(problem.reply()))?;
         write(path, &recording.text()).map_err(|error| {
             let message = format!("cannot write `{}`: {}", path.display(), reason(&error));
             let remedy = "name a file in a folder that can be written";
@@ -186,6 +191,26 @@ impl Session {
         }
         Ok(vm)
     }
+}
+
+/// Whether a recording may be written there: nothing is, or a recording, or an empty file.
+fn replaceable(path: &Path) -> Result<(), Problem> {
+    let refused = |what: &str| {
+        let message = format!("`{}` {what}, and is not replaced", path.display());
+        Problem::new(message, "name a file that is not there yet, such as `drop.hoptrace`")
+    };
+    if path == Path::new("-") {
+        return Err(refused("stands for standard input"));
+    }
+    let Ok(found) = std::fs::metadata(path) else { return Ok(()) };
+    if !found.is_file() {
+        return Err(refused("is no file"));
+    }
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    if found.len() == 0 || Recording::read(path, &text).is_ok() {
+        return Ok(());
+    }
+    Err(refused("is there already and is no recording"))
 }
 
 fn unreadable(path: &Path, why: &str) -> Reply {

@@ -4,9 +4,11 @@
 use engine::compile::compile;
 use engine::diag::{Diagnostic, Severity};
 use engine::policy::PolicySet;
-use engine::source::SourceMap;
+use engine::source::{SourceMap, Span};
 use engine::tables::{Generation, Tables};
 use engine::topology::World;
+use lang::ast::{Ast, ItemKind};
+use lang::workspace::Lowered;
 use lang::{Suite, Workspace};
 
 use super::{Session, UNDO_DEPTH, Undo};
@@ -36,6 +38,31 @@ impl State {
         generation: Generation,
     ) -> Result<Self, Vec<Diagnostic>> {
         let lowered = workspace.lower(sources);
+        Self::of(workspace, lowered, generation)
+    }
+
+    /// The same without a look at what is wrong with tests.
+    pub(crate) fn derive_untested(
+        workspace: Workspace,
+        sources: &SourceMap,
+        generation: Generation,
+    ) -> Result<Self, Vec<Diagnostic>> {
+        let mut lowered = workspace.lower(sources);
+        let tests: Vec<Span> = workspace.documents().flat_map(|d| tests_of(&d.ast)).collect();
+        lowered.diagnostics.retain(|problem| {
+            let at = problem.span();
+            let covers =
+                |test: &Span| test.file == at.file && test.start <= at.start && at.end <= test.end;
+            !tests.iter().any(covers)
+        });
+        Self::of(workspace, lowered, generation)
+    }
+
+    fn of(
+        workspace: Workspace,
+        lowered: Lowered,
+        generation: Generation,
+    ) -> Result<Self, Vec<Diagnostic>> {
         if lowered.diagnostics.iter().any(|d| d.severity == Severity::Error) {
             return Err(lowered.diagnostics);
         }
@@ -49,6 +76,12 @@ impl State {
             warnings: lowered.diagnostics,
         })
     }
+}
+
+/// Places of the tests of a text.
+fn tests_of(ast: &Ast) -> impl Iterator<Item = Span> {
+    let is_test = |item: &&lang::ast::Item| matches!(item.kind, ItemKind::Test(_));
+    ast.items.iter().filter(is_test).map(|item| item.span)
 }
 
 impl Session {

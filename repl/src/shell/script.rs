@@ -18,7 +18,7 @@ pub(crate) fn script(
     let mut input = Input { lines: io::stdin().lock(), number: 0 };
     let mut worst = Status::Ok;
     loop {
-        let (text, line) = match input.next_command() {
+        let (text, line) = match input.next_command(session.is_debugging()) {
             Ok(Some(command)) => command,
             Ok(None) => return Ok(worst),
             Err(error) => return output.reply(&unreadable(&error)),
@@ -60,7 +60,9 @@ struct Input<R> {
 impl<R: BufRead> Input<R> {
     /// The next command, however many lines it takes, and the line that it begins in. What is incomplete at
     /// the end is given as it is, so that the session says what is missing.
-    fn next_command(&mut self) -> io::Result<Option<(String, usize)>> {
+    ///
+    /// At a stop of the debugger only `edit` takes more than a line.
+    fn next_command(&mut self, at_stop: bool) -> io::Result<Option<(String, usize)>> {
         let mut text = String::new();
         let start = self.number + 1;
         let mut continued = true;
@@ -72,6 +74,9 @@ impl<R: BufRead> Input<R> {
             self.number += 1;
             // An open brace stays open unless something closes, so most lines need no look at the whole.
             let line = &text[before..];
+            if at_stop && !text.trim_start().starts_with('e') {
+                return Ok(Some((text, start)));
+            }
             let may_end = continued || line.contains(['}', ')']);
             continued = line.contains('\\');
             if may_end && !is_incomplete(text.trim_end_matches(['\n', '\r'])) {
@@ -91,7 +96,7 @@ mod tests {
         let script = "# about\n\npolicy a {\n  select {}\n}\ntrace a \\\n  b\nwhy";
         let mut input = Input { lines: script.as_bytes(), number: 0 };
         let mut commands = Vec::new();
-        while let Some((text, line)) = input.next_command().unwrap() {
+        while let Some((text, line)) = input.next_command(false).unwrap() {
             commands.push((line, text));
         }
         let expected = [
@@ -109,15 +114,15 @@ mod tests {
         let flow = "  a -> b:80/tcp => allowed\n";
         let script = format!("test \"long\" {{\n{}}}\nwhy\n", flow.repeat(50_000));
         let mut input = Input { lines: script.as_bytes(), number: 0 };
-        let (text, _) = input.next_command().unwrap().unwrap();
+        let (text, _) = input.next_command(false).unwrap().unwrap();
         assert_eq!(text.lines().count(), 50_002);
-        assert_eq!(input.next_command().unwrap(), Some(("why\n".to_owned(), 50_003)));
+        assert_eq!(input.next_command(false).unwrap(), Some(("why\n".to_owned(), 50_003)));
     }
 
     #[test]
     fn an_unfinished_command_is_given_as_it_is() {
         let mut input = Input { lines: "policy a {\n".as_bytes(), number: 0 };
-        assert_eq!(input.next_command().unwrap(), Some(("policy a {\n".to_owned(), 1)));
-        assert_eq!(input.next_command().unwrap(), None);
+        assert_eq!(input.next_command(false).unwrap(), Some(("policy a {\n".to_owned(), 1)));
+        assert_eq!(input.next_command(false).unwrap(), None);
     }
 }
