@@ -27,9 +27,20 @@ pub fn open(choice: Choice) -> Result<Box<dyn Backend>, BackendError> {
             Err(BackendError::Unsupported { what, .. }) => vm::open_instead("kernel", &what),
             opened => opened,
         },
-        Choice::Kernel => kernel(),
+        Choice::Kernel => kernel().map_err(or_by_vm),
         Choice::Vm => vm::open(),
-        Choice::Both => kernel_and_vm(),
+        Choice::Both => kernel_and_vm().map_err(or_by_vm),
+    }
+}
+
+/// The remedy that always does.
+fn or_by_vm(error: BackendError) -> BackendError {
+    match error {
+        BackendError::Unsupported { what, remedy } => {
+            let by_vm = "or let the interpreter answer: `--backend vm`, `set backend vm`";
+            BackendError::Unsupported { what, remedy: format!("{remedy}; {by_vm}") }
+        }
+        other => other,
     }
 }
 
@@ -47,7 +58,7 @@ fn kernel_and_vm() -> Result<Box<dyn Backend>, BackendError> {
 fn kernel() -> Result<Box<dyn Backend>, BackendError> {
     Err(BackendError::Unsupported {
         what: "the kernel's datapath (this hopwise was built without it)".to_owned(),
-        remedy: "`--backend vm` or `set backend vm`, or build with the feature `kernel`".to_owned(),
+        remedy: "build with the feature `kernel`".to_owned(),
     })
 }
 

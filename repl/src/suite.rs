@@ -69,6 +69,8 @@ pub struct Report {
     pub without_tests: Vec<String>,
     /// The filter that chose the cases.
     pub filter: Option<String>,
+    /// What ran the packets, as answers name it; empty where no case asked it.
+    pub backend: String,
     /// The user ended the run before every case had its turn.
     pub interrupted: bool,
 }

@@ -98,6 +98,7 @@ fn suite_fields(report: &Report) -> Map<String, Value> {
         "broken": count(Outcome::Broken),
         "divergent": count(Outcome::Divergent),
         "withoutTests": report.without_tests,
+        "backend": report.backend,
         "filter": report.filter,
         "interrupted": report.interrupted,
     }))

@@ -132,6 +132,7 @@ fn suite_fields() -> Value {
         "broken": count,
         "divergent": count,
         "withoutTests": { "type": "array", "items": text },
+        "backend": { "description": "What ran the packets.", "type": "string" },
         "filter": { "type": ["string", "null"] },
         "interrupted": { "type": "boolean" }
     })

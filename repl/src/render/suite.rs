@@ -15,6 +15,9 @@ pub(super) fn text(report: &Report, options: Options, out: &mut dyn Write) -> io
     for file in &report.without_tests {
         writeln!(out, "{file}: no test block")?;
     }
+    if !report.backend.is_empty() && !report.cases.is_empty() {
+        writeln!(out, "asked {}", report.backend)?;
+    }
     writeln!(out, "{}", summary(report))
 }
 

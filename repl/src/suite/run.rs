@@ -25,6 +25,7 @@ pub(crate) fn run(session: &mut Session, filter: Option<&str>) -> Reply {
     let files = files.fold(String::new(), |all, file| all + " -f " + &quoted(&file));
     let interrupt = session.interrupt().clone();
     let ran = session.with_cases(|stage, journey, generations| {
+        report.backend = journey.backend.name();
         for suite in &suites {
             let interrupt = &interrupt;
             let mut runner = Runner { stage, journey, generations, files: &files, interrupt };
