@@ -46,7 +46,8 @@ use crate::session::{Interrupt, refused};
 pub use code::CodeView;
 use events::PolicyEvent;
 use field::Reading;
-use scene::Scene;
+use recording::Difference;
+use scene::{Earlier, Scene};
 use stops::Stop;
 
 /// The name under which diagnostics print what was typed.
@@ -205,9 +206,11 @@ impl Debugging {
     }
 
     /// What the shell says while the debugger is open.
-    pub(crate) fn greeting(&self, remark: Option<&str>) -> Reply {
-        let mut reply = self.halted(remark.map(str::to_owned).into_iter().collect());
-        if remark.is_some() {
+    pub(crate) fn greeting(&self, difference: Option<Difference>) -> Reply {
+        let in_answer = difference.as_ref().is_some_and(|difference| difference.in_answer);
+        let mut reply =
+            self.halted(difference.map(|difference| difference.words).into_iter().collect());
+        if in_answer {
             reply.status = Status::Negative;
         }
         reply
@@ -240,14 +243,20 @@ impl Debugging {
         }
     }
 
-    /// A run that cannot go on. Behind an edit that is no lack of this host.
+    /// A run that cannot go on. Behind an edit, or flows out of a recording, that is no lack of this host and no bug of
+    /// the programs.
     fn failed(&self, error: &BackendError) -> Reply {
-        if matches!(error, BackendError::System { .. }) && !self.debugger.edits().is_empty() {
-            let remedy =
-                "an edit led there: `info edits` lists them, and the question asked anew has none";
-            return Problem::new(error.to_string(), remedy).reply();
-        }
-        *refused(error)
+        let of_the_run = matches!(error, BackendError::System { .. } | BackendError::BadEvent(_));
+        let remedy = if !of_the_run {
+            return *refused(error);
+        } else if !self.debugger.edits().is_empty() {
+            "an edit led there: `info edits` lists them, and the question asked anew has none"
+        } else if matches!(self.scene.earlier, Earlier::Recorded) {
+            "the flows of the recording may be damaged; record the question anew"
+        } else {
+            return *refused(error);
+        };
+        Problem::new(error.to_string(), remedy).reply()
     }
 
     fn run(&mut self, command: DebugCommand, text: &str) -> Result<Reply, Stumble> {
@@ -335,8 +344,8 @@ impl Debugging {
 
     /// Where it stands, with what `display` shows.
     fn halted(&self, reasons: Vec<String>) -> Reply {
-        let status = match self.debugger.end() {
-            Some(End::Faulted(_)) => Status::Input,
+        let status = match self.debugger.answer() {
+            Some(Err(_)) => Status::Input,
             _ => Status::Ok,
         };
         Reply::with_status(Content::Halt(Box::new(self.halt(reasons))), status)
@@ -346,14 +355,20 @@ impl Debugging {
         let at = self.debugger.at();
         let injection = self.debugger.injection();
         let event = self.events.last().filter(|event| event.at == at);
-        if let Some(End::Faulted(fault)) = self.debugger.end() {
-            reasons.push(format!("fault: {fault}"));
-        }
         let over = self.debugger.answer().is_some();
-        if over {
-            let faulted = matches!(self.debugger.end(), Some(End::Faulted(_)));
-            let what = if faulted { "it has no answer" } else { "`answer` explains it" };
-            reasons.push(format!("end of the question; {what}"));
+        match (self.debugger.end(), self.debugger.answer()) {
+            (Some(End::Faulted(fault)), _) => {
+                reasons.push(format!("fault: {fault}"));
+                reasons.push("end of the question; it has no answer".to_owned());
+            }
+            (_, Some(Err(error))) => {
+                reasons.push(error.to_string());
+                reasons.push("end of the question; it has no answer".to_owned());
+            }
+            (_, Some(Ok(_))) => {
+                reasons.push("end of the question; `answer` explains it".to_owned());
+            }
+            (_, None) => {}
         }
         let displays = self.displays.iter().map(|(number, thing, name)| Display {
             number: *number,

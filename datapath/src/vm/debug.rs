@@ -14,6 +14,7 @@ mod happening;
 mod replay;
 
 use engine::backend::{Backend, BackendError, Injection, Observation};
+use engine::topology::NodeId;
 
 use super::Vm;
 use super::fault::Fault;
@@ -65,6 +66,8 @@ pub enum End {
     Returned(Observation),
     /// The program was stopped.
     Faulted(Box<Fault>),
+    /// The program returned, and what it reported cannot be read: the answer says why.
+    Unreadable,
 }
 
 /// A program's run on a packet.
@@ -233,7 +236,7 @@ impl<T> Debugger<T> {
                 Ok(Progress::Ran)
             }
             Ok(Step::Done(code)) => {
-                self.conclude(node, code)?;
+                self.conclude(node, code);
                 Ok(Progress::Ended)
             }
             Err(fault) => {
@@ -246,15 +249,20 @@ impl<T> Debugger<T> {
     }
 
     /// Finishes the hop on a copy, so that the machine can still be looked at, and asks the plan what is next.
-    fn conclude(&mut self, node: engine::topology::NodeId, code: u64) -> Result<(), BackendError> {
+    fn conclude(&mut self, node: NodeId, code: u64) {
         let mut vm = self.vm.clone();
-        let observation = vm.finish(node, code)?;
+        let observation = match vm.finish(node, code) {
+            Ok(observation) => observation,
+            Err(error) => {
+                self.end = Some((End::Unreadable, Next::Answer(Err(error))));
+                return;
+            }
+        };
         let known = self.hops.last().map_or(0, |hop| hop.answers);
         self.answers.truncate(known);
         self.answers.push(Answer::Injected(observation.clone()));
         let next = ask(&mut self.plan, &mut vm, &mut self.answers);
         self.end = Some((End::Returned(observation), next));
-        Ok(())
     }
 
     /// Goes to the beginning of a hop that was there before, or of the present one.

@@ -59,6 +59,9 @@ impl Debugging {
         let mut reasons = Vec::new();
         for _ in 0..count.max(1) {
             reasons = self.run_until(|_, _| false)?;
+            if self.debugger.answer().is_some() || self.interrupt.is_set() {
+                break;
+            }
         }
         Ok(self.halted(reasons))
     }
@@ -373,7 +376,7 @@ impl Debugging {
                 times.get(count.saturating_sub(1) as usize).copied()
             }
         };
-        self.go_back(to)
+        self.go_back(now, to)
     }
 
     /// `reverse-next [N]`
@@ -383,13 +386,22 @@ impl Debugging {
         }
         let (now, depth) = (self.debugger.at(), self.depth());
         let to = self.nth_before(now, count, |this, _| this.new_line && this.depth() <= depth)?;
-        self.go_back(to)
+        self.go_back(now, to)
     }
 
-    /// Goes to a point before, or to the beginning where there is none.
-    fn go_back(&mut self, to: Option<At>) -> Result<Reply, Stumble> {
+    /// Goes to a point before, or to the beginning where there is none. Whoever interrupts the search stays where he
+    /// was.
+    fn go_back(&mut self, now: At, to: Option<At>) -> Result<Reply, Stumble> {
+        if self.interrupt.is_set() {
+            return self.interrupted(now);
+        }
         self.go(to.unwrap_or_default())?;
         Ok(if to.is_some() { self.halted(Vec::new()) } else { self.at_beginning() })
+    }
+
+    fn interrupted(&mut self, now: At) -> Result<Reply, Stumble> {
+        self.go(now)?;
+        Ok(self.halted(vec!["interrupted".to_owned()]))
     }
 
     fn at_beginning(&self) -> Reply {
@@ -430,7 +442,11 @@ impl Debugging {
         let mut reasons = Vec::new();
         for _ in 0..count.max(1) {
             let now = self.debugger.at();
-            match self.latest_stop(now)? {
+            let latest = self.latest_stop(now)?;
+            if self.interrupt.is_set() {
+                return self.interrupted(now);
+            }
+            match latest {
                 Some((at, why)) => {
                     self.go(at)?;
                     reasons = why;
@@ -444,7 +460,8 @@ impl Debugging {
         Ok(self.halted(reasons))
     }
 
-    /// The latest point before another at which something stops, and why. Only that stop is counted.
+    /// The latest point before another at which something stops, and why. Stops seen so are not
+    /// counted: they were when they came.
     fn latest_stop(&mut self, now: At) -> Result<Option<(At, Reasons)>, Stumble> {
         for hop in (0..=now.hop).rev() {
             self.rewind(hop)?;

@@ -49,6 +49,14 @@ pub(crate) struct Recording {
     answer: Vec<String>,
 }
 
+/// In what a recording is of another hopwise.
+pub(crate) struct Difference {
+    /// What to say.
+    pub(crate) words: String,
+    /// Whether the answer is another one.
+    pub(crate) in_answer: bool,
+}
+
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Text {
@@ -165,17 +173,21 @@ impl Recording {
         Ok(())
     }
 
-    /// How this hopwise answers otherwise than was recorded, if it does.
-    pub(crate) fn difference(&self, scene: &Rc<Scene>, vm: &Vm) -> Option<String> {
+    /// How this hopwise answers otherwise than was recorded, if it does; or that its programs are others, which matters
+    /// to who goes through their instructions.
+    pub(crate) fn difference(&self, scene: &Rc<Scene>, vm: &Vm) -> Option<Difference> {
         let answer = scene.plan()(&mut vm.clone());
         let lines = match &answer {
             Ok(explanation) => render::minimal_lines(explanation),
             Err(error) => vec![error.to_string()],
         };
-        if lines == self.answer {
-            return None;
-        }
         let own = Object::find().map(|object| object.digest()).unwrap_or_default();
+        if lines == self.answer {
+            let words = "the recording is of another datapath: the answer is the same, lines and \
+                         instructions may be others";
+            let other = Difference { words: words.to_owned(), in_answer: false };
+            return (own != self.object).then_some(other);
+        }
         let why = if own == self.object {
             "although it has the same datapath"
         } else {
@@ -183,7 +195,8 @@ impl Recording {
         };
         let odd = self.answer.iter().find(|line| !lines.contains(line));
         let odd = odd.map_or_else(String::new, |line| format!("; recorded was `{line}`"));
-        Some(format!("this hopwise answers otherwise than the recording, {why}{odd}"))
+        let words = format!("this hopwise answers otherwise than the recording, {why}{odd}");
+        Some(Difference { words, in_answer: true })
     }
 }
 

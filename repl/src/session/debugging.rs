@@ -14,7 +14,7 @@ use lang::debug::NameKind;
 use super::files::{read, reason};
 use super::save::write;
 use super::{ConntrackMode, Session, refused};
-use crate::debug::recording::Recording;
+use crate::debug::recording::{Difference, Recording};
 use crate::debug::scene::{Earlier, Scene};
 use crate::debug::{Debugging, Problem};
 use crate::reply::{Content, Reply, Status};
@@ -53,7 +53,7 @@ impl Session {
             Ok((debugging.map_err(|error| refused(&error))?, difference))
         });
         match opened {
-            Ok((debugging, difference)) => self.enter(debugging, difference.as_deref()),
+            Ok((debugging, difference)) => self.enter(debugging, difference),
             Err(reply) => *reply,
         }
     }
@@ -83,8 +83,8 @@ impl Session {
         Some(reply)
     }
 
-    fn enter(&mut self, debugging: Debugging, remark: Option<&str>) -> Reply {
-        let reply = debugging.greeting(remark);
+    fn enter(&mut self, debugging: Debugging, difference: Option<Difference>) -> Reply {
+        let reply = debugging.greeting(difference);
         self.debugging = Some(Box::new(debugging));
         reply
     }
@@ -146,8 +146,16 @@ impl Session {
         let named: Vec<_> =
             flows.iter().map(|(node, flows)| (name(*node), flows.clone())).collect();
         let recording = Recording::of(scene, &named, explanation);
-        replaceable(path).map_err(|problem| Box::new(problem.reply()))?;
-        write(path, &recording.text()).map_err(|error| {
+        let text = recording.text();
+        // What the debugger would refuse is not written.
+        if Recording::read(path, &text).is_err() {
+            let message = "the texts hold control characters, which a recording may not: they could write on the \
+                           terminal of who opens it";
+            let remedy =
+                "take them out of names, strings and comments; `\\t` and line ends may stay";
+            return Err(Box::new(Problem::new(message, remedy).reply()));
+        }
+        write(path, &text).map_err(|error| {
             let message = format!("cannot write `{}`: {}", path.display(), reason(&error));
             let remedy = "name a file in a folder that can be written";
             Box::new(Reply::failure(Status::Environment, message, remedy))
