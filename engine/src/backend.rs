@@ -8,7 +8,7 @@ use thiserror::Error;
 use crate::net::Hook;
 use crate::tables::Tables;
 use crate::topology::NodeId;
-use crate::trace::{ConntrackEntry, Counter, Stamped};
+use crate::trace::{ConntrackEntry, Counter, Hit, Place, Stamped};
 
 /// The tunnel key that a frame arrives with at `from-overlay`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +32,8 @@ pub struct Injection {
     pub mark: u32,
     /// The tunnel key, for `from-overlay`.
     pub tunnel: Option<TunnelKey>,
+    /// The backend that a service shall choose for it, as an address and port of the node's tables, instead of its own choice.
+    pub choose: Option<Place>,
     /// The simulated clock, in seconds from the start of the session; it stands still in between.
     pub now: u64,
     /// Ethernet frame, 14 to 3500 bytes.
@@ -157,4 +159,7 @@ pub trait Backend {
 
     /// Counters of a node since it was loaded.
     fn counters(&mut self, node: NodeId) -> Result<Vec<Counter>, BackendError>;
+
+    /// How often each entry of a node's policy tables decided since these tables were loaded; entries that never did are left out.
+    fn hits(&mut self, node: NodeId) -> Result<Vec<Hit>, BackendError>;
 }

@@ -21,7 +21,8 @@ use crate::diag::{Code, Diagnostic};
 use crate::net::Direction;
 use crate::policy::PolicySet;
 use crate::tables::{
-    EndpointEntry, Generation, NodeTables, PolicyEntry, PolicyTable, Provenance, TableId, Tables,
+    EndpointEntry, Generation, NatTables, NodeTables, PolicyEntry, PolicyTable, Provenance,
+    TableId, Tables,
 };
 use crate::topology::{Node, NodeId, World};
 
@@ -108,9 +109,23 @@ impl NodeJob<'_, '_> {
         Some(NodeTables {
             node: self.id,
             dual_stack: world.is_dual_stack(),
+            routing: world.cluster.routing,
+            host_routing: world.cluster.host_routing,
             tunnel: world.cluster.tunnel.clone(),
             tunnel_ifindex: devices.tunnel_ifindex,
             device_ifindex: devices.device_ifindex,
+            host_ifindex: 0,
+            host_firewall: false,
+            frontends: Vec::new(),
+            backend_sets: Vec::new(),
+            nat: NatTables {
+                masquerade: false,
+                addresses: [None, None],
+                ports: world.cluster.masquerade.ports,
+                except: Vec::new(),
+            },
+            prefilter: Vec::new(),
+            encryption: None,
             tunnel_address,
             locals,
             tunnels: ipcache::tunnels(world, self.id),
@@ -128,7 +143,8 @@ impl NodeJob<'_, '_> {
         provenance: &mut Provenance,
     ) {
         for direction in [Direction::Egress, Direction::Ingress] {
-            let compiled = self.compiled.of(endpoint.pod, direction);
+            let Some(pod) = endpoint.endpoint.pod() else { continue };
+            let compiled = self.compiled.of(pod, direction);
             let table = shared.id_of(&compiled);
             match direction {
                 Direction::Egress => endpoint.egress = table,

@@ -15,8 +15,8 @@ use crate::net::{Direction, Packet, Protocol};
 use crate::policy::{Action, PolicyId, PolicySet, RuleId};
 use crate::reason::DropReason;
 use crate::source::Span;
-use crate::topology::{NodeId, Party, PodId, World};
-use crate::trace::CtState;
+use crate::topology::{Endpoint, NodeId, Party, ServiceId, World};
+use crate::trace::{CtState, Place};
 use crate::verdict::{LegOutcome, Origin, Verdict};
 
 use decide::{Decision, Matter};
@@ -34,6 +34,32 @@ pub struct Asked<'a> {
     pub packet: &'a Packet,
     /// The simulated clock, in seconds.
     pub now: u64,
+    /// What was chosen where the datapath may choose freely.
+    pub choices: Choices,
+}
+
+/// What the datapath chose where it may choose freely. The oracle takes it over after it has seen that it is legal.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Choices {
+    /// The backend that a service's flow was sent to.
+    pub backend: Option<Place>,
+    /// The source that a packet left its node with.
+    pub source: Option<Place>,
+}
+
+/// What the oracle says about a packet to a service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Serving {
+    /// The service.
+    pub service: ServiceId,
+    /// Position in [`crate::topology::Service::ports`]; `None` where the service does not have the port.
+    pub port: Option<usize>,
+    /// The node that translates.
+    pub node: NodeId,
+    /// Every backend that a new flow may get; empty where there is none.
+    pub candidates: Vec<Place>,
+    /// The one that the packet goes to.
+    pub backend: Option<Place>,
 }
 
 /// A condition of a rule, and where and how it failed if it did.
@@ -80,7 +106,7 @@ pub struct Leg {
     /// The node that judges.
     pub node: NodeId,
     /// Whose policy.
-    pub endpoint: PodId,
+    pub endpoint: Endpoint,
     /// Which direction of it.
     pub direction: Direction,
     /// What conntrack's rules say about the packet on this node.
@@ -108,6 +134,13 @@ pub struct Judgement {
     /// The directions that were judged, egress first; none where the packet is dropped before policy, or
     /// where nobody judges it (neighbour discovery, between nodes, between outside parties).
     pub legs: Vec<Leg>,
+    /// The service that the packet was sent to, if it was.
+    pub serving: Option<Serving>,
+    /// The packet's two sides as whoever gets it sees them, source first: the pod, the node, or the outside beyond the last node. `None`
+    /// where it is dropped.
+    pub arrives: Option<(Place, Place)>,
+    /// Choices that were not legal, in words: the datapath is wrong, whatever else agrees.
+    pub illegal: Vec<String>,
 }
 
 /// Judges a packet and remembers its flow, as each node on its way would. A packet that no network could
@@ -121,13 +154,20 @@ pub fn judge(
     let packet = asked.packet;
     let mixed = packet.ip.source.is_ipv4() != packet.ip.destination.is_ipv4();
     let Some(sender) = Sender::of(world, asked.source).filter(|_| !mixed) else {
-        return Judgement { verdict: Verdict::Undecided, reason: None, legs: Vec::new() };
+        return Judgement {
+            verdict: Verdict::Undecided,
+            reason: None,
+            legs: Vec::new(),
+            serving: None,
+            arrives: None,
+            illegal: Vec::new(),
+        };
     };
     let mut legs = Vec::new();
     let case = Case { world, policies, asked };
     let reason = case.follow(sender, memory, &mut legs).err();
     let verdict = if reason.is_some() { Verdict::Dropped } else { Verdict::Allowed };
-    Judgement { verdict, reason, legs }
+    Judgement { verdict, reason, legs, serving: None, arrives: None, illegal: Vec::new() }
 }
 
 /// What one judgement is about.
@@ -246,7 +286,7 @@ impl Case<'_> {
         let matter = Matter {
             world: self.world,
             policies: self.policies,
-            endpoint: self.world.pod(endpoint)?,
+            endpoint: self.world.pod(endpoint.pod()?)?,
             direction,
             peer,
             traffic,

@@ -480,6 +480,31 @@ pub enum Hook {
     FromOverlay,
     /// TC ingress of an underlay device.
     FromNetdev,
+    /// TC egress of the tunnel device.
+    ToOverlay,
+    /// TC egress of an underlay device.
+    ToNetdev,
+    /// TC egress of `cilium_host`: what the node itself sends to pods.
+    FromHost,
+    /// TC ingress of `cilium_host`: what reaches the node itself.
+    ToHost,
+    /// XDP of an underlay device.
+    Prefilter,
+}
+
+impl Hook {
+    /// All of them, by their numbers in the datapath.
+    pub const ALL: [Self; 9] = [
+        Self::FromContainer,
+        Self::ToContainer,
+        Self::FromOverlay,
+        Self::FromNetdev,
+        Self::ToOverlay,
+        Self::ToNetdev,
+        Self::FromHost,
+        Self::ToHost,
+        Self::Prefilter,
+    ];
 }
 
 impl fmt::Display for Hook {
@@ -489,6 +514,11 @@ impl fmt::Display for Hook {
             Self::ToContainer => "to-container",
             Self::FromOverlay => "from-overlay",
             Self::FromNetdev => "from-netdev",
+            Self::ToOverlay => "to-overlay",
+            Self::ToNetdev => "to-netdev",
+            Self::FromHost => "from-host",
+            Self::ToHost => "to-host",
+            Self::Prefilter => "prefilter",
         })
     }
 }

@@ -193,6 +193,13 @@ pub enum PeerKind {
     },
     /// A well-known group.
     Entity(Entity),
+    /// The pods behind a service, on every port unless the rule says which.
+    Service {
+        /// Its namespace.
+        namespace: String,
+        /// Its name.
+        name: String,
+    },
 }
 
 /// What traffic a rule is about.
@@ -297,6 +304,16 @@ pub enum Isolation {
     Never,
 }
 
+/// What kind of endpoint a policy selects.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum SubjectKind {
+    /// Pods.
+    #[default]
+    Pods,
+    /// Nodes, by their labels (`select nodes`): the host firewall's policies, which are clusterwide.
+    Nodes,
+}
+
 /// A policy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
@@ -308,7 +325,9 @@ pub struct Policy {
     pub owner: Option<String>,
     /// Why it exists.
     pub because: Option<String>,
-    /// Labels of the pods it selects.
+    /// What it selects.
+    pub subject_kind: SubjectKind,
+    /// Labels of the pods or nodes it selects.
     pub subject: Selector,
     /// Namespaces of the pods it selects: `Own` for a namespaced policy.
     pub subject_namespaces: Namespaces,

@@ -3,7 +3,7 @@
 //! bytes on the wire are `datapath::frame`'s.
 
 use crate::net::{Fragment, IpHeader, Packet, TcpFlags, Transport, icmp};
-use crate::topology::Party;
+use crate::topology::{Party, PodId};
 
 mod quote;
 
@@ -20,11 +20,24 @@ pub struct Question {
     pub packet: Packet,
     /// Whether the reply is asked too.
     pub with_reply: bool,
+    /// The backend that a service shall choose (`choose backend web/echo-1`), instead of the one that it would.
+    pub choose: Option<PodId>,
+    /// What conntrack shall know of the flow already (`with conntrack established`): its opening packets are run first.
+    pub known: Option<Known>,
     /// What was filled in that could matter to the verdict, as `assumed` lines (`icmp echo, as no port
     /// was given`).
     pub assumed: Vec<String>,
     /// Packet fields that the text left open, as `undetermined` names (`echo payload`).
     pub undetermined: Vec<String>,
+}
+
+/// What conntrack knows about a flow before the packet that is asked about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Known {
+    /// The sender opened it and the receiver answered.
+    Established,
+    /// The receiver opened it, and the packet is of the answering side.
+    Reply,
 }
 
 /// Largest IP length, headers included, of a packet that a backend runs (3500 bytes with the Ethernet

@@ -53,18 +53,31 @@ reasons! {
     InvalidExtensionHeader = 156, "invalid-extension-header";
     /// A later fragment, whose ports are not known, met a policy that asks for ports.
     FragmentNotSupported = 157, "fragment-not-supported";
+    /// A service without a backend that may be used, or a port that the service does not have.
+    NoService = 158, "no-service";
     /// An Ethernet frame of a type that is not supported.
     UnsupportedL2 = 166, "unsupported-l2-protocol";
+    /// No port is free to translate the source to.
+    NatNoMapping = 167, "nat-no-mapping";
     /// A pod sent to the tunnel port itself.
     EncapProhibited = 170, "encapsulation-prohibited";
     /// A packet from the overlay claimed an identity that the wire may not carry.
     InvalidIdentity = 171, "invalid-identity";
+    /// From outside to a service address that only the cluster may use.
+    IsClusterIp = 174, "is-cluster-ip";
+    /// A later fragment of a datagram whose first one was not seen, so that its ports are not known.
+    FragmentNotFound = 175, "fragment-not-found";
+    /// From outside to a service that admits only other sources.
+    NotInSourceRange = 177, "not-in-source-range";
     /// A deny rule matched.
     PolicyDeny = 181, "policy-deny";
     /// The TTL or hop limit ran out.
     TtlExceeded = 196, "ttl-exceeded";
     /// The attachment has no endpoint: its tables are not loaded.
     EndpointNotReady = 203, "endpoint-not-ready";
+    /// The source is on the prefilter's list. The reference drops it without a reason; the number is ours, from a range that it
+    /// leaves free.
+    Prefiltered = 240, "prefiltered";
 }
 
 impl DropReason {

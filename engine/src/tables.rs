@@ -17,7 +17,10 @@ use serde::Serialize;
 use crate::identity::Identity;
 use crate::net::{Direction, Mac, Protocol};
 use crate::policy::RuleId;
-use crate::topology::{Labels, NodeId, PodId, Tunnel};
+use crate::topology::{
+    Balancing, Encryption, Endpoint, HostRouting, Labels, NodeId, PodId, Routing, ServiceId, Tunnel,
+};
+use crate::trace::Place;
 pub use crate::verdict::{Implied, Origin};
 
 /// Which state of the world tables and events belong to. Counts up with every change; never 0.
@@ -60,10 +63,19 @@ pub enum Target {
         /// The other node.
         node: NodeId,
     },
-    /// This node's own stack, as the destination.
+    /// A pod of another node, as it is over the nodes' own network.
+    Native {
+        /// The other node's address.
+        remote: IpAddr,
+        /// The other node.
+        node: NodeId,
+    },
+    /// This node itself.
     Host,
-    /// This node's own stack, for routing elsewhere.
+    /// Out of the node by its own routes: the outside, and other nodes.
     Stack,
+    /// An address of a service. What reaches it untranslated asks for a port that the service does not have.
+    Service(ServiceId),
 }
 
 /// An address or prefix and what is known about it.
@@ -90,19 +102,23 @@ pub enum IpcacheOrigin {
     PodPrefix(NodeId),
     /// A node's address.
     Node(NodeId),
+    /// The address of a node's health endpoint.
+    Health(NodeId),
+    /// An address of a service.
+    Service(ServiceId),
     /// A prefix that rules name.
     Cidr(Vec<RuleId>),
     /// The catch-all for everything outside.
     World,
 }
 
-/// A pod on its node.
+/// An endpoint on its node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EndpointEntry {
     /// Its id.
     pub id: EndpointId,
-    /// The pod.
-    pub pod: PodId,
+    /// What it is.
+    pub endpoint: Endpoint,
     /// Its identity.
     pub identity: Identity,
     /// Its addresses: at most one of each family.
@@ -119,6 +135,79 @@ pub struct EndpointEntry {
     pub egress: TableId,
     /// Table of what it may receive.
     pub ingress: TableId,
+}
+
+/// Where a frontend came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum FrontendKind {
+    /// A cluster IP: for clients in the cluster only.
+    ClusterIp,
+    /// A node's address and a node port.
+    NodePort,
+    /// An external IP.
+    ExternalIp,
+    /// A load balancer's address.
+    LoadBalancer,
+}
+
+/// An address and port that stand for backends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Frontend {
+    /// Its number on the node, from 1, for events.
+    pub entry: EntryId,
+    /// The service.
+    pub service: ServiceId,
+    /// Position in [`crate::topology::Service::ports`].
+    pub port_index: u32,
+    /// Where it came from.
+    pub kind: FrontendKind,
+    /// Address and port.
+    pub place: Place,
+    /// TCP, UDP or SCTP.
+    pub protocol: Protocol,
+    /// Index in [`NodeTables::backend_sets`] of what clients in the cluster may reach from this node.
+    pub internal: u32,
+    /// The same for clients outside; unused with [`FrontendKind::ClusterIp`].
+    pub external: u32,
+    /// Seconds for which a client keeps its backend.
+    pub affinity: Option<u32>,
+    /// How clients outside get theirs.
+    pub balancing: Balancing,
+    /// Sources that clients outside must have; empty: all.
+    pub source_ranges: Vec<IpNet>,
+}
+
+/// Backends to choose from. Never two equal sets on a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BackendSet {
+    /// In the order of their pods in the world; of one family.
+    pub backends: Vec<BackendEntry>,
+    /// The Maglev table: positions in `backends`; empty where no frontend asks for one or there is no backend.
+    pub maglev: Vec<u16>,
+}
+
+/// A backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BackendEntry {
+    /// The pod.
+    pub pod: PodId,
+    /// Address and port.
+    pub place: Place,
+}
+
+/// How sources are rewritten that leave the cluster by this node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NatTables {
+    /// Whether pods' traffic to the outside is masqueraded. (Node ports are translated whatever this says.)
+    pub masquerade: bool,
+    /// The node's address that takes the source's place, by family: IPv4, IPv6.
+    pub addresses: [Option<IpAddr>; 2],
+    /// Ports that translated sources get, both included.
+    pub ports: (u16, u16),
+    /// Destinations that see the pod's own address.
+    pub except: Vec<IpNet>,
 }
 
 /// The key of a policy entry.
@@ -218,12 +307,30 @@ pub struct NodeTables {
     pub node: NodeId,
     /// Whether the world identity is split by family (9 and 10 instead of 2).
     pub dual_stack: bool,
-    /// The overlay.
+    /// How packets of pods get from node to node.
+    pub routing: Routing,
+    /// Who routes what leaves.
+    pub host_routing: HostRouting,
+    /// The overlay; its device exists on every node, and nothing is sent to it under native routing.
     pub tunnel: Tunnel,
     /// Index of the tunnel device.
     pub tunnel_ifindex: u32,
     /// Index of the underlay device.
     pub device_ifindex: u32,
+    /// Index of `cilium_host`.
+    pub host_ifindex: u32,
+    /// Whether the host firewall is on; then one of `endpoints` is the host, and its tables are asked.
+    pub host_firewall: bool,
+    /// Frontends, by number.
+    pub frontends: Vec<Frontend>,
+    /// What frontends choose from.
+    pub backend_sets: Vec<BackendSet>,
+    /// Source translation.
+    pub nat: NatTables,
+    /// Sources that are dropped at the underlay device.
+    pub prefilter: Vec<IpNet>,
+    /// Encryption between nodes.
+    pub encryption: Option<Encryption>,
     /// The node's own tunnel endpoint address.
     pub tunnel_address: IpAddr,
     /// Addresses that are the node itself.
@@ -232,7 +339,7 @@ pub struct NodeTables {
     pub tunnels: Vec<(IpNet, IpAddr)>,
     /// Addresses and prefixes, by prefix.
     pub ipcache: Vec<IpcacheEntry>,
-    /// Pods, by id.
+    /// Pods, the health endpoint and the host, by id.
     pub endpoints: Vec<EndpointEntry>,
     /// Policy tables, by id.
     pub policies: Vec<PolicyTable>,
@@ -321,9 +428,14 @@ impl NodeTables {
         self.endpoints.iter().find(|e| e.id == id)
     }
 
-    /// The endpoint of a pod.
-    pub fn endpoint_of(&self, pod: PodId) -> Option<&EndpointEntry> {
-        self.endpoints.iter().find(|e| e.pod == pod)
+    /// The entry of an endpoint.
+    pub fn endpoint_of(&self, endpoint: Endpoint) -> Option<&EndpointEntry> {
+        self.endpoints.iter().find(|e| e.endpoint == endpoint)
+    }
+
+    /// The frontend of a number.
+    pub fn frontend(&self, entry: EntryId) -> Option<&Frontend> {
+        self.frontends.get((entry.0 as usize).checked_sub(1)?)
     }
 
     /// The endpoint behind a host-side veth.

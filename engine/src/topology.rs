@@ -36,7 +36,9 @@ index! {
     /// A pod of [`World::pods`].
     PodId,
     /// A named outside address of [`World::externals`].
-    ExternalId
+    ExternalId,
+    /// A service of [`World::services`].
+    ServiceId
 }
 
 /// The reference whose behaviour is followed, named in every answer.
@@ -71,21 +73,102 @@ pub struct Tunnel {
     pub device: String,
 }
 
-/// Encapsulations that exist so far.
+/// Encapsulations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum TunnelKind {
     /// VXLAN (RFC 7348).
     Vxlan,
+    /// Geneve (RFC 8926).
+    Geneve,
+}
+
+impl TunnelKind {
+    /// The UDP port that the reference uses where nothing else is said: 8472 (Linux's for VXLAN), 6081 (RFC 8926 3.3).
+    pub fn default_port(self) -> u16 {
+        match self {
+            Self::Vxlan => 8472,
+            Self::Geneve => 6081,
+        }
+    }
 }
 
 impl std::fmt::Display for TunnelKind {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Vxlan => "vxlan",
+            Self::Geneve => "geneve",
         })
     }
+}
+
+/// How packets of pods get from node to node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Routing {
+    /// Encapsulated, by [`Cluster::tunnel`].
+    #[default]
+    Tunnel,
+    /// As they are, over the nodes' own network (`tunnel none`).
+    Native,
+}
+
+/// Who routes what leaves a pod for another node or the outside.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HostRouting {
+    /// The datapath sends it to the device itself, past the node's stack (`host-routing bpf`).
+    #[default]
+    Bpf,
+    /// The node's stack (`host-routing stack`).
+    Stack,
+}
+
+/// Rewriting of the source address of what pods send out of the cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Masquerade {
+    /// Whether it is done; on by default, as in the reference.
+    pub on: bool,
+    /// Destinations that see the pod's own address all the same (the reference's ip-masq-agent).
+    pub except: Vec<IpNet>,
+    /// Ports that translated sources get, both included. The reference's default is 32768 to 65535.
+    pub ports: (u16, u16),
+}
+
+impl Default for Masquerade {
+    fn default() -> Self {
+        Self { on: true, except: Vec::new(), ports: (32_768, 65_535) }
+    }
+}
+
+/// Encryption between nodes, as a property of the path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Encryption {
+    /// `encryption wireguard`, with `nodes` also what the nodes themselves send.
+    Wireguard {
+        /// Node-to-node traffic too.
+        nodes: bool,
+    },
+    /// `encryption ipsec key N`
+    Ipsec {
+        /// Index of the key, 1-15.
+        key: u8,
+    },
+}
+
+/// How a service's backend is chosen for a new connection from outside the cluster. In-cluster clients always get a
+/// random one, as in the reference.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum Balancing {
+    /// Any, evenly.
+    #[default]
+    Random,
+    /// By the Maglev table, so that nodes choose alike and few flows move when a backend goes.
+    Maglev,
 }
 
 /// Cluster-wide settings.
@@ -95,8 +178,25 @@ pub struct Cluster {
     pub name: String,
     /// Behaviour profile.
     pub profile: Profile,
-    /// The overlay.
+    /// How packets of pods get from node to node.
+    pub routing: Routing,
+    /// The overlay; of no effect under [`Routing::Native`].
     pub tunnel: Tunnel,
+    /// Who routes what leaves.
+    pub host_routing: HostRouting,
+    /// Destinations that the nodes' network routes to as they are, so that nothing is masqueraded to them
+    /// (`native-cidr`). Empty: every pod prefix.
+    pub native_cidrs: Vec<IpNet>,
+    /// Masquerading.
+    pub masquerade: Masquerade,
+    /// How services choose unless they say otherwise.
+    pub balancing: Balancing,
+    /// Whether policies that select nodes are enforced (`host-firewall on`).
+    pub host_firewall: bool,
+    /// Sources that every node drops at its underlay device before anything else (`prefilter`).
+    pub prefilter: Vec<IpNet>,
+    /// Encryption between nodes.
+    pub encryption: Option<Encryption>,
     /// Where it is declared; empty span where the file has none.
     pub span: Span,
 }
@@ -106,7 +206,15 @@ impl Default for Cluster {
         Self {
             name: "default".into(),
             profile: Profile::default(),
+            routing: Routing::default(),
             tunnel: Tunnel { kind: TunnelKind::Vxlan, port: 8472, device: "vxlan0".into() },
+            host_routing: HostRouting::default(),
+            native_cidrs: Vec::new(),
+            masquerade: Masquerade::default(),
+            balancing: Balancing::default(),
+            host_firewall: false,
+            prefilter: Vec::new(),
+            encryption: None,
             span: Span::default(),
         }
     }
@@ -127,6 +235,10 @@ pub struct Node {
     pub device: String,
     /// The underlay device's Ethernet address, where known.
     pub mac: Option<Mac>,
+    /// Labels, which policies that select nodes ask.
+    pub labels: Labels,
+    /// Addresses of the node's health endpoint, at most one of each family, in its pod prefixes.
+    pub health: Vec<IpAddr>,
     /// Where it is declared.
     pub span: Span,
 }
@@ -186,6 +298,8 @@ pub struct Pod {
     pub endpoint_id: Option<u16>,
     /// Shares the node's network: no endpoint of its own, identity of the node.
     pub host_network: bool,
+    /// Whether services send to it.
+    pub readiness: Readiness,
     /// Named ports.
     pub ports: Vec<NamedPort>,
     /// Where it is declared.
@@ -197,6 +311,105 @@ impl Pod {
     pub fn qualified(&self) -> String {
         format!("{}/{}", self.namespace, self.name)
     }
+}
+
+/// Whether services send to a pod.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Readiness {
+    /// They do.
+    #[default]
+    Ready,
+    /// They do not (`not-ready`): it is no backend.
+    NotReady,
+    /// Only what they have sent to it before (`terminating`): it drains.
+    Terminating,
+}
+
+/// Which backends traffic may reach.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TrafficPolicy {
+    /// All of the cluster.
+    #[default]
+    Cluster,
+    /// Those of the node that the traffic is at.
+    Local,
+}
+
+/// A stable address for a set of pods.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Service {
+    /// Its namespace's name; always declared.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// At most one address of each family; none for a headless service.
+    pub cluster_ips: Vec<IpAddr>,
+    /// Addresses of the outside world that nodes answer for (`external-ip`).
+    pub external_ips: Vec<IpAddr>,
+    /// Addresses that a load balancer gave it (`load-balancer-ip`).
+    pub load_balancer_ips: Vec<IpAddr>,
+    /// Ports, at least one unless headless.
+    pub ports: Vec<ServicePort>,
+    /// Which pods of its namespace stand behind it, host-network pods included.
+    pub selector: Selector,
+    /// Seconds for which a client keeps its backend (`affinity client-ip`).
+    pub affinity: Option<u32>,
+    /// How a backend is chosen, if other than the cluster's way.
+    pub balancing: Option<Balancing>,
+    /// Sources that may use load-balancer addresses from outside; empty: all.
+    pub source_ranges: Vec<IpNet>,
+    /// For clients in the cluster.
+    pub internal_traffic: TrafficPolicy,
+    /// For clients outside.
+    pub external_traffic: TrafficPolicy,
+    /// Where it is declared.
+    pub span: Span,
+}
+
+impl Service {
+    /// `namespace/name`.
+    pub fn qualified(&self) -> String {
+        format!("{}/{}", self.namespace, self.name)
+    }
+
+    /// Whether its name stands for its pods' own addresses.
+    pub fn is_headless(&self) -> bool {
+        self.cluster_ips.is_empty()
+    }
+
+    /// Every address of its own: cluster, external, load balancer's. Node ports are at the nodes' addresses.
+    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        let lists = [&self.cluster_ips, &self.external_ips, &self.load_balancer_ips];
+        lists.into_iter().flatten().copied()
+    }
+}
+
+/// A port of a service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServicePort {
+    /// Its name, where it has one.
+    pub name: Option<String>,
+    /// The port at the service's addresses.
+    pub port: u16,
+    /// TCP, UDP or SCTP.
+    pub protocol: Protocol,
+    /// The pods' port.
+    pub target: TargetPort,
+    /// The port at every node's addresses (`node-port`).
+    pub node_port: Option<u16>,
+    /// Where it is declared.
+    pub span: Span,
+}
+
+/// The port of a service's pods.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TargetPort {
+    /// This one.
+    Number(u16),
+    /// The one that each pod gives this name to for the protocol; a pod without it is no backend.
+    Name(String),
 }
 
 /// A name for an address outside the cluster.
@@ -243,8 +456,42 @@ pub enum Party {
     Node(NodeId),
     /// A named outside address.
     External(ExternalId),
+    /// A service, by one of its addresses.
+    Service(ServiceId),
+    /// The health endpoint of a node.
+    Health(NodeId),
     /// A bare address: whoever owns it (see [`World::owner`]), else the world.
     Address(IpAddr),
+}
+
+/// Something that policies may isolate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Endpoint {
+    /// A pod with a network of its own.
+    Pod(PodId),
+    /// A node itself: policed only with the host firewall.
+    Host(NodeId),
+    /// The health endpoint of a node: policies select it never.
+    Health(NodeId),
+}
+
+impl Endpoint {
+    /// The pod, if it is one.
+    pub fn pod(self) -> Option<PodId> {
+        match self {
+            Self::Pod(id) => Some(id),
+            Self::Host(_) | Self::Health(_) => None,
+        }
+    }
+
+    /// As one side of a flow.
+    pub fn party(self) -> Party {
+        match self {
+            Self::Pod(id) => Party::Pod(id),
+            Self::Host(id) => Party::Node(id),
+            Self::Health(id) => Party::Health(id),
+        }
+    }
 }
 
 /// Everything but the policies.
@@ -258,6 +505,8 @@ pub struct World {
     pub namespaces: Vec<Namespace>,
     /// Pods, in source order.
     pub pods: Vec<Pod>,
+    /// Services, in source order.
+    pub services: Vec<Service>,
     /// Named outside addresses.
     pub externals: Vec<External>,
     /// Pinned identity numbers.
@@ -282,6 +531,34 @@ impl World {
         self.externals.get(id.index())
     }
 
+    /// The service behind an id.
+    pub fn service(&self, id: ServiceId) -> Option<&Service> {
+        self.services.get(id.index())
+    }
+
+    /// Services with their ids.
+    pub fn services(&self) -> impl Iterator<Item = (ServiceId, &Service)> {
+        (0..).map(ServiceId).zip(&self.services)
+    }
+
+    /// The node that an endpoint is on.
+    pub fn node_of(&self, endpoint: Endpoint) -> Option<NodeId> {
+        match endpoint {
+            Endpoint::Pod(id) => self.pod(id).map(|pod| pod.node),
+            Endpoint::Host(id) | Endpoint::Health(id) => Some(id),
+        }
+    }
+
+    /// An endpoint's name as answers print it: `web/client`, `node node01`, `health of node01`.
+    pub fn endpoint_name(&self, endpoint: Endpoint) -> String {
+        let node = |id| self.node(id).map_or("?", |node: &Node| node.name.as_str());
+        match endpoint {
+            Endpoint::Pod(id) => self.pod(id).map_or_else(|| "?".into(), Pod::qualified),
+            Endpoint::Host(id) => format!("node {}", node(id)),
+            Endpoint::Health(id) => format!("health of {}", node(id)),
+        }
+    }
+
     /// The namespace of a name.
     pub fn namespace(&self, name: &str) -> Option<&Namespace> {
         self.namespaces.iter().find(|n| n.name == name)
@@ -297,8 +574,8 @@ impl World {
         (0..).map(NodeId).zip(&self.nodes)
     }
 
-    /// Who owns an address: a pod with its own network, a node (any of its addresses), else a named
-    /// external; `None` means an unnamed outside address.
+    /// Who owns an address: a pod with its own network, a node (any of its addresses) or its health endpoint, a service, else
+    /// a named external; `None` means an unnamed outside address.
     pub fn owner(&self, address: IpAddr) -> Option<Party> {
         let pod = self.pods().find(|(_, p)| !p.host_network && p.addresses.contains(&address));
         if let Some((id, _)) = pod {
@@ -309,6 +586,13 @@ impl World {
             .find(|(_, n)| n.addresses.contains(&address) || n.locals.contains(&address));
         if let Some((id, _)) = node {
             return Some(Party::Node(id));
+        }
+        if let Some((id, _)) = self.nodes().find(|(_, n)| n.health.contains(&address)) {
+            return Some(Party::Health(id));
+        }
+        let service = self.services().find(|(_, s)| s.addresses().any(|own| own == address));
+        if let Some((id, _)) = service {
+            return Some(Party::Service(id));
         }
         let external = (0..).map(ExternalId).zip(&self.externals);
         external

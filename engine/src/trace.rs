@@ -22,7 +22,7 @@ pub enum CtState {
     Reply,
     /// An ICMP error about a known flow: policy is skipped.
     Related,
-    /// Not tracked (a later fragment): policy decides, nothing is remembered.
+    /// A later fragment of a datagram whose first one was not seen: dropped, as its ports are not known.
     Untracked,
 }
 
@@ -60,7 +60,7 @@ pub enum PolicyOutcome {
     Allow,
     /// An entry denied (181).
     Deny,
-    /// No entry (133, or 157 for a later fragment).
+    /// No entry (133).
     DefaultDeny,
 }
 
@@ -89,13 +89,105 @@ pub enum Action {
         /// TTL of the outer header.
         ttl: u8,
     },
+    /// Routed out of the node by the datapath itself: one hop less to live, sent to the underlay device.
+    Network {
+        /// The device.
+        ifindex: u32,
+        /// The node that it is sent to, under native routing; `None`: the kernel's routes tell.
+        next_hop: Option<IpAddr>,
+    },
     /// Given to the node's own stack; `host` if the node itself is the destination.
     Stack {
         /// Whether the node is the destination.
         host: bool,
     },
-    /// Let through to the device the hook hangs on (to-container).
+    /// Let through: on to the device or the node that the hook stands before.
     Pass,
+}
+
+/// How a service's backend came to be the one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum Choice {
+    /// There was none to choose from, or the port is not the service's.
+    Nobody,
+    /// By a hash of the flow.
+    Random,
+    /// By the Maglev table.
+    Maglev,
+    /// The client's last one.
+    Affinity,
+    /// The flow's own.
+    Conntrack,
+    /// The question's.
+    Forced,
+}
+
+impl std::fmt::Display for Choice {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Nobody => "nobody",
+            Self::Random => "random",
+            Self::Maglev => "maglev",
+            Self::Affinity => "affinity",
+            Self::Conntrack => "conntrack",
+            Self::Forced => "forced",
+        })
+    }
+}
+
+/// What an address or port was rewritten for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum Rewriting {
+    /// The destination, from frontend to backend.
+    Service,
+    /// The source of an answer, from backend to frontend.
+    ServiceReply,
+    /// The source of what leaves the cluster, from pod to node.
+    Masquerade,
+    /// The destination of an answer to that.
+    MasqueradeReply,
+    /// The source of what a node passes on to a backend of another node.
+    NodePort,
+    /// The destination of an answer to that.
+    NodePortReply,
+    /// The source of what a pod sends to itself by a service.
+    Loopback,
+    /// The destination of an answer to that.
+    LoopbackReply,
+}
+
+impl std::fmt::Display for Rewriting {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Service => "service",
+            Self::ServiceReply => "service-reply",
+            Self::Masquerade => "masquerade",
+            Self::MasqueradeReply => "masquerade-reply",
+            Self::NodePort => "node-port",
+            Self::NodePortReply => "node-port-reply",
+            Self::Loopback => "loopback",
+            Self::LoopbackReply => "loopback-reply",
+        })
+    }
+}
+
+/// An address with the port of a packet's transport. ICMP echo: the identifier. 0 where there is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Place {
+    /// The address.
+    pub address: IpAddr,
+    /// The port.
+    pub port: u16,
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::net::SocketAddr::new(self.address, self.port).fmt(f)
+    }
 }
 
 /// One fact.
@@ -116,7 +208,40 @@ pub enum Event {
         /// Bytes from the network header on.
         length: u32,
     },
-    /// Conntrack was asked.
+    /// The destination is a service's.
+    Service {
+        /// As the packet came, which names the frontend.
+        frontend: Place,
+        /// The protocol.
+        protocol: Protocol,
+        /// The frontend's number in the node's tables; 0 where the address is a service's and the port is not.
+        entry: EntryId,
+        /// Where the packet goes instead; `None` with [`Choice::Nobody`].
+        backend: Option<Place>,
+        /// How that was chosen.
+        choice: Choice,
+        /// How many backends there were to choose from.
+        of: u16,
+    },
+    /// One side of the packet is rewritten. The step from frontend to backend is told by [`Event::Service`] instead.
+    Rewritten {
+        /// What for.
+        rewriting: Rewriting,
+        /// As it came.
+        before: Place,
+        /// As it goes on.
+        after: Place,
+        /// Whether this packet chose the new port.
+        created: bool,
+    },
+    /// The packet is to be encrypted before it leaves the node.
+    Encrypted {
+        /// By what.
+        by: crate::topology::Encryption,
+        /// The mark that says so to the kernel.
+        mark: u32,
+    },
+    /// Conntrack was asked, about the flow as it is after a service's translation.
     Conntrack {
         /// What it knew.
         state: CtState,
@@ -257,11 +382,57 @@ pub struct ConntrackEntry {
     pub replies: (u64, u64),
     /// Per direction the remembered entry and the generation it holds for.
     pub remembered: Vec<(Direction, EntryId, Generation)>,
+    /// What kind of entry it is.
+    pub kind: ConntrackKind,
+}
+
+/// What an entry of conntrack is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ConntrackKind {
+    /// A flow as backends and policies see it.
+    #[default]
+    Plain,
+    /// A flow whose answers get a frontend's address back, and whose source leaves with another port where one is given.
+    Translated {
+        /// Answers get this source; `None` where only the source is translated.
+        frontend: Option<Place>,
+        /// The port that the source has beyond this node; 0 where it keeps its own.
+        nat_port: u16,
+        /// The source is the loopback address of a pod that speaks to itself.
+        loopback: bool,
+    },
+    /// A client and a frontend: leads to the backend.
+    Service {
+        /// The backend.
+        backend: Place,
+    },
+    /// A node's address and a translated port: leads back to the source.
+    Nat {
+        /// The source.
+        source: Place,
+    },
+}
+
+/// How often an entry of an endpoint's policy decided, since its tables were loaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hit {
+    /// Whose.
+    pub endpoint: EndpointId,
+    /// Which table.
+    pub direction: Direction,
+    /// Which entry; 0 is the default deny.
+    pub entry: EntryId,
+    /// Packets.
+    pub packets: u64,
+    /// Bytes, Ethernet header included.
+    pub bytes: u64,
 }
 
 /// A counter of the datapath.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Counter {
+    /// Which program.
+    pub hook: Hook,
     /// `None`: forwarded.
     pub reason: Option<DropReason>,
     /// Which side.

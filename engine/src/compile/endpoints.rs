@@ -9,7 +9,7 @@ use crate::diag::{Code, Diagnostic};
 use crate::identity::Identity;
 use crate::net::Mac;
 use crate::tables::{EndpointEntry, EndpointId, TableId};
-use crate::topology::{Node, Pod, PodId, World};
+use crate::topology::{Endpoint, Node, Pod, PodId, World};
 
 /// `duplicate-pin`.
 const DUPLICATE_PIN: Code = Code(108);
@@ -134,7 +134,7 @@ impl Taken {
             .unwrap_or_else(|| free(&mut self.macs, &format!("host mac {name}"), mac_of));
         EndpointEntry {
             id: EndpointId(endpoint_id),
-            pod: id,
+            endpoint: Endpoint::Pod(id),
             identity: identity.unwrap_or(Identity::INIT),
             addresses: pod.addresses.clone(),
             ifindex,

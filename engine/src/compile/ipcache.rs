@@ -96,7 +96,7 @@ impl Addresses {
         endpoints: &[EndpointEntry],
     ) -> Vec<IpcacheEntry> {
         let endpoints: BTreeMap<PodId, EndpointId> =
-            endpoints.iter().map(|endpoint| (endpoint.pod, endpoint.id)).collect();
+            endpoints.iter().filter_map(|entry| Some((entry.endpoint.pod()?, entry.id))).collect();
         let found = self.items.iter().filter_map(|(prefix, item)| {
             let (identity, target, origin) = seen(world, here, &endpoints, item)?;
             Some((*prefix, identity, target, origin))

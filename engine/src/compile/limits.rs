@@ -136,12 +136,16 @@ fn ipcache_too_large(
     tables: &NodeTables,
 ) -> Diagnostic {
     let beyond = tables.ipcache.iter().skip(IPCACHE_PER_NODE).map(|entry| &entry.origin);
-    let spans = beyond.filter_map(|origin| match origin {
-        IpcacheOrigin::Cidr(rules) => {
+    let spans = beyond.filter_map(|origin| match *origin {
+        IpcacheOrigin::Cidr(ref rules) => {
             rules.first().and_then(|id| policies.rule(*id)).map(|(_, rule)| rule.span)
         }
-        IpcacheOrigin::Pod(pod) => world.pod(*pod).map(|pod| pod.span),
-        IpcacheOrigin::PodPrefix(_) | IpcacheOrigin::Node(_) | IpcacheOrigin::World => None,
+        IpcacheOrigin::Pod(pod) => world.pod(pod).map(|pod| pod.span),
+        IpcacheOrigin::Service(service) => world.service(service).map(|service| service.span),
+        IpcacheOrigin::PodPrefix(_)
+        | IpcacheOrigin::Node(_)
+        | IpcacheOrigin::Health(_)
+        | IpcacheOrigin::World => None,
     });
     let span = spans.into_iter().next().unwrap_or(node.span);
     let count = tables.ipcache.len();

@@ -141,6 +141,7 @@ impl<'w> Resolver<'w> {
                     found.extend(classes);
                 }
                 PeerKind::Cidr { net, except } => found.extend(self.outside(*net, except)),
+                PeerKind::Service { .. } => {}
                 PeerKind::Entity(Entity::All) => return PeerSet::Anyone,
                 PeerKind::Entity(entity) => found.extend(self.members(*entity)),
             }

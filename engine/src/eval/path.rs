@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 
 use crate::net::{Direction, Packet};
-use crate::topology::{NodeId, Party, PodId, World};
+use crate::topology::{Endpoint, NodeId, Party, PodId, World};
 
 use super::peers::Who;
 
@@ -31,11 +31,14 @@ impl Sender {
                 world.node(id)?;
                 Self::Node(id)
             }
-            Party::External(_) => Self::Outside,
+            Party::Health(id) => Self::Node(id),
+            Party::External(_) | Party::Service(_) => Self::Outside,
             Party::Address(address) => match world.owner(address) {
                 Some(Party::Pod(id)) => Self::Pod(id),
-                Some(Party::Node(id)) => Self::Node(id),
-                Some(Party::External(_) | Party::Address(_)) | None => Self::Outside,
+                Some(Party::Node(id) | Party::Health(id)) => Self::Node(id),
+                Some(Party::External(_) | Party::Service(_) | Party::Address(_)) | None => {
+                    Self::Outside
+                }
             },
         })
     }
@@ -43,7 +46,7 @@ impl Sender {
 
 /// A direction to be asked.
 pub(super) struct Ask {
-    pub(super) endpoint: PodId,
+    pub(super) endpoint: Endpoint,
     pub(super) direction: Direction,
     pub(super) peer: Who,
 }
@@ -64,14 +67,16 @@ pub(super) fn stops(world: &World, sender: Sender, packet: &Packet) -> Vec<Stop>
     let receiver = receiver.map(|(id, pod)| (id, pod.node));
     let arrival = |peer| {
         let (endpoint, node) = receiver?;
-        let asks = vec![Ask { endpoint, direction: Direction::Ingress, peer }];
+        let asks =
+            vec![Ask { endpoint: Endpoint::Pod(endpoint), direction: Direction::Ingress, peer }];
         Some(Stop { node, asks, counts_down: true })
     };
     match sender {
         Sender::Pod(id) => {
             let Some(node) = world.pod(id).map(|pod| pod.node) else { return Vec::new() };
             let peer = Who::has(world, node, to);
-            let asks = vec![Ask { endpoint: id, direction: Direction::Egress, peer }];
+            let asks =
+                vec![Ask { endpoint: Endpoint::Pod(id), direction: Direction::Egress, peer }];
             let mut first = Stop { node, asks, counts_down: false };
             let mut second = arrival(Who::Pod(id));
             if let Some(same) = second.take_if(|stop| stop.node == node) {

@@ -155,6 +155,7 @@ fn failing(world: &World, policy: &Policy, peer: &Peer, who: Who) -> Option<Span
             Who::Pod(_) | Who::Host | Who::RemoteNode => false,
         },
         PeerKind::Entity(entity) => is_member(world, *entity, who),
+        PeerKind::Service { .. } => false,
     };
     (!holds).then_some(peer.span)
 }
@@ -191,6 +192,7 @@ fn peer_words(policy: &Policy, peer: &Peer) -> String {
         }
         PeerKind::Entity(Entity::None) => "nobody".to_owned(),
         PeerKind::Entity(entity) => entity.word().to_owned(),
+        PeerKind::Service { namespace, name } => format!("service {namespace}/{name}"),
     }
 }
 

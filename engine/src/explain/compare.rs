@@ -41,7 +41,7 @@ pub(super) fn divergence(
         }
     }
     let missed = judged.iter().find(|leg| !seen.iter().any(|other| is_same(other, leg)))?;
-    let place = format!("{} of {}", missed.direction, context.pod(missed.endpoint));
+    let place = format!("{} of {}", missed.direction, context.world.endpoint_name(missed.endpoint));
     Some(differs(&place, "not judged".to_owned(), missed.outcome.to_string()))
 }
 
@@ -55,7 +55,7 @@ fn outcome(verdict: Verdict, reason: Option<DropReason>) -> String {
 }
 
 fn is_same(seen: &Seen, judged: &Leg) -> bool {
-    seen.pod == Some(judged.endpoint) && seen.decided.direction == judged.direction
+    seen.endpoint == Some(judged.endpoint) && seen.decided.direction == judged.direction
 }
 
 /// `ingress of web/echo-0`

@@ -103,7 +103,7 @@ fn default_deny<'j>(legs: &[Seen], judgement: &'j Judgement) -> Option<&'j Leg> 
     judgement
         .legs
         .iter()
-        .find(|leg| Some(leg.endpoint) == seen.pod && leg.direction == seen.decided.direction)
+        .find(|leg| Some(leg.endpoint) == seen.endpoint && leg.direction == seen.decided.direction)
 }
 
 /// What the question left open, and that a packet which no pod of ours sent gets to where it was put in.

@@ -9,7 +9,7 @@ use crate::source::{Location, Span};
 use crate::tables::{
     EndpointEntry, EndpointId, EntryId, IdentityClass, NodeTables, Origin, PolicyKey,
 };
-use crate::topology::{Labels, NodeId, Party, Pod, PodId};
+use crate::topology::{Endpoint, Labels, NodeId, Party, Pod, PodId};
 
 use super::Context;
 
@@ -42,7 +42,7 @@ impl Context<'_> {
     /// The name of an endpoint: its pod's.
     pub(super) fn endpoint(&self, node: NodeId, id: EndpointId) -> String {
         let entry = self.endpoint_entry(node, id);
-        entry.map_or_else(|| format!("endpoint {}", id.0), |e| self.pod(e.pod))
+        entry.map_or_else(|| format!("endpoint {}", id.0), |e| self.world.endpoint_name(e.endpoint))
     }
 
     /// The name that answers use for a party; an address that nobody owns is its own name.
@@ -54,6 +54,11 @@ impl Context<'_> {
                 let external = self.world.external(id);
                 external.map_or_else(|| format!("external {}", id.0), |e| e.name.clone())
             }
+            Party::Service(id) => {
+                let service = self.world.service(id);
+                service.map_or_else(|| format!("service {}", id.0), |s| s.qualified())
+            }
+            Party::Health(id) => self.world.endpoint_name(Endpoint::Health(id)),
             Party::Address(address) => match self.world.owner(address) {
                 None | Some(Party::Address(_)) => address.to_string(),
                 Some(owner) => self.party(owner),

@@ -19,7 +19,7 @@ pub(super) fn isolating(context: &Context<'_>, leg: &Leg) -> Vec<Isolating> {
     let policies = ids.into_iter().filter_map(|id| context.policies.get(id));
     policies
         .map(|policy| Isolating {
-            endpoint: context.pod(leg.endpoint),
+            endpoint: context.world.endpoint_name(leg.endpoint),
             direction: leg.direction,
             policy: policy.handle.clone(),
             owner: policy.owner.clone(),

@@ -4,7 +4,7 @@
 use crate::net::{Direction, Hook, Protocol, icmp};
 use crate::reason::DropReason;
 use crate::tables::{EndpointId, EntryId, Implied, Origin};
-use crate::topology::{NodeId, PodId};
+use crate::topology::{Endpoint, NodeId};
 use crate::trace::{Action, CtState, Event, Hop, PolicyOutcome, Trace};
 
 use super::{Context, Decided, DropPlace, LegOutcome, Undecided, Verdict};
@@ -65,7 +65,7 @@ pub(super) struct Seen {
     /// Which hop.
     pub(super) hop: usize,
     /// Whose policy; `None` for an endpoint that the tables do not know.
-    pub(super) pod: Option<PodId>,
+    pub(super) endpoint: Option<Endpoint>,
     /// What conntrack said, where it was asked.
     pub(super) state: Option<CtState>,
     /// The origin that the answer names; `None` where policy was skipped or nothing is known to stand
@@ -97,7 +97,7 @@ fn legs_of(context: &Context<'_>, at: usize, hop: &Hop) -> Vec<Seen> {
     skipped
         .map(|(endpoint, direction)| Seen {
             hop: at,
-            pod: context.endpoint_entry(hop.node, endpoint).map(|e| e.pod),
+            endpoint: context.endpoint_entry(hop.node, endpoint).map(|e| e.endpoint),
             state,
             origin: None,
             decided: Decided {
@@ -156,8 +156,8 @@ fn judged(context: &Context<'_>, at: usize, hop: &Hop, event: &Event) -> Option<
     } else {
         decided.entry = Some(entry);
     }
-    let pod = context.endpoint_entry(hop.node, endpoint).map(|e| e.pod);
-    Some(Seen { hop: at, pod, state: state_of(hop), origin, decided })
+    let endpoint = context.endpoint_entry(hop.node, endpoint).map(|e| e.endpoint);
+    Some(Seen { hop: at, endpoint, state: state_of(hop), origin, decided })
 }
 
 /// Whether the hop's packet is ICMPv4 "fragmentation needed", which passes policy so that path-MTU
@@ -251,5 +251,9 @@ pub(super) fn drop_place(context: &Context<'_>, trace: &Trace, legs: &[Seen]) ->
         return Some(DropPlace { node, direction: Some(leg.decided.direction), endpoint });
     }
     let attached = context.tables_of(hop.node).and_then(|t| t.endpoint_at(hop.ifindex));
-    Some(DropPlace { node, direction: None, endpoint: attached.map(|e| context.pod(e.pod)) })
+    Some(DropPlace {
+        node,
+        direction: None,
+        endpoint: attached.map(|e| context.world.endpoint_name(e.endpoint)),
+    })
 }

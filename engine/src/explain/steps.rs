@@ -185,6 +185,7 @@ fn outcome(context: &Context<'_>, hop: &Hop, action: Action) -> Option<Step> {
     match action {
         Action::Drop(reason) => Some(Step::Drop { reason }),
         Action::Stack { host } => Some(Step::Stack { host }),
+        Action::Network { .. } => Some(Step::Stack { host: false }),
         Action::Tunnel { vni, remote, .. } => Some(tunnel(context, tables, hop, vni, remote)),
         Action::Deliver { endpoint, .. } => Some(deliver(context, hop, endpoint)),
         // What an earlier program delivered passes here unjudged and was reported there.
@@ -202,7 +203,7 @@ fn tunnel(context: &Context<'_>, tables: &NodeTables, hop: &Hop, vni: u32, remot
     let header = hop.tunnel.as_ref();
     let sender = tables.endpoint_at(hop.ifindex).filter(|e| e.identity.0 == vni);
     let meaning = match sender {
-        Some(sender) => context.pod(sender.pod),
+        Some(sender) => context.world.endpoint_name(sender.endpoint),
         None => context.meaning(crate::identity::Identity(vni)),
     };
     Step::Tunnel {
