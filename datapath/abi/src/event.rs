@@ -1,13 +1,14 @@
 //! What a program run says, as records of [`EVENT_SIZE`] bytes. Facts only. A run writes its events
-//! after it has decided, always in this order, each at most as often as stated: Parsed (1), Conntrack
-//! (1), Identity (2: source, destination), Policy (2: egress, ingress), Outcome (1, always last).
+//! after it has decided, always in this order, each at most as often as stated: Parsed (1), Service (1), Rewritten
+//! (2: destination, source), Conntrack (1), Identity (2: source, destination), Policy (2: egress, ingress), Encrypted (1), Outcome (1, always last).
+//! Parsed shows the packet as it came; Conntrack, Identity and Policy speak of it as it is after its destination was translated.
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// Bytes of every event.
 pub const EVENT_SIZE: usize = 64;
 /// Events that one program run writes at most.
-pub const MAX_EVENTS: usize = 7;
+pub const MAX_EVENTS: usize = 11;
 
 /// Values of [`EventHeader::kind`].
 pub mod kind {
@@ -21,6 +22,12 @@ pub mod kind {
     pub const POLICY: u8 = 4;
     /// [`super::OutcomeEvent`]
     pub const OUTCOME: u8 = 5;
+    /// [`super::ServiceEvent`]
+    pub const SERVICE: u8 = 6;
+    /// [`super::RewrittenEvent`]
+    pub const REWRITTEN: u8 = 7;
+    /// [`super::EncryptedEvent`]
+    pub const ENCRYPTED: u8 = 8;
 }
 
 /// What every event begins with.
@@ -89,7 +96,7 @@ pub mod ct_state {
     pub const REPLY: u8 = 2;
     /// An ICMP error about a known flow.
     pub const RELATED: u8 = 3;
-    /// Not tracked: a later fragment.
+    /// Not tracked: a later fragment whose first one was not seen.
     pub const UNTRACKED: u8 = 4;
 }
 
@@ -205,8 +212,136 @@ pub mod action {
     pub const TUNNEL: u8 = 3;
     /// Given to the node's stack; `host` if the node is the destination.
     pub const STACK: u8 = 4;
-    /// Let through to the device (to-container).
+    /// Let through: on to the device or the node that the hook stands before.
     pub const PASS: u8 = 5;
+    /// Routed out of the node by `ifindex`, to the node `remote` where that is set.
+    pub const NETWORK: u8 = 6;
+}
+
+/// Values of [`ServiceEvent::choice`].
+pub mod choice {
+    /// No backend, or no such port.
+    pub const NOBODY: u8 = 0;
+    /// By a hash of the flow.
+    pub const RANDOM: u8 = 1;
+    /// By the Maglev table.
+    pub const MAGLEV: u8 = 2;
+    /// The client's last one.
+    pub const AFFINITY: u8 = 3;
+    /// The flow's own.
+    pub const CONNTRACK: u8 = 4;
+    /// [`crate::Input::choose`].
+    pub const FORCED: u8 = 5;
+}
+
+/// The destination is a service's.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+#[repr(C)]
+pub struct ServiceEvent {
+    /// Kind [`kind::SERVICE`].
+    pub header: EventHeader,
+    /// Destination as the packet came, network order.
+    pub frontend: [u8; 16],
+    /// Where it goes instead, network order; 0 with [`choice::NOBODY`].
+    pub backend: [u8; 16],
+    /// [`crate::ServiceValue::entry`]; 0 where the service does not have the port, and where conntrack alone knew the backend.
+    pub entry: u32,
+    /// How many backends there were to choose from; 0 where nothing was chosen anew.
+    pub of: u16,
+    /// Port of `frontend` in the host's order.
+    pub frontend_port: u16,
+    /// Port of `backend` in the host's order.
+    pub backend_port: u16,
+    /// [`crate::family`]
+    pub family: u8,
+    /// IANA number.
+    pub protocol: u8,
+    /// A number of [`choice`].
+    pub choice: u8,
+    /// 0
+    pub reserved: [u8; 3],
+    /// 0
+    pub padding: [u32; 2],
+}
+
+/// Values of [`RewrittenEvent::rewriting`].
+pub mod rewriting {
+    /// Destination, from frontend to backend: told by [`super::ServiceEvent`] and by no event of this kind.
+    pub const SERVICE: u8 = 1;
+    /// Source of an answer, from backend to frontend.
+    pub const SERVICE_REPLY: u8 = 2;
+    /// Source of what leaves the cluster.
+    pub const MASQUERADE: u8 = 3;
+    /// Destination of an answer to that.
+    pub const MASQUERADE_REPLY: u8 = 4;
+    /// Source of what goes from a node port to another node.
+    pub const NODE_PORT: u8 = 5;
+    /// Destination of an answer to that.
+    pub const NODE_PORT_REPLY: u8 = 6;
+    /// Source of what a pod sends to itself by a service.
+    pub const LOOPBACK: u8 = 7;
+    /// Destination of an answer to that.
+    pub const LOOPBACK_REPLY: u8 = 8;
+}
+
+/// One side of the packet is rewritten.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+#[repr(C)]
+pub struct RewrittenEvent {
+    /// Kind [`kind::REWRITTEN`].
+    pub header: EventHeader,
+    /// As it came, network order.
+    pub before: [u8; 16],
+    /// As it goes on, network order.
+    pub after: [u8; 16],
+    /// Port of `before` in the host's order (ICMP echo: the identifier).
+    pub before_port: u16,
+    /// Port of `after` in the host's order.
+    pub after_port: u16,
+    /// A number of [`rewriting`].
+    pub rewriting: u8,
+    /// 1 if this packet chose the new port.
+    pub created: u8,
+    /// [`crate::family`]
+    pub family: u8,
+    /// 0
+    pub reserved: u8,
+    /// 0
+    pub padding: [u32; 4],
+}
+
+/// Values of [`EncryptedEvent::by`].
+pub mod encryption {
+    /// The device of WireGuard.
+    pub const WIREGUARD: u8 = 1;
+    /// The kernel's IPsec transformation.
+    pub const IPSEC: u8 = 2;
+}
+
+/// The packet is to be encrypted before it leaves the node.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+#[repr(C)]
+pub struct EncryptedEvent {
+    /// Kind [`kind::ENCRYPTED`].
+    pub header: EventHeader,
+    /// The mark that says so to the kernel.
+    pub mark: u32,
+    /// A number of [`encryption`].
+    pub by: u8,
+    /// IPsec: the key's index; else 0.
+    pub key: u8,
+    /// WireGuard: 1 if the nodes' own traffic is encrypted too.
+    pub nodes: u8,
+    /// 0
+    pub reserved: u8,
+    /// 0
+    pub padding: [u32; 12],
 }
 
 /// What was done.
@@ -248,4 +383,7 @@ const _: () = {
     assert!(size_of::<IdentityEvent>() == EVENT_SIZE);
     assert!(size_of::<PolicyEvent>() == EVENT_SIZE);
     assert!(size_of::<OutcomeEvent>() == EVENT_SIZE);
+    assert!(size_of::<ServiceEvent>() == EVENT_SIZE);
+    assert!(size_of::<RewrittenEvent>() == EVENT_SIZE);
+    assert!(size_of::<EncryptedEvent>() == EVENT_SIZE);
 };

@@ -78,6 +78,14 @@ pub struct CtLeg {
 pub mod conntrack {
     /// A TCP segment without SYN was seen: the long timeout holds.
     pub const SEEN_NON_SYN: u8 = 1;
+    /// Replies get `address` and `port` as their source.
+    pub const FRONTEND: u8 = 1 << 1;
+    /// The initiator is the loopback address of the responder's own pod: replies are for that pod.
+    pub const LOOPBACK: u8 = 1 << 2;
+    /// It came to a node port and goes to another node: its source leaves as the node's address, with `nat_port`.
+    pub const NODE_PORT: u8 = 1 << 3;
+    /// The initiator's packets came by the tunnel, so that replies go by it as well.
+    pub const FROM_TUNNEL: u8 = 1 << 4;
     /// [`super::CtValue::closing`]: the initiator sent FIN or RST.
     pub const INITIATOR_CLOSING: u8 = 1;
     /// [`super::CtValue::closing`]: the responder sent FIN or RST.
@@ -100,6 +108,18 @@ pub mod conntrack {
     pub const TIMEOUT_CLOSE: u32 = 10;
 }
 
+/// Values of [`CtValue::kind`].
+pub mod ct_kind {
+    /// A flow as backends and policies see it. The only kind that counts, closes and expires.
+    pub const PLAIN: u8 = 0;
+    /// A client (the initiator) and a frontend: `address` and `port` are the backend's, and the first of `paths` tells the
+    /// generation that the backend was found to be one of the frontend's in, and the frontend's number. Good while the plain entry is alive.
+    pub const SERVICE: u8 = 1;
+    /// A node's address with a translated port (the initiator) and its peer: `address` and `port` are those of the source.
+    /// Good while the plain entry is alive and has that `nat_port`.
+    pub const NAT: u8 = 2;
+}
+
 /// A flow.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
@@ -117,6 +137,14 @@ pub struct CtValue {
     pub paths: [u64; 2],
     /// Verdicts on the initiator's packets, by [`crate::direction`].
     pub legs: [CtLeg; 2],
+    /// What a side is translated to: see [`ct_kind`] and [`conntrack::FRONTEND`]. Network order.
+    pub address: [u8; 16],
+    /// Its port, in network order.
+    pub port: [u8; 2],
+    /// Port that the source has beyond this node, in network order (ICMP echo: the identifier); 0: its own.
+    pub nat_port: [u8; 2],
+    /// Generation in which it was found whether the source is translated; 0: not yet.
+    pub nat_generation: u32,
     /// Which side of the key started the flow: 0 the lower, 1 the higher.
     pub initiator: u8,
     /// Who is closing: bits of [`conntrack`].
@@ -125,13 +153,83 @@ pub struct CtValue {
     pub seen: [u8; 2],
     /// Bits of [`conntrack`].
     pub flags: u8,
+    /// A number of [`ct_kind`].
+    pub kind: u8,
     /// 0
-    pub reserved: [u8; 3],
+    pub reserved: [u8; 2],
+}
+
+/// A datagram in pieces. All in network order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct FragmentKey {
+    /// Source.
+    pub source: [u8; 16],
+    /// Destination.
+    pub destination: [u8; 16],
+    /// Identification: 16 bits of IPv4 in the first two bytes, 32 of IPv6.
+    pub id: [u8; 4],
+    /// [`crate::family`]
+    pub family: u8,
+    /// IANA number.
+    pub protocol: u8,
+    /// 0
+    pub reserved: [u8; 2],
+}
+
+/// What its first piece said.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+#[repr(C)]
+pub struct FragmentValue {
+    /// Source port, in network order.
+    pub source_port: [u8; 2],
+    /// Destination port, in network order.
+    pub destination_port: [u8; 2],
+}
+
+/// A client of a frontend that keeps clients to their backends. All in network order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct AffinityKey {
+    /// The client's address.
+    pub client: [u8; 16],
+    /// The frontend's address.
+    pub frontend: [u8; 16],
+    /// The frontend's port.
+    pub port: [u8; 2],
+    /// [`crate::family`]
+    pub family: u8,
+    /// IANA number.
+    pub protocol: u8,
+    /// 0
+    pub reserved: [u8; 4],
+}
+
+/// The client's backend.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+#[repr(C)]
+pub struct AffinityValue {
+    /// Tick of the client's last new connection.
+    pub last: u64,
+    /// The backend's address, network order.
+    pub address: [u8; 16],
+    /// Its port, network order.
+    pub port: [u8; 2],
+    /// 0
+    pub reserved: [u8; 6],
 }
 
 const _: () = {
     assert!(size_of::<CtKey4>() == 16);
     assert!(size_of::<CtKey6>() == 40);
     assert!(size_of::<CtLeg>() == 32);
-    assert!(size_of::<CtValue>() == 128);
+    assert!(size_of::<CtValue>() == 152);
+    assert!(size_of::<FragmentKey>() == 40);
+    assert!(size_of::<FragmentValue>() == 4);
+    assert!(size_of::<AffinityKey>() == 40);
+    assert!(size_of::<AffinityValue>() == 32);
 };

@@ -21,7 +21,7 @@ pub use tables::*;
 
 /// Changes whenever a layout or a meaning in this crate does. User space writes it to
 /// [`Config::abi`]; a program that finds another number gives every packet to the stack.
-pub const ABI_VERSION: u32 = 3;
+pub const ABI_VERSION: u32 = 4;
 
 /// Names of the maps in the object.
 pub mod maps {
@@ -43,7 +43,28 @@ pub mod maps {
     pub const CT4: &str = "CT4";
     /// LRU hash [`super::CtKey6`] -> [`super::CtValue`].
     pub const CT6: &str = "CT6";
-    /// Per-CPU array of [`super::Count`], at `reason * 2 + direction`; reason 0 is "forwarded".
+    /// Hash [`super::ServiceKey`] -> [`super::ServiceValue`].
+    pub const SERVICES: &str = "SERVICES";
+    /// Array of [`super::Backend`]; services hold indices in it, which are unlike in the two slots.
+    pub const BACKENDS: &str = "BACKENDS";
+    /// Hash [`super::MemberKey`] -> `u32`: which addresses are in which set of backends.
+    pub const MEMBERS: &str = "MEMBERS";
+    /// Array of [`super::MaglevTable`]; services hold indices in it, which are unlike in the two slots.
+    pub const MAGLEV: &str = "MAGLEV";
+    /// LRU hash [`super::AffinityKey`] -> [`super::AffinityValue`].
+    pub const AFFINITY: &str = "AFFINITY";
+    /// LPM trie [`super::SourceRangeKey`] -> `u32`.
+    pub const SOURCE_RANGES: &str = "SOURCE_RANGES";
+    /// LPM trie [`super::IpcacheKey`] -> `u32`: destinations that nothing is masqueraded to.
+    pub const UNMASQUERADED: &str = "UNMASQUERADED";
+    /// LPM trie [`super::IpcacheKey`] -> `u32`: sources that [`super::programs::PREFILTER`] drops.
+    pub const PREFILTERED: &str = "PREFILTERED";
+    /// LRU hash [`super::FragmentKey`] -> [`super::FragmentValue`].
+    pub const FRAGMENTS: &str = "FRAGMENTS";
+    /// Per-CPU array of [`super::Count`]: how often policy entries decided. An endpoint's tables begin at
+    /// [`super::Target::egress_hits`] and [`super::Target::ingress_hits`], entry 0 (the default deny) first; 0 is nobody's.
+    pub const HITS: &str = "HITS";
+    /// Per-CPU array of [`super::Count`], at `(hook * 256 + reason) * 2 + direction`; reason 0 is "forwarded".
     pub const COUNTERS: &str = "COUNTERS";
     /// Ring buffer of events, each [`super::EVENT_SIZE`] bytes beginning with [`super::EventHeader`].
     pub const EVENTS: &str = "EVENTS";
@@ -59,7 +80,7 @@ pub mod maps {
     pub const SCRATCH: &str = "SCRATCH";
 }
 
-/// Names of the programs in the object. All are of type `sched_cls`.
+/// Names of the programs in the object. All are of type `sched_cls` but [`programs::PREFILTER`], which is of type `xdp`.
 pub mod programs {
     /// TC ingress of a pod's host-side veth.
     pub const FROM_CONTAINER: &str = "from_container";
@@ -69,6 +90,16 @@ pub mod programs {
     pub const FROM_OVERLAY: &str = "from_overlay";
     /// TC ingress of an underlay device.
     pub const FROM_NETDEV: &str = "from_netdev";
+    /// TC egress of the tunnel device.
+    pub const TO_OVERLAY: &str = "to_overlay";
+    /// TC egress of an underlay device.
+    pub const TO_NETDEV: &str = "to_netdev";
+    /// TC egress of `cilium_host`.
+    pub const FROM_HOST: &str = "from_host";
+    /// TC ingress of `cilium_host`.
+    pub const TO_HOST: &str = "to_host";
+    /// XDP of an underlay device.
+    pub const PREFILTER: &str = "prefilter";
     /// Takes [`super::Input`] and tail-calls a hook; the only program that simulation runs itself.
     pub const DRIVER: &str = "driver";
 }
@@ -83,8 +114,20 @@ pub mod hook {
     pub const FROM_OVERLAY: u8 = 2;
     /// [`super::programs::FROM_NETDEV`]
     pub const FROM_NETDEV: u8 = 3;
-    /// How many there are.
-    pub const COUNT: u32 = 4;
+    /// [`super::programs::TO_OVERLAY`]
+    pub const TO_OVERLAY: u8 = 4;
+    /// [`super::programs::TO_NETDEV`]
+    pub const TO_NETDEV: u8 = 5;
+    /// [`super::programs::FROM_HOST`]
+    pub const FROM_HOST: u8 = 6;
+    /// [`super::programs::TO_HOST`]
+    pub const TO_HOST: u8 = 7;
+    /// How many the driver can call.
+    pub const COUNT: u32 = 8;
+    /// [`super::programs::PREFILTER`], which the driver cannot call, being of another type.
+    pub const PREFILTER: u8 = 8;
+    /// How many there are in all.
+    pub const ALL: u32 = 9;
 }
 
 /// Numbers of the directions: in events, counters and [`CtValue::legs`].
@@ -129,26 +172,46 @@ pub mod reason {
     pub const CT_CREATE_FAILED: u8 = 155;
     /// IPv6 extension headers that cannot be skipped: too many, or "no next header".
     pub const INVALID_EXTENSION_HEADER: u8 = 156;
-    /// A later fragment without an entry for every port, or any fragment of ICMP.
+    /// A fragment of ICMP.
     pub const FRAGMENT_NOT_SUPPORTED: u8 = 157;
+    /// The service has no backend to use, or not the port.
+    pub const NO_SERVICE: u8 = 158;
     /// Not an Ethernet II frame.
     pub const UNSUPPORTED_L2: u8 = 166;
+    /// No port is free to translate the source to.
+    pub const NAT_NO_MAPPING: u8 = 167;
     /// A pod sent UDP to the tunnel port.
     pub const ENCAP_PROHIBITED: u8 = 170;
     /// The VNI claims identity host.
     pub const INVALID_IDENTITY: u8 = 171;
+    /// From outside to an address that is for the cluster only.
+    pub const IS_CLUSTER_IP: u8 = 174;
+    /// A later fragment whose first one was not seen.
+    pub const FRAGMENT_NOT_FOUND: u8 = 175;
+    /// From outside to a service that other sources may use.
+    pub const NOT_IN_SOURCE_RANGE: u8 = 177;
     /// A deny entry matches.
     pub const POLICY_DENY: u8 = 181;
     /// TTL or hop limit of 1 or 0 where the node would count it down.
     pub const TTL_EXCEEDED: u8 = 196;
     /// No endpoint is known for the device.
     pub const ENDPOINT_NOT_READY: u8 = 203;
+    /// The source is on the prefilter's list: a number of ours, as the reference drops it without one.
+    pub const PREFILTERED: u8 = 240;
 }
 
 /// Marks of a packet (`skb->mark`). Only the bits of [`mark::MASK`] are looked at.
 pub mod mark {
     /// The bits that say who marked, as in the reference.
     pub const MASK: u32 = 0x0F00;
+    /// The source is translated already (the reference's number).
+    pub const TRANSLATED: u32 = 0x0300;
+    /// It comes out of the tunnel device; the identity's low 16 bits are the high ones (the reference's number).
+    pub const OVERLAY: u32 = 0x0400;
+    /// Encrypt it: the kernel's transformation does, by the key in bits 12 to 15 (the reference's number).
+    pub const ENCRYPT: u32 = 0x0E00;
+    /// The identity's low 16 bits are the high ones (the reference's number).
+    pub const IDENTITY: u32 = 0x0F00;
     /// The host itself sent it (the reference's number).
     pub const HOST: u32 = 0x0C00;
     /// Local delivery judged it already: `to_container` passes it. A number that the reference leaves free.

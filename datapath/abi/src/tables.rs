@@ -34,6 +34,24 @@ pub struct Config {
 pub mod settings {
     /// The world identity is split by family: 9 and 10 instead of 2.
     pub const DUAL_STACK: u32 = 1;
+    /// What leaves is sent to the device past the node's stack.
+    pub const HOST_ROUTING: u32 = 1 << 1;
+    /// Pods' traffic to the outside is masqueraded.
+    pub const MASQUERADE: u32 = 1 << 2;
+    /// [`super::Settings::nat_address4`] is set: without it no IPv4 source is translated.
+    pub const NAT4: u32 = 1 << 3;
+    /// The same for IPv6.
+    pub const NAT6: u32 = 1 << 4;
+    /// Other nodes see pods' own addresses (native routing).
+    pub const NATIVE: u32 = 1 << 5;
+    /// The node itself has policies: its target's tables are asked.
+    pub const HOST_FIREWALL: u32 = 1 << 6;
+    /// WireGuard encrypts what pods send to other nodes.
+    pub const WIREGUARD: u32 = 1 << 7;
+    /// And what nodes send to each other.
+    pub const ENCRYPT_NODES: u32 = 1 << 8;
+    /// IPsec encrypts what pods send to other nodes.
+    pub const IPSEC: u32 = 1 << 9;
 }
 
 /// What holds for a node as a whole, per slot.
@@ -50,10 +68,26 @@ pub struct Settings {
     pub target_count: u32,
     /// Index of the tunnel device.
     pub tunnel_ifindex: u32,
+    /// Index of the underlay device.
+    pub device_ifindex: u32,
+    /// Index of the target that is this node itself.
+    pub host_target: u32,
     /// UDP port of the tunnel, in the host's order.
     pub tunnel_port: u16,
+    /// First port that translated sources get, in the host's order; at most `nat_last`.
+    pub nat_first: u16,
+    /// Last port that translated sources get, in the host's order.
+    pub nat_last: u16,
+    /// IPsec: the key's index.
+    pub key: u8,
     /// 0
-    pub reserved: [u8; 6],
+    pub reserved: u8,
+    /// What the source of IPv4 packets is translated to, network order.
+    pub nat_address4: [u8; 4],
+    /// The node's own number, from 1.
+    pub node: u32,
+    /// What the source of IPv6 packets is translated to, network order.
+    pub nat_address6: [u8; 16],
 }
 
 /// Bits of [`IpcacheKey`] before the address, which every stored prefix has.
@@ -95,8 +129,14 @@ pub mod target {
     pub const TUNNEL: u8 = 2;
     /// This node's own stack, as the destination.
     pub const HOST: u8 = 3;
-    /// This node's own stack, for routing elsewhere.
+    /// Out of the node by its own routes.
     pub const STACK: u8 = 4;
+    /// A pod of another node, over the nodes' own network.
+    pub const NATIVE: u8 = 5;
+    /// Another node itself: out of the node by its own routes, or by the tunnel where the flow came by it.
+    pub const NODE: u8 = 6;
+    /// A service's address.
+    pub const SERVICE: u8 = 7;
 
     /// [`super::Target::flags`]: `address4` is set.
     pub const HAS_V4: u8 = 1;
@@ -122,7 +162,7 @@ pub mod target {
 pub struct Target {
     /// A kind of [`target`].
     pub kind: u8,
-    /// Which addresses are set: an endpoint has one or both, a tunnel exactly one. Endpoint: what its tables
+    /// Which addresses are set: an endpoint has one or both; a tunnel, native pods and a node exactly one. Endpoint: what its tables
     /// need not be asked for.
     pub flags: u8,
     /// Endpoint: its id; else 0.
@@ -131,11 +171,11 @@ pub struct Target {
     pub identity: u32,
     /// Endpoint: the host-side veth; else 0 (tunnels: [`Settings::tunnel_ifindex`]).
     pub ifindex: u32,
-    /// Endpoint: [`PolicyKey::table`] of what it may send.
+    /// Endpoint, and the host with policies: [`PolicyKey::table`] of what it may send.
     pub egress: u32,
     /// Endpoint: [`PolicyKey::table`] of what it may receive.
     pub ingress: u32,
-    /// Endpoint: its own IPv4 address. Tunnel: the other node's. Network order.
+    /// Endpoint: its own IPv4 address. Tunnel, native pod, node: the other node's. Network order.
     pub address4: [u8; 4],
     /// The same for IPv6.
     pub address6: [u8; 16],
@@ -143,8 +183,12 @@ pub struct Target {
     pub mac: [u8; 6],
     /// Endpoint: Ethernet address of the host's side.
     pub host_mac: [u8; 6],
-    /// 0
-    pub reserved: [u8; 12],
+    /// Index in `HITS` of entry 0 of what it may send; 0: not counted.
+    pub egress_hits: u32,
+    /// The same of what it may receive.
+    pub ingress_hits: u32,
+    /// Tunnel, native pod, node: the other node's own number, from 1.
+    pub node: u32,
 }
 
 /// A device that a program hangs on.
@@ -201,6 +245,120 @@ pub struct PolicyValue {
     pub reserved: [u8; 2],
 }
 
+/// A frontend. Looked up for destinations whose target is a service or this node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct ServiceKey {
+    /// 0 or 1
+    pub slot: u8,
+    /// [`crate::family`]
+    pub family: u8,
+    /// IANA number.
+    pub protocol: u8,
+    /// 0
+    pub reserved: u8,
+    /// Port, network order.
+    pub port: [u8; 2],
+    /// 0
+    pub reserved_too: [u8; 2],
+    /// Address, network order.
+    pub address: [u8; 16],
+}
+
+/// Bits of [`ServiceValue::flags`].
+pub mod service {
+    /// For clients in the cluster only.
+    pub const CLUSTER_IP: u32 = 1;
+    /// Clients outside must be in `SOURCE_RANGES`.
+    pub const SOURCE_RANGES: u32 = 1 << 1;
+    /// [`super::ServiceValue::maglev`] is set.
+    pub const MAGLEV: u32 = 1 << 2;
+}
+
+/// What a frontend leads to.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+#[repr(C)]
+pub struct ServiceValue {
+    /// Its number on the node, from 1.
+    pub entry: u32,
+    /// Bits of [`service`].
+    pub flags: u32,
+    /// Clients in the cluster: index in `BACKENDS` of the first.
+    pub internal_first: u32,
+    /// How many.
+    pub internal_count: u32,
+    /// Clients outside: index in `BACKENDS` of the first.
+    pub external_first: u32,
+    /// How many.
+    pub external_count: u32,
+    /// Seconds for which a client keeps its backend; 0: it does not.
+    pub affinity: u32,
+    /// Index in `MAGLEV` for clients outside.
+    pub maglev: u32,
+}
+
+/// A backend.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+#[repr(C)]
+pub struct Backend {
+    /// Address, network order.
+    pub address: [u8; 16],
+    /// Port, network order.
+    pub port: [u8; 2],
+    /// 0
+    pub reserved: [u8; 6],
+}
+
+/// A backend in a set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct MemberKey {
+    /// Index in `BACKENDS` of the set's first.
+    pub first: u32,
+    /// Port, network order.
+    pub port: [u8; 2],
+    /// 0
+    pub reserved: [u8; 2],
+    /// Address, network order.
+    pub address: [u8; 16],
+}
+
+/// Places of a Maglev table: a prime, the reference's default.
+pub const MAGLEV_SIZE: u32 = 16_381;
+
+/// A Maglev table: positions in a set of backends, [`MAGLEV_SIZE`] of them; the rest is 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct MaglevTable {
+    /// By hash of the flow.
+    pub positions: [u16; 16_384],
+}
+
+/// Bits of [`SourceRangeKey`] before the address, which every stored prefix has.
+pub const SOURCE_RANGE_STATIC_BITS: u32 = 64;
+
+/// Sources that may use a frontend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct SourceRangeKey {
+    /// [`SOURCE_RANGE_STATIC_BITS`] + the prefix's length.
+    pub prefixlen: u32,
+    /// [`ServiceValue::entry`]
+    pub entry: u32,
+    /// 0 or 1
+    pub slot: u8,
+    /// [`crate::family`]
+    pub family: u8,
+    /// 0
+    pub reserved: [u8; 2],
+    /// Network order; bits beyond the prefix are 0.
+    pub address: [u8; 16],
+}
+
 /// A number of packets, per CPU.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
@@ -217,6 +375,8 @@ pub struct Count {
 pub mod input {
     /// The packet comes with a tunnel key.
     pub const TUNNELED: u32 = 1;
+    /// Services choose [`super::Input::choose`].
+    pub const CHOOSE: u32 = 1 << 1;
 }
 
 /// A simulated packet's circumstances, written by user space before a test run of the driver.
@@ -241,6 +401,8 @@ pub struct Input {
     pub outer_family: u32,
     /// Who sent the outer packet.
     pub outer_source: [u8; 16],
+    /// The backend to choose.
+    pub choose: Backend,
 }
 
 /// What a simulated hook reads instead of asking the kernel; the driver copies it from [`Input`]. The
@@ -256,11 +418,23 @@ pub struct Seam {
     pub ifindex: u32,
     /// The hook that was called.
     pub hook: u32,
+    /// Bits of [`input`].
+    pub flags: u32,
+    /// 0
+    pub reserved: u32,
+    /// The backend to choose.
+    pub choose: Backend,
 }
 
 const _: () = {
     assert!(size_of::<Config>() == 16);
-    assert!(size_of::<Settings>() == 24);
+    assert!(size_of::<Settings>() == 56);
+    assert!(size_of::<ServiceKey>() == 24);
+    assert!(size_of::<ServiceValue>() == 32);
+    assert!(size_of::<Backend>() == 24);
+    assert!(size_of::<MemberKey>() == 24);
+    assert!(size_of::<MaglevTable>() == 32_768);
+    assert!(size_of::<SourceRangeKey>() == 28);
     assert!(size_of::<IpcacheKey>() == 24);
     assert!(size_of::<IpcacheValue>() == 12);
     assert!(size_of::<Target>() == 64);
@@ -268,6 +442,6 @@ const _: () = {
     assert!(size_of::<PolicyKey>() == 16);
     assert!(size_of::<PolicyValue>() == 8);
     assert!(size_of::<Count>() == 16);
-    assert!(size_of::<Input>() == 48);
-    assert!(size_of::<Seam>() == 16);
+    assert!(size_of::<Input>() == 72);
+    assert!(size_of::<Seam>() == 48);
 };
