@@ -58,6 +58,8 @@ pub(crate) fn opening(
         destination: destination.party,
         packet: made.packet,
         with_reply: question.with_reply(),
+        choose: None,
+        known: None,
         assumed,
         undetermined: made.undetermined,
     })
@@ -124,6 +126,8 @@ impl Side {
             Party::Pod(id) => world.pod(id).map(|p| p.addresses.clone()),
             Party::Node(id) => world.node(id).map(|n| n.addresses.clone()),
             Party::External(id) => world.external(id).map(|e| e.addresses.clone()),
+            Party::Service(id) => world.service(id).map(|s| s.cluster_ips.clone()),
+            Party::Health(id) => world.node(id).map(|n| n.health.clone()),
             Party::Address(address) => Some(vec![address]),
         };
         let addresses = addresses.unwrap_or_default();

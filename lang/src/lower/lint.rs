@@ -177,7 +177,7 @@ impl<'w> Lints<'w, '_> {
             }
             PeerKind::Cidr { net, except } => self.cidr(*net, except, peer.span),
             PeerKind::Entity(entity) if is_inhabited => self.entity(rule, *entity, peer.span),
-            PeerKind::Pods { .. } | PeerKind::Entity(_) => {}
+            PeerKind::Pods { .. } | PeerKind::Entity(_) | PeerKind::Service { .. } => {}
         }
     }
 

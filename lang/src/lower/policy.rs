@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use engine::diag::Diagnostic;
 use engine::net::Direction;
-use engine::policy::{Isolation, Namespaces, Policy, Rule, Selector};
+use engine::policy::{Isolation, Namespaces, Policy, Rule, Selector, SubjectKind};
 use engine::source::Span;
 
 use super::{Lowering, pick};
@@ -57,6 +57,7 @@ impl Lowering<'_> {
             namespace,
             owner: body.owner.map(|o| o.node),
             because: body.because.map(|b| b.node),
+            subject_kind: SubjectKind::Pods,
             subject: selector,
             subject_namespaces,
             egress: isolation(Direction::Egress),

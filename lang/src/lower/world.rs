@@ -8,7 +8,7 @@ use engine::net::Protocol;
 use engine::source::Span;
 use engine::topology::{
     Alias, External, ExternalId, IdentityPin, Labels, NamedPort, Namespace, Node, NodeId, Party,
-    Pod, Profile, Tunnel, TunnelKind,
+    Pod, Profile, Readiness, Tunnel, TunnelKind,
 };
 use ipnet::IpNet;
 
@@ -165,6 +165,8 @@ impl Lowering<'_> {
             locals,
             device: device.map_or_else(|| "eth0".into(), |d| d.node),
             mac: mac.map(|m| m.node),
+            labels: Labels::new(),
+            health: Vec::new(),
             span,
         });
     }
@@ -280,6 +282,7 @@ impl Lowering<'_> {
             ifindex: fields.ifindex.map(|i| i.node),
             endpoint_id: fields.endpoint.map(|e| e.node),
             host_network: fields.host_network.is_some(),
+            readiness: Readiness::Ready,
             ports: fields.ports,
             span,
         };

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use engine::diag::Diagnostic;
 use engine::source::Span;
-use engine::topology::{ExternalId, Party, Pod, World};
+use engine::topology::{ExternalId, Party, Pod, Service, World};
 
 use super::Atlas;
 use crate::ast::{PartyKind, PartyName, Qualified};
@@ -68,8 +68,10 @@ fn nothing(name: &str, kinds: &[Kind], span: Span) -> Diagnostic {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Pod,
+    Service,
     Node,
     External,
+    Health,
 }
 
 impl Kind {
@@ -78,8 +80,10 @@ impl Kind {
     fn word(self) -> &'static str {
         match self {
             Self::Pod => "pod",
+            Self::Service => "service",
             Self::Node => "node",
             Self::External => "external",
+            Self::Health => "health",
         }
     }
 }
@@ -208,6 +212,8 @@ fn written(world: &World, party: Party) -> String {
         Party::Pod(_) => Kind::Pod,
         Party::Node(_) => Kind::Node,
         Party::External(_) => Kind::External,
+        Party::Service(_) => Kind::Service,
+        Party::Health(_) => Kind::Health,
         Party::Address(address) => return address.to_string(),
     };
     format!("{} {}", kind.word(), name(world, party))
@@ -219,6 +225,8 @@ fn name(world: &World, party: Party) -> String {
         Party::Pod(id) => world.pod(id).map(Pod::qualified),
         Party::Node(id) => world.node(id).map(|n| n.name.clone()),
         Party::External(id) => world.external(id).map(|e| e.name.clone()),
+        Party::Service(id) => world.service(id).map(Service::qualified),
+        Party::Health(id) => world.node(id).map(|n| n.name.clone()),
         Party::Address(address) => Some(address.to_string()),
     };
     name.unwrap_or_else(|| "?".to_owned())
@@ -241,6 +249,6 @@ fn outside(atlas: Atlas<'_>, address: IpAddr, span: Span) -> Result<Party, Diagn
 pub(crate) fn label(world: &World, party: Party) -> String {
     match party {
         Party::Pod(_) | Party::External(_) | Party::Address(_) => name(world, party),
-        Party::Node(_) => written(world, party),
+        Party::Node(_) | Party::Service(_) | Party::Health(_) => written(world, party),
     }
 }
