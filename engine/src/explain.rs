@@ -2,15 +2,23 @@
 //! (reasons) into one [`Explanation`], or into a [`Divergence`] when they contradict each other.
 //! Names are resolved here; words, order of lines and levels of detail are the renderers' (`repl`).
 
+mod changes;
 mod compare;
 mod join;
 mod names;
 mod nearest;
+mod obstacle;
 mod packet;
 mod seen;
+mod service;
 mod steps;
+mod wire;
 
+pub use changes::{FlowKind, FlowState, Known, KnownChange, KnownFlow, changes};
 pub use join::{Context, explain};
+pub use obstacle::{Candidate, Obstacle, Unfit};
+pub use seen::choices;
+pub use wire::{Ends, ends};
 
 use serde::Serialize;
 
@@ -18,9 +26,9 @@ use crate::identity::Identity;
 use crate::net::{Direction, Hook, Protocol};
 use crate::reason::DropReason;
 use crate::source::Location;
-use crate::tables::{EntryId, Generation};
+use crate::tables::{EntryId, FrontendKind, Generation};
 use crate::topology::TunnelKind;
-use crate::trace::CtState;
+use crate::trace::{Choice, CtState, Rewriting};
 pub use crate::verdict::{LegOutcome, Verdict};
 
 /// Version of the JSON form; goes up when a field changes its meaning or goes away.
@@ -53,6 +61,8 @@ pub enum Undecided {
     /// Events speak of another state of the tables than the one at hand, so that their entries cannot be
     /// attributed.
     OtherGeneration,
+    /// The question wants the flow to be known already, and its opening packets do not get through.
+    NotOpened,
 }
 
 /// What decided one direction.
@@ -181,6 +191,49 @@ pub enum Step {
         /// Taken from conntrack's memory, not from a look-up.
         remembered: bool,
     },
+    /// The destination is a service's: what it stands for, and what the packet goes to instead.
+    Service {
+        /// `web/echo`; an address that no service of the world has is its own name.
+        service: String,
+        /// Address and port as the packet came: `10.96.0.20:80`.
+        frontend: String,
+        /// What kind of address that is; null where the service does not have the port.
+        kind: Option<FrontendKind>,
+        /// The protocol.
+        protocol: Protocol,
+        /// The frontend's number in the node's tables.
+        entry: Option<EntryId>,
+        /// The pod that it goes to; null where there is none.
+        backend: Option<String>,
+        /// Its address and port.
+        backend_address: Option<String>,
+        /// How it was chosen.
+        choice: Choice,
+        /// How many there were to choose from.
+        of: u16,
+    },
+    /// One side of the packet was rewritten.
+    Rewritten {
+        /// What for.
+        rewriting: Rewriting,
+        /// Address and port as they came.
+        before: String,
+        /// Address and port as they go on.
+        after: String,
+        /// Who has the address that matters: the pod or client that the node stands for, the service that answers.
+        party: String,
+        /// Whether this packet chose the port.
+        created: bool,
+    },
+    /// The packet would be encrypted on its way to the other node.
+    Encrypted {
+        /// `wireguard` or `ipsec`.
+        by: String,
+        /// The index of the key, with `ipsec`.
+        key: Option<u8>,
+        /// The mark that tells the kernel.
+        mark: u32,
+    },
     /// What conntrack knew.
     Conntrack {
         /// The state.
@@ -248,6 +301,26 @@ pub enum Step {
     Stack {
         /// Whether the node is the destination.
         host: bool,
+        /// Whether what the stack does with it is in the hops that follow.
+        followed: bool,
+    },
+    /// The datapath routes it out of the node itself, past the stack.
+    Network {
+        /// The device.
+        device: String,
+        /// The address that it is sent to, under native routing; null: as the node's routes say.
+        next_hop: Option<String>,
+        /// That address's node.
+        node: Option<String>,
+        /// TTL or hop limit as it goes on.
+        ttl: Option<u8>,
+    },
+    /// It leaves the node, and nothing follows it.
+    Left {
+        /// The device.
+        device: String,
+        /// The node that it is for; null: somebody outside the cluster.
+        node: Option<String>,
     },
     /// It is dropped.
     Drop {
@@ -295,6 +368,8 @@ pub struct HopReport {
     /// The bytes that came in, in hex (for the full level; not in JSON).
     #[serde(skip)]
     pub frame_in: Vec<u8>,
+    /// Whether the program had nothing to say but that the packet may go on its way.
+    pub quiet: bool,
     /// The bytes that leave the hop, in hex.
     #[serde(serialize_with = "hex")]
     #[cfg_attr(feature = "schema", schemars(with = "String"))]
@@ -393,6 +468,10 @@ pub struct Explanation {
     pub isolated_by: Vec<Isolating>,
     /// Allow rules that came near, nearest first, at most three.
     pub nearest: Vec<Nearest>,
+    /// What a service or a setting that dropped the packet has to offer instead; null where neither did.
+    pub obstacle: Option<Obstacle>,
+    /// How conntrack differs from what it was before, where the question is one of several about the same flows.
+    pub known: Vec<KnownChange>,
     /// What was taken for granted.
     pub assumed: Vec<String>,
     /// Events that were lost; any makes the verdict undecided.

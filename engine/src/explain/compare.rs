@@ -1,17 +1,21 @@
 //! Holds the datapath's answer against the oracle's. They agree when verdict and reason are the same, the
-//! same directions were judged in the same conntrack state, and the rule that the datapath names is one
-//! of those that the oracle names. Anything else is a divergence; nothing here says who is right.
+//! same directions were judged in the same conntrack state, the rule that the datapath names is one
+//! of those that the oracle names, the packet went to the same service's backend by a choice that was legal, and it
+//! arrives with the same addresses and ports. Anything else is a divergence; nothing here says who is right.
 
 use crate::eval::{Judgement, Leg};
 use crate::reason::DropReason;
 use crate::tables::{Implied, Origin};
+use crate::topology::ServiceId;
+use crate::trace::{Place, Trace};
 
 use super::seen::{End, FRAGMENTATION_NEEDED, Seen};
-use super::{Context, Decided, Divergence, LegOutcome, Verdict};
+use super::{Context, Decided, Divergence, LegOutcome, Verdict, service, wire};
 
 /// Where the two answers part first, if they do.
 pub(super) fn divergence(
     context: &Context<'_>,
+    trace: &Trace,
     end: End,
     seen: &[Seen],
     judgement: &Judgement,
@@ -28,6 +32,20 @@ pub(super) fn divergence(
     if reason != judgement.reason {
         return Some(differs("reason", datapath, oracle));
     }
+    if let Some(illegal) = judgement.illegal.first() {
+        return Some(differs("choice", "chosen".to_owned(), illegal.clone()));
+    }
+    if let Some(found) = service_divergence(context, trace, judgement) {
+        return Some(found);
+    }
+    legs_divergence(context, seen, judgement).or_else(|| end_divergence(trace, end, judgement))
+}
+
+fn legs_divergence(
+    context: &Context<'_>,
+    seen: &[Seen],
+    judgement: &Judgement,
+) -> Option<Divergence> {
     let judged: Vec<&Leg> =
         judgement.legs.iter().filter(|leg| leg.outcome != LegOutcome::NotReached).collect();
     let of_oracle = |leg: &Seen| judged.iter().copied().find(|other| is_same(leg, other));
@@ -43,6 +61,56 @@ pub(super) fn divergence(
     let missed = judged.iter().find(|leg| !seen.iter().any(|other| is_same(other, leg)))?;
     let place = format!("{} of {}", missed.direction, context.world.endpoint_name(missed.endpoint));
     Some(differs(&place, "not judged".to_owned(), missed.outcome.to_string()))
+}
+
+/// A service with the port and the backend that a packet to it gets.
+type Sent = (Option<ServiceId>, Option<usize>, Option<Place>);
+
+/// Whether both saw a service, the same one, and sent the packet to the same backend.
+fn service_divergence(
+    context: &Context<'_>,
+    trace: &Trace,
+    judgement: &Judgement,
+) -> Option<Divergence> {
+    let told = trace.hops.iter().find_map(|hop| service::told(context, hop));
+    let told: Option<Sent> = told.map(|t| (t.service, t.port, t.backend));
+    let served = judgement.serving.as_ref();
+    let served: Option<Sent> = served.map(|s| (Some(s.service), s.port, s.backend));
+    let words = |sent: Option<Sent>| sent_in_words(context, sent);
+    (told != served).then(|| differs("service", words(told), words(served)))
+}
+
+/// `web/echo 80/tcp to 10.244.6.11:8080`, `web/echo, a port that it does not have`, `no service`.
+fn sent_in_words(context: &Context<'_>, sent: Option<Sent>) -> String {
+    let Some((id, port, backend)) = sent else { return "no service".to_owned() };
+    let service = id.and_then(|id| context.world.service(id));
+    let name = service
+        .map_or_else(|| "an unknown service".to_owned(), crate::topology::Service::qualified);
+    let port = service.zip(port).and_then(|(service, port)| service.ports.get(port));
+    let Some(port) = port else { return format!("{name}, a port that it does not have") };
+    let backend = backend.map_or_else(|| "nobody".to_owned(), |place| place.to_string());
+    format!("{name} {}/{} to {backend}", port.port, port.protocol)
+}
+
+/// Whether the packet arrives with the addresses and ports that the oracle expects. Where the bytes hold no port, ports are no
+/// opinion; an echo's identifier counts once, whichever side it is told of.
+fn end_divergence(trace: &Trace, end: End, judgement: &Judgement) -> Option<Divergence> {
+    let (source, destination) = judgement.arrives?;
+    let last = trace.hops.last().filter(|_| end == End::Allowed)?;
+    let seen = wire::ends(&last.frame_out)?;
+    let same_addresses =
+        (seen.source.address, seen.destination.address) == (source.address, destination.address);
+    let is_port = |wanted: u16, came: u16| {
+        let may_be_absent = wanted == 0 && !seen.protocol.has_ports();
+        !seen.has_ports || may_be_absent || wanted == came
+    };
+    let same_ports =
+        is_port(source.port, seen.source.port) && is_port(destination.port, seen.destination.port);
+    if same_addresses && same_ports {
+        return None;
+    }
+    let words = |source: Place, destination: Place| format!("{source} -> {destination}");
+    Some(differs("what arrives", words(seen.source, seen.destination), words(source, destination)))
 }
 
 fn differs(what: &str, datapath: String, oracle: String) -> Divergence {

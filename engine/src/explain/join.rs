@@ -7,12 +7,12 @@ use crate::question::Question;
 use crate::source::SourceMap;
 use crate::tables::Tables;
 use crate::topology::World;
-use crate::trace::Trace;
+use crate::trace::{Hop, Trace};
 
 use super::seen::{self, End, Seen};
 use super::{
     Agreement, Divergence, Explanation, HopReport, LegOutcome, SCHEMA_VERSION, Undecided, compare,
-    nearest, packet, steps,
+    nearest, obstacle, packet, steps,
 };
 
 /// What an explanation is made from, besides the answers themselves.
@@ -42,7 +42,7 @@ pub fn explain(
     }
     let end = seen::end(context, trace);
     let legs = seen::legs(context, trace);
-    let (agreement, divergence) = opinion(context, end, &legs, judgement);
+    let (agreement, divergence) = opinion(context, trace, end, &legs, judgement);
     let (reason, undecided) = match end {
         End::Allowed => (None, None),
         End::Dropped(reason) => (Some(reason), None),
@@ -66,6 +66,8 @@ pub fn explain(
         decided_by: legs.iter().map(|leg| leg.decided.clone()).collect(),
         isolated_by: denied.map_or_else(Vec::new, |leg| nearest::isolating(context, leg)),
         nearest: denied.map_or_else(Vec::new, |leg| nearest::nearest(context, leg)),
+        obstacle: reason.and_then(|reason| obstacle::of(context, trace, reason)),
+        known: Vec::new(),
         assumed: assumed(context, question, trace),
         lost: trace.lost,
         generation: trace.generation,
@@ -78,6 +80,7 @@ pub fn explain(
 /// there is nothing to compare; the answer is undecided then.
 fn opinion(
     context: &Context<'_>,
+    trace: &Trace,
     end: End,
     legs: &[Seen],
     judgement: Option<&Judgement>,
@@ -85,13 +88,16 @@ fn opinion(
     let observed = match end {
         End::Allowed | End::Dropped(_) | End::Unknown(Undecided::NotFollowed) => true,
         End::Unknown(
-            Undecided::EventsLost | Undecided::OutcomeNotSeen | Undecided::OtherGeneration,
+            Undecided::EventsLost
+            | Undecided::OutcomeNotSeen
+            | Undecided::OtherGeneration
+            | Undecided::NotOpened,
         ) => false,
     };
     let Some(judgement) = judgement.filter(|_| observed) else {
         return (Agreement::Single, None);
     };
-    match compare::divergence(context, end, legs, judgement) {
+    match compare::divergence(context, trace, end, legs, judgement) {
         None => (Agreement::Agree, None),
         found => (Agreement::Differ, found),
     }
@@ -109,7 +115,9 @@ fn default_deny<'j>(legs: &[Seen], judgement: &'j Judgement) -> Option<&'j Leg> 
 /// What the question left open, and that a packet which no pod of ours sent gets to where it was put in.
 fn assumed(context: &Context<'_>, question: &Question, trace: &Trace) -> Vec<String> {
     let mut lines = question.assumed.clone();
-    if let Some(first) = trace.hops.first().filter(|hop| hop.hook != Hook::FromContainer) {
+    let enters =
+        |hop: &&Hop| matches!(hop.hook, Hook::FromOverlay | Hook::FromNetdev | Hook::Prefilter);
+    if let Some(first) = trace.hops.first().filter(enters) {
         lines.push(format!("the packet reaches {} {}", context.node(first.node), first.device));
     }
     lines
@@ -118,5 +126,5 @@ fn assumed(context: &Context<'_>, question: &Question, trace: &Trace) -> Vec<Str
 fn hops(context: &Context<'_>, trace: &Trace, legs: &[Seen]) -> Vec<HopReport> {
     let of = |at: usize| legs.iter().filter(|leg| leg.hop == at).collect::<Vec<_>>();
     let hops = trace.hops.iter().enumerate();
-    hops.map(|(at, hop)| steps::report(context, hop, &of(at))).collect()
+    hops.map(|(at, hop)| steps::report(context, hop, &of(at), at + 1 == trace.hops.len())).collect()
 }

@@ -24,6 +24,11 @@ impl Context<'_> {
         self.world.nodes().find(|(_, n)| n.addresses.contains(&address)).map(|(id, _)| id)
     }
 
+    /// The node's underlay device.
+    pub(super) fn device(&self, id: NodeId) -> String {
+        self.world.node(id).map_or_else(String::new, |n| n.device.clone())
+    }
+
     /// `namespace/name` of a pod.
     pub(super) fn pod(&self, id: PodId) -> String {
         self.world.pod(id).map_or_else(|| format!("pod {}", id.0), Pod::qualified)
@@ -56,7 +61,10 @@ impl Context<'_> {
             }
             Party::Service(id) => {
                 let service = self.world.service(id);
-                service.map_or_else(|| format!("service {}", id.0), |s| s.qualified())
+                service.map_or_else(
+                    || format!("service {}", id.0),
+                    crate::topology::Service::qualified,
+                )
             }
             Party::Health(id) => self.world.endpoint_name(Endpoint::Health(id)),
             Party::Address(address) => match self.world.owner(address) {

@@ -1,13 +1,31 @@
 //! What the datapath decided, read from its events: the end of the journey, and each direction with the
 //! origins of the entry that won. Attribution is provenance's; nothing is looked up a second time.
 
+use crate::eval::Choices;
+use crate::identity::Identity;
 use crate::net::{Direction, Hook, Protocol, icmp};
 use crate::reason::DropReason;
-use crate::tables::{EndpointId, EntryId, Implied, Origin};
+use crate::tables::{EndpointId, EntryId, Implied, NodeTables, Origin};
 use crate::topology::{Endpoint, NodeId};
-use crate::trace::{Action, CtState, Event, Hop, PolicyOutcome, Trace};
+use crate::trace::{Action, CtState, Event, Hop, PolicyOutcome, Rewriting, Trace};
 
 use super::{Context, Decided, DropPlace, LegOutcome, Undecided, Verdict};
+
+/// What the datapath chose where it may choose freely, for the oracle to take over.
+pub fn choices(trace: &Trace) -> Choices {
+    let events = || trace.hops.iter().flat_map(|hop| &hop.events).map(|stamped| stamped.event);
+    let backend = events().find_map(|event| match event {
+        Event::Service { backend, .. } => backend,
+        _ => None,
+    });
+    let source = events().find_map(|event| match event {
+        Event::Rewritten {
+            rewriting: Rewriting::Masquerade | Rewriting::NodePort, after, ..
+        } => Some(after),
+        _ => None,
+    });
+    Choices { backend, source }
+}
 
 /// What decides where ICMPv4's "fragmentation needed" passes policy.
 pub(super) const FRAGMENTATION_NEEDED: &str = "fragmentation-needed";
@@ -116,21 +134,56 @@ pub(super) fn state_of(hop: &Hop) -> Option<CtState> {
     })
 }
 
-/// Whose policies a hop would have asked: the attached pod's egress, and the ingress of the pod that got
-/// the packet.
+/// Whose policies a hop would have asked: the attached pod's egress, and the ingress of whoever got the packet; with the host
+/// firewall, the node's own as well. A pod that speaks to itself by a service asks nobody.
 fn skipped_by(context: &Context<'_>, hop: &Hop) -> Vec<(EndpointId, Direction)> {
-    let attached = context.tables_of(hop.node).and_then(|t| t.endpoint_at(hop.ifindex));
-    let attached = attached.map(|e| e.id);
-    let mut legs = Vec::new();
-    if hop.hook == Hook::FromContainer {
-        legs.extend(attached.map(|id| (id, Direction::Egress)));
+    let Some(tables) = context.tables_of(hop.node) else { return Vec::new() };
+    let is_hairpin = hop.events.iter().any(|s| {
+        let Event::Rewritten { rewriting, .. } = s.event else { return false };
+        matches!(rewriting, Rewriting::Loopback | Rewriting::LoopbackReply)
+    });
+    if is_hairpin {
+        return Vec::new();
     }
-    match hop.action() {
-        Some(Action::Deliver { endpoint, .. }) => legs.push((endpoint, Direction::Ingress)),
-        Some(Action::Pass) => legs.extend(attached.map(|id| (id, Direction::Ingress))),
+    let attached = tables.endpoint_at(hop.ifindex).map(|e| e.id);
+    let mut legs = Vec::new();
+    match hop.hook {
+        Hook::FromContainer => legs.extend(attached.map(|id| (id, Direction::Egress))),
+        Hook::FromHost | Hook::ToNetdev if is_from_host(tables, hop) => {
+            legs.extend(host(context, tables).map(|id| (id, Direction::Egress)));
+        }
         _ => {}
     }
+    let ingress = match hop.action() {
+        Some(Action::Deliver { endpoint, .. }) => Some(endpoint),
+        Some(Action::Stack { host: true }) => host(context, tables),
+        Some(Action::Pass) if hop.hook == Hook::ToContainer => attached,
+        Some(Action::Pass) if hop.hook == Hook::ToHost => host(context, tables),
+        _ => None,
+    };
+    legs.extend(ingress.map(|id| (id, Direction::Ingress)));
     legs
+}
+
+/// The node's own endpoint, where the host firewall asks its policies.
+fn host(context: &Context<'_>, tables: &NodeTables) -> Option<EndpointId> {
+    let asked = context.world.cluster.host_firewall && tables.host_firewall;
+    let entry = tables.endpoint_of(Endpoint::Host(tables.node))?;
+    asked.then_some(entry.id)
+}
+
+/// Whether the node itself sent the packet: by its identity, or by its address where no identity is told.
+fn is_from_host(tables: &NodeTables, hop: &Hop) -> bool {
+    let identity = hop.events.iter().find_map(|s| match s.event {
+        Event::Identity { source_side: true, identity, .. } => Some(identity == Identity::HOST),
+        _ => None,
+    });
+    let address = || {
+        hop.events.iter().any(|s| {
+            matches!(s.event, Event::Parsed { flow, .. } if tables.locals.contains(&flow.source))
+        })
+    };
+    identity.unwrap_or_else(address)
 }
 
 fn judged(context: &Context<'_>, at: usize, hop: &Hop, event: &Event) -> Option<Seen> {

@@ -1,26 +1,27 @@
 //! Hops as reports: every event with names, in the order that a reader follows: who sends, what is known
-//! of the flow, where it goes, what policy says, what is done.
+//! of the flow, where it goes, what policy says, what is rewritten, what is done.
 
 use std::net::IpAddr;
 
 use crate::net::{Direction, Hook};
 use crate::tables::{EndpointId, EntryId, NodeTables, Target};
-use crate::topology::NodeId;
-use crate::trace::{Action, Event, Hop, IdentitySource, TunnelHeader};
+use crate::topology::{NodeId, Party};
+use crate::trace::{Action, Event, Hop, IdentitySource, Rewriting, TunnelHeader};
 
 use super::seen::Seen;
-use super::{Context, HopReport, Step, TunnelReport, names};
+use super::{Context, HopReport, Step, TunnelReport, names, service, wire};
 
-/// The report of a hop; `legs` are the directions decided at it.
-pub(super) fn report(context: &Context<'_>, hop: &Hop, legs: &[&Seen]) -> HopReport {
+/// The report of a hop; `legs` are the directions decided at it, `is_last` whether the journey ends there.
+pub(super) fn report(context: &Context<'_>, hop: &Hop, legs: &[&Seen], is_last: bool) -> HopReport {
     HopReport {
         node: context.node(hop.node),
         hook: hop.hook,
         device: hop.device.clone(),
-        steps: steps(context, hop, legs),
+        steps: steps(context, hop, legs, is_last),
         tunnel: hop.tunnel.as_ref().map(tunnel_report),
         undetermined: undetermined(hop),
         frame_in: hop.frame_in.clone(),
+        quiet: !is_last && is_quiet(hop),
         frame: hop.frame_out.clone(),
     }
 }
@@ -48,15 +49,50 @@ fn undetermined(hop: &Hop) -> Vec<String> {
     names
 }
 
-fn steps(context: &Context<'_>, hop: &Hop, legs: &[&Seen]) -> Vec<Step> {
+/// Whether the program only let the packet go on its way: what it is then is told by the hops around it.
+fn is_quiet(hop: &Hop) -> bool {
+    let passes = matches!(hop.action(), Some(Action::Pass | Action::Stack { .. }));
+    let says = |event: &Event| {
+        matches!(
+            event,
+            Event::Service { .. }
+                | Event::Rewritten { .. }
+                | Event::Encrypted { .. }
+                | Event::Conntrack { .. }
+                | Event::Policy { .. }
+        )
+    };
+    let at_device = matches!(
+        hop.hook,
+        Hook::FromNetdev | Hook::ToNetdev | Hook::ToOverlay | Hook::ToHost | Hook::Prefilter
+    );
+    at_device && passes && !hop.events.iter().any(|stamped| says(&stamped.event))
+}
+
+fn steps(context: &Context<'_>, hop: &Hop, legs: &[&Seen], is_last: bool) -> Vec<Step> {
     let events = || hop.events.iter().map(|s| s.event);
     let mut steps = Vec::new();
+    steps
+        .extend(events().filter(undone_first).filter_map(|e| service::rewritten(context, hop, &e)));
     steps.extend(events().filter_map(|e| source(context, hop, &e)));
+    steps.extend(events().filter_map(|e| service::step(context, hop, &e)));
     steps.extend(events().filter_map(|e| conntrack(&e)));
     steps.extend(events().filter_map(|e| destination(context, hop, &e)));
     steps.extend(legs.iter().filter_map(|leg| policy(context, hop, leg)));
-    steps.extend(hop.action().and_then(|action| outcome(context, hop, action)));
+    steps.extend(
+        events().filter(|e| !undone_first(e)).filter_map(|e| service::rewritten(context, hop, &e)),
+    );
+    steps.extend(events().filter_map(|e| service::encrypted(&e)));
+    steps.extend(hop.action().and_then(|action| outcome(context, hop, action, is_last)));
     steps
+}
+
+/// Whether a rewriting is undone before anything else is asked about the packet, rather than done when all is decided.
+fn undone_first(event: &Event) -> bool {
+    matches!(
+        event,
+        Event::Rewritten { rewriting: Rewriting::MasqueradeReply | Rewriting::NodePortReply, .. }
+    )
 }
 
 fn source(context: &Context<'_>, hop: &Hop, event: &Event) -> Option<Step> {
@@ -104,6 +140,10 @@ fn destination(context: &Context<'_>, hop: &Hop, event: &Event) -> Option<Step> 
         return None;
     };
     let entry = hit(from);
+    let has_service = hop.events.iter().any(|s| matches!(s.event, Event::Service { .. }));
+    if has_service && service::is_address(context, hop, entry) {
+        return None;
+    }
     let elsewhere = other_node(context, hop, entry);
     Some(Step::Ipcache {
         address: address.to_string(),
@@ -126,10 +166,14 @@ fn other_node(
 ) -> Option<(NodeId, IpAddr)> {
     let tables = context.tables_of(hop.node)?;
     match entry.and_then(|entry| tables.ipcache_entry(entry)).map(|e| e.target) {
-        Some(Target::Tunnel { remote, node }) => Some((node, remote)),
+        Some(Target::Tunnel { remote, node } | Target::Native { remote, node }) => {
+            Some((node, remote))
+        }
         Some(_) => None,
         None => match hop.action()? {
-            Action::Tunnel { remote, .. } => context.node_at(remote).map(|node| (node, remote)),
+            Action::Tunnel { remote, .. } | Action::Network { next_hop: Some(remote), .. } => {
+                context.node_at(remote).map(|node| (node, remote))
+            }
             _ => None,
         },
     }
@@ -180,17 +224,46 @@ fn key_in_words(
     Some(names::key(&found.key))
 }
 
-fn outcome(context: &Context<'_>, hop: &Hop, action: Action) -> Option<Step> {
+fn outcome(context: &Context<'_>, hop: &Hop, action: Action, is_last: bool) -> Option<Step> {
     let tables = context.tables_of(hop.node)?;
     match action {
         Action::Drop(reason) => Some(Step::Drop { reason }),
-        Action::Stack { host } => Some(Step::Stack { host }),
-        Action::Network { .. } => Some(Step::Stack { host: false }),
+        Action::Stack { host } => Some(Step::Stack { host, followed: !is_last }),
+        Action::Network { next_hop, .. } => Some(Step::Network {
+            device: context.device(hop.node),
+            next_hop: next_hop.map(|address| address.to_string()),
+            node: next_hop.and_then(|at| context.node_at(at)).map(|node| context.node(node)),
+            ttl: wire::ttl(&hop.frame_out),
+        }),
         Action::Tunnel { vni, remote, .. } => Some(tunnel(context, tables, hop, vni, remote)),
         Action::Deliver { endpoint, .. } => Some(deliver(context, hop, endpoint)),
+        Action::Pass => passed(context, tables, hop, is_last),
+    }
+}
+
+/// What a program that lets a packet through leads to: into the pod, out of the node, to the node itself.
+fn passed(context: &Context<'_>, tables: &NodeTables, hop: &Hop, is_last: bool) -> Option<Step> {
+    match hop.hook {
         // What an earlier program delivered passes here unjudged and was reported there.
-        Action::Pass if hop.hook == Hook::ToContainer && is_marked(hop) => None,
-        Action::Pass => Some(deliver(context, hop, tables.endpoint_at(hop.ifindex)?.id)),
+        Hook::ToContainer if is_marked(hop) => None,
+        Hook::ToContainer => Some(deliver(context, hop, tables.endpoint_at(hop.ifindex)?.id)),
+        Hook::ToNetdev | Hook::ToOverlay if is_last => {
+            Some(Step::Left { device: hop.device.clone(), node: bound_for(context, hop) })
+        }
+        Hook::ToHost => Some(Step::Stack { host: true, followed: !is_last }),
+        Hook::FromHost | Hook::FromNetdev | Hook::FromOverlay => {
+            Some(Step::Stack { host: false, followed: !is_last })
+        }
+        Hook::FromContainer | Hook::ToNetdev | Hook::ToOverlay | Hook::Prefilter => None,
+    }
+}
+
+/// The node of the cluster that a packet is for.
+fn bound_for(context: &Context<'_>, hop: &Hop) -> Option<String> {
+    let address = wire::ends(&hop.frame_out)?.destination.address;
+    match context.world.owner(address)? {
+        Party::Node(id) => Some(context.node(id)),
+        _ => None,
     }
 }
 
@@ -222,17 +295,7 @@ fn deliver(context: &Context<'_>, hop: &Hop, endpoint: EndpointId) -> Step {
     Step::Deliver {
         interface: entry.map_or_else(|| hop.device.clone(), |e| e.interface.clone()),
         pod: context.endpoint(hop.node, endpoint),
-        ttl: ttl(&hop.frame_out),
-    }
-}
-
-/// TTL (RFC 791, byte 8) or hop limit (RFC 8200, byte 7) of an Ethernet frame; `None` for anything else.
-fn ttl(frame: &[u8]) -> Option<u8> {
-    const ETHERNET: usize = 14;
-    match frame.get(ETHERNET)? >> 4 {
-        4 => frame.get(ETHERNET + 8).copied(),
-        6 => frame.get(ETHERNET + 7).copied(),
-        _ => None,
+        ttl: wire::ttl(&hop.frame_out),
     }
 }
 

@@ -3,6 +3,10 @@
 mod shop;
 
 mod agreement;
+mod changes;
 mod endings;
 mod reasons;
+mod services;
+mod ways;
+mod wire;
 mod words;

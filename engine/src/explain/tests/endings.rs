@@ -157,7 +157,7 @@ fn given_to_a_stack() {
     let steps = |trace: &Trace| explained(trace).hops.last().expect("a hop").steps.clone();
     let out = local(vec![stack(false)]);
     check("out of the cluster", &out, Verdict::Allowed, None, &[SENT]);
-    assert_eq!(steps(&out).last(), Some(&Step::Stack { host: false }));
+    assert_eq!(steps(&out).last(), Some(&Step::Stack { host: false, followed: false }));
     let own_node = local(vec![stack(true)]);
     check("the node itself", &own_node, Verdict::Allowed, None, &[SENT]);
 

@@ -15,18 +15,22 @@ use crate::question::Question;
 use crate::reason::DropReason;
 use crate::source::{FileId, SourceMap, Span};
 use crate::tables::{
-    EndpointEntry, EndpointId, EntryId, Generation, IdentityClass, Implied, IpcacheEntry,
-    IpcacheOrigin, NodeTables, Origin, PolicyEntry, PolicyKey, PolicyTable, TableId, Tables,
-    Target,
+    EndpointEntry, EndpointId, EntryId, Frontend, FrontendKind, Generation, IdentityClass, Implied,
+    IpcacheEntry, IpcacheOrigin, NatTables, NodeTables, Origin, PolicyEntry, PolicyKey,
+    PolicyTable, TableId, Tables, Target,
 };
-use crate::topology::{Labels, Node, NodeId, Party, Pod, PodId, TunnelKind, World};
+use crate::topology::{
+    Balancing, Endpoint, HostRouting, Labels, Node, NodeId, Party, Pod, PodId, Readiness, Routing,
+    Service, ServiceId, ServicePort, TargetPort, TrafficPolicy, TunnelKind, World,
+};
 use crate::trace::{
-    Action, CtState, Event, Hop, IdentitySource, PolicyOutcome, Stamped, Trace, TunnelHeader,
+    Action, CtState, Event, Hop, IdentitySource, Place, PolicyOutcome, Stamped, Trace, TunnelHeader,
 };
 
 pub(super) const CLIENT: PodId = PodId(0);
 pub(super) const ECHO: PodId = PodId(1);
 pub(super) const LOCAL: PodId = PodId(2);
+pub(super) const SERVICE: ServiceId = ServiceId(0);
 pub(super) const NODE01: NodeId = NodeId(0);
 pub(super) const NODE02: NodeId = NodeId(1);
 /// The endpoint ids: one number a pod, so that a mix-up of nodes shows.
@@ -107,6 +111,7 @@ fn policy_of(handle: &str, rules: Vec<Rule>) -> Policy {
         namespace: Some("web".into()),
         owner: None,
         because: None,
+        subject_kind: policy::SubjectKind::Pods,
         subject: Selector::default(),
         subject_namespaces: Namespaces::Own,
         egress: Isolation::ByRules,
@@ -165,6 +170,8 @@ fn world() -> World {
         locals: Vec::new(),
         device: "eth0".into(),
         mac: None,
+        labels: Labels::new(),
+        health: Vec::new(),
         span: Span::default(),
     };
     let pod = |name: &str, node: NodeId, address: &str, app: &str| Pod {
@@ -179,6 +186,7 @@ fn world() -> World {
         ifindex: None,
         endpoint_id: None,
         host_network: false,
+        readiness: Readiness::Ready,
         ports: Vec::new(),
         span: Span::default(),
     };
@@ -189,8 +197,70 @@ fn world() -> World {
             pod("echo-0", NODE02, "10.244.6.11", "echo"),
             pod("local", NODE01, "10.244.1.20", "echo"),
         ],
+        services: vec![service()],
         ..World::default()
     }
+}
+
+fn service() -> Service {
+    let port = |name: &str, port, target| ServicePort {
+        name: Some(name.into()),
+        port,
+        protocol: Protocol::Tcp,
+        target,
+        node_port: None,
+        span: Span::default(),
+    };
+    Service {
+        namespace: "web".into(),
+        name: "echo".into(),
+        cluster_ips: vec![ip("10.96.0.20")],
+        external_ips: Vec::new(),
+        load_balancer_ips: Vec::new(),
+        ports: vec![
+            port("http", 80, TargetPort::Number(8080)),
+            port("admin", 9000, TargetPort::Name("admin".into())),
+        ],
+        selector: Selector {
+            requirements: vec![policy::Requirement {
+                key: "app".into(),
+                operator: policy::Operator::Equals("echo".into()),
+                span: Span::default(),
+            }],
+        },
+        affinity: None,
+        balancing: None,
+        source_ranges: vec!["203.0.113.0/24".parse().expect("a prefix")],
+        internal_traffic: TrafficPolicy::Cluster,
+        external_traffic: TrafficPolicy::Cluster,
+        span: Span::default(),
+    }
+}
+
+/// The service's frontends: its cluster IP with both ports, and a node port for the first.
+fn frontends(node_address: &str) -> Vec<Frontend> {
+    let frontend = |number, port_index, kind, address: &str, port| Frontend {
+        entry: EntryId(number),
+        service: SERVICE,
+        port_index,
+        kind,
+        place: place(address, port),
+        protocol: Protocol::Tcp,
+        internal: 0,
+        external: 0,
+        affinity: None,
+        balancing: Balancing::Random,
+        source_ranges: Vec::new(),
+    };
+    vec![
+        frontend(1, 0, FrontendKind::ClusterIp, "10.96.0.20", 80),
+        frontend(2, 1, FrontendKind::ClusterIp, "10.96.0.20", 9000),
+        frontend(3, 0, FrontendKind::NodePort, node_address, 30080),
+    ]
+}
+
+pub(super) fn place(address: &str, port: u16) -> Place {
+    Place { address: ip(address), port }
 }
 
 fn tables(policies: &PolicySet) -> Tables {
@@ -255,7 +325,7 @@ type Listed = (EndpointId, PodId, Identity, &'static str, u32);
 fn node_tables(node: NodeId, address: &str, endpoints: Vec<Listed>) -> NodeTables {
     let endpoint = |(id, pod, identity, interface, ifindex): Listed| EndpointEntry {
         id,
-        pod,
+        endpoint: Endpoint::Pod(pod),
         identity,
         addresses: Vec::new(),
         ifindex,
@@ -269,9 +339,23 @@ fn node_tables(node: NodeId, address: &str, endpoints: Vec<Listed>) -> NodeTable
     NodeTables {
         node,
         dual_stack: false,
+        routing: Routing::Tunnel,
+        host_routing: HostRouting::Bpf,
         tunnel: world.cluster.tunnel,
         tunnel_ifindex: 2,
         device_ifindex: 1,
+        host_ifindex: 3,
+        host_firewall: false,
+        frontends: frontends(address),
+        backend_sets: Vec::new(),
+        nat: NatTables {
+            masquerade: true,
+            addresses: [Some(ip(address)), None],
+            ports: (32_768, 65_535),
+            except: Vec::new(),
+        },
+        prefilter: vec!["198.51.100.0/24".parse().expect("a prefix")],
+        encryption: None,
         tunnel_address: ip(address),
         locals: vec![ip(address)],
         tunnels: Vec::new(),
@@ -357,6 +441,8 @@ pub(super) fn asked() -> Question {
         destination: Party::Pod(ECHO),
         packet: syn(),
         with_reply: false,
+        choose: None,
+        known: None,
         assumed: Vec::new(),
         undetermined: Vec::new(),
     }
@@ -370,11 +456,27 @@ pub(super) fn frame(ttl: u8) -> Vec<u8> {
     bytes
 }
 
+/// A TCP frame between two places.
+pub(super) fn between(source: Place, destination: Place) -> Vec<u8> {
+    let mut bytes = frame(63);
+    bytes[23] = 6;
+    let octets = |place: Place| match place.address {
+        IpAddr::V4(address) => address.octets(),
+        IpAddr::V6(_) => [0; 4],
+    };
+    bytes[26..30].copy_from_slice(&octets(source));
+    bytes[30..34].copy_from_slice(&octets(destination));
+    bytes.extend(source.port.to_be_bytes());
+    bytes.extend(destination.port.to_be_bytes());
+    bytes
+}
+
 /// A hop of which every event belongs to [`GENERATION`].
 pub(super) fn hop(node: NodeId, hook: Hook, events: Vec<Event>) -> Hop {
     let (device, ifindex) = match (hook, node) {
         (Hook::FromOverlay, _) => ("vxlan0", 2),
-        (Hook::FromNetdev, _) => ("eth0", 1),
+        (Hook::FromNetdev | Hook::ToNetdev | Hook::Prefilter, _) => ("eth0", 1),
+        (Hook::FromHost | Hook::ToHost, _) => ("cilium_host", 3),
         (_, NODE01) => ("lxc_client", 101),
         _ => ("lxc_echo-0", 102),
     };
@@ -522,7 +624,7 @@ pub(super) fn leg(
     };
     Leg {
         node,
-        endpoint,
+        endpoint: Endpoint::Pod(endpoint),
         direction,
         state,
         outcome,
@@ -533,11 +635,15 @@ pub(super) fn leg(
 }
 
 pub(super) fn allowed(legs: Vec<Leg>) -> Judgement {
-    Judgement { verdict: Verdict::Allowed, reason: None, legs }
+    judged(Verdict::Allowed, None, legs)
 }
 
 pub(super) fn dropped(reason: DropReason, legs: Vec<Leg>) -> Judgement {
-    Judgement { verdict: Verdict::Dropped, reason: Some(reason), legs }
+    judged(Verdict::Dropped, Some(reason), legs)
+}
+
+fn judged(verdict: Verdict, reason: Option<DropReason>, legs: Vec<Leg>) -> Judgement {
+    Judgement { verdict, reason, legs, serving: None, arrives: None, illegal: Vec::new() }
 }
 
 /// What the oracle says about [`through`].

@@ -27,6 +27,11 @@ fn steps_stand_in_the_order_that_a_reader_follows() {
             Step::Deliver { .. } => "deliver",
             Step::Stack { .. } => "stack",
             Step::Drop { .. } => "drop",
+            Step::Service { .. } => "service",
+            Step::Rewritten { .. } => "rewritten",
+            Step::Encrypted { .. } => "encrypted",
+            Step::Network { .. } => "network",
+            Step::Left { .. } => "left",
         };
         steps.iter().map(name).collect::<Vec<_>>().join(" ")
     };

@@ -1,0 +1,172 @@
+//! What a packet changed in conntrack: entries that came, changed or went, with names. Counters and remembered verdicts
+//! change with every packet and are no news.
+
+use serde::Serialize;
+
+use crate::net::Protocol;
+use crate::topology::NodeId;
+use crate::trace::{ConntrackEntry, ConntrackKind, Place};
+
+use super::Context;
+
+/// Seconds up to which an entry counts as short-lived: a flow that only one side has spoken in, or one that is closing.
+const SHORT: u32 = 60;
+
+/// What conntrack holds, node by node.
+pub type Known = Vec<(NodeId, Vec<ConntrackEntry>)>;
+
+/// What an entry is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum FlowKind {
+    /// A flow as backends and policies see it.
+    Flow,
+    /// Leads from a client and a frontend to the backend.
+    Service,
+    /// Leads from a node's address and a translated port to the source.
+    Nat,
+}
+
+/// How far a flow has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum FlowState {
+    /// Only the side that started it has spoken.
+    New,
+    /// Both sides have, or it was met on its way.
+    Established,
+    /// It ends.
+    Closing,
+}
+
+impl FlowState {
+    /// The state of an entry.
+    pub fn of(entry: &ConntrackEntry) -> Self {
+        match (entry.closing, entry.seen_reply) {
+            (true, _) => Self::Closing,
+            (false, true) => Self::Established,
+            (false, false) => Self::New,
+        }
+    }
+}
+
+impl std::fmt::Display for FlowState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::New => "new",
+            Self::Established => "established",
+            Self::Closing => "closing",
+        })
+    }
+}
+
+/// An entry at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct KnownFlow {
+    /// How far the flow has come.
+    pub state: FlowState,
+    /// Seconds until it is forgotten.
+    pub expires_in: u32,
+}
+
+/// An entry that came (`before` is null), changed, or went (`after` is null).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct KnownChange {
+    /// Whose conntrack.
+    pub node: String,
+    /// What the entry is for.
+    pub kind: FlowKind,
+    /// The protocol.
+    pub protocol: Protocol,
+    /// The side that started the flow: address and port.
+    pub source: String,
+    /// The other side: address and port. With `service` the frontend, with `nat` the node's translated address as the source.
+    pub destination: String,
+    /// Where it leads: the backend with `service`, the source with `nat`; the frontend that answers get, with `flow`.
+    pub translated: Option<String>,
+    /// How it was; null: it was not there.
+    pub before: Option<KnownFlow>,
+    /// How it is; null: it is forgotten.
+    pub after: Option<KnownFlow>,
+}
+
+/// What differs between two moments, node by node, in the order of the entries.
+pub fn changes(context: &Context<'_>, before: &Known, after: &Known) -> Vec<KnownChange> {
+    let of = |known: &Known, node: NodeId| {
+        let lists = known.iter().filter(|(id, _)| *id == node);
+        lists.flat_map(|(_, list)| list).filter(|e| e.expires_in > 0).cloned().collect::<Vec<_>>()
+    };
+    let mut found = Vec::new();
+    for (node, _) in after {
+        let (old, new) = (of(before, *node), of(after, *node));
+        let name = context.node(*node);
+        for entry in &new {
+            let earlier = old.iter().find(|e| is_same(e, entry));
+            if earlier.is_none_or(|e| is_news(e, entry)) {
+                found.push(change(&name, entry, earlier, Some(entry)));
+            }
+        }
+        let gone = old.iter().filter(|e| !new.iter().any(|other| is_same(other, e)));
+        found.extend(gone.map(|entry| change(&name, entry, Some(entry), None)));
+    }
+    found
+}
+
+fn kind(entry: &ConntrackEntry) -> FlowKind {
+    match entry.kind {
+        ConntrackKind::Plain | ConntrackKind::Translated { .. } => FlowKind::Flow,
+        ConntrackKind::Service { .. } => FlowKind::Service,
+        ConntrackKind::Nat { .. } => FlowKind::Nat,
+    }
+}
+
+fn is_same(one: &ConntrackEntry, other: &ConntrackEntry) -> bool {
+    one.flow == other.flow && kind(one) == kind(other)
+}
+
+/// Whether the state, the class of the time to live or the translation changed.
+fn is_news(before: &ConntrackEntry, after: &ConntrackEntry) -> bool {
+    let is_short = |entry: &ConntrackEntry| entry.expires_in <= SHORT;
+    FlowState::of(before) != FlowState::of(after)
+        || is_short(before) != is_short(after)
+        || before.kind != after.kind
+}
+
+fn change(
+    node: &str,
+    entry: &ConntrackEntry,
+    before: Option<&ConntrackEntry>,
+    after: Option<&ConntrackEntry>,
+) -> KnownChange {
+    let flow = &entry.flow;
+    let end = |address, port| match port {
+        0 => format!("{address}"),
+        port => Place { address, port }.to_string(),
+    };
+    let at = |entry: &ConntrackEntry| KnownFlow {
+        state: FlowState::of(entry),
+        expires_in: entry.expires_in,
+    };
+    let translated = match entry.kind {
+        ConntrackKind::Plain => None,
+        ConntrackKind::Translated { frontend, .. } => frontend,
+        ConntrackKind::Service { backend } => Some(backend),
+        ConntrackKind::Nat { source } => Some(source),
+    };
+    KnownChange {
+        node: node.to_owned(),
+        kind: kind(entry),
+        protocol: flow.protocol,
+        source: end(flow.source, flow.source_port),
+        destination: end(flow.destination, flow.destination_port),
+        translated: translated.map(|place| end(place.address, place.port)),
+        before: before.map(at),
+        after: after.map(at),
+    }
+}
