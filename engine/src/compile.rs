@@ -5,17 +5,23 @@
 //! under the same policies get the same table, compiled once.
 
 mod endpoints;
+mod hash;
 mod identities;
 mod ipcache;
 pub mod limits;
+pub mod maglev;
 mod peers;
 mod policy;
 mod ports;
+mod services;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
 use std::sync::Arc;
+
+use ipnet::IpNet;
 
 use crate::diag::{Code, Diagnostic};
 use crate::net::Direction;
@@ -30,6 +36,7 @@ use endpoints::Devices;
 use identities::Identities;
 use ipcache::Addresses;
 use policy::{Compiled, Policies};
+use services::Services;
 
 /// `missing-field`: the front end reports it first.
 const MISSING_FIELD: Code = Code(102);
@@ -50,10 +57,13 @@ pub fn compile(
     let mut tables = Tables { generation, identities: identities.names(), ..Tables::default() };
     let pods = endpoints::by_node(world);
     let mut compiled = Policies::new(world, policies, &identities);
+    let mut services = Services::collect(world);
     for (id, node) in world.nodes() {
-        let devices = Devices::allot(world, node, &pods[id.index()], &identities, &mut diagnostics);
+        let own = &pods[id.index()];
+        let devices = Devices::allot(world, id, node, own, &identities, &mut diagnostics);
         let mut job = NodeJob { id, node, compiled: &mut compiled, diagnostics: &mut diagnostics };
         if let Some(mut built) = job.build(world, devices, &mut tables.provenance) {
+            (built.frontends, built.backend_sets) = services.on(id, node);
             built.ipcache = addresses.on(world, id, &built.endpoints);
             limits::check_node(world, policies, node, &built, &mut diagnostics);
             tables.nodes.push(built);
@@ -76,6 +86,39 @@ fn no_tunnel_end(world: &World, node: &Node) -> Diagnostic {
         .help("give every node an address of one family")
 }
 
+/// How a node translates sources.
+fn nat(world: &World, node: &Node) -> NatTables {
+    let (masquerade, native) = (&world.cluster.masquerade, &world.cluster.native_cidrs);
+    let pods = world.nodes.iter().filter(|_| native.is_empty()).flat_map(|node| &node.pod_cidrs);
+    let first = |is_ipv6| node.addresses.iter().copied().find(|own| own.is_ipv6() == is_ipv6);
+    NatTables {
+        masquerade: masquerade.on,
+        addresses: [first(false), first(true)],
+        ports: masquerade.ports,
+        except: sorted(native.iter().chain(pods).chain(&masquerade.except)),
+    }
+}
+
+/// Prefixes without bits of hosts, each once.
+fn sorted<'w>(prefixes: impl Iterator<Item = &'w IpNet>) -> Vec<IpNet> {
+    let mut prefixes: Vec<IpNet> = prefixes.map(IpNet::trunc).collect();
+    prefixes.sort_unstable();
+    prefixes.dedup();
+    prefixes
+}
+
+/// The addresses that are a node itself: its own, and further ones that no service has.
+fn locals(world: &World, node: &Node) -> Vec<IpAddr> {
+    let of_service = |address: &IpAddr| {
+        world.services.iter().any(|service| service.addresses().any(|own| own == *address))
+    };
+    let mut locals = node.addresses.clone();
+    locals.extend(node.locals.iter().filter(|address| !of_service(address)));
+    locals.sort_unstable();
+    locals.dedup();
+    locals
+}
+
 /// What one node's tables are made from.
 struct NodeJob<'a, 'w> {
     id: NodeId,
@@ -85,7 +128,7 @@ struct NodeJob<'a, 'w> {
 }
 
 impl NodeJob<'_, '_> {
-    /// Everything but the ipcache, which needs the endpoints.
+    /// Everything but the ipcache, which needs the endpoints, and services.
     fn build(
         &mut self,
         world: &World,
@@ -102,10 +145,6 @@ impl NodeJob<'_, '_> {
         for endpoint in &mut endpoints {
             self.attach(endpoint, &mut shared, provenance);
         }
-        let mut locals = self.node.addresses.clone();
-        locals.extend(&self.node.locals);
-        locals.sort_unstable();
-        locals.dedup();
         Some(NodeTables {
             node: self.id,
             dual_stack: world.is_dual_stack(),
@@ -114,20 +153,15 @@ impl NodeJob<'_, '_> {
             tunnel: world.cluster.tunnel.clone(),
             tunnel_ifindex: devices.tunnel_ifindex,
             device_ifindex: devices.device_ifindex,
-            host_ifindex: 0,
-            host_firewall: false,
+            host_ifindex: devices.host_ifindex,
+            host_firewall: world.cluster.host_firewall,
             frontends: Vec::new(),
             backend_sets: Vec::new(),
-            nat: NatTables {
-                masquerade: false,
-                addresses: [None, None],
-                ports: world.cluster.masquerade.ports,
-                except: Vec::new(),
-            },
-            prefilter: Vec::new(),
-            encryption: None,
+            nat: nat(world, self.node),
+            prefilter: sorted(world.cluster.prefilter.iter()),
+            encryption: world.cluster.encryption,
             tunnel_address,
-            locals,
+            locals: locals(world, self.node),
             tunnels: ipcache::tunnels(world, self.id),
             ipcache: Vec::new(),
             endpoints,
@@ -143,8 +177,7 @@ impl NodeJob<'_, '_> {
         provenance: &mut Provenance,
     ) {
         for direction in [Direction::Egress, Direction::Ingress] {
-            let Some(pod) = endpoint.endpoint.pod() else { continue };
-            let compiled = self.compiled.of(pod, direction);
+            let compiled = self.compiled.of(endpoint.endpoint, direction);
             let table = shared.id_of(&compiled);
             match direction {
                 Direction::Egress => endpoint.egress = table,

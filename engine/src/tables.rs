@@ -121,11 +121,11 @@ pub struct EndpointEntry {
     pub endpoint: Endpoint,
     /// Its identity.
     pub identity: Identity,
-    /// Its addresses: at most one of each family.
+    /// Its addresses: at most one of each family; the host has all of its node's.
     pub addresses: Vec<IpAddr>,
-    /// Index of the host-side veth (pinned or synthesized; unique on the node).
+    /// Index of the host-side veth (pinned or synthesized; unique on the node); of the host `cilium_host`'s.
     pub ifindex: u32,
-    /// Name of the host-side veth.
+    /// Name of the host-side veth; of the host `cilium_host`.
     pub interface: String,
     /// Ethernet address of the pod's side.
     pub mac: Mac,
@@ -189,7 +189,7 @@ pub struct BackendSet {
 }
 
 /// A backend.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct BackendEntry {
     /// The pod.
     pub pod: PodId,
@@ -206,7 +206,8 @@ pub struct NatTables {
     pub addresses: [Option<IpAddr>; 2],
     /// Ports that translated sources get, both included.
     pub ports: (u16, u16),
-    /// Destinations that see the pod's own address.
+    /// Destinations that see the pod's own address: native prefixes (else every pod prefix) and what
+    /// masquerading excepts. Sorted.
     pub except: Vec<IpNet>,
 }
 
@@ -335,7 +336,7 @@ pub struct NodeTables {
     pub tunnel_address: IpAddr,
     /// Addresses that are the node itself.
     pub locals: Vec<IpAddr>,
-    /// Pod prefix of each other node and the address its packets are tunneled to.
+    /// Pod prefix of each other node and the address its packets are tunneled to. Empty under native routing.
     pub tunnels: Vec<(IpNet, IpAddr)>,
     /// Addresses and prefixes, by prefix.
     pub ipcache: Vec<IpcacheEntry>,

@@ -1,21 +1,27 @@
-//! What a node's pods hang on: endpoint ids, devices and Ethernet addresses, pinned or made up. A made-up
-//! value comes from the pod's name, so that it stays when other pods come and go. Never about policy.
+//! What a node's endpoints hang on: ids, devices and Ethernet addresses, pinned or made up. A made-up value
+//! of a pod comes from its name, so that it stays when other pods come and go. Never about policy.
 
 use std::collections::BTreeSet;
 
+use super::hash::hash;
 use super::identities::Identities;
 use super::limits;
 use crate::diag::{Code, Diagnostic};
 use crate::identity::Identity;
 use crate::net::Mac;
 use crate::tables::{EndpointEntry, EndpointId, TableId};
-use crate::topology::{Endpoint, Node, Pod, PodId, World};
+use crate::topology::{Endpoint, Node, NodeId, Pod, PodId, World};
 
 /// `duplicate-pin`.
 const DUPLICATE_PIN: Code = Code(108);
 /// Characters of a network device's name (`IFNAMSIZ` less the final NUL).
 const NAME_LENGTH: usize = 15;
-/// Index that the underlay device has unless a pod pins it; the tunnel device has the next free one.
+/// The node's own device on every node.
+pub(super) const HOST_DEVICE: &str = "cilium_host";
+/// The device of a node's health endpoint.
+const HEALTH_DEVICE: &str = "lxc_health";
+/// Index that the underlay device has unless a pod pins it; the tunnel's and the host's have the next free
+/// ones.
 const FIRST_DEVICE: u32 = 2;
 /// Made-up indices begin here, clear of the devices that every machine has.
 const FIRST_VETH: u32 = 100;
@@ -23,9 +29,11 @@ const FIRST_VETH: u32 = 100;
 const VETHS: u64 = 1 << 24;
 
 /// A node's devices and endpoints, by id. Table ids are set later.
+#[derive(Default)]
 pub(super) struct Devices {
     pub(super) device_ifindex: u32,
     pub(super) tunnel_ifindex: u32,
+    pub(super) host_ifindex: u32,
     pub(super) endpoints: Vec<EndpointEntry>,
 }
 
@@ -57,30 +65,42 @@ impl Devices {
     /// Pinned values first, so that no made-up one takes them.
     pub(super) fn allot(
         world: &World,
+        here: NodeId,
         node: &Node,
         pods: &[PodId],
         identities: &Identities,
         diagnostics: &mut Vec<Diagnostic>,
     ) -> Self {
-        if pods.len() > limits::ENDPOINTS_PER_NODE {
-            diagnostics.push(limits::too_many_endpoints(node, pods.len()));
-            return Self { device_ifindex: 0, tunnel_ifindex: 0, endpoints: Vec::new() };
+        let most = limits::ENDPOINTS_PER_NODE - usize::from(!node.health.is_empty());
+        if pods.len() > most {
+            diagnostics.push(limits::too_many_endpoints(node, pods.len(), most));
+            return Self::default();
         }
         let own: Vec<(PodId, &Pod)> =
             pods.iter().filter_map(|id| Some((*id, world.pod(*id)?))).collect();
         let mut taken = Taken::default();
         let devices = [&node.device, &world.cluster.tunnel.device];
-        taken.names.extend(devices.into_iter().cloned().chain(["lo".to_owned()]));
+        let fixed = ["lo", HOST_DEVICE]
+            .into_iter()
+            .chain((!node.health.is_empty()).then_some(HEALTH_DEVICE));
+        taken.names.extend(devices.into_iter().cloned().chain(fixed.map(str::to_owned)));
         taken.macs.extend(node.mac);
         for (_, pod) in &own {
             taken.pins(pod, diagnostics);
         }
         let device_ifindex = taken.free_index(FIRST_DEVICE);
         let tunnel_ifindex = taken.free_index(FIRST_DEVICE);
+        let host_ifindex = taken.free_index(FIRST_DEVICE);
         let mut endpoints: Vec<EndpointEntry> =
             own.iter().map(|(id, pod)| taken.endpoint(*id, pod, identities.of_pod(*id))).collect();
+        if !node.health.is_empty() {
+            endpoints.push(taken.health(here, node));
+        }
+        if world.cluster.host_firewall {
+            endpoints.push(taken.host(here, node, host_ifindex));
+        }
         endpoints.sort_by_key(|endpoint| endpoint.id);
-        Self { device_ifindex, tunnel_ifindex, endpoints }
+        Self { device_ifindex, tunnel_ifindex, host_ifindex, endpoints }
     }
 }
 
@@ -120,18 +140,11 @@ impl Taken {
 
     fn endpoint(&mut self, id: PodId, pod: &Pod, identity: Option<Identity>) -> EndpointEntry {
         let name = pod.qualified();
-        let made_up_id = |at| u16::try_from(at % u64::from(u16::MAX)).unwrap_or(0) + 1;
-        let index = |at| u32::try_from(at % VETHS).unwrap_or(0) + FIRST_VETH;
-        let endpoint_id = pod
-            .endpoint_id
-            .unwrap_or_else(|| free(&mut self.ids, &format!("id {name}"), made_up_id));
-        let ifindex =
-            pod.ifindex.unwrap_or_else(|| free(&mut self.indices, &format!("veth {name}"), index));
+        let endpoint_id = pod.endpoint_id.unwrap_or_else(|| self.made_up_id(&name));
+        let ifindex = pod.ifindex.unwrap_or_else(|| self.made_up_index(&name));
         let interface = pod.interface.clone().unwrap_or_else(|| self.interface(pod, &name));
-        let mac = pod.mac.unwrap_or_else(|| free(&mut self.macs, &format!("mac {name}"), mac_of));
-        let host_mac = pod
-            .host_mac
-            .unwrap_or_else(|| free(&mut self.macs, &format!("host mac {name}"), mac_of));
+        let mac = pod.mac.unwrap_or_else(|| self.made_up_mac("mac", &name));
+        let host_mac = pod.host_mac.unwrap_or_else(|| self.made_up_mac("host mac", &name));
         EndpointEntry {
             id: EndpointId(endpoint_id),
             endpoint: Endpoint::Pod(id),
@@ -144,6 +157,53 @@ impl Taken {
             egress: TableId(0),
             ingress: TableId(0),
         }
+    }
+
+    /// The health endpoint of a node. (No pod's name is without a slash, so that no seed is a pod's.)
+    fn health(&mut self, here: NodeId, node: &Node) -> EndpointEntry {
+        let ifindex = self.made_up_index("health");
+        EndpointEntry {
+            endpoint: Endpoint::Health(here),
+            identity: Identity::HEALTH,
+            addresses: node.health.clone(),
+            interface: HEALTH_DEVICE.to_owned(),
+            ..self.of_node("health", here, ifindex)
+        }
+    }
+
+    /// A node itself.
+    fn host(&mut self, here: NodeId, node: &Node, ifindex: u32) -> EndpointEntry {
+        EndpointEntry { addresses: node.addresses.clone(), ..self.of_node("host", here, ifindex) }
+    }
+
+    /// An endpoint that is no pod's; nothing of it is pinned.
+    fn of_node(&mut self, name: &str, here: NodeId, ifindex: u32) -> EndpointEntry {
+        EndpointEntry {
+            id: EndpointId(self.made_up_id(name)),
+            endpoint: Endpoint::Host(here),
+            identity: Identity::HOST,
+            addresses: Vec::new(),
+            ifindex,
+            interface: HOST_DEVICE.to_owned(),
+            mac: self.made_up_mac("mac", name),
+            host_mac: self.made_up_mac("host mac", name),
+            egress: TableId(0),
+            ingress: TableId(0),
+        }
+    }
+
+    fn made_up_id(&mut self, name: &str) -> u16 {
+        let id = |at| u16::try_from(at % u64::from(u16::MAX)).unwrap_or(0) + 1;
+        free(&mut self.ids, &format!("id {name}"), id)
+    }
+
+    fn made_up_index(&mut self, name: &str) -> u32 {
+        let index = |at| u32::try_from(at % VETHS).unwrap_or(0) + FIRST_VETH;
+        free(&mut self.indices, &format!("veth {name}"), index)
+    }
+
+    fn made_up_mac(&mut self, side: &str, name: &str) -> Mac {
+        free(&mut self.macs, &format!("{side} {name}"), mac_of)
     }
 
     /// `lxc_NAME` where it fits and is free, else `lxc` and twelve digits, as the reference names them.
@@ -179,15 +239,3 @@ fn free<T: Ord + Clone>(taken: &mut BTreeSet<T>, seed: &str, value: impl Fn(u64)
 
 /// Odd, and it changes the high and the low bits alike.
 const STEP: u64 = 0x0001_0001_0001_0001;
-
-/// FNV-1a with a final mix: the same on every machine and in every version, which the standard library's
-/// hasher does not promise.
-fn hash(text: &str) -> u64 {
-    let mut state: u64 = 0xcbf2_9ce4_8422_2325;
-    for byte in text.bytes() {
-        state = (state ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-    }
-    state ^= state >> 33;
-    state = state.wrapping_mul(0xff51_afd7_ed55_8ccd);
-    state ^ state >> 33
-}

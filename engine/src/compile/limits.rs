@@ -20,6 +20,12 @@ pub const ENDPOINTS_PER_NODE: usize = 8192 / 2;
 pub const TARGETS_PER_NODE: usize = 32_768 / 2;
 /// Addresses and prefixes of a node.
 pub const IPCACHE_PER_NODE: usize = 1_048_576 / 2;
+/// Frontends of a node: half of the services, as in the reference (`bpf-lb-map-max`).
+pub const FRONTENDS_PER_NODE: usize = 65_536 / 2;
+/// Backends of all sets of a node.
+pub const BACKENDS_PER_NODE: usize = 65_536 / 2;
+/// Maglev tables of a node.
+pub const MAGLEV_TABLES_PER_NODE: usize = 1024 / 2;
 /// Policy entries of one table, as in the reference (`bpf-policy-map-max`).
 pub const POLICY_ENTRIES_PER_TABLE: usize = 16_384;
 /// Policy entries of all tables of a node.
@@ -47,12 +53,9 @@ pub(super) fn too_many_prefixes(rule: Span) -> Diagnostic {
 }
 
 /// A node has more pods than devices can be attached to.
-pub(super) fn too_many_endpoints(node: &Node, pods: usize) -> Diagnostic {
-    limit(
-        format!("node `{}` has {pods} pods; at most {ENDPOINTS_PER_NODE} fit", node.name),
-        node.span,
-    )
-    .help("move pods to other nodes")
+pub(super) fn too_many_endpoints(node: &Node, pods: usize, most: usize) -> Diagnostic {
+    limit(format!("node `{}` has {pods} pods; at most {most} fit", node.name), node.span)
+        .help("move pods to other nodes")
 }
 
 /// One table is too large: `rule` is the one at which it goes over, with how many entries there are before.
@@ -106,26 +109,59 @@ pub(super) fn check_node(
     if tables.ipcache.len() > IPCACHE_PER_NODE {
         diagnostics.push(ipcache_too_large(world, policies, node, tables));
     }
+    diagnostics.extend(too_many_of_services(world, node, tables));
     let others: BTreeSet<&Target> = tables
         .ipcache
         .iter()
         .map(|entry| &entry.target)
-        .filter(|target| matches!(target, Target::Tunnel { .. }))
+        .filter(|target| {
+            matches!(target, Target::Tunnel { .. } | Target::Native { .. } | Target::Service(_))
+        })
         .collect();
     let targets = tables.endpoints.len() + others.len() + 2;
     if targets > TARGETS_PER_NODE {
         diagnostics.push(
             limit(
                 format!(
-                    "node `{}` reaches {targets} pods and nodes directly; at most \
+                    "node `{}` reaches {targets} pods, nodes and services directly; at most \
                      {TARGETS_PER_NODE} fit",
                     node.name
                 ),
                 node.span,
             )
-            .help("make the cluster of fewer nodes"),
+            .help("make the cluster of fewer nodes or services"),
         );
     }
+}
+
+/// Where services ask for more than a node's maps hold, at the service with which they do.
+fn too_many_of_services(world: &World, node: &Node, tables: &NodeTables) -> Option<Diagnostic> {
+    let (mut seen, mut backends, mut maglev) = (BTreeSet::new(), 0, 0);
+    for (frontend, count) in tables.frontends.iter().zip(1..) {
+        for at in [frontend.internal, frontend.external] {
+            if let Some(set) = tables.backend_sets.get(at as usize).filter(|_| seen.insert(at)) {
+                backends += set.backends.len();
+                maglev += usize::from(!set.maglev.is_empty());
+            }
+        }
+        let over = [
+            ("frontends", count, FRONTENDS_PER_NODE),
+            ("backends", backends, BACKENDS_PER_NODE),
+            ("Maglev tables", maglev, MAGLEV_TABLES_PER_NODE),
+        ];
+        if let Some((what, _, most)) = over.into_iter().find(|(_, count, most)| count > most) {
+            let service = world.service(frontend.service);
+            let span = service.map_or(node.span, |service| service.span);
+            let message = format!("services have more than {most} {what} on node `{}`", node.name);
+            return Some(
+                limit(message, span)
+                    .label("here it goes over")
+                    .note("a frontend is an address with a port; equal sets of backends are one")
+                    .help("give services fewer addresses and ports, or select fewer pods"),
+            );
+        }
+    }
+    None
 }
 
 /// Points at the last thing that asks for an entry: a rule's prefix where there is one, else a pod.

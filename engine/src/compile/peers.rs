@@ -10,7 +10,7 @@ use ipnet::IpNet;
 use super::identities::Identities;
 use crate::identity::Identity;
 use crate::policy::{Entity, Namespaces, Operator, Peer, PeerKind, Policy, Selector};
-use crate::topology::World;
+use crate::topology::{Service, World};
 
 /// Whom a rule is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +39,7 @@ pub(super) struct Resolver<'w> {
     by_namespace: BTreeMap<&'w str, Range<u32>>,
     by_label: HashMap<(&'w str, &'w str), Vec<u32>>,
     by_key: HashMap<&'w str, Vec<u32>>,
+    services: HashMap<(&'w str, &'w str), &'w Service>,
     known: HashMap<SelectorKey, Arc<[u32]>>,
 }
 
@@ -54,7 +55,10 @@ impl<'w> Resolver<'w> {
                 by_key.entry(key).or_default().push(at);
             }
         }
-        Self { world, identities, by_namespace, by_label, by_key, known: HashMap::new() }
+        let services = world.services.iter();
+        let services = services.map(|s| ((s.namespace.as_str(), s.name.as_str()), s)).collect();
+        let known = HashMap::new();
+        Self { world, identities, by_namespace, by_label, by_key, services, known }
     }
 
     /// The classes that a selector chooses, sorted. `policy` is whose own namespace is meant.
@@ -141,7 +145,9 @@ impl<'w> Resolver<'w> {
                     found.extend(classes);
                 }
                 PeerKind::Cidr { net, except } => found.extend(self.outside(*net, except)),
-                PeerKind::Service { .. } => {}
+                PeerKind::Service { namespace, name } => {
+                    found.extend(self.behind(policy, namespace, name));
+                }
                 PeerKind::Entity(Entity::All) => return PeerSet::Anyone,
                 PeerKind::Entity(entity) => found.extend(self.members(*entity)),
             }
@@ -149,6 +155,16 @@ impl<'w> Resolver<'w> {
         found.sort_unstable();
         found.dedup();
         PeerSet::Some(found)
+    }
+
+    /// The identities of the pods that a service selects, ready or not.
+    fn behind(&mut self, policy: &Policy, namespace: &str, name: &str) -> Vec<Identity> {
+        let Some(service) = self.services.get(&(namespace, name)).copied() else {
+            return Vec::new();
+        };
+        let own = Namespaces::Named(service.namespace.clone());
+        let classes = self.classes(policy, &service.selector, &own);
+        classes.iter().filter_map(|at| self.identity(*at)).collect()
     }
 
     fn identity(&self, class: u32) -> Option<Identity> {

@@ -11,9 +11,9 @@ use super::ports::{Named, Ports, Traffic};
 use crate::diag::Diagnostic;
 use crate::identity::Identity;
 use crate::net::Direction;
-use crate::policy::{Action, PolicyId, PolicySet, RuleId};
+use crate::policy::{Action, Policy, PolicyId, PolicySet, RuleId, SubjectKind};
 use crate::tables::{EntryId, PolicyEntry, PolicyKey};
-use crate::topology::{PodId, World};
+use crate::topology::{Endpoint, World};
 use crate::verdict::{Implied, Origin};
 
 /// A table and what stands behind its entries, entry 1 first.
@@ -45,6 +45,8 @@ pub(super) struct Policies<'w> {
     rules: Vec<Vec<Rule>>,
     /// Policies that select each class, by id.
     selecting: Vec<Vec<PolicyId>>,
+    /// Policies that select each node, by id; none without the host firewall.
+    selecting_nodes: Vec<Vec<PolicyId>>,
     known: HashMap<TableKey, Compiled>,
     diagnostics: Vec<Diagnostic>,
 }
@@ -54,47 +56,61 @@ impl<'w> Policies<'w> {
     pub(super) fn new(world: &'w World, set: &'w PolicySet, identities: &'w Identities) -> Self {
         let mut resolver = Resolver::new(world, identities);
         let mut selecting = vec![Vec::new(); identities.classes.len()];
+        let mut selecting_nodes = vec![Vec::new(); world.nodes.len()];
         let mut rules = Vec::with_capacity(set.len());
         for (id, policy) in set.iter() {
-            let chosen = resolver.classes(policy, &policy.subject, &policy.subject_namespaces);
-            for class in chosen.iter() {
-                selecting[*class as usize].push(id);
-            }
-            let mut own = Vec::new();
-            if !chosen.is_empty() {
-                for (index, rule) in (0..).zip(&policy.rules) {
-                    own.push(Rule {
-                        id: RuleId { policy: id, index },
-                        direction: rule.direction,
-                        action: rule.action,
-                        peers: resolver.peers(policy, rule.peers.as_deref()),
-                        ports: Ports::of(rule.ports.as_deref()),
-                    });
+            let selected = match policy.subject_kind {
+                SubjectKind::Pods => {
+                    let spaces = &policy.subject_namespaces;
+                    let classes = resolver.classes(policy, &policy.subject, spaces);
+                    note(id, &classes, &mut selecting)
                 }
-            }
-            rules.push(own);
+                SubjectKind::Nodes => {
+                    note(id, &selected_nodes(world, policy), &mut selecting_nodes)
+                }
+            };
+            rules.push(if selected { resolved(&mut resolver, id, policy) } else { Vec::new() });
         }
         let (known, diagnostics) = (HashMap::new(), Vec::new());
-        Self { world, set, identities, rules, selecting, known, diagnostics }
+        Self { world, set, identities, rules, selecting, selecting_nodes, known, diagnostics }
     }
 
-    /// The table of a pod in a direction.
-    pub(super) fn of(&mut self, pod: PodId, direction: Direction) -> Compiled {
-        let class = self.identities.class_of(pod).unwrap_or(u32::MAX) as usize;
-        let selecting = self.selecting.get(class).cloned().unwrap_or_default();
-        let own = self.own_ports(pod, direction, &selecting);
+    /// The policies that select an endpoint, by id.
+    fn selecting(&self, endpoint: Endpoint) -> Vec<PolicyId> {
+        let selecting = match endpoint {
+            Endpoint::Pod(pod) => {
+                self.identities.class_of(pod).and_then(|class| self.selecting.get(class as usize))
+            }
+            Endpoint::Host(node) => self.selecting_nodes.get(node.index()),
+            Endpoint::Health(_) => None,
+        };
+        selecting.cloned().unwrap_or_default()
+    }
+
+    /// The table of an endpoint in a direction. No policy selects both pods and nodes, so what is only
+    /// implied for pods does not need to be told apart in the key.
+    pub(super) fn of(&mut self, endpoint: Endpoint, direction: Direction) -> Compiled {
+        let selecting = self.selecting(endpoint);
+        let own = self.own_ports(endpoint, direction, &selecting);
         let key = (direction, selecting, own);
         if let Some(known) = self.known.get(&key) {
             return known.clone();
         }
-        let compiled = self.compile(direction, &key.1, &key.2);
+        let is_host = matches!(endpoint, Endpoint::Host(_));
+        let compiled = self.compile(direction, is_host, &key.1, &key.2);
         self.known.insert(key, compiled.clone());
         compiled
     }
 
     /// The named ports of the pod that rules about its ingress name.
-    fn own_ports(&self, pod: PodId, direction: Direction, selecting: &[PolicyId]) -> Vec<Named> {
-        let Some(pod) = self.world.pod(pod).filter(|_| direction == Direction::Ingress) else {
+    fn own_ports(
+        &self,
+        endpoint: Endpoint,
+        direction: Direction,
+        selecting: &[PolicyId],
+    ) -> Vec<Named> {
+        let pod = endpoint.pod().and_then(|pod| self.world.pod(pod));
+        let Some(pod) = pod.filter(|_| direction == Direction::Ingress) else {
             return Vec::new();
         };
         let mut own: Vec<Named> = Vec::new();
@@ -112,7 +128,13 @@ impl<'w> Policies<'w> {
         rules.filter(move |rule| rule.direction == direction)
     }
 
-    fn compile(&mut self, direction: Direction, selecting: &[PolicyId], own: &[Named]) -> Compiled {
+    fn compile(
+        &mut self,
+        direction: Direction,
+        is_host: bool,
+        selecting: &[PolicyId],
+        own: &[Named],
+    ) -> Compiled {
         let isolated = selecting
             .iter()
             .filter_map(|id| self.set.get(*id))
@@ -123,8 +145,10 @@ impl<'w> Policies<'w> {
         }
         match (isolated, direction) {
             (false, _) => draft.imply(Implied::NotIsolated, Identity::ANY),
-            (true, Direction::Ingress) => draft.imply(Implied::LocalHost, Identity::HOST),
-            (true, Direction::Egress) => {}
+            (true, Direction::Ingress) if !is_host => {
+                draft.imply(Implied::LocalHost, Identity::HOST);
+            }
+            (true, _) => {}
         }
         let settled = draft.settle();
         let size: usize = settled.iter().map(|(_, lines)| lines.len()).sum();
@@ -143,6 +167,34 @@ impl<'w> Policies<'w> {
     pub(super) fn into_diagnostics(self) -> Vec<Diagnostic> {
         self.diagnostics
     }
+}
+
+/// Writes down that a policy selects these; whether there are any.
+fn note(policy: PolicyId, chosen: &[u32], selecting: &mut [Vec<PolicyId>]) -> bool {
+    for at in chosen {
+        if let Some(list) = selecting.get_mut(*at as usize) {
+            list.push(policy);
+        }
+    }
+    !chosen.is_empty()
+}
+
+/// The nodes that a policy selects by their labels.
+fn selected_nodes(world: &World, policy: &Policy) -> Vec<u32> {
+    let nodes = world.nodes().filter(|_| world.cluster.host_firewall);
+    nodes.filter(|(_, n)| policy.subject.matches(&n.labels)).map(|(id, _)| id.0).collect()
+}
+
+/// A policy's rules with their words resolved.
+fn resolved(resolver: &mut Resolver<'_>, id: PolicyId, policy: &Policy) -> Vec<Rule> {
+    let rules = (0..).zip(&policy.rules).map(|(index, rule)| Rule {
+        id: RuleId { policy: id, index },
+        direction: rule.direction,
+        action: rule.action,
+        peers: resolver.peers(policy, rule.peers.as_deref()),
+        ports: Ports::of(rule.ports.as_deref()),
+    });
+    rules.collect()
 }
 
 /// A rule's or an implied decision, as far as it concerns one table.

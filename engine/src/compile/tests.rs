@@ -1,4 +1,4 @@
-//! Tests of the compiler as a whole: identities, addresses, endpoints, policy tables and limits, each by
+//! Tests of the compiler as a whole: identities, addresses, endpoints, services, policy tables and limits, each by
 //! tables of cases, and random inputs against a direct reading of the rules.
 
 mod build;
@@ -7,3 +7,4 @@ mod identities;
 mod ipcache;
 mod policy;
 mod random;
+mod services;

@@ -10,11 +10,14 @@ use crate::identity::Identity;
 use crate::net::{Direction, PortRange, Protocol};
 use crate::policy::{
     Action, Entity, Isolation, Namespaces, Operator, Peer, PeerKind, Policy, PolicySet, PortKind,
-    PortSpec, Requirement, Rule, Selector,
+    PortSpec, Requirement, Rule, Selector, SubjectKind,
 };
 use crate::source::Span;
 use crate::tables::{Generation, IpcacheEntry, NodeTables, PolicyHit, Tables};
-use crate::topology::{NamedPort, Namespace, Node, NodeId, Pod, PodId, World};
+use crate::topology::{
+    Endpoint, NamedPort, Namespace, Node, NodeId, Pod, PodId, Readiness, Service, ServicePort,
+    TargetPort, TrafficPolicy, World,
+};
 use crate::verdict::Origin;
 
 pub(super) fn ip(text: &str) -> IpAddr {
@@ -34,6 +37,8 @@ pub(super) fn node(name: &str, addresses: &[&str], pod_cidrs: &[&str]) -> Node {
         locals: Vec::new(),
         device: "eth0".into(),
         mac: None,
+        labels: [("name".to_owned(), name.to_owned())].into(),
+        health: Vec::new(),
         span: Span::default(),
     }
 }
@@ -53,6 +58,7 @@ pub(super) fn pod(name: &str, node: u32, addresses: &[&str], app: &str) -> Pod {
         ifindex: None,
         endpoint_id: None,
         host_network: false,
+        readiness: Readiness::Ready,
         ports: Vec::new(),
         span: Span::default(),
     }
@@ -61,6 +67,33 @@ pub(super) fn pod(name: &str, node: u32, addresses: &[&str], app: &str) -> Pod {
 pub(super) fn named(mut pod: Pod, name: &str, port: u16, protocol: Protocol) -> Pod {
     pod.ports.push(NamedPort { name: name.into(), port, protocol });
     pod
+}
+
+/// A service by `namespace/name`, its cluster IPs and the app behind it: TCP, port 80 to 8080.
+pub(super) fn service(name: &str, cluster_ips: &[&str], app: &str) -> Service {
+    let (namespace, name) = name.split_once('/').unwrap();
+    Service {
+        namespace: namespace.into(),
+        name: name.into(),
+        cluster_ips: cluster_ips.iter().map(|a| ip(a)).collect(),
+        external_ips: Vec::new(),
+        load_balancer_ips: Vec::new(),
+        ports: vec![ServicePort {
+            name: None,
+            port: 80,
+            protocol: Protocol::Tcp,
+            target: TargetPort::Number(8080),
+            node_port: None,
+            span: Span::default(),
+        }],
+        selector: selector(app),
+        affinity: None,
+        balancing: None,
+        source_ranges: Vec::new(),
+        internal_traffic: TrafficPolicy::Cluster,
+        external_traffic: TrafficPolicy::Cluster,
+        span: Span::default(),
+    }
 }
 
 /// Namespaces are those of the pods, each with its name as its label `team`.
@@ -98,7 +131,7 @@ pub(super) fn selector(app: &str) -> Selector {
     }
 }
 
-fn peer(kind: PeerKind) -> Peer {
+pub(super) fn peer(kind: PeerKind) -> Peer {
     Peer { kind, span: Span::default() }
 }
 
@@ -177,6 +210,7 @@ pub(super) fn policy(name: &str, app: &str, mut rules: Vec<Rule>) -> Policy {
         namespace: Some("shop".into()),
         owner: None,
         because: None,
+        subject_kind: SubjectKind::Pods,
         subject: selector(app),
         subject_namespaces: Namespaces::Own,
         egress: Isolation::ByRules,
@@ -211,7 +245,7 @@ impl Lab {
     /// A pod's identity.
     pub(super) fn identity(&self, name: &str) -> Identity {
         let pod = self.pod(name);
-        self.node_of(pod).endpoint_of(pod).unwrap().identity
+        self.node_of(pod).endpoint_of(Endpoint::Pod(pod)).unwrap().identity
     }
 
     /// The ipcache entry that covers an address on a node.
@@ -221,17 +255,17 @@ impl Lab {
         covering.max_by_key(|entry| entry.prefix.prefix_len()).unwrap()
     }
 
-    /// What a pod's table says of a peer's identity, and what stands behind it.
+    /// What an endpoint's table says of a peer's identity, and what stands behind it.
     pub(super) fn ask(
         &self,
-        pod: PodId,
+        endpoint: Endpoint,
         direction: Direction,
         peer: Identity,
         protocol: Protocol,
         port: Option<u16>,
     ) -> (PolicyHit<'_>, &[Origin]) {
-        let node = self.node_of(pod);
-        let endpoint = node.endpoint_of(pod).unwrap();
+        let node = self.tables.node(self.world.node_of(endpoint).unwrap()).unwrap();
+        let endpoint = node.endpoint_of(endpoint).unwrap();
         let table = match direction {
             Direction::Egress => endpoint.egress,
             Direction::Ingress => endpoint.ingress,
@@ -250,7 +284,19 @@ impl Lab {
         protocol: Protocol,
         port: Option<u16>,
     ) -> String {
-        let (hit, origins) = self.ask(self.pod(pod), direction, peer, protocol, port);
+        self.says_at(Endpoint::Pod(self.pod(pod)), direction, peer, protocol, port)
+    }
+
+    /// The same of any endpoint.
+    pub(super) fn says_at(
+        &self,
+        endpoint: Endpoint,
+        direction: Direction,
+        peer: Identity,
+        protocol: Protocol,
+        port: Option<u16>,
+    ) -> String {
+        let (hit, origins) = self.ask(endpoint, direction, peer, protocol, port);
         let outcome = match hit.winner {
             None => "default-deny",
             Some(winner) if winner.deny => "deny",

@@ -5,14 +5,15 @@ use std::collections::BTreeSet;
 use super::build::*;
 use crate::compile::limits::{self, DATAPATH_LIMIT};
 use crate::diag::Code;
+use crate::identity::Identity;
 use crate::net::Mac;
 use crate::source::{FileId, Span};
 use crate::tables::EndpointEntry;
-use crate::topology::World;
+use crate::topology::{Endpoint, NodeId, PodId, World};
 
 fn entry<'l>(lab: &'l Lab, pod: &str) -> &'l EndpointEntry {
     let pod = lab.pod(pod);
-    lab.node_of(pod).endpoint_of(pod).unwrap()
+    lab.node_of(pod).endpoint_of(Endpoint::Pod(pod)).unwrap()
 }
 
 #[test]
@@ -35,7 +36,7 @@ fn pins_hold_and_nothing_made_up_takes_them() {
     assert_ne!(client.interface, stranger.interface);
     assert_eq!(client.interface.len(), 15);
     let node = &lab.tables.nodes[0];
-    assert_eq!((node.device_ifindex, node.tunnel_ifindex), (3, 4));
+    assert_eq!((node.device_ifindex, node.tunnel_ifindex, node.host_ifindex), (3, 4, 5));
     let macs: BTreeSet<Mac> =
         [client, stranger].into_iter().flat_map(|e| [e.mac, e.host_mac]).collect();
     assert_eq!(macs.len(), 4);
@@ -60,14 +61,16 @@ fn values_are_unique_and_do_not_depend_on_order_or_on_others() {
     count(endpoints.iter().map(|e| e.host_mac.to_string()).collect());
     assert!(endpoints.iter().all(|e| e.interface.len() <= 15 && e.mac.0[0] & 3 == 2));
     let first =
-        EndpointEntry { pod: crate::topology::PodId(0), ..entry(&lab, "shop/worker-0").clone() };
+        EndpointEntry { endpoint: Endpoint::Pod(PodId(0)), ..entry(&lab, "shop/worker-0").clone() };
 
     world.pods.reverse();
     world.pods.truncate(500);
     world.pods.push(pod("shop/worker-0", 0, &["10.1.0.1"], "worker"));
     let fewer = Lab::new(world, vec![]);
-    let again =
-        EndpointEntry { pod: crate::topology::PodId(0), ..entry(&fewer, "shop/worker-0").clone() };
+    let again = EndpointEntry {
+        endpoint: Endpoint::Pod(PodId(0)),
+        ..entry(&fewer, "shop/worker-0").clone()
+    };
     assert_eq!(again, first);
 }
 
@@ -104,6 +107,35 @@ fn equal_pins_are_an_error() {
     let expected = expected
         .map(|what| format!("{what} of pod shop/stranger is that of another pod of its node"));
     assert_eq!(found.iter().map(|d| d.message.as_str()).collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn health_and_host_are_endpoints_of_their_own() {
+    let mut world = lab();
+    world.pods.push(pod("shop/health", 0, &["10.1.0.30"], "health"));
+    let before = Lab::new(world.clone(), vec![]);
+    assert_eq!(entry(&before, "shop/health").interface, "lxc_health");
+    world.nodes[0].health = vec![ip("10.1.0.200")];
+    world.nodes[0].addresses.push(ip("fd01::1"));
+    world.cluster.host_firewall = true;
+    let lab = Lab::new(world, vec![]);
+    let node = &lab.tables.nodes[0];
+    assert_eq!(node.endpoints.len(), 5);
+    let health = node.endpoint_of(Endpoint::Health(NodeId(0))).unwrap();
+    assert_eq!((health.identity, health.interface.as_str()), (Identity::HEALTH, "lxc_health"));
+    assert_eq!(health.addresses, [ip("10.1.0.200")]);
+    assert_ne!(entry(&lab, "shop/health").interface, "lxc_health");
+    assert_eq!(entry(&lab, "shop/client"), entry(&before, "shop/client"));
+    let host = node.endpoint_of(Endpoint::Host(NodeId(0))).unwrap();
+    assert_eq!((host.identity, host.interface.as_str()), (Identity::HOST, "cilium_host"));
+    assert_eq!(host.addresses, ["192.168.1.1", "fd01::1"].map(ip));
+    assert_eq!((host.ifindex, node.host_firewall), (node.host_ifindex, true));
+    let ids: BTreeSet<_> = node.endpoints.iter().map(|e| e.id).collect();
+    let indices: BTreeSet<_> = node.endpoints.iter().map(|e| e.ifindex).collect();
+    assert_eq!((ids.len(), indices.len()), (5, 5));
+    let other = &lab.tables.nodes[1];
+    assert!(other.endpoint_of(Endpoint::Health(NodeId(1))).is_none());
+    assert!(other.endpoint_of(Endpoint::Host(NodeId(1))).is_some());
 }
 
 /// A world of many pods on one node, each a class of its own.

@@ -5,7 +5,7 @@ use crate::identity::Identity;
 use crate::net::Protocol;
 use crate::source::Span;
 use crate::tables::IdentityClass;
-use crate::topology::IdentityPin;
+use crate::topology::{Endpoint, IdentityPin};
 
 fn pin(number: u32, app: &str) -> IdentityPin {
     let labels = [("app".to_owned(), app.to_owned())].into();
@@ -110,5 +110,5 @@ fn a_host_network_pod_has_no_class() {
         _ => None,
     });
     assert_eq!(apps.collect::<Vec<_>>(), ["client", "server", "stranger"]);
-    assert!(lab.tables.nodes[0].endpoint_of(lab.pod("shop/agent")).is_none());
+    assert!(lab.tables.nodes[0].endpoint_of(Endpoint::Pod(lab.pod("shop/agent"))).is_none());
 }

@@ -3,7 +3,7 @@
 use super::build::*;
 use crate::identity::Identity;
 use crate::tables::{IpcacheOrigin, Target};
-use crate::topology::{NodeId, World};
+use crate::topology::{NodeId, Routing, World};
 
 /// A lab with addresses of every kind on node02.
 fn lab_with_locals() -> World {
@@ -23,6 +23,8 @@ fn check(lab: &Lab, node: u32, cases: &[(&str, Identity, &str)]) {
         let found = match entry.target {
             Target::Endpoint(_) => "endpoint".to_owned(),
             Target::Tunnel { remote, node } => format!("tunnel {} {remote}", node.0),
+            Target::Native { remote, node } => format!("native {} {remote}", node.0),
+            Target::Service(id) => format!("service {}", id.0),
             Target::Host => "host".to_owned(),
             Target::Stack => "stack".to_owned(),
         };
@@ -120,4 +122,58 @@ fn origins_say_why() {
             ["shop/a#r0"]
         );
     }
+}
+
+#[test]
+fn addresses_of_services_are_not_the_nodes() {
+    let mut world = lab_with_locals();
+    let mut api = service("shop/api", &["10.96.0.1", "fd96::1"], "server");
+    api.external_ips = vec![ip("192.168.1.1"), ip("198.51.100.5")];
+    api.load_balancer_ips = vec![ip("198.51.100.6")];
+    world.services.push(api);
+    let rules = vec![allow(Some(vec![cidr("198.51.100.0/24", &[])]), vec![])];
+    let lab = Lab::new(world, vec![policy("a", "server", rules)]);
+    for node in [0, 1] {
+        let mine = ["10.96.0.1", "fd96::1", "198.51.100.5", "198.51.100.6"];
+        check(&lab, node, &mine.map(|address| (address, Identity::WORLD, "service 0")));
+    }
+    check(&lab, 0, &[("192.168.1.1", Identity::HOST, "host")]);
+    check(&lab, 1, &[("192.168.1.1", Identity::REMOTE_NODE, "stack")]);
+    assert_eq!(lab.tables.nodes[0].locals, [ip("192.168.1.1")]);
+    assert_eq!(lab.tables.nodes[1].locals, ["10.2.0.1", "192.168.1.2"].map(ip));
+    let origin = lab.covering(0, ip("10.96.0.1")).origin.clone();
+    assert_eq!(origin, IpcacheOrigin::Service(crate::topology::ServiceId(0)));
+}
+
+#[test]
+fn health_endpoints_are_reached_like_pods() {
+    let mut world = lab();
+    world.nodes[1].health = vec![ip("10.2.0.200")];
+    let lab = Lab::new(world, vec![]);
+    check(&lab, 0, &[("10.2.0.200", Identity::HEALTH, "tunnel 1 192.168.1.2")]);
+    check(&lab, 1, &[("10.2.0.200", Identity::HEALTH, "endpoint")]);
+    assert_eq!(lab.covering(0, ip("10.2.0.200")).origin, IpcacheOrigin::Health(NodeId(1)));
+}
+
+#[test]
+fn under_native_routing_packets_go_as_they_are() {
+    let mut world = lab_with_locals();
+    world.cluster.routing = Routing::Native;
+    world.nodes[1].addresses.push(ip("fd01::2"));
+    world.nodes[1].pod_cidrs.push(net("fd02::/64"));
+    world.nodes[1].health = vec![ip("10.2.0.200")];
+    let lab = Lab::new(world, vec![]);
+    let server = lab.identity("shop/server");
+    let (remote, v4, v6) = (Identity::REMOTE_NODE, Identity::WORLD_IPV4, Identity::WORLD_IPV6);
+    let cases = [
+        ("10.2.0.10", server, "native 1 192.168.1.2"),
+        ("10.2.0.200", Identity::HEALTH, "native 1 192.168.1.2"),
+        ("10.2.0.99", v4, "native 1 192.168.1.2"),
+        ("fd02::99", v6, "native 1 fd01::2"),
+        ("10.2.0.1", remote, "native 1 192.168.1.2"),
+        ("192.168.1.2", remote, "stack"),
+        ("8.8.8.8", v4, "stack"),
+    ];
+    check(&lab, 0, &cases);
+    assert!(lab.tables.nodes[0].tunnels.is_empty());
 }

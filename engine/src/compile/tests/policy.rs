@@ -1,10 +1,12 @@
 //! Policy tables: what each kind of rule comes to, who inherits from whom, and what stands behind an entry.
 
+use super::build::peer as peer_of;
 use super::build::*;
 use crate::identity::Identity;
 use crate::net::{Direction, Protocol};
-use crate::policy::{Entity, Isolation, Policy};
+use crate::policy::{Entity, Isolation, PeerKind, Policy, Rule, SubjectKind};
 use crate::tables::PolicyEntry;
+use crate::topology::{Endpoint, NodeId, Readiness};
 
 /// Peers of the cases, by a word.
 fn peer(lab: &Lab, word: &str) -> Identity {
@@ -271,7 +273,7 @@ fn equal_tables_are_one_and_keep_their_own_rules() {
     let lab = Lab::new(world, vec![policy("a", "server", rules()), policy("b", "other", rules())]);
     let node = &lab.tables.nodes[1];
     let [server, other] = ["shop/server", "shop/other"].map(|pod| lab.pod(pod));
-    let [server, other] = [server, other].map(|pod| node.endpoint_of(pod).unwrap());
+    let [server, other] = [server, other].map(|pod| node.endpoint_of(Endpoint::Pod(pod)).unwrap());
     assert_eq!(server.ingress, other.ingress);
     assert_eq!(server.egress, other.egress);
     assert_eq!(node.policies.len(), 2);
@@ -309,4 +311,68 @@ fn entries_are_sorted_numbered_and_each_has_its_origins() {
             }
         }
     }
+}
+
+/// A policy about nodes of a name.
+fn node_policy(name: &str, node: &str, rules: Vec<Rule>) -> Policy {
+    let mut policy = policy(name, node, rules);
+    policy.subject.requirements[0].key = "name".into();
+    Policy { subject_kind: SubjectKind::Nodes, namespace: None, ..policy }
+}
+
+#[test]
+fn policies_of_nodes_are_for_nodes_alone() {
+    let ssh = || vec![allow(Some(vec![entity(Entity::RemoteNode)]), vec![tcp(22)])];
+    let mut world = lab();
+    // A pod with the labels of a node, and a node with the labels of a pod.
+    world.pods[0].labels = [("name".to_owned(), "node01".to_owned())].into();
+    world.nodes[0].labels.insert("app".into(), "server".into());
+    world.nodes[0].health = vec![ip("10.1.0.200")];
+    let policies = vec![
+        node_policy("nodes", "node01", ssh()),
+        policy("pods", "server", vec![allow(Some(vec![pods("client")]), vec![tcp(80)])]),
+    ];
+    world.cluster.host_firewall = true;
+    let lab = Lab::new(world.clone(), policies.clone());
+    let says = |endpoint, direction, peer, port| {
+        lab.says_at(endpoint, direction, peer, Protocol::Tcp, Some(port))
+    };
+    let [first, second] = [0, 1].map(|node| Endpoint::Host(NodeId(node)));
+    let (remote, host) = (Identity::REMOTE_NODE, Identity::HOST);
+    assert_eq!(says(first, Direction::Ingress, remote, 22), "allow nodes#r0");
+    assert_eq!(says(first, Direction::Ingress, remote, 80), "default-deny");
+    // Only pods let their own node in without being told to.
+    assert_eq!(says(first, Direction::Ingress, host, 22), "default-deny");
+    assert_eq!(says(first, Direction::Egress, remote, 22), "allow not-isolated");
+    assert_eq!(says(second, Direction::Ingress, remote, 80), "allow not-isolated");
+    let client = Endpoint::Pod(lab.pod("shop/client"));
+    assert_eq!(says(client, Direction::Ingress, remote, 80), "allow not-isolated");
+    let health = Endpoint::Health(NodeId(0));
+    assert_eq!(says(health, Direction::Ingress, remote, 4240), "allow not-isolated");
+    assert_eq!(
+        lab.says("shop/server", Direction::Ingress, host, Protocol::Tcp, Some(1)),
+        "allow local-host"
+    );
+
+    world.cluster.host_firewall = false;
+    let off = Lab::new(world, policies);
+    assert!(off.tables.nodes.iter().all(|node| node.endpoint_of(first).is_none()));
+}
+
+#[test]
+fn a_service_as_a_peer_is_its_pods() {
+    let mut world = lab();
+    world.services.push(service("shop/web", &["10.96.0.10"], "server"));
+    world.pods[2].readiness = Readiness::NotReady;
+    let to =
+        |name: &str| peer_of(PeerKind::Service { namespace: "shop".into(), name: name.into() });
+    let rules = vec![egress(allow(Some(vec![to("web"), to("gone")]), vec![]))];
+    let lab = Lab::new(world, vec![policy("a", "client", rules)]);
+    let cases = [
+        ("server", "80/tcp", "allow a#r0"),
+        ("server", "9999/udp", "allow a#r0"),
+        ("stranger", "80/tcp", "default-deny"),
+        ("world", "80/tcp", "default-deny"),
+    ];
+    check_at("shop/client", Direction::Egress, &lab, &cases);
 }

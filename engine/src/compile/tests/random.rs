@@ -3,6 +3,7 @@
 
 use std::net::IpAddr;
 
+use super::build::peer as peer_of;
 use super::build::*;
 use crate::identity::Identity;
 use crate::net::{Direction, Protocol};
@@ -10,7 +11,7 @@ use crate::policy::{
     Action, Entity, Isolation, Namespaces, Peer, PeerKind, Policy, PortKind, PortSpec, Rule,
     Selector,
 };
-use crate::topology::{NodeId, Pod, PodId, World};
+use crate::topology::{Endpoint, NodeId, Pod, PodId, World};
 use crate::verdict::{Implied, Origin};
 
 /// A small generator: the same numbers on every machine.
@@ -107,16 +108,25 @@ fn random_world(dice: &mut Dice) -> World {
         }
         all.push(one);
     }
-    world(nodes, all)
+    let mut world = world(nodes, all);
+    for (at, space) in SPACES.iter().enumerate() {
+        let name = format!("{space}/web");
+        world.services.push(service(&name, &[&format!("10.96.0.{at}")], dice.pick(&APPS)));
+    }
+    world
 }
 
 fn random_peer(dice: &mut Dice) -> Peer {
-    match dice.below(4) {
+    match dice.below(5) {
         0 => {
             let except = (0..dice.below(3)).map(|_| dice.pick(&PREFIXES)).collect::<Vec<_>>();
             cidr(dice.pick(&PREFIXES), &except)
         }
         1 => entity(dice.pick(&Entity::ALL).0),
+        2 if dice.once_in(2) => {
+            let (namespace, name) = (dice.pick(&SPACES).to_owned(), "web".to_owned());
+            peer_of(PeerKind::Service { namespace, name })
+        }
         _ => {
             let mut peer = pods(dice.pick(&APPS));
             if let PeerKind::Pods { selector, namespaces } = &mut peer.kind {
@@ -199,6 +209,15 @@ impl Reading<'_> {
                 let pod = self.world.pod(id).unwrap();
                 let own = policy.namespace.as_ref().is_none_or(|own| *own == pod.namespace);
                 selector.matches(&pod.labels) && (own || *namespaces == Namespaces::Any)
+            }
+            PeerKind::Service { namespace, name } => {
+                let Other::Pod(id) = self.other else { return false };
+                let pod = self.world.pod(id).unwrap();
+                let mut services = self.world.services.iter();
+                let wanted = services.find(|s| s.namespace == *namespace && s.name == *name);
+                wanted.is_some_and(|s| {
+                    s.namespace == pod.namespace && s.selector.matches(&pod.labels)
+                })
             }
             PeerKind::Cidr { net, except } => {
                 outside
@@ -325,7 +344,8 @@ fn check(lab: &Lab, seed: u64) {
                     let reading =
                         Reading { world, endpoint, direction, other, address, protocol, port };
                     let (expected, named) = reading.outcome(lab);
-                    let (hit, origins) = lab.ask(pod, direction, peer, protocol, port);
+                    let (hit, origins) =
+                        lab.ask(Endpoint::Pod(pod), direction, peer, protocol, port);
                     let place = || {
                         format!(
                             "seed {seed}: {} {direction} {other:?} {address} {protocol} {port:?}: \
