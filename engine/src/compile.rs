@@ -42,7 +42,8 @@ use services::Services;
 const MISSING_FIELD: Code = Code(102);
 
 /// Compiles. Errors are limits that the input exceeds, with the place that exceeds them, and pinned values
-/// that two pods of a node share. The result depends on names and values only, never on file order.
+/// that two pods of a node share. The result depends on names and values only, never on file order
+/// (but the backends of a set stand in the order of their pods).
 pub fn compile(
     world: &World,
     policies: &PolicySet,

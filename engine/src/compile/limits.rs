@@ -16,7 +16,7 @@ pub const DATAPATH_LIMIT: Code = Code(300);
 
 /// Endpoints of a node: half of the attachments.
 pub const ENDPOINTS_PER_NODE: usize = 8192 / 2;
-/// Targets of a node: endpoints, other nodes, its own stack in two roles.
+/// Targets of a node: endpoints, other nodes, services, its own stack in two roles.
 pub const TARGETS_PER_NODE: usize = 32_768 / 2;
 /// Addresses and prefixes of a node.
 pub const IPCACHE_PER_NODE: usize = 1_048_576 / 2;
@@ -187,6 +187,6 @@ fn ipcache_too_large(
     let count = tables.ipcache.len();
     limit(format!("{count} addresses and prefixes; at most {IPCACHE_PER_NODE} fit"), span)
         .label("no room is left for this")
-        .note("pods, nodes and prefixes in rules have one entry each on every node")
+        .note("pods, nodes, services' addresses and prefixes in rules have one entry each on every node")
         .help("merge neighbouring prefixes in rules")
 }
