@@ -7,14 +7,17 @@ use std::net::IpAddr;
 use engine::net::{Direction, Mac, Protocol};
 use engine::policy::Selector;
 use engine::source::{FileId, Span};
+use engine::topology::{Balancing, Encryption, HostRouting};
 use ipnet::IpNet;
 
 mod flow;
+mod service;
 
 pub use flow::{
     Dialogue, Expectation, Fact, FlowCase, FollowUp, IcmpMessage, PacketOption, PartyKind,
     PartyName, Place, Port, Question, Reason, Step, StepKind, Target, Test, TestLine,
 };
+pub use service::{Service, ServiceField, ServicePort, TargetPort};
 
 /// A part with its place.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,6 +87,8 @@ pub enum ItemKind {
     Namespace(Namespace),
     /// `pod NS/NAME on NODE { ... }`
     Pod(Pod),
+    /// `service NS/NAME { ... }`
+    Service(Service),
     /// `external NAME { ip A }`
     External(External),
     /// `identity N { namespace NS labels { ... } }`
@@ -107,6 +112,7 @@ impl Item {
             ItemKind::Node(n) => ("node", n.name.node.clone()),
             ItemKind::Namespace(n) => ("namespace", n.name.node.clone()),
             ItemKind::Pod(p) => ("pod", p.handle.node.to_string()),
+            ItemKind::Service(s) => ("service", s.handle.node.to_string()),
             ItemKind::External(e) => ("external", e.name.node.clone()),
             ItemKind::Identity(i) => ("identity", i.number.node.to_string()),
             ItemKind::Alias(a) => ("alias", a.name.node.clone()),
@@ -136,7 +142,7 @@ pub enum ClusterField {
         /// `1.18`
         version: Name,
     },
-    /// `tunnel vxlan [port 8472] [device NAME]`
+    /// `tunnel vxlan|geneve [port 8472] [device NAME]`
     Tunnel {
         /// The encapsulation's word.
         kind: Name,
@@ -145,6 +151,29 @@ pub enum ClusterField {
         /// The tunnel device.
         device: Option<Name>,
     },
+    /// `tunnel none`
+    Native,
+    /// `host-routing bpf|stack`
+    HostRouting(HostRouting),
+    /// `native-cidr C, C`
+    NativeCidr(Vec<Spanned<IpNet>>),
+    /// `masquerade on|off [except C, C] [ports A-B]`
+    Masquerade {
+        /// Whether it is on.
+        on: bool,
+        /// Destinations left out.
+        except: Vec<Spanned<IpNet>>,
+        /// Lowest and highest port.
+        ports: Option<Spanned<(u16, u16)>>,
+    },
+    /// `balance random|maglev`
+    Balance(Balancing),
+    /// `host-firewall on|off`
+    HostFirewall(bool),
+    /// `prefilter C, C`
+    Prefilter(Vec<Spanned<IpNet>>),
+    /// `encryption wireguard [nodes]`, `encryption ipsec key N`
+    Encryption(Encryption),
     /// `node NAME { ... }`
     Node(Node),
 }
@@ -171,6 +200,10 @@ pub enum NodeField {
     Device(Name),
     /// `mac M`
     Mac(Mac),
+    /// `labels { ... }`
+    Labels(Vec<Label>),
+    /// `health A, A`
+    Health(Vec<Spanned<IpAddr>>),
 }
 
 /// `namespace NAME { labels { ... } }`
@@ -248,6 +281,10 @@ pub enum PodField {
     Endpoint(u16),
     /// `host-network`
     HostNetwork,
+    /// `not-ready`
+    NotReady,
+    /// `terminating`
+    Terminating,
 }
 
 /// `external NAME { ip A }`
@@ -317,6 +354,8 @@ pub enum PolicyLine {
         /// Whether the word `pods` is written.
         pods: bool,
     },
+    /// `select nodes { ... }`: labels of the nodes.
+    SelectNodes(Selector),
     /// `default-deny ingress, egress`; no direction at all stands for `off`.
     DefaultDeny(Vec<Spanned<Direction>>),
     /// A rule.
@@ -381,6 +420,8 @@ pub enum Peer {
     },
     /// `entities a, b`
     Entities(Vec<Name>),
+    /// `service [NS/]NAME`
+    Service(Spanned<Qualified>),
 }
 
 /// What traffic a rule is about.

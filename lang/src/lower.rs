@@ -18,9 +18,11 @@ use crate::workspace::Lowered;
 pub(crate) use rule::message_type;
 
 mod claims;
+mod cluster;
 mod lint;
 mod policy;
 mod rule;
+mod service;
 mod suite;
 mod world;
 
@@ -31,7 +33,7 @@ pub(crate) fn lower(trees: &[&Ast], sources: &SourceMap) -> Lowered {
         world: World::default(),
         diagnostics: Vec::new(),
         declared: BTreeMap::new(),
-        lost_pods: Vec::new(),
+        lost: Vec::new(),
         suggestions: MOST_SUGGESTIONS,
         failed: trees.iter().flat_map(|t| &t.failed).cloned().collect(),
         directory: None,
@@ -61,8 +63,8 @@ struct Lowering<'s> {
     directory: Option<Directory>,
     /// Something of a text was wrong or is not supported.
     partial: bool,
-    /// Declared pods that are not in the world, because something else of them is wrong.
-    lost_pods: Vec<String>,
+    /// Declared pods and services that are not in the world, because something else of them is wrong.
+    lost: Vec<String>,
     /// How many more diagnostics may suggest a name.
     suggestions: usize,
 }

@@ -14,13 +14,15 @@ use crate::outline::{Chunk, Outline, Unbalanced};
 mod errors;
 mod policy;
 mod question;
+mod service;
+mod setting;
 mod test;
 mod tree;
 mod value;
 mod world;
 
 use tree::Tree;
-pub(crate) use value::unsupported;
+pub(crate) use value::seconds;
 
 /// The generated parser; its rules are an implementation detail of this module.
 mod grammar {
@@ -40,6 +42,7 @@ pub(crate) const STATEMENTS: &[&str] = &[
     "node",
     "namespace",
     "pod",
+    "service",
     "external",
     "identity",
     "alias",
@@ -50,15 +53,17 @@ pub(crate) const STATEMENTS: &[&str] = &[
 ];
 
 /// Words that begin a statement of the language that is not built yet.
-const LATER_STATEMENTS: &[&str] = &[
-    "service",
-    "verify",
-    "dns",
-    "cidr-group",
-    "deploy",
-    "statefulset",
-    "daemonset",
-    "enforcement",
+const LATER_STATEMENTS: &[&str] =
+    &["verify", "dns", "cidr-group", "deploy", "statefulset", "daemonset", "enforcement"];
+
+/// Settings of the cluster, which somebody may write as statements of their own.
+const SETTINGS: &[&str] = &[
+    "like",
+    "tunnel",
+    "host-routing",
+    "native-cidr",
+    "masquerade",
+    "balance",
     "host-firewall",
     "prefilter",
     "encryption",
@@ -268,6 +273,11 @@ impl<'t> Reader<'t> {
             format!("no statement begins with `{found}`"),
             span,
         );
+        if SETTINGS.contains(&word) {
+            let help = format!("`{word}` is a setting: it stands in the `cluster` block");
+            self.diagnostics.push(diagnostic.help(help));
+            return;
+        }
         self.diagnostics.push(match crate::names::nearest(word, STATEMENTS.iter().copied()) {
             Some(near) => diagnostic.fix(format!("did you mean `{near}`?"), span, near),
             None => {

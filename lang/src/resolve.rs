@@ -6,7 +6,7 @@ use engine::diag::Diagnostic;
 use engine::net::Packet;
 use engine::question::Question;
 use engine::source::Span;
-use engine::topology::{Party, World};
+use engine::topology::{Party, PodId, World};
 
 use crate::ast::{self, PartyKind, PartyName};
 use crate::codes;
@@ -17,6 +17,7 @@ mod follow;
 mod options;
 mod packet;
 mod party;
+mod service;
 
 pub(crate) use directory::{Atlas, Directory};
 pub(crate) use follow::follow_up;
@@ -38,10 +39,22 @@ pub(crate) fn opening(
     latest: Option<&Packet>,
 ) -> Result<Question, Diagnostic> {
     let source = Side::of(atlas, &question.source)?;
-    let destination = Side::of(atlas, &question.target.party)?;
+    let mut destination = Side::of(atlas, &question.target.party)?;
     let options = Options::of(&question.options)?;
     let quoted = quoted(atlas, &options, latest)?;
     let mut assumed = Vec::new();
+    if let Party::Service(_) = source.party {
+        return Err(service_sends(&source));
+    }
+    let service = service::Asked::of(atlas, destination.party, question);
+    if let Some(headless) = service.filter(|asked| asked.service.is_headless()) {
+        destination = destination.become_pod(atlas, headless.resolved(&options)?);
+        assumed.push(format!(
+            "{} is headless: its name resolves to {}",
+            headless.service.qualified(),
+            destination.label
+        ));
+    }
     let v6 = family(&source, &destination, &options, quoted.as_ref(), &mut assumed)
         .map_err(|problem| ask_about_port(problem, &question.target))?;
     let (from, to) = (source.address(v6, &options)?, destination.address(v6, &Options::default())?);
@@ -49,17 +62,27 @@ pub(crate) fn opening(
         let claimed = options.from_ip.is_some().then_some(from);
         return Err(to_itself(&source, &destination, claimed));
     }
-    let asked =
-        packet::Asked { atlas, question, destination: destination.party, options: &options };
+    let asked = packet::Asked {
+        atlas,
+        question,
+        destination: destination.party,
+        service,
+        options: &options,
+    };
     let made = asked.packet(from, to, quoted.as_ref().map(|q| &q.packet))?;
     assumed.extend(made.assumed);
+    let is_headless = service.is_some_and(|asked| asked.service.is_headless());
+    let choose = match options.choose.as_ref().filter(|_| !is_headless) {
+        Some(pod) => Some(service::chosen(atlas, question, destination.party, &made.packet, pod)?),
+        None => None,
+    };
     Ok(Question {
         source: source.party,
         destination: destination.party,
         packet: made.packet,
         with_reply: question.with_reply(),
-        choose: None,
-        known: None,
+        choose,
+        known: options.known.map(|k| k.node),
         assumed,
         undetermined: made.undetermined,
     })
@@ -132,6 +155,14 @@ impl Side {
         };
         let addresses = addresses.unwrap_or_default();
         Ok(Self { party, label: label(world, party), addresses, span: name.span })
+    }
+
+    /// The pod that a headless service's name leads to, in its place.
+    fn become_pod(self, atlas: Atlas<'_>, id: PodId) -> Self {
+        let pod = atlas.world.pod(id);
+        let addresses = pod.map(|p| p.addresses.clone()).unwrap_or_default();
+        let party = Party::Pod(id);
+        Self { party, label: label(atlas.world, party), addresses, span: self.span }
     }
 
     fn has(&self, v6: bool) -> bool {
@@ -218,6 +249,14 @@ fn ask_about_port(problem: Diagnostic, target: &ast::Target) -> Diagnostic {
         }
         _ => problem,
     }
+}
+
+/// A service has no network to send from.
+fn service_sends(source: &Side) -> Diagnostic {
+    let message = format!("{} sends nothing itself", source.label);
+    Diagnostic::error(codes::WHICH_BACKEND, message, source.span)
+        .note("a service is an address in front of pods; its answers are asked by `with reply`")
+        .help("name the pod that sends")
 }
 
 /// Its own address never leaves a pod or node, so no program of the datapath sees the packet.

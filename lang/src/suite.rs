@@ -1,10 +1,12 @@
 //! Test suites with every name resolved: what `hopwise test` runs. Running is `repl`'s.
 
+use std::net::IpAddr;
+
 use engine::net::Direction;
 use engine::policy::Policy;
 use engine::question::{FollowUp, Question};
 use engine::source::Span;
-use engine::topology::{NodeId, Party};
+use engine::topology::{NodeId, Party, PodId};
 use engine::trace::CtState;
 use engine::verdict::{Implied, LegOutcome, Verdict};
 
@@ -131,4 +133,21 @@ pub enum Fact {
     Reply(Verdict),
     /// TTL or hop limit of the packet as it leaves the last hop.
     Ttl(u8),
+    /// A service chose this pod; where given, at this port.
+    Backend {
+        /// The pod.
+        pod: PodId,
+        /// Its port.
+        port: Option<u16>,
+    },
+    /// A service had nobody to choose, or had no such port.
+    NoBackend,
+    /// The packet's source was rewritten to this address.
+    Snat(IpAddr),
+    /// The packet's source was not rewritten.
+    NotSnat,
+    /// It was to be encrypted on its way between nodes.
+    Encrypted,
+    /// It was not.
+    NotEncrypted,
 }

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use engine::net::{Direction, Protocol, TcpFlags};
+use engine::question::Known;
 use engine::reason::DropReason;
 use engine::source::Span;
 use engine::trace::CtState;
@@ -28,8 +29,12 @@ pub enum PartyKind {
     Pod(Qualified),
     /// `node node01`
     Node(String),
+    /// `service web/echo`
+    Service(Qualified),
     /// `external search`
     External(String),
+    /// `health node01`: the health endpoint of the node.
+    Health(String),
     /// `world 8.8.8.8`: must be outside the cluster.
     World(IpAddr),
     /// `10.244.1.154`: whoever owns it.
@@ -141,6 +146,10 @@ pub enum PacketOption {
     Quoting(Box<Question>),
     /// `with reply`
     WithReply,
+    /// `with conntrack established`, `with conntrack reply`
+    Known(Known),
+    /// `choose backend [pod] web/echo-1`
+    Choose(PartyName),
 }
 
 /// `test "name" { ... }`
@@ -282,4 +291,21 @@ pub enum Fact {
     Reply(Verdict),
     /// `ttl N`: as it leaves the last hop.
     Ttl(u8),
+    /// `backend web/echo-0[:8080]`: that a service chose.
+    Backend {
+        /// The pod.
+        pod: PartyName,
+        /// Its port.
+        port: Option<u16>,
+    },
+    /// `backend none`: a service had none to choose.
+    NoBackend,
+    /// `snat ADDRESS`: the source leaves with this address instead.
+    Snat(IpAddr),
+    /// `not snat`
+    NotSnat,
+    /// `encrypted`
+    Encrypted,
+    /// `not encrypted`
+    NotEncrypted,
 }

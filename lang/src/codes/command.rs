@@ -2,7 +2,7 @@
 
 super::codes! { COMMAND_CODES:
 UNKNOWN_ENDPOINT = 200, "unknown-endpoint", "nothing has this name";
-    "An endpoint is named `[pod|node|external] [namespace/]name`, by an alias, or by its address. A name without its kind is looked up among all kinds, a pod's also without its namespace. An address outside the cluster needs no name at all.";
+    "An endpoint is named `[pod|service|node|external] [namespace/]name`, `health NODE`, by an alias, or by its address. A name without its kind is looked up among all kinds, that of a pod or service also without its namespace. An address outside the cluster needs no name at all.";
     wrong "# ask: web/clinet -> world 8.8.8.8:53/udp\ncluster c {\n  node node01 { ip 192.168.66.226 pods 10.244.1.0/24 }\n}\nnamespace web {}\npod web/client on node01 { ip 10.244.1.154 }\n";
     right "# ask: web/client -> world 8.8.8.8:53/udp\ncluster c {\n  node node01 { ip 192.168.66.226 pods 10.244.1.0/24 }\n}\nnamespace web {}\npod web/client on node01 { ip 10.244.1.154 }\n";
 AMBIGUOUS_ENDPOINT = 201, "ambiguous-endpoint", "several things have this name";
@@ -14,7 +14,7 @@ FAMILIES = 202, "families-do-not-meet", "the two sides have no address family in
     wrong "# ask: web/client -> world 2001:db8::1:53\ncluster c {\n  node node01 { ip 192.168.66.226 pods 10.244.1.0/24 }\n}\nnamespace web {}\npod web/client on node01 { ip 10.244.1.154 }\n";
     right "# ask: web/client -> world 8.8.8.8:53/udp\ncluster c {\n  node node01 { ip 192.168.66.226 pods 10.244.1.0/24 }\n}\nnamespace web {}\npod web/client on node01 { ip 10.244.1.154 }\n";
 UNKNOWN_PORT_NAME = 203, "unknown-port-name", "the destination has no port of this name";
-    "A port's name is the destination pod's: it is given there by `port NAME N/PROTO`. Nodes and outside addresses name no ports. Where two protocols have the name, write the one that is meant behind `/`.";
+    "A port's name is the destination pod's or service's: it is given there by `port NAME N/PROTO`. Nodes and outside addresses name no ports. Where two protocols have the name, write the one that is meant behind `/`.";
     wrong "# ask: world 8.8.8.8 -> web/client:http\ncluster c {\n  node node01 { ip 192.168.66.226 pods 10.244.1.0/24 }\n}\nnamespace web {}\npod web/client on node01 { ip 10.244.1.154 }\n";
     right "# ask: world 8.8.8.8 -> web/client:http\ncluster c {\n  node node01 { ip 192.168.66.226 pods 10.244.1.0/24 }\n}\nnamespace web {}\npod web/client on node01 { ip 10.244.1.154 port http 8080/tcp }\n";
 CONFLICTING_OPTION = 204, "conflicting-option", "the parts of a question contradict each other";
@@ -22,7 +22,7 @@ CONFLICTING_OPTION = 204, "conflicting-option", "the parts of a question contrad
     wrong "# ask: world 8.8.8.8 -> world 1.1.1.1:53/udp syn\n";
     right "# ask: world 8.8.8.8 -> world 1.1.1.1:53/udp\n";
 NOT_OUTSIDE = 205, "not-outside", "the address after `world` is inside the cluster";
-    "`world` says that an address is outside the cluster, and this one belongs to a pod or a node. A bare address means whoever owns it. To pretend that a packet comes from elsewhere, use `from-ip`.";
+    "`world` says that an address is outside the cluster, and this one belongs to a pod, a service or a node. A bare address means whoever owns it. To pretend that a packet comes from elsewhere, use `from-ip`.";
     wrong "# ask: world 10.244.1.154 -> world 8.8.8.8:53/udp\ncluster c {\n  node node01 { ip 192.168.66.226 pods 10.244.1.0/24 }\n}\nnamespace web {}\npod web/client on node01 { ip 10.244.1.154 }\n";
     right "# ask: 10.244.1.154 -> world 8.8.8.8:53/udp\ncluster c {\n  node node01 { ip 192.168.66.226 pods 10.244.1.0/24 }\n}\nnamespace web {}\npod web/client on node01 { ip 10.244.1.154 }\n";
 BAD_LENGTH = 206, "bad-length", "the length does not fit the packet";
@@ -33,6 +33,14 @@ TO_ITSELF = 207, "to-itself", "the sender would send to itself";
     "A packet to an own address stays inside the pod or the node: it passes no interface, so no policy is asked and no program of the datapath sees it. Pods on the host network share their node's address, so this holds between them too.";
     wrong "# ask: web/client -> 10.244.1.154:80/tcp\ncluster c {\n  node node01 { ip 192.168.66.226 pods 10.244.1.0/24 }\n}\nnamespace web {}\npod web/client on node01 { ip 10.244.1.154 }\n";
     right "# ask: world 8.8.8.8 -> 10.244.1.154:80/tcp\ncluster c {\n  node node01 { ip 192.168.66.226 pods 10.244.1.0/24 }\n}\nnamespace web {}\npod web/client on node01 { ip 10.244.1.154 }\n";
+WHICH_BACKEND = 208, "which-backend", "it is open, or wrong, which pod of a service is meant";
+    "The name of a headless service stands for all of its pods, so a question to it needs `choose backend POD` unless exactly one of them is ready. `choose backend` takes a ready pod that the service selects and that has the port's name where the target is a name. A service itself sends nothing: its pods do.";
+    wrong "# ask: web/client -> service web/echo:8080\ncluster c {\n  node node01 { ip 192.168.66.226 pods 10.244.1.0/24 }\n}\nnamespace web {}\npod web/client on node01 { ip 10.244.1.154 }\npod web/echo-0 on node01 { ip 10.244.1.2 labels { app = \"echo\" } port http 8080/tcp }\npod web/echo-1 on node01 { ip 10.244.1.3 labels { app = \"echo\" } port http 8080/tcp }\nservice web/echo { cluster-ip none port 80/tcp -> http select { app = \"echo\" } }\n";
+    right "# ask: web/client -> service web/echo:8080 choose backend web/echo-1\ncluster c {\n  node node01 { ip 192.168.66.226 pods 10.244.1.0/24 }\n}\nnamespace web {}\npod web/client on node01 { ip 10.244.1.154 }\npod web/echo-0 on node01 { ip 10.244.1.2 labels { app = \"echo\" } port http 8080/tcp }\npod web/echo-1 on node01 { ip 10.244.1.3 labels { app = \"echo\" } port http 8080/tcp }\nservice web/echo { cluster-ip none port 80/tcp -> http select { app = \"echo\" } }\n";
+WHICH_PORT = 209, "which-port", "it is open which port of a service is meant";
+    "A service with one port may be asked without it. Where it has several, or none for the protocol that is asked for, the port must be written, by its number or by its name.";
+    wrong "# ask: web/client -> service web/echo\ncluster c {\n  node node01 { ip 192.168.66.226 pods 10.244.1.0/24 }\n}\nnamespace web {}\npod web/client on node01 { ip 10.244.1.154 }\npod web/echo-0 on node01 { ip 10.244.1.2 labels { app = \"echo\" } port http 8080/tcp }\nservice web/echo { cluster-ip 10.96.0.20 port 80/tcp -> http port 81/tcp -> 8081 select { app = \"echo\" } }\n";
+    right "# ask: web/client -> service web/echo:81\ncluster c {\n  node node01 { ip 192.168.66.226 pods 10.244.1.0/24 }\n}\nnamespace web {}\npod web/client on node01 { ip 10.244.1.154 }\npod web/echo-0 on node01 { ip 10.244.1.2 labels { app = \"echo\" } port http 8080/tcp }\nservice web/echo { cluster-ip 10.96.0.20 port 80/tcp -> http port 81/tcp -> 8081 select { app = \"echo\" } }\n";
 UNKNOWN_COMMAND = 210, "unknown-command", "no command begins with this word";
     "A line of a session is a command, a question with an arrow, or a statement of the language. `help` lists the commands.";
     wrong "# type: shwo pods\n";

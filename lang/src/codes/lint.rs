@@ -5,7 +5,7 @@ SELECTS_NOTHING = 400, "selects-nothing", "a policy selects no pod";
     "No pod of the world has the labels that the policy selects, so it has no effect. A label may be misspelt, or the pods may live in another namespace. Pods on the host network are never selected: they share their node's identity.";
     wrong "cluster c {\n  node node01 { ip 192.168.66.226 pods 10.244.1.0/24 }\n}\nnamespace web {}\npod web/echo-0 on node01 { ip 10.244.1.2 labels { app = \"echo\" } }\npolicy web/echo {\n  select { app = \"ehco\" }\n  allow ingress\n}\n";
     right "cluster c {\n  node node01 { ip 192.168.66.226 pods 10.244.1.0/24 }\n}\nnamespace web {}\npod web/echo-0 on node01 { ip 10.244.1.2 labels { app = \"echo\" } }\npolicy web/echo {\n  select { app = \"echo\" }\n  allow ingress\n}\n";
-OUTSIDE_POD_PREFIX = 401, "outside-pod-prefix", "a pod's address is outside its node's pod prefixes";
+OUTSIDE_POD_PREFIX = 401, "outside-pod-prefix", "the address of a pod or health endpoint is outside its node's pod prefixes";
     "Other nodes reach a pod by its own entry, so this works. But a real cluster takes pod addresses from the node's prefixes, so one of the two is probably mistyped.";
     wrong "cluster c {\n  node node01 { ip 192.168.66.226 pods 10.244.1.0/24 }\n}\nnamespace web {}\npod web/client on node01 { ip 10.244.6.154 }\n";
     right "cluster c {\n  node node01 { ip 192.168.66.226 pods 10.244.1.0/24 }\n}\nnamespace web {}\npod web/client on node01 { ip 10.244.1.154 }\n";
@@ -29,4 +29,12 @@ UNUSED_IDENTITY = 406, "unused-identity", "an identity is pinned for labels that
     "A pinned number is for the pods of a namespace that have exactly these labels. No pod of the world has them, so the number stands for nobody and the pods that were meant have another one.";
     wrong "cluster c {\n  node node01 { ip 192.168.66.226 pods 10.244.1.0/24 }\n}\nnamespace web {}\nidentity 300 { namespace web labels { app = \"client\" } }\npod web/client on node01 { ip 10.244.1.2 labels { app = \"client\", team = \"store\" } }\n";
     right "cluster c {\n  node node01 { ip 192.168.66.226 pods 10.244.1.0/24 }\n}\nnamespace web {}\nidentity 300 { namespace web labels { app = \"client\", team = \"store\" } }\npod web/client on node01 { ip 10.244.1.2 labels { app = \"client\", team = \"store\" } }\n";
+NO_BACKENDS = 407, "no-backends", "a service selects no pod";
+    "No pod of the service's namespace has the labels that it selects, so whatever is sent to it is dropped as `no-service`. A label may be misspelt, or the pods may live in another namespace, which no service can reach into. Pods on the host network count.";
+    wrong "cluster c {\n  node node01 { ip 192.168.66.226 pods 10.244.1.0/24 }\n}\nnamespace web {}\npod web/echo-0 on node01 { ip 10.244.1.2 labels { app = \"echo\" } port http 8080/tcp }\nservice web/echo { cluster-ip 10.96.0.20 port 80/tcp -> http select { app = \"ehco\" } }\n";
+    right "cluster c {\n  node node01 { ip 192.168.66.226 pods 10.244.1.0/24 }\n}\nnamespace web {}\npod web/echo-0 on node01 { ip 10.244.1.2 labels { app = \"echo\" } port http 8080/tcp }\nservice web/echo { cluster-ip 10.96.0.20 port 80/tcp -> http select { app = \"echo\" } }\n";
+UNKNOWN_TARGET_PORT = 408, "unknown-target-port", "no pod of a service has its target port";
+    "A target port by name stands for the number that each pod gives to it, for the protocol of the service's port. A pod without the name is no backend, and here none of the selected pods has it.";
+    wrong "cluster c {\n  node node01 { ip 192.168.66.226 pods 10.244.1.0/24 }\n}\nnamespace web {}\npod web/echo-0 on node01 { ip 10.244.1.2 labels { app = \"echo\" } port http 8080/tcp }\nservice web/echo { cluster-ip 10.96.0.20 port 80/tcp -> htpp select { app = \"echo\" } }\n";
+    right "cluster c {\n  node node01 { ip 192.168.66.226 pods 10.244.1.0/24 }\n}\nnamespace web {}\npod web/echo-0 on node01 { ip 10.244.1.2 labels { app = \"echo\" } port http 8080/tcp }\nservice web/echo { cluster-ip 10.96.0.20 port 80/tcp -> http select { app = \"echo\" } }\n";
 }

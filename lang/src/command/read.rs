@@ -18,6 +18,7 @@ use crate::parse;
 const KINDS: &[&str] = &[
     "policy",
     "pod",
+    "service",
     "node",
     "namespace",
     "external",
@@ -80,7 +81,7 @@ pub(crate) fn is_statement(word: &str, text: &str) -> bool {
     let head = text.split('{').next().unwrap_or(text);
     match word {
         "test" => text.contains('{'),
-        "pod" | "node" | "external" => !head.contains("->"),
+        "pod" | "service" | "node" | "external" => !head.contains("->"),
         _ => parse::begins_statement(word),
     }
 }

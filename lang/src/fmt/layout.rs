@@ -346,7 +346,7 @@ fn clauses<'e, 't>(entry: &'e Entry<'t>) -> Vec<&'e [Piece<'t>]> {
         "=>" => true,
         "from" | "to" | "on" | "owner" | "because" => {
             let names_follow = match before {
-                "as" | "on" | "," | "entities" | "entity" => true,
+                "as" | "on" | "," | "entities" | "entity" | "service" => true,
                 "port" | "ports" => earlier == "on",
                 "namespace" => earlier == "in",
                 _ => false,
@@ -365,7 +365,7 @@ fn items<'e, 't>(clause: &'e [Piece<'t>]) -> Vec<&'e [Piece<'t>]> {
         return commas(clause);
     }
     split(clause, |[_, before], word| {
-        before == "," && matches!(word, "pods" | "cidr" | "entities" | "entity")
+        before == "," && matches!(word, "pods" | "cidr" | "entities" | "entity" | "service")
     })
 }
 

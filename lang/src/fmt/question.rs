@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use engine::net::{Protocol, extension};
+use engine::question::Known;
 
 use crate::ast::{
     IcmpMessage, PacketOption, PartyKind, PartyName, Port, Question, Spanned, Step, StepKind,
@@ -15,7 +16,9 @@ pub fn party(party: &PartyName) -> String {
         PartyKind::Bare(name) => name.to_string(),
         PartyKind::Pod(name) => format!("pod {name}"),
         PartyKind::Node(name) => format!("node {name}"),
+        PartyKind::Service(name) => format!("service {name}"),
         PartyKind::External(name) => format!("external {name}"),
+        PartyKind::Health(node) => format!("health {node}"),
         PartyKind::World(address) => format!("world {address}"),
         PartyKind::Address(address) => address.to_string(),
     }
@@ -104,6 +107,9 @@ fn packet_option(option: &PacketOption) -> String {
         PacketOption::QuotingLast => "quoting last".to_owned(),
         PacketOption::Quoting(inner) => format!("quoting ( {} )", question(inner)),
         PacketOption::WithReply => "with reply".to_owned(),
+        PacketOption::Known(Known::Established) => "with conntrack established".to_owned(),
+        PacketOption::Known(Known::Reply) => "with conntrack reply".to_owned(),
+        PacketOption::Choose(pod) => format!("choose backend {}", party(pod)),
     }
 }
 

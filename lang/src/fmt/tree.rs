@@ -17,6 +17,7 @@ pub(super) enum Scope {
     Cluster,
     Node,
     Pod,
+    Service,
     External,
     Identity,
     Namespace,
@@ -51,8 +52,32 @@ impl Scope {
 
     fn field_words(self) -> &'static [&'static str] {
         match self {
-            Scope::Cluster => &["like", "tunnel", "node"],
-            Scope::Node => &["ip", "pods", "local", "device", "mac"],
+            Scope::Cluster => &[
+                "like",
+                "tunnel",
+                "host-routing",
+                "native-cidr",
+                "masquerade",
+                "balance",
+                "host-firewall",
+                "prefilter",
+                "encryption",
+                "node",
+            ],
+            Scope::Node => &["ip", "pods", "local", "device", "mac", "labels", "health"],
+            Scope::Service => &[
+                "cluster-ip",
+                "external-ip",
+                "load-balancer-ip",
+                "port",
+                "ports",
+                "select",
+                "affinity",
+                "balance",
+                "source-ranges",
+                "internal-traffic",
+                "external-traffic",
+            ],
             Scope::Pod => &[
                 "ip",
                 "labels",
@@ -64,6 +89,8 @@ impl Scope {
                 "ifindex",
                 "endpoint",
                 "host-network",
+                "not-ready",
+                "terminating",
             ],
             Scope::External => &["ip"],
             Scope::Identity => &["namespace", "labels"],
@@ -86,6 +113,7 @@ impl Scope {
             (Scope::File, "cluster") => Scope::Cluster,
             (Scope::File | Scope::Cluster, "node") => Scope::Node,
             (Scope::File, "pod") => Scope::Pod,
+            (Scope::File, "service") => Scope::Service,
             (Scope::File, "external") => Scope::External,
             (Scope::File, "identity") => Scope::Identity,
             (Scope::File, "namespace") => Scope::Namespace,
@@ -188,17 +216,20 @@ impl Entry<'_> {
             );
             return field && !self.is_rule() && self.last_word() != "namespace";
         }
-        scope.field_words().contains(&token.text.as_ref()) && !self.lacks_argument()
+        scope.field_words().contains(&token.text.as_ref()) && !self.lacks_argument(scope)
     }
 
     /// Whether the word that follows is a name, even if it reads like a field's keyword.
-    fn lacks_argument(&self) -> bool {
-        let needed = match self.word(0) {
-            "host-network" => 1,
-            "port" | "ports" | "like" => 3,
+    fn lacks_argument(&self, scope: Scope) -> bool {
+        let is_number = self.word(1).starts_with(|c: char| c.is_ascii_digit());
+        let needed = match (scope, self.word(0)) {
+            (Scope::Pod, "host-network" | "not-ready" | "terminating") => 1,
+            (Scope::Service, "port" | "ports") if is_number => 2,
+            (_, "port" | "ports" | "like") => 3,
             _ => 2,
         };
-        self.pieces.len() < needed || matches!(self.last_word(), "," | "port" | "device")
+        let ends_open = matches!(self.last_word(), "," | "port" | "device" | "->" | "node-port");
+        self.pieces.len() < needed || ends_open
     }
 }
 

@@ -2,23 +2,26 @@
 //! world holds, so none is an error.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::IpAddr;
 
 use engine::diag::{Code, Diagnostic};
 use engine::net::Protocol;
 use engine::policy::{
     Entity, Isolation, Namespaces, Operator, Peer, PeerKind, Policy, PolicySet, PortKind, PortSpec,
-    Requirement, Rule, Selector,
+    Requirement, Rule, Selector, SubjectKind,
 };
 use engine::source::Span;
 use engine::topology::{IdentityPin, Labels, Node, Pod, World};
 use ipnet::IpNet;
 
 use super::MOST_SUGGESTIONS;
+use crate::ast::Spanned;
 use crate::codes;
 use crate::names::nearest;
 use crowd::{Addresses, Crowd, Owner, Spaces};
 
 mod crowd;
+mod subject;
 
 /// A pod address that its node's prefixes do not hold.
 pub(super) fn pod_address(world: &World, pod: &Pod, span: Span, sink: &mut Vec<Diagnostic>) {
@@ -38,6 +41,24 @@ pub(super) fn pod_address(world: &World, pod: &Pod, span: Span, sink: &mut Vec<D
     }
 }
 
+/// An address of a node's health endpoint that its prefixes do not hold.
+pub(super) fn health_address(
+    node: &str,
+    prefixes: &[IpNet],
+    address: &Spanned<IpAddr>,
+    sink: &mut Vec<Diagnostic>,
+) {
+    let is_v6 = address.node.is_ipv6();
+    let mut family = prefixes.iter().filter(|net| net.addr().is_ipv6() == is_v6).peekable();
+    if family.peek().is_some() && !family.any(|net| net.contains(&address.node)) {
+        let message = format!(
+            "{} of the health endpoint of node {node} is outside the node's pod prefixes",
+            address.node
+        );
+        sink.push(Diagnostic::warning(codes::OUTSIDE_POD_PREFIX, message, address.span));
+    }
+}
+
 /// Everything that is not about one statement alone.
 pub(super) fn all(world: &World, policies: &PolicySet, sink: &mut Vec<Diagnostic>) {
     // A file of policies alone is not at fault.
@@ -54,11 +75,14 @@ pub(super) fn all(world: &World, policies: &PolicySet, sink: &mut Vec<Diagnostic
     };
     if is_inhabited {
         world.pins.iter().for_each(|pin| lints.identity(pin));
+        world.services.iter().for_each(|service| lints.service(service));
     }
     for (_, policy) in policies.iter() {
         effect(policy, lints.sink);
-        if is_inhabited {
-            lints.subject(policy);
+        match policy.subject_kind {
+            SubjectKind::Pods if is_inhabited => lints.subject(policy),
+            SubjectKind::Nodes if !world.nodes.is_empty() => lints.nodes(policy),
+            SubjectKind::Pods | SubjectKind::Nodes => {}
         }
         for rule in &policy.rules {
             for peer in rule.peers.iter().flatten() {
@@ -184,6 +208,9 @@ impl<'w> Lints<'w, '_> {
     /// An entity that is nobody here. One beside peers that are somebody is left alone, except where its
     /// name promises what another has.
     fn entity(&mut self, rule: &Rule, entity: Entity, span: Span) {
+        if entity == Entity::Health && self.world.nodes.iter().any(|n| !n.health.is_empty()) {
+            return;
+        }
         let message = "this peer matches nobody";
         let word = entity.word();
         let diagnostic = Diagnostic::warning(codes::MATCHES_NOBODY, message, span);

@@ -43,10 +43,12 @@ impl Lowering<'_> {
             self.report(diagnostic.help("add `select { ... }`; `select {}` selects every pod"));
             return None;
         };
-        let (selector, scope) = select.node;
+        let Subject { kind, selector, scope } = select.node;
+        if kind == SubjectKind::Nodes {
+            self.check_clusterwide(namespace.as_deref(), select.span)?;
+        }
         let subject_namespaces = self.subject_namespaces(namespace.as_deref(), scope)?;
-        let clusterwide = namespace.is_none();
-        let rules = self.rules(policy, clusterwide);
+        let rules = self.rules(policy, namespace.as_deref());
         let isolation = |direction| match &body.isolation {
             Some(given) if given.node.is_empty() => Isolation::Never,
             Some(given) if given.node.contains(&direction) => Isolation::Always,
@@ -57,7 +59,7 @@ impl Lowering<'_> {
             namespace,
             owner: body.owner.map(|o| o.node),
             because: body.because.map(|b| b.node),
-            subject_kind: SubjectKind::Pods,
+            subject_kind: kind,
             subject: selector,
             subject_namespaces,
             egress: isolation(Direction::Egress),
@@ -101,7 +103,13 @@ impl Lowering<'_> {
                 self.once(&mut body.because, "because", text.node.clone(), at);
             }
             PolicyLine::Select { selector, scope, .. } => {
-                let subject = (selector.clone(), scope.clone());
+                let (selector, scope) = (selector.clone(), scope.clone());
+                let subject = Subject { kind: SubjectKind::Pods, selector, scope };
+                self.once(&mut body.select, "select", subject, at);
+            }
+            PolicyLine::SelectNodes(selector) => {
+                let selector = selector.clone();
+                let subject = Subject { kind: SubjectKind::Nodes, selector, scope: None };
                 self.once(&mut body.select, "select", subject, at);
             }
             PolicyLine::DefaultDeny(directions) => {
@@ -110,6 +118,17 @@ impl Lowering<'_> {
             }
             PolicyLine::Rule(_) => {}
         }
+    }
+
+    /// Nodes are in no namespace.
+    fn check_clusterwide(&mut self, home: Option<&str>, span: Span) -> Option<()> {
+        let Some(home) = home else { return Some(()) };
+        let message = format!("a policy of namespace `{home}` selects no nodes");
+        self.report(
+            Diagnostic::error(codes::SUBJECT_SCOPE, message, span)
+                .help("make it a `clusterwide policy`, whose name has no namespace"),
+        );
+        None
     }
 
     fn subject_namespaces(
@@ -144,7 +163,7 @@ impl Lowering<'_> {
         }
     }
 
-    fn rules(&mut self, policy: &ast::Policy, clusterwide: bool) -> Vec<Rule> {
+    fn rules(&mut self, policy: &ast::Policy, home: Option<&str>) -> Vec<Rule> {
         let mut rules: Vec<Rule> = Vec::new();
         let mut places: BTreeMap<Direction, usize> = BTreeMap::new();
         let mut named: BTreeMap<String, Span> = BTreeMap::new();
@@ -161,7 +180,7 @@ impl Lowering<'_> {
                 self.report(diagnostic);
                 continue;
             }
-            match self.rule(written, name, line.span, clusterwide) {
+            match self.rule(written, name, line.span, home) {
                 Some(rule) => {
                     *place += 1;
                     named.insert(rule.name.clone(), rule.span);
@@ -183,8 +202,12 @@ impl Lowering<'_> {
     }
 }
 
-/// Selector and namespaces of a `select` line.
-type Subject = (Selector, Option<Spanned<Scope>>);
+/// What a `select` line says.
+struct Subject {
+    kind: SubjectKind,
+    selector: Selector,
+    scope: Option<Spanned<Scope>>,
+}
 
 /// The lines of a policy that are given once.
 #[derive(Default)]

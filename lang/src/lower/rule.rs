@@ -4,12 +4,13 @@ use engine::diag::Diagnostic;
 use engine::net::{Direction, PortRange, Protocol, icmp};
 use engine::policy::{Action, Entity, Namespaces, Peer, PeerKind, PortKind, PortSpec, Rule};
 use engine::source::Span;
+use engine::topology::Service;
 use ipnet::IpNet;
 
 use super::Lowering;
 use crate::ast::{self, Name, PeerClause, RulePort, Spanned};
 use crate::codes;
-use crate::names::nearest;
+use crate::names::{listed, nearest};
 
 impl Lowering<'_> {
     /// One rule; `None` where a part of it is wrong.
@@ -18,10 +19,10 @@ impl Lowering<'_> {
         rule: &ast::Rule,
         name: String,
         span: Span,
-        clusterwide: bool,
+        home: Option<&str>,
     ) -> Option<Rule> {
         let peers = match &rule.peers {
-            Some(clause) => Some(self.peers(clause, rule.direction, clusterwide)?),
+            Some(clause) => Some(self.peers(clause, rule.direction, home)?),
             None => None,
         };
         let ports = match &rule.ports {
@@ -44,7 +45,7 @@ impl Lowering<'_> {
         &mut self,
         clause: &Spanned<PeerClause>,
         direction: Direction,
-        clusterwide: bool,
+        home: Option<&str>,
     ) -> Option<Vec<Peer>> {
         let from = clause.node.from;
         if from != (direction == Direction::Ingress) {
@@ -62,19 +63,19 @@ impl Lowering<'_> {
         }
         let mut peers = Vec::new();
         for peer in &clause.node.peers {
-            peers.extend(self.peer(peer, clusterwide)?);
+            peers.extend(self.peer(peer, home)?);
         }
         Some(peers)
     }
 
     /// `entities a, b` is as many peers.
-    fn peer(&mut self, peer: &Spanned<ast::Peer>, clusterwide: bool) -> Option<Vec<Peer>> {
+    fn peer(&mut self, peer: &Spanned<ast::Peer>, home: Option<&str>) -> Option<Vec<Peer>> {
         let one = |kind| Some(vec![Peer { kind, span: peer.span }]);
         match &peer.node {
             ast::Peer::Pods { selector, scope } => {
                 let namespaces = match scope {
                     Some(scope) => self.scope(scope)?,
-                    None if clusterwide => Namespaces::Any,
+                    None if home.is_none() => Namespaces::Any,
                     None => Namespaces::Own,
                 };
                 one(PeerKind::Pods { selector: selector.clone(), namespaces })
@@ -85,8 +86,55 @@ impl Lowering<'_> {
                     except.iter().map(|e| self.exception(net, e)).collect::<Option<_>>()?;
                 one(PeerKind::Cidr { net, except })
             }
+            ast::Peer::Service(service) => one(self.service_peer(service, home)?),
             ast::Peer::Entities(names) => names.iter().map(|name| self.entity(name)).collect(),
         }
+    }
+
+    /// A service by name; in a policy of a namespace, a bare name is one of its own.
+    fn service_peer(
+        &mut self,
+        service: &Spanned<ast::Qualified>,
+        home: Option<&str>,
+    ) -> Option<PeerKind> {
+        let Some(namespace) = service.node.namespace.as_deref().or(home) else {
+            self.needs_namespace("service", service);
+            return None;
+        };
+        let (namespace, name) = (namespace.to_owned(), service.node.name.clone());
+        let full = format!("{namespace}/{name}");
+        if self.declared.contains_key(&("service", full.clone())) {
+            return Some(PeerKind::Service { namespace, name });
+        }
+        let known: Vec<String> = self.world.services.iter().map(Service::qualified).collect();
+        self.unknown_service(&full, service.span, &known);
+        None
+    }
+
+    fn unknown_service(&mut self, full: &str, span: Span, known: &[String]) {
+        if self.may_have_failed("service", full) {
+            return;
+        }
+        let message = format!("no service is named `{full}`");
+        let diagnostic = Diagnostic::error(codes::UNKNOWN_SERVICE, message, span);
+        if !self.may_suggest() {
+            return self.report(diagnostic);
+        }
+        // The same name in another namespace is the likelier slip.
+        let last = |name: &str| name.rsplit('/').next().map(str::to_owned);
+        let elsewhere = known.iter().find(|other| last(other) == last(full));
+        let near = nearest(full, known.iter().map(String::as_str));
+        self.report(match (elsewhere, near) {
+            (Some(other), _) => diagnostic.fix(format!("there is `{other}`"), span, other.as_str()),
+            (None, Some(near)) => diagnostic.fix(format!("did you mean `{near}`?"), span, near),
+            (None, None) if known.is_empty() => diagnostic.help(format!(
+                "declare it: `service {full} {{ cluster-ip ADDRESS port 80/tcp select {{ app = \"NAME\" }} }}`"
+            )),
+            (None, None) => {
+                let known = listed(known.iter().map(String::as_str));
+                diagnostic.help(format!("known: {known}"))
+            }
+        });
     }
 
     fn exception(&mut self, net: IpNet, except: &Spanned<IpNet>) -> Option<IpNet> {

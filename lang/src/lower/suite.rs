@@ -6,6 +6,7 @@ use engine::diag::Diagnostic;
 use engine::policy::{Policy, PolicySet};
 use engine::question::{FollowUp, Question};
 use engine::source::Span;
+use engine::topology::Party;
 
 use super::{Lowering, pick};
 use crate::ast::{self, Item, PacketOption, PartyKind, PartyName, Spanned, TestLine};
@@ -97,16 +98,17 @@ impl Lowering<'_> {
 
     fn party_may_have_failed(&self, party: &PartyName) -> bool {
         let (name, kinds): (String, &[&str]) = match &party.kind {
-            PartyKind::Bare(q) => (q.to_string(), &["pod", "node", "external", "alias"]),
+            PartyKind::Bare(q) => (q.to_string(), &["pod", "service", "node", "external", "alias"]),
             PartyKind::Pod(q) => (q.to_string(), &["pod"]),
-            PartyKind::Node(name) => (name.clone(), &["node"]),
+            PartyKind::Service(q) => (q.to_string(), &["service"]),
+            PartyKind::Node(name) | PartyKind::Health(name) => (name.clone(), &["node"]),
             PartyKind::External(name) => (name.clone(), &["external"]),
             PartyKind::World(_) | PartyKind::Address(_) => return false,
         };
         let short = |failed: &str| failed.rsplit('/').next().is_some_and(|last| last == name);
         let is_lost = |handle: &String| *handle == name || short(handle);
-        let lost_pod = self.lost_pods.iter().any(is_lost);
-        lost_pod
+        let is_lost = self.lost.iter().any(is_lost);
+        is_lost
             || kinds.iter().any(|kind| self.may_have_failed(kind, &name))
             || self.failed.iter().any(|f| {
                 kinds.contains(&f.keyword.as_str()) && f.name.as_deref().is_some_and(short)
@@ -140,7 +142,9 @@ impl Lowering<'_> {
                 expected = follow.expectation.as_ref();
                 StepKind::FollowUp(self.follow_up(follow, flow.as_ref(), step.span)?)
             }
-            ast::StepKind::Wait { amount, unit } => StepKind::Wait(seconds(*amount, *unit)),
+            ast::StepKind::Wait { amount, unit } => {
+                StepKind::Wait(crate::parse::seconds(*amount, *unit))
+            }
             ast::StepKind::Policy(policy) => {
                 let lowered = self.policy(policy)?;
                 known.changed.insert(lowered.handle.clone(), Some(lowered.clone()));
@@ -162,6 +166,16 @@ impl Lowering<'_> {
     }
 
     fn flow_step(&mut self, case: &ast::FlowCase, flow: &mut Option<Question>) -> Option<StepKind> {
+        let mut options = case.question.options.iter();
+        if let Some(known) = options.find(|o| matches!(o.node, PacketOption::Known(_))) {
+            let message = "what conntrack knows in a dialogue comes from its steps";
+            self.report(
+                Diagnostic::error(codes::CONFLICTING_OPTION, message, known.span).help(
+                    "write the earlier packets as steps, or ask this outside of the dialogue",
+                ),
+            );
+            return None;
+        }
         let question = self.question(&case.question, flow.as_ref())?;
         *flow = Some(question.clone());
         let quote_last = case.question.options.iter().any(|o| o.node == PacketOption::QuotingLast);
@@ -243,6 +257,19 @@ impl Lowering<'_> {
             ast::Fact::Leg(direction, outcome) => Fact::Leg(*direction, *outcome),
             ast::Fact::Reply(verdict) => Fact::Reply(*verdict),
             ast::Fact::Ttl(ttl) => Fact::Ttl(*ttl),
+            ast::Fact::Backend { pod, port } => match resolve::party_in(self.atlas(), pod) {
+                Ok(Party::Pod(id)) => Fact::Backend { pod: id, port: *port },
+                Ok(_) => return None,
+                Err(problem) => {
+                    self.report_endpoint(problem, &[pod]);
+                    return None;
+                }
+            },
+            ast::Fact::NoBackend => Fact::NoBackend,
+            ast::Fact::Snat(address) => Fact::Snat(*address),
+            ast::Fact::NotSnat => Fact::NotSnat,
+            ast::Fact::Encrypted => Fact::Encrypted,
+            ast::Fact::NotEncrypted => Fact::NotEncrypted,
         })
     }
 
@@ -343,13 +370,4 @@ fn written(step: &ast::Step) -> Span {
         ast::StepKind::Policy(policy) => policy.head,
         ast::StepKind::Wait { .. } | ast::StepKind::RemovePolicy(_) => step.span,
     }
-}
-
-fn seconds(amount: u32, unit: char) -> u64 {
-    let factor = match unit {
-        'h' => 3600,
-        'm' => 60,
-        _ => 1,
-    };
-    u64::from(amount) * factor
 }

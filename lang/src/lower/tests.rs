@@ -369,3 +369,5 @@ fn what_nothing_can_have_is_refused() {
         assert_eq!(problems(&format!("{WORLD}{right}\n")), Vec::<String>::new());
     }
 }
+
+mod service;

@@ -8,16 +8,13 @@ use engine::net::Protocol;
 use engine::source::Span;
 use engine::topology::{
     Alias, External, ExternalId, IdentityPin, Labels, NamedPort, Namespace, Node, NodeId, Party,
-    Pod, Profile, Readiness, Tunnel, TunnelKind,
+    Pod, Readiness,
 };
 use ipnet::IpNet;
 
 use super::{Lowering, lint, pick};
-use crate::ast::{
-    self, ClusterField, IdentityField, Item, Label, Name, NodeField, PodField, Spanned,
-};
+use crate::ast::{self, IdentityField, Item, Label, Name, NodeField, PodField, Spanned};
 use crate::codes;
-use crate::parse::unsupported;
 use crate::resolve;
 
 /// The label that Kubernetes gives every namespace.
@@ -53,6 +50,7 @@ impl Lowering<'_> {
         for (pod, span) in pick!(items, Pod) {
             self.pod(pod, span, &mut owners);
         }
+        self.services(items, &mut owners);
         for (external, span) in pick!(items, External) {
             self.external(external, span, &mut owners);
         }
@@ -64,79 +62,13 @@ impl Lowering<'_> {
         }
     }
 
-    fn cluster(&mut self, cluster: &ast::Cluster, span: Span, owners: &mut Owners) {
-        self.world.cluster.name.clone_from(&cluster.name.node);
-        self.world.cluster.span = span;
-        let (mut like, mut tunnel) = (None, None);
-        for field in &cluster.fields {
-            match &field.node {
-                ClusterField::Like { profile, version } => {
-                    let read = self.profile(profile, version);
-                    self.once(&mut like, "like", read, field.span);
-                }
-                ClusterField::Tunnel { kind, port, device } => {
-                    let port = port.as_ref().map(|p| p.node);
-                    let read = self.tunnel(kind, port, device.as_ref());
-                    self.once(&mut tunnel, "tunnel", read, field.span);
-                }
-                ClusterField::Node(node) => self.node(node, field.span, owners),
-            }
-        }
-        if let Some(profile) = like.and_then(|l| l.node) {
-            self.world.cluster.profile = profile;
-        }
-        if let Some(tunnel) = tunnel.and_then(|t| t.node) {
-            self.world.cluster.tunnel = tunnel;
-        }
-    }
-
-    fn profile(&mut self, name: &Name, version: &Name) -> Option<Profile> {
-        let known = Profile::default();
-        if (name.node.as_str(), version.node.as_str()) == (&known.name, &known.version) {
-            return Some(known);
-        }
-        let message = format!("no behaviour profile `{} {}`", name.node, version.node);
-        let span = name.span.to(version.span);
-        self.report(Diagnostic::error(codes::UNKNOWN_PROFILE, message, span).fix(
-            format!("take `{known}`"),
-            span,
-            known.to_string(),
-        ));
-        None
-    }
-
-    fn tunnel(&mut self, kind: &Name, port: Option<u16>, device: Option<&Name>) -> Option<Tunnel> {
-        match kind.node.as_str() {
-            "vxlan" => {
-                let default = engine::topology::Cluster::default().tunnel;
-                Some(Tunnel {
-                    kind: TunnelKind::Vxlan,
-                    port: port.unwrap_or(default.port),
-                    device: device.map_or(default.device, |d| d.node.clone()),
-                })
-            }
-            later @ ("geneve" | "none") => {
-                self.report(unsupported(&format!("`tunnel {later}`"), kind.span));
-                None
-            }
-            other => {
-                let message = format!("`{other}` is not a tunnel");
-                self.report(Diagnostic::error(codes::UNKNOWN_PROFILE, message, kind.span).fix(
-                    "take `vxlan`",
-                    kind.span,
-                    "vxlan",
-                ));
-                None
-            }
-        }
-    }
-
-    fn node(&mut self, node: &ast::Node, span: Span, owners: &mut Owners) {
+    pub(super) fn node(&mut self, node: &ast::Node, span: Span, owners: &mut Owners) {
         if !self.declare("node", &node.name.node, node.name.span) {
             return;
         }
         let [mut ip, mut local] = [None, None];
         let (mut pods, mut device, mut mac) = (None, None, None);
+        let (mut labels, mut health) = (None, None);
         for field in &node.fields {
             let at = field.span;
             match &field.node {
@@ -145,6 +77,8 @@ impl Lowering<'_> {
                 NodeField::Pods(list) => self.once(&mut pods, "pods", list.clone(), at),
                 NodeField::Device(name) => self.once(&mut device, "device", name.node.clone(), at),
                 NodeField::Mac(value) => self.once(&mut mac, "mac", *value, at),
+                NodeField::Labels(list) => self.once(&mut labels, "labels", list.clone(), at),
+                NodeField::Health(list) => self.once(&mut health, "health", list.clone(), at),
             }
         }
         let what = format!("node {}", node.name.node);
@@ -157,7 +91,12 @@ impl Lowering<'_> {
         };
         let locals = self.locals(local.map(|l| l.node).unwrap_or_default(), &what, owners);
         let prefixes = pods.map(|p| p.node).unwrap_or_default();
-        let pod_cidrs = prefixes.into_iter().filter_map(|p| self.prefix(&p)).collect();
+        let pod_cidrs = self.prefixes(&prefixes);
+        let health = match health {
+            Some(list) => self.health(&list, &node.name, &pod_cidrs, owners),
+            None => Vec::new(),
+        };
+        let labels = labels.map(|l| self.labels(&l.node)).unwrap_or_default();
         self.world.nodes.push(Node {
             name: node.name.node.clone(),
             addresses,
@@ -165,14 +104,36 @@ impl Lowering<'_> {
             locals,
             device: device.map_or_else(|| "eth0".into(), |d| d.node),
             mac: mac.map(|m| m.node),
-            labels: Labels::new(),
-            health: Vec::new(),
+            labels,
+            health,
             span,
         });
     }
 
+    /// The addresses of a node's health endpoint, which are like those of a pod.
+    fn health(
+        &mut self,
+        list: &Spanned<Vec<Spanned<IpAddr>>>,
+        node: &Name,
+        pod_cidrs: &[IpNet],
+        owners: &mut Owners,
+    ) -> Vec<IpAddr> {
+        let what = format!("health endpoint of node {}", node.node);
+        self.check_families(&what, &list.node);
+        for address in &list.node {
+            lint::health_address(&node.node, pod_cidrs, address, &mut self.diagnostics);
+        }
+        let own = self.own(list.node.clone(), &what, owners);
+        one_of_each_family(&own)
+    }
+
     /// Takes addresses for an owner; those that another has are reported and left out.
-    fn own(&mut self, list: Vec<Spanned<IpAddr>>, owner: &str, owners: &mut Owners) -> Vec<IpAddr> {
+    pub(super) fn own(
+        &mut self,
+        list: Vec<Spanned<IpAddr>>,
+        owner: &str,
+        owners: &mut Owners,
+    ) -> Vec<IpAddr> {
         let mut own = Vec::new();
         for address in list {
             match owners.get(&address.node) {
@@ -265,7 +226,7 @@ impl Lowering<'_> {
         }
         let known = self.check_namespace(&namespace, handle.span);
         let Some(node) = self.node_named(&pod.node).filter(|_| known) else {
-            self.lost_pods.push(handle.node.to_string());
+            self.lost.push(handle.node.to_string());
             return;
         };
         let fields = self.pod_fields(pod);
@@ -282,7 +243,7 @@ impl Lowering<'_> {
             ifindex: fields.ifindex.map(|i| i.node),
             endpoint_id: fields.endpoint.map(|e| e.node),
             host_network: fields.host_network.is_some(),
-            readiness: Readiness::Ready,
+            readiness: fields.readiness.map(|r| r.node).unwrap_or_default(),
             ports: fields.ports,
             span,
         };
@@ -329,12 +290,26 @@ impl Lowering<'_> {
                 PodField::HostNetwork => {
                     self.once(&mut fields.host_network, "host-network", (), at);
                 }
+                PodField::NotReady => self.readiness(&mut fields, Readiness::NotReady, at),
+                PodField::Terminating => self.readiness(&mut fields, Readiness::Terminating, at),
                 PodField::Port { name, number, protocol } => {
                     self.named_port(&mut fields.ports, name, number.node, *protocol);
                 }
             }
         }
         fields
+    }
+
+    fn readiness(&mut self, fields: &mut PodFields, given: Readiness, at: Span) {
+        let first = fields.readiness.get_or_insert(Spanned { node: given, span: at });
+        if first.span != at {
+            let message = "a pod is either `not-ready` or `terminating`, once";
+            self.report(
+                Diagnostic::error(codes::DUPLICATE_FIELD, message, at)
+                    .also(first.span, "beside this")
+                    .help("`terminating` keeps the flows it has, `not-ready` is no backend at all"),
+            );
+        }
     }
 
     fn named_port(
@@ -345,13 +320,7 @@ impl Lowering<'_> {
         protocol: Option<Protocol>,
     ) {
         let protocol = protocol.unwrap_or(Protocol::Tcp);
-        if let Some(why) = not_a_port_name(&name.node) {
-            let message = format!("`{}` cannot be the name of a port", name.node);
-            self.report(
-                Diagnostic::error(codes::BAD_PORT_NAME, message, name.span)
-                    .label(why)
-                    .help("take one such as `http`: up to 15 small letters, digits and single `-`, with a letter among them"),
-            );
+        if !self.check_port_name(&name.node, name.span) {
             return;
         }
         if ports.iter().any(|p| p.name == name.node && p.protocol == protocol) {
@@ -360,6 +329,18 @@ impl Lowering<'_> {
             return;
         }
         ports.push(NamedPort { name: name.node.clone(), port, protocol });
+    }
+
+    /// Whether a port can have this name; reports it if not.
+    pub(super) fn check_port_name(&mut self, name: &str, span: Span) -> bool {
+        let Some(why) = not_a_port_name(name) else { return true };
+        let message = format!("`{name}` cannot be the name of a port");
+        self.report(
+            Diagnostic::error(codes::BAD_PORT_NAME, message, span)
+                .label(why)
+                .help("take one such as `http`: up to 15 small letters, digits and single `-`, with a letter among them"),
+        );
+        false
     }
 
     fn pod_addresses(
@@ -379,8 +360,15 @@ impl Lowering<'_> {
             self.missing(&format!("pod `{}`", pod.handle.node), "ip", pod.handle.span);
             return Vec::new();
         };
+        self.check_families(&what, &list.node);
+        let own = self.own(list.node.clone(), &what, owners);
+        one_of_each_family(&own)
+    }
+
+    /// At most one address of each family.
+    pub(super) fn check_families(&mut self, what: &str, list: &[Spanned<IpAddr>]) {
         for family in [false, true] {
-            let mut same = list.node.iter().filter(|a| a.node.is_ipv6() == family);
+            let mut same = list.iter().filter(|a| a.node.is_ipv6() == family);
             if let (Some(first), Some(second)) = (same.next(), same.next()) {
                 let family = if family { "IPv6" } else { "IPv4" };
                 let message = format!("{what} has two {family} addresses");
@@ -390,8 +378,6 @@ impl Lowering<'_> {
                 );
             }
         }
-        let own = self.own(list.node.clone(), &what, owners);
-        one_of_each_family(&own)
     }
 
     fn check_host_network(&mut self, what: &str, fields: &PodFields, host: Span) {
@@ -514,7 +500,10 @@ impl Lowering<'_> {
         let nodes = nodes.map(|(id, n)| (Party::Node(id), format!("node {name}"), n.span));
         let externals =
             externals.map(|(id, e)| (Party::External(id), format!("external {name}"), e.span));
-        pods.chain(nodes).chain(externals).collect()
+        let services = world.services().filter(|(_, s)| s.name == name);
+        let services = services
+            .map(|(id, s)| (Party::Service(id), format!("service {}", s.qualified()), s.span));
+        pods.chain(services).chain(nodes).chain(externals).collect()
     }
 
     fn alias(&mut self, alias: &ast::Alias, span: Span) {
@@ -578,5 +567,6 @@ struct PodFields {
     ifindex: Option<Spanned<u32>>,
     endpoint: Option<Spanned<u16>>,
     host_network: Option<Spanned<()>>,
+    readiness: Option<Spanned<Readiness>>,
     ports: Vec<NamedPort>,
 }

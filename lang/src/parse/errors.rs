@@ -159,7 +159,7 @@ impl Expected {
     }
 }
 
-const MOST_ALTERNATIVES: usize = 12;
+const MOST_ALTERNATIVES: usize = 14;
 
 /// A keyword's rule is named after its word.
 fn keyword(rule: Rule) -> Option<String> {
@@ -182,8 +182,41 @@ fn join(phrases: &[String]) -> String {
 
 /// The words that can begin a compound part, from which the message and the suggestion are made.
 const STARTS: &[(Rule, &[&str])] = &[
-    (Rule::cluster_field, &["like", "tunnel", "node"]),
-    (Rule::node_field, &["ip", "pods", "local", "device", "mac"]),
+    (
+        Rule::cluster_field,
+        &[
+            "like",
+            "tunnel",
+            "host-routing",
+            "native-cidr",
+            "masquerade",
+            "balance",
+            "host-firewall",
+            "prefilter",
+            "encryption",
+            "node",
+        ],
+    ),
+    (Rule::node_field, &["ip", "pods", "local", "device", "mac", "labels", "health"]),
+    (
+        Rule::service_field,
+        &[
+            "cluster-ip",
+            "port",
+            "select",
+            "external-ip",
+            "load-balancer-ip",
+            "affinity",
+            "balance",
+            "source-ranges",
+            "internal-traffic",
+            "external-traffic",
+        ],
+    ),
+    (Rule::target_port, &["->"]),
+    (Rule::node_port, &["node-port"]),
+    (Rule::affinity_timeout, &["timeout"]),
+    (Rule::masquerade_ports, &["ports"]),
     (
         Rule::pod_field,
         &[
@@ -196,6 +229,8 @@ const STARTS: &[(Rule, &[&str])] = &[
             "ifindex",
             "endpoint",
             "host-network",
+            "not-ready",
+            "terminating",
         ],
     ),
     (Rule::external_field, &["ip"]),
@@ -207,7 +242,7 @@ const STARTS: &[(Rule, &[&str])] = &[
     (Rule::direction, &["ingress", "egress"]),
     (Rule::rule_name, &["as"]),
     (Rule::peers, &["from", "to"]),
-    (Rule::peer, &["pods", "cidr", "entities"]),
+    (Rule::peer, &["pods", "cidr", "entities", "service"]),
     (Rule::scope, &["in"]),
     (Rule::ports, &["on"]),
     (Rule::rule_note, &["owner", "because"]),
@@ -248,6 +283,9 @@ const STARTS: &[(Rule, &[&str])] = &[
             "egress",
             "reply",
             "ttl",
+            "backend",
+            "snat",
+            "encrypted",
         ],
     ),
 ];
@@ -281,6 +319,7 @@ const OPTIONS: &[&str] = &[
     "ip6",
     "quoting",
     "with",
+    "choose",
 ];
 
 /// Parts that a phrase names better than their words.
@@ -316,6 +355,8 @@ const PHRASES: &[(Rule, &str)] = &[
     (Rule::condition, "a condition such as `= \"value\"`"),
     (Rule::rule_port, "a port"),
     (Rule::port_number, "a port such as `80/tcp`"),
+    (Rule::port_range, "a range such as `32768-60999`"),
+    (Rule::backend_port, "`:PORT`"),
     (Rule::party, "an endpoint"),
     (Rule::target, "an endpoint"),
     (Rule::question, "an endpoint"),

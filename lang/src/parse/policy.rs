@@ -82,16 +82,11 @@ fn policy_field(field: &Tree<'_>, sink: Sink<'_>) -> Option<Option<Spanned<Polic
     let line = match field.rule() {
         Rule::owner => PolicyLine::Owner(value::string_in(field)?),
         Rule::because => PolicyLine::Because(value::string_in(field)?),
-        Rule::select => match field.child(Rule::unsupported_subject) {
-            Some(subject) => {
-                sink.push(unsupported("a policy for nodes (host firewall)", subject.span()));
-                return None;
-            }
-            None => PolicyLine::Select {
-                selector: selector_in(field)?,
-                scope: scope_in(field)?,
-                pods: field.has(Rule::k_pods),
-            },
+        Rule::select if field.has(Rule::k_nodes) => PolicyLine::SelectNodes(selector_in(field)?),
+        Rule::select => PolicyLine::Select {
+            selector: selector_in(field)?,
+            scope: scope_in(field)?,
+            pods: field.has(Rule::k_pods),
         },
         Rule::default_deny => {
             let written = field.all(Rule::direction);
@@ -114,7 +109,7 @@ fn selector_in(tree: &Tree<'_>) -> Option<Selector> {
     }
 }
 
-fn selector(tree: &Tree<'_>) -> Option<Selector> {
+pub(super) fn selector(tree: &Tree<'_>) -> Option<Selector> {
     let requirements =
         tree.all(Rule::requirement).map(|r| requirement(&r)).collect::<Option<_>>()?;
     Some(Selector { requirements })
@@ -235,6 +230,7 @@ fn peer(tree: &Tree<'_>, sink: Sink<'_>) -> Option<Spanned<Peer>> {
                 None => Vec::new(),
             },
         },
+        Rule::service_peer => Peer::Service(value::qualified(&tree.child(Rule::qualified)?)),
         Rule::entities_peer => Peer::Entities(tree.all(Rule::name).map(|n| n.name()).collect()),
         _ => {
             let word = super::first_word(tree.text());

@@ -1,6 +1,7 @@
 //! Questions: parties, ports and packet options.
 
 use engine::net::{Protocol, TcpFlags, extension};
+use engine::question::Known;
 
 use super::policy::icmp_family;
 use super::value::{self, Sink, number, unsupported};
@@ -30,7 +31,9 @@ pub(super) fn party(tree: &Tree<'_>, sink: Sink<'_>) -> Option<PartyName> {
         Rule::address_party => PartyKind::Address(address_in(&party, sink)?.node),
         Rule::pod_party => PartyKind::Pod(handle()?),
         Rule::node_party => PartyKind::Node(name()?),
+        Rule::service_party => PartyKind::Service(handle()?),
         Rule::external_party => PartyKind::External(name()?),
+        Rule::health_party => PartyKind::Health(name()?),
         Rule::unsupported_party => {
             let word = super::first_word(party.text());
             sink.push(unsupported(&format!("a `{word}` as an endpoint"), party.span()));
@@ -87,6 +90,12 @@ fn option(tree: &Tree<'_>, sink: Sink<'_>) -> Option<PacketOption> {
     let small = |what, sink| number(argument.as_ref()?, what, 65_535, sink);
     Some(match tree.rule() {
         Rule::with_reply => PacketOption::WithReply,
+        Rule::known if tree.has(Rule::k_reply) => PacketOption::Known(Known::Reply),
+        Rule::known => PacketOption::Known(Known::Established),
+        Rule::choose => {
+            let pod = value::qualified(&tree.child(Rule::qualified)?);
+            PacketOption::Choose(PartyName { kind: PartyKind::Pod(pod.node), span: pod.span })
+        }
         Rule::flags => PacketOption::Flags(flags(tree.text())),
         Rule::transport => {
             PacketOption::Protocol(value::protocol(tree.text(), tree.span(), sink)??)

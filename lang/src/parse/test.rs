@@ -8,10 +8,10 @@ use engine::trace::CtState;
 use engine::verdict::{Implied, LegOutcome, Verdict};
 
 use super::value::{self, Sink, number, unsupported};
-use super::{Chunk, Reader, Rule, Tree, first_word, question};
+use super::{Chunk, Reader, Rule, Tree, first_word, question, world};
 use crate::ast::{
-    Dialogue, Expectation, Fact, FlowCase, FollowUp, Name, Place, Reason, Spanned, Step, StepKind,
-    Test, TestLine,
+    Dialogue, Expectation, Fact, FlowCase, FollowUp, Name, PartyKind, PartyName, Place, Reason,
+    Spanned, Step, StepKind, Test, TestLine,
 };
 use crate::codes;
 use crate::names::nearest;
@@ -99,18 +99,8 @@ impl Reader<'_> {
 }
 
 fn wait(tree: &Tree<'_>, sink: Sink<'_>) -> Option<StepKind> {
-    let written = tree.child(Rule::duration)?;
-    let text = written.text();
-    let unit = text.chars().next_back()?;
-    let digits = text.trim_end_matches(unit);
-    match digits.parse() {
-        Ok(amount) => Some(StepKind::Wait { amount, unit }),
-        Err(_) => {
-            let most = u64::from(u32::MAX);
-            sink.push(value::out_of_range(digits, "a time", most, written.span()));
-            None
-        }
-    }
+    let (amount, unit) = value::duration(&tree.child(Rule::duration)?, sink)?;
+    Some(StepKind::Wait { amount, unit })
 }
 
 fn flow(tree: &Tree<'_>, sink: Sink<'_>) -> Option<FlowCase> {
@@ -255,7 +245,14 @@ fn fact(tree: &Tree<'_>, sink: Sink<'_>) -> Option<Fact> {
     Some(match tree.rule() {
         Rule::k_tunneled => Fact::Tunneled(None),
         Rule::tunneled_to => Fact::Tunneled(Some(name()?)),
-        Rule::not_tunneled => Fact::NotTunneled,
+        Rule::not_fact => match tree.children().last()?.rule() {
+            Rule::k_snat => Fact::NotSnat,
+            Rule::k_encrypted => Fact::NotEncrypted,
+            _ => Fact::NotTunneled,
+        },
+        Rule::k_encrypted => Fact::Encrypted,
+        Rule::backend_fact => backend(tree, sink)?,
+        Rule::snat_fact => Fact::Snat(world::address_in(tree, sink)?.node),
         Rule::conntrack_fact => {
             Fact::Conntrack(one_of(&name()?, "a conntrack state", &STATES, sink)?)
         }
@@ -277,6 +274,26 @@ fn fact(tree: &Tree<'_>, sink: Sink<'_>) -> Option<Fact> {
             return None;
         }
     })
+}
+
+fn backend(tree: &Tree<'_>, sink: Sink<'_>) -> Option<Fact> {
+    let Some(written) = tree.child(Rule::qualified) else { return Some(Fact::NoBackend) };
+    let pod =
+        PartyName { kind: PartyKind::Pod(value::qualified(&written).node), span: written.span() };
+    let port = match tree.child(Rule::backend_port) {
+        Some(port) => {
+            let digits = port.text().trim_start_matches(':');
+            let parsed = digits.parse().ok();
+            if parsed.is_none() {
+                let span = value::tail(port.span(), 1);
+                sink.push(value::out_of_range(digits, "a port", 65_535, span));
+                return None;
+            }
+            parsed
+        }
+        None => None,
+    };
+    Some(Fact::Backend { pod, port })
 }
 
 /// The value whose word this is.

@@ -82,6 +82,59 @@ pub(super) fn prefix(tree: &Tree<'_>, sink: Sink<'_>) -> Option<Spanned<IpNet>> 
     }
 }
 
+/// The prefixes among a node's children.
+pub(super) fn prefixes(tree: &Tree<'_>, sink: Sink<'_>) -> Option<Vec<Spanned<IpNet>>> {
+    let list = tree.child(Rule::cidr_list).or_else(|| tree.child(Rule::excepts));
+    let written = list.iter().flat_map(|list| list.all(Rule::cidr));
+    written.map(|c| prefix(&c, sink)).collect()
+}
+
+/// `80`, `80/tcp`: a port that something has, and its protocol where one is written.
+pub(super) fn port_number(
+    written: &Tree<'_>,
+    sink: Sink<'_>,
+) -> Option<(Spanned<u16>, Option<Protocol>)> {
+    let (digits, protocol) = match written.text().split_once('/') {
+        Some((digits, word)) => {
+            (digits, protocol(word, tail(written.span(), digits.len() + 1), sink)?)
+        }
+        None => (written.text(), None),
+    };
+    let span = part(written.span(), 0, digits.len());
+    let Some(port) = digits.parse::<u16>().ok().filter(|p| *p > 0) else {
+        let message = format!("`{digits}` is not a port");
+        sink.push(
+            Diagnostic::error(codes::BAD_NUMBER, message, span).label("must be from 1 to 65535"),
+        );
+        return None;
+    };
+    Some((written.at(port), protocol))
+}
+
+/// `61s`, `3h`: the number and its unit.
+pub(super) fn duration(written: &Tree<'_>, sink: Sink<'_>) -> Option<(u32, char)> {
+    let text = written.text();
+    let unit = text.chars().next_back()?;
+    let digits = text.trim_end_matches(unit);
+    match digits.parse() {
+        Ok(amount) => Some((amount, unit)),
+        Err(_) => {
+            sink.push(out_of_range(digits, "a time", u64::from(u32::MAX), written.span()));
+            None
+        }
+    }
+}
+
+/// How many seconds a duration is.
+pub(crate) fn seconds(amount: u32, unit: char) -> u64 {
+    let factor = match unit {
+        'h' => 3600,
+        'm' => 60,
+        _ => 1,
+    };
+    u64::from(amount) * factor
+}
+
 /// A number within bounds that is not 0.
 pub(super) fn positive<T>(tree: &Tree<'_>, what: &str, max: u64, sink: Sink<'_>) -> Option<T>
 where

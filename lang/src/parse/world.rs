@@ -1,9 +1,10 @@
-//! Statements of the world: cluster, node, namespace, pod, external, identity, alias, include.
+//! Statements of the world: cluster, node, namespace, pod, external, identity, alias, include. Services are
+//! `service`'s, settings of the cluster `setting`'s.
 
 use engine::diag::Diagnostic;
 
-use super::value::{self, Sink, address, addresses, number, prefix, unsupported};
-use super::{Chunk, Reader, Rule, Tree, question};
+use super::value::{self, Sink, address, addresses, number, unsupported};
+use super::{Chunk, Reader, Rule, Tree, question, service, setting};
 use crate::ast::{
     Alias, Cluster, ClusterField, External, IdentityField, IdentityPin, ItemKind, Label, Name,
     Namespace, Node, NodeField, Pod, PodField, Spanned,
@@ -17,6 +18,7 @@ impl Reader<'_> {
             "node" => Rule::node_statement,
             "namespace" => Rule::namespace_statement,
             "pod" => Rule::pod_statement,
+            "service" => Rule::service_statement,
             "external" => Rule::external_statement,
             "identity" => Rule::identity_statement,
             "alias" => Rule::alias_statement,
@@ -29,6 +31,7 @@ impl Reader<'_> {
             Rule::node_statement => node(&tree.child(Rule::node)?, sink).map(ItemKind::Node),
             Rule::namespace_statement => namespace(&tree).map(ItemKind::Namespace),
             Rule::pod_statement => pod(&tree, sink).map(ItemKind::Pod),
+            Rule::service_statement => service::read(&tree, sink).map(ItemKind::Service),
             Rule::external_statement => external(&tree, sink).map(ItemKind::External),
             Rule::identity_statement => identity(&tree, sink).map(ItemKind::Identity),
             Rule::alias_statement => alias(&tree, sink).map(ItemKind::Alias),
@@ -37,12 +40,12 @@ impl Reader<'_> {
     }
 }
 
-fn name(tree: &Tree<'_>) -> Option<Name> {
+pub(super) fn name(tree: &Tree<'_>) -> Option<Name> {
     Some(tree.child(Rule::name)?.name())
 }
 
 /// Fields of a block, each read by `read`; unsupported ones are reported and left out.
-fn fields<T>(
+pub(super) fn fields<T>(
     tree: &Tree<'_>,
     rule: Rule,
     sink: Sink<'_>,
@@ -71,26 +74,10 @@ fn is_later(rule: Rule) -> bool {
 
 fn cluster(tree: &Tree<'_>, sink: Sink<'_>) -> Option<Cluster> {
     let fields = fields(tree, Rule::cluster_field, sink, |field, sink| match field.rule() {
-        Rule::like => {
-            let mut names = field.all(Rule::name).map(|n| n.name());
-            Some(ClusterField::Like { profile: names.next()?, version: names.next()? })
-        }
-        Rule::tunnel => tunnel(field, sink),
-        _ => node(field, sink).map(ClusterField::Node),
+        Rule::node => node(field, sink).map(ClusterField::Node),
+        _ => setting::read(field, sink),
     })?;
     Some(Cluster { name: name(tree)?, fields })
-}
-
-fn tunnel(field: &Tree<'_>, sink: Sink<'_>) -> Option<ClusterField> {
-    let port = match field.child(Rule::tunnel_port).and_then(|p| p.child(Rule::number)) {
-        Some(port) => Some(port.at(value::positive(&port, "a port", 65_535, sink)?)),
-        None => None,
-    };
-    let device = match field.child(Rule::tunnel_device) {
-        Some(device) => Some(value::device(&device, sink)?),
-        None => None,
-    };
-    Some(ClusterField::Tunnel { kind: name(field)?, port, device })
 }
 
 fn node(tree: &Tree<'_>, sink: Sink<'_>) -> Option<Node> {
@@ -98,13 +85,10 @@ fn node(tree: &Tree<'_>, sink: Sink<'_>) -> Option<Node> {
         Some(match field.rule() {
             Rule::node_ip => NodeField::Ip(addresses(field, sink)?),
             Rule::node_local => NodeField::Local(addresses(field, sink)?),
-            Rule::node_pods => {
-                let list = field.child(Rule::cidr_list)?;
-                NodeField::Pods(
-                    list.all(Rule::cidr).map(|c| prefix(&c, sink)).collect::<Option<_>>()?,
-                )
-            }
+            Rule::node_pods => NodeField::Pods(value::prefixes(field, sink)?),
             Rule::device => NodeField::Device(value::device(field, sink)?),
+            Rule::labels => NodeField::Labels(labels(field)?),
+            Rule::node_health => NodeField::Health(addresses(field, sink)?),
             _ => NodeField::Mac(value::mac(field, sink)?),
         })
     })?;
@@ -161,29 +145,15 @@ fn pod_field(field: &Tree<'_>, sink: Sink<'_>) -> Option<PodField> {
             65_535,
             sink,
         )?),
+        Rule::k_not_ready => PodField::NotReady,
+        Rule::k_terminating => PodField::Terminating,
         _ => PodField::HostNetwork,
     })
 }
 
 fn pod_port(field: &Tree<'_>, sink: Sink<'_>) -> Option<PodField> {
-    let written = field.child(Rule::port_number)?;
-    let (digits, protocol) = match written.text().split_once('/') {
-        Some((digits, word)) => {
-            let span = value::tail(written.span(), digits.len() + 1);
-            (digits, value::protocol(word, span, sink)?)
-        }
-        None => (written.text(), None),
-    };
-    let Some(port) = digits.parse::<u16>().ok().filter(|p| *p > 0) else {
-        let span = value::part(written.span(), 0, digits.len());
-        let message = format!("`{digits}` is not a port");
-        sink.push(
-            Diagnostic::error(crate::codes::BAD_NUMBER, message, span)
-                .label("must be from 1 to 65535"),
-        );
-        return None;
-    };
-    Some(PodField::Port { name: name(field)?, number: written.at(port), protocol })
+    let (number, protocol) = value::port_number(&field.child(Rule::port_number)?, sink)?;
+    Some(PodField::Port { name: name(field)?, number, protocol })
 }
 
 fn external(tree: &Tree<'_>, sink: Sink<'_>) -> Option<External> {

@@ -34,18 +34,33 @@ impl Directory {
         }
         // The first who has an address owns it, in the order of `World::owner`.
         let pods = world.pods().filter(|(_, pod)| !pod.host_network);
-        let pods = pods.map(|(id, pod)| (Party::Pod(id), pod.addresses.iter().chain(&[])));
+        let pods = pods.map(|(id, pod)| (Party::Pod(id), &pod.addresses));
         let nodes = world.nodes();
         let nodes = nodes.map(|(id, n)| (Party::Node(id), n.addresses.iter().chain(&n.locals)));
-        let externals = (0..).map(ExternalId).zip(&world.externals);
-        let externals =
-            externals.map(|(id, e)| (Party::External(id), e.addresses.iter().chain(&[])));
-        for (party, addresses) in pods.chain(nodes).chain(externals) {
-            for address in addresses {
-                directory.owners.entry(*address).or_insert(party);
+        directory.own(pods);
+        directory.own(nodes);
+        directory.own(world.nodes().map(|(id, n)| (Party::Health(id), &n.health)));
+        for (id, service) in world.services() {
+            for address in service.addresses() {
+                directory.owners.entry(address).or_insert(Party::Service(id));
             }
         }
+        let externals = (0..).map(ExternalId).zip(&world.externals);
+        directory.own(externals.map(|(id, e)| (Party::External(id), &e.addresses)));
         directory
+    }
+}
+
+impl Directory {
+    fn own<'w, L: IntoIterator<Item = &'w IpAddr>>(
+        &mut self,
+        parties: impl Iterator<Item = (Party, L)>,
+    ) {
+        for (party, addresses) in parties {
+            for address in addresses {
+                self.owners.entry(*address).or_insert(party);
+            }
+        }
     }
 }
 
@@ -60,7 +75,7 @@ impl<'w> Atlas<'w> {
         Self { world, directory }
     }
 
-    /// Pods, nodes and externals whose name, or its part behind the namespace, is this one.
+    /// Pods, services, nodes and externals whose name, or its part behind the namespace, is this one.
     pub(super) fn bearers(self, name: &str) -> Vec<Party> {
         match self.directory {
             Some(directory) => directory.bearers.get(name).cloned().unwrap_or_default(),
@@ -88,13 +103,14 @@ impl<'w> Atlas<'w> {
     }
 }
 
-/// Every party with its name, a pod's without the namespace, in the order of the world.
+/// Every party with its name, a pod's or service's without the namespace, in the order of the world.
 fn everyone(world: &World) -> impl Iterator<Item = (Party, &str)> {
     let pods = world.pods().map(|(id, pod)| (Party::Pod(id), pod.name.as_str()));
     let nodes = world.nodes().map(|(id, node)| (Party::Node(id), node.name.as_str()));
     let externals = (0..).map(ExternalId).zip(&world.externals);
     let externals = externals.map(|(id, e)| (Party::External(id), e.name.as_str()));
-    pods.chain(nodes).chain(externals)
+    let services = world.services().map(|(id, s)| (Party::Service(id), s.name.as_str()));
+    pods.chain(services).chain(nodes).chain(externals)
 }
 
 #[cfg(test)]

@@ -36,6 +36,8 @@ fn check_same_flow(options: &Options<'_>) -> Result<(), Diagnostic> {
         (options.from_port.as_ref().map(|o| o.span), "the ports are the flow's"),
         (options.from_ip.as_ref().map(|o| o.span), "the addresses are the flow's"),
         (options.v6.as_ref().map(|o| o.span), "the family is the flow's"),
+        (options.known.as_ref().map(|o| o.span), "what conntrack knows is the dialogue's"),
+        (options.choose.as_ref().map(|o| o.span), "the backend is the flow's"),
         (options.with_reply.as_ref().map(|o| o.span), "the answer is the next step, `reply`"),
         (
             options.quoting.as_ref().filter(written_out).map(|o| o.span),

@@ -4,9 +4,10 @@ use std::net::IpAddr;
 
 use engine::diag::Diagnostic;
 use engine::net::{Fragment, Protocol, TcpFlags};
+use engine::question::Known;
 use engine::source::Span;
 
-use crate::ast::{IcmpMessage, PacketOption, Question, Spanned};
+use crate::ast::{IcmpMessage, PacketOption, PartyName, Question, Spanned};
 use crate::codes;
 
 /// What an ICMP error quotes.
@@ -41,6 +42,8 @@ pub(super) struct Options<'q> {
     pub(super) v6: Option<Spanned<bool>>,
     pub(super) quoting: Option<Spanned<Quoting<'q>>>,
     pub(super) with_reply: Option<Spanned<()>>,
+    pub(super) known: Option<Spanned<Known>>,
+    pub(super) choose: Option<Spanned<&'q PartyName>>,
 }
 
 impl<'q> Options<'q> {
@@ -89,6 +92,8 @@ impl<'q> Options<'q> {
                 once(&mut self.quoting, "`quoting`", Quoting::Question(inner), at)
             }
             PacketOption::WithReply => once(&mut self.with_reply, "`with reply`", (), at),
+            PacketOption::Known(known) => once(&mut self.known, "`with conntrack`", *known, at),
+            PacketOption::Choose(pod) => once(&mut self.choose, "`choose backend`", pod, at),
         }
     }
 

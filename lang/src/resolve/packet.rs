@@ -4,12 +4,12 @@ use std::net::IpAddr;
 
 use engine::diag::Diagnostic;
 use engine::net::{IpHeader, Packet, Protocol, TcpFlags, Transport, icmp};
-use engine::question::{DEFAULT_TTL, MAX_PACKET, quote};
+use engine::question::{DEFAULT_TTL, Known, MAX_PACKET, quote};
 use engine::source::Span;
-use engine::topology::{NamedPort, Party};
+use engine::topology::{NamedPort, Party, Service, ServicePort, TargetPort};
 
 use super::options::{Options, conflict};
-use super::{Atlas, extra, label};
+use super::{Atlas, extra, label, service};
 use crate::ast::{self, IcmpMessage, Port, Spanned};
 use crate::codes;
 use crate::lower::message_type;
@@ -29,6 +29,8 @@ pub(super) struct Asked<'a> {
     pub(super) atlas: Atlas<'a>,
     pub(super) question: &'a ast::Question,
     pub(super) destination: Party,
+    /// The service that is asked, a headless one too.
+    pub(super) service: Option<service::Asked<'a>>,
     pub(super) options: &'a Options<'a>,
 }
 
@@ -58,6 +60,7 @@ impl Asked<'_> {
         let speech = self.speech()?;
         let transport = self.transport(&speech, ip.source.is_ipv6())?;
         self.check_reply(&ip, &transport)?;
+        self.check_known(&ip, &transport)?;
         let mut packet = Packet { ip, transport, payload: Vec::new() };
         let mut undetermined = Vec::new();
         match quoted {
@@ -73,8 +76,15 @@ impl Asked<'_> {
         }
         check_length(&packet, self.options, self.question.span)?;
         let named = self.question.target.port.is_some() || self.options.icmp.is_some();
-        let assumed = matches!(speech, Speech::Icmp(_)) && !named;
-        let assumed = assumed.then(|| "icmp echo, as no port was given".to_owned());
+        let assumed = match (&speech, self.service) {
+            _ if named => None,
+            (Speech::Icmp(_), _) => Some("icmp echo, as no port was given".to_owned()),
+            (Speech::Ports(protocol, port), Some(asked)) if *port != 0 => Some(format!(
+                "port {port}/{protocol}, the only one of {}",
+                asked.service.qualified()
+            )),
+            _ => None,
+        };
         Ok(Made { packet, assumed: assumed.into_iter().collect(), undetermined })
     }
 
@@ -123,8 +133,41 @@ impl Asked<'_> {
                 Ok(Speech::Ports(protocol, port))
             }
             (None, Some(_), Some(protocol)) => Ok(Speech::Ports(protocol.node, 0)),
-            (None, None, Some(protocol)) => Err(self.no_port(&protocol)),
-            (None, _, None) => Ok(Speech::Icmp(None)),
+            (None, None, protocol) => match (self.only_port(protocol.as_ref())?, protocol) {
+                (Some((protocol, port)), _) => Ok(Speech::Ports(protocol, port)),
+                (None, Some(protocol)) => Err(self.no_port(&protocol)),
+                (None, None) => Ok(Speech::Icmp(None)),
+            },
+            (None, Some(_), None) => Ok(Speech::Icmp(None)),
+        }
+    }
+
+    /// The port of a service that is asked without one.
+    fn only_port(
+        &self,
+        protocol: Option<&Spanned<Protocol>>,
+    ) -> Result<Option<(Protocol, u16)>, Diagnostic> {
+        let Some(asked) = self.service else { return Ok(None) };
+        match asked.only_port(protocol)? {
+            Some(port) => self.reached(port, self.question.target.party.span).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Where a packet to a service's port goes as it leaves the sender: to that port, or where the service is
+    /// headless to the pod's own.
+    fn reached(&self, port: &ServicePort, span: Span) -> Result<(Protocol, u16), Diagnostic> {
+        let pod = match self.destination {
+            Party::Pod(id) => self.atlas.world.pod(id),
+            _ => None,
+        };
+        let Some(pod) = pod else { return Ok((port.protocol, port.port)) };
+        match (service::port_at(pod, port), &port.target) {
+            (Some(number), _) => Ok((port.protocol, number)),
+            (None, TargetPort::Name(name)) => {
+                Err(unknown_port(&pod.qualified(), name, Some(port.protocol), span, &pod.ports))
+            }
+            (None, TargetPort::Number(number)) => Ok((port.protocol, *number)),
         }
     }
 
@@ -198,6 +241,14 @@ impl Asked<'_> {
             Party::Address(address) => self.atlas.owner(address).unwrap_or(self.destination),
             named => named,
         };
+        if let Some(asked) = self.service {
+            if let Some(port) = asked.named_port(name, protocol) {
+                return self.reached(port, span);
+            }
+            if !asked.service.is_headless() {
+                return Err(unknown_service_port(asked.service, name, protocol, span));
+            }
+        }
         let who = label(self.atlas.world, party);
         let Party::Pod(pod) = party else {
             let message = format!("{who} is not a pod, so it names no port `{name}`");
@@ -278,6 +329,21 @@ impl Asked<'_> {
             .help("ask the packets one by one, in a `dialogue`"))
     }
 
+    /// Only what opens a flow, or belongs to one, can be known of before.
+    fn check_known(&self, ip: &IpHeader, transport: &Transport) -> Result<(), Diagnostic> {
+        let Some(asked) = &self.options.known else { return Ok(()) };
+        let v6 = ip.source.is_ipv6();
+        let why = match transport {
+            _ if ip.fragment.is_fragment() => "a fragment alone opens no flow",
+            Transport::Icmp { kind, .. } if !is_echo(*kind, v6) => {
+                "of ICMP messages only an echo has a flow"
+            }
+            _ => return Ok(()),
+        };
+        Err(Diagnostic::error(codes::CONFLICTING_OPTION, why, asked.span)
+            .help("ask the packets one by one, in a `dialogue`"))
+    }
+
     fn quotation(&self, packet: &Packet, quoted: &Packet) -> Result<Vec<u8>, Diagnostic> {
         let span = self.options.quoting.as_ref().map_or(self.question.span, |q| q.span);
         match packet.transport {
@@ -328,12 +394,41 @@ fn with_ports(
         Protocol::Udp => Transport::Udp { source, destination },
         Protocol::Sctp => Transport::Sctp { source, destination },
         _ => {
-            let flags = options.flags.as_ref().map_or(TcpFlags::SYN, |f| f.node);
+            let usual = match options.known.as_ref().map(|k| k.node) {
+                Some(Known::Established) => TcpFlags::ACK,
+                Some(Known::Reply) => TcpFlags::SYN.with(TcpFlags::ACK),
+                None => TcpFlags::SYN,
+            };
+            let flags = options.flags.as_ref().map_or(usual, |f| f.node);
             let sequence = options.seq.as_ref().map_or(u32::from(FIRST), |s| s.node);
             let acknowledgement = u32::from(flags.contains(TcpFlags::ACK));
             Transport::Tcp { source, destination, flags, sequence, acknowledgement }
         }
     }
+}
+
+/// The ports of a service that have names.
+fn unknown_service_port(
+    service: &Service,
+    name: &str,
+    protocol: Option<Protocol>,
+    span: Span,
+) -> Diagnostic {
+    let named = service.ports.iter().filter_map(|port| {
+        let name = port.name.clone()?;
+        Some(NamedPort { name, port: port.port, protocol: port.protocol })
+    });
+    let named: Vec<NamedPort> = named.collect();
+    let who = format!("service {}", service.qualified());
+    if !named.is_empty() {
+        return unknown_port(&who, name, protocol, span, &named);
+    }
+    let ports = service.ports.iter().map(|p| format!("{}/{}", p.port, p.protocol));
+    let message = format!("{who} has no port named `{name}`");
+    Diagnostic::error(codes::UNKNOWN_PORT_NAME, message, span).help(format!(
+        "its ports have no names: {}; its pods' port names are not its own",
+        ports.collect::<Vec<_>>().join(", ")
+    ))
 }
 
 fn unknown_port(

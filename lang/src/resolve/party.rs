@@ -31,7 +31,9 @@ pub(super) fn find(atlas: Atlas<'_>, name: &PartyName) -> Result<Party, Diagnost
             }
         }
         PartyKind::Pod(pod) => of_kind(atlas, pod, Kind::Pod, name.span),
+        PartyKind::Service(service) => of_kind(atlas, service, Kind::Service, name.span),
         PartyKind::Node(node) => of_kind(atlas, &plain(node), Kind::Node, name.span),
+        PartyKind::Health(node) => health(atlas, node, name.span),
         PartyKind::External(external) => {
             of_kind(atlas, &plain(external), Kind::External, name.span)
         }
@@ -47,7 +49,8 @@ pub(super) fn unknown_in_brief(atlas: Atlas<'_>, name: &PartyName) -> Option<Dia
     let (wanted, kinds) = match &name.kind {
         PartyKind::Bare(bare) => (bare.clone(), Kind::ALL.to_vec()),
         PartyKind::Pod(pod) => (pod.clone(), vec![Kind::Pod]),
-        PartyKind::Node(node) => one(Kind::Node, node),
+        PartyKind::Service(service) => (service.clone(), vec![Kind::Service]),
+        PartyKind::Node(node) | PartyKind::Health(node) => one(Kind::Node, node),
         PartyKind::External(external) => one(Kind::External, external),
         PartyKind::World(_) | PartyKind::Address(_) => return None,
     };
@@ -75,7 +78,8 @@ enum Kind {
 }
 
 impl Kind {
-    const ALL: [Self; 3] = [Self::Pod, Self::Node, Self::External];
+    /// Those that a bare name may mean.
+    const ALL: [Self; 4] = [Self::Pod, Self::Service, Self::Node, Self::External];
 
     fn word(self) -> &'static str {
         match self {
@@ -107,10 +111,12 @@ fn everyone(world: &World) -> impl Iterator<Item = (Party, Kind, String)> {
     let nodes = world.nodes().map(|(id, n)| (Party::Node(id), Kind::Node, n.name.clone()));
     let externals = (0..).map(ExternalId).zip(&world.externals);
     let externals = externals.map(|(id, e)| (Party::External(id), Kind::External, e.name.clone()));
-    pods.chain(nodes).chain(externals)
+    let services = world.services();
+    let services = services.map(|(id, s)| (Party::Service(id), Kind::Service, s.qualified()));
+    pods.chain(services).chain(nodes).chain(externals)
 }
 
-/// Parties of these kinds that have the name; without its namespace a pod's name matches in any.
+/// Parties of these kinds that have the name; without its namespace that of a pod or service matches in any.
 fn named(atlas: Atlas<'_>, name: &Qualified, kinds: &[Kind]) -> Vec<Party> {
     let is_meant = |party: &Party| match (party, &name.namespace) {
         (Party::Pod(id), Some(wanted)) => {
@@ -118,6 +124,10 @@ fn named(atlas: Atlas<'_>, name: &Qualified, kinds: &[Kind]) -> Vec<Party> {
                 && atlas.world.pod(*id).is_some_and(|pod| pod.namespace == *wanted)
         }
         (Party::Pod(_), None) => kinds.contains(&Kind::Pod),
+        (Party::Service(id), wanted) => {
+            let namespace = atlas.world.service(*id).map(|service| &service.namespace);
+            kinds.contains(&Kind::Service) && (wanted.is_none() || namespace == wanted.as_ref())
+        }
         (Party::Node(_), None) => kinds.contains(&Kind::Node),
         (Party::External(_), None) => kinds.contains(&Kind::External),
         _ => false,
@@ -206,6 +216,28 @@ fn elsewhere(
     }
 }
 
+/// The health endpoint of a node, where it has one.
+fn health(atlas: Atlas<'_>, node: &str, span: Span) -> Result<Party, Diagnostic> {
+    let found = named(atlas, &plain(node), &[Kind::Node]);
+    let Some(Party::Node(id)) = found.first().copied() else {
+        let diagnostic = nothing(node, &[Kind::Node], span);
+        let names = || atlas.world.nodes.iter().map(|node| node.name.as_str());
+        return Err(match nearest(node, names()) {
+            Some(near) => {
+                let message = format!("did you mean `{near}`?");
+                diagnostic.fix(message, span, format!("health {near}"))
+            }
+            None => diagnostic.help(format!("nodes: {}", crate::names::listed(names()))),
+        });
+    };
+    if atlas.world.node(id).is_some_and(|node| !node.health.is_empty()) {
+        return Ok(Party::Health(id));
+    }
+    let message = format!("node `{node}` has no health endpoint");
+    Err(Diagnostic::error(codes::UNKNOWN_ENDPOINT, message, span)
+        .help("give it one: `health ADDRESS` in the node's block, an address of its `pods`"))
+}
+
 /// A party as it can always be written.
 fn written(world: &World, party: Party) -> String {
     let kind = match party {
@@ -234,7 +266,7 @@ fn name(world: &World, party: Party) -> String {
 
 fn outside(atlas: Atlas<'_>, address: IpAddr, span: Span) -> Result<Party, Diagnostic> {
     match atlas.owner(address) {
-        Some(owner @ (Party::Pod(_) | Party::Node(_))) => {
+        Some(owner @ (Party::Pod(_) | Party::Node(_) | Party::Service(_) | Party::Health(_))) => {
             let full = written(atlas.world, owner);
             let message = format!("{address} is {full}, not outside the cluster");
             Err(Diagnostic::error(codes::NOT_OUTSIDE, message, span)

@@ -281,3 +281,5 @@ fn errors_quote() {
     let echo = resolved("b -> a icmp echo quoting ( a -> b:53/udp )").expect_err("no error");
     assert_eq!(echo, "HW0204 only an ICMP error quotes a packet");
 }
+
+mod service;

@@ -120,5 +120,17 @@ fn advice(place: &Place<'_>) -> Option<&'static str> {
 }
 
 fn is_fact(word: &str) -> bool {
-    matches!(word, "conntrack" | "tunneled" | "tunnel" | "implied" | "identity" | "ttl" | "not")
+    matches!(
+        word,
+        "conntrack"
+            | "tunneled"
+            | "tunnel"
+            | "implied"
+            | "identity"
+            | "ttl"
+            | "not"
+            | "backend"
+            | "snat"
+            | "encrypted"
+    )
 }

@@ -28,7 +28,7 @@ const WHOLE: &[(&str, &str)] = &[
     ("pod web/a on n { ip 10.0.0 }", "HW0001 unexpected `10.0.0`, expected an address at [10.0.0]"),
     (
         "pod web/a on n { ip 10.0.0.1; host-network }",
-        "HW0001 unexpected `;`, expected `}`, `,`, `ip`, `labels`, `port`, `mac`, `host-mac`, `interface`, `ifindex`, `endpoint` or `host-network` at [;]",
+        "HW0001 unexpected `;`, expected `}`, `,`, `ip`, `labels`, `port`, `mac`, `host-mac`, `interface`, `ifindex`, `endpoint`, `host-network`, `not-ready` or `terminating` at [;]",
     ),
     (
         "pod web/a on n { ip 10.0.0.1, labels { a = b } }",
@@ -50,7 +50,7 @@ const WHOLE: &[(&str, &str)] = &[
     ("cluster c { tunnel vxlan port 70000 }", "HW0008 `70000` is not a port at [70000]"),
     (
         "cluster c { node n { ip 10.0.0.1 } nod m {} }",
-        "HW0001 unexpected `nod`, expected `}`, `like`, `tunnel` or `node` at [nod]",
+        "HW0001 unexpected `nod`, expected `}`, `like`, `tunnel`, `host-routing`, `native-cidr`, `masquerade`, `balance`, `host-firewall`, `prefilter`, `encryption` or `node` at [nod]",
     ),
     (
         "external e { ip 1:2:3:4:5:6:7:8:9 }",
@@ -66,6 +66,60 @@ const WHOLE: &[(&str, &str)] = &[
     ),
     ("namespace web { labels { a = b }", "HW0002 this `{` is never closed at [{]"),
     ("namespace web {} }", "HW0003 this `}` closes nothing at [}]"),
+    ("host-firewall on", "HW0006 no statement begins with `host-firewall` at [host-firewall]"),
+    (
+        "cluster c { tunnel none port 5 }",
+        "HW0001 unexpected `port`, expected `}`, `like`, `tunnel`, `host-routing`, `native-cidr`, `masquerade`, `balance`, `host-firewall`, `prefilter`, `encryption` or `node` at [port]",
+    ),
+    (
+        "cluster c { host-routing kernel }",
+        "HW0001 unexpected `kernel`, expected `bpf` or `stack` at [kernel]",
+    ),
+    ("cluster c { encryption ipsec }", "HW0001 unexpected `}`, expected `key` at [}]"),
+    (
+        "cluster c { encryption ipsec key 16 }",
+        "HW0008 `16` is not the index of an IPsec key at [16]",
+    ),
+    ("cluster c { masquerade on ports 1-70000 }", "HW0008 `70000` is not a port at [70000]"),
+    (
+        "cluster c { masquerade on ports 5 }",
+        "HW0001 unexpected `5`, expected a range such as `32768-60999` at [5]",
+    ),
+    (
+        "service web/a { cluster-ip 10.0.0.1 port http }",
+        "HW0001 unexpected `}`, expected a port such as `80/tcp` at [}]",
+    ),
+    (
+        "service web/a { cluster-ip 10.0.0.1 port 80 -> }",
+        "HW0001 unexpected `}`, expected a name or a number at [}]",
+    ),
+    ("service web/a { port 80 -> 0 }", "HW0008 `0` is not a port at [0]"),
+    ("service web/a { port 80 node-port 0 }", "HW0008 `0` is not a port at [0]"),
+    ("service web/a { port 80/icmp }", "HW0009 `icmp` is not a protocol with ports at [icmp]"),
+    (
+        "service web/a { affinity client-ip timeout 25h }",
+        "HW0008 `25h` is not a timeout of affinity at [25h]",
+    ),
+    (
+        "service web/a { affinity cookie }",
+        "HW0001 unexpected `cookie`, expected `client-ip` at [cookie]",
+    ),
+    (
+        "service web/a { balance fair }",
+        "HW0001 unexpected `fair`, expected `maglev` or `random` at [fair]",
+    ),
+    (
+        "service web/a { internal-traffic remote }",
+        "HW0001 unexpected `remote`, expected `cluster` or `local` at [remote]",
+    ),
+    (
+        "service web/a { cluster-ip 0.0.0.0 }",
+        "HW0007 `0.0.0.0` cannot be the address of one party at [0.0.0.0]",
+    ),
+    (
+        "service web/a { type = x }",
+        "HW0001 unexpected `type`, expected `}`, `cluster-ip`, `port`, `select`, `external-ip`, `load-balancer-ip`, `affinity`, `balance`, `source-ranges`, `internal-traffic` or `external-traffic` at [type]",
+    ),
 ];
 
 /// Lines of a policy, and what is said.
@@ -85,7 +139,7 @@ const LINES: &[(&str, &str)] = &[
     ),
     (
         "allow ingress from pod { a = b }",
-        "HW0001 unexpected `pod`, expected `none`, `pods`, `cidr` or `entities` at [pod]",
+        "HW0001 unexpected `pod`, expected `none`, `pods`, `cidr`, `entities` or `service` at [pod]",
     ),
     (
         "allow ingress from pods { a b }",
@@ -105,7 +159,7 @@ const LINES: &[(&str, &str)] = &[
     ),
     (
         "allow ingress from 10.0.0.0/8",
-        "HW0001 unexpected `10.0.0.0/8`, expected `none`, `pods`, `cidr` or `entities` at [10.0.0.0/8]",
+        "HW0001 unexpected `10.0.0.0/8`, expected `none`, `pods`, `cidr`, `entities` or `service` at [10.0.0.0/8]",
     ),
     (
         "allow ingress from cidr 10.0.0.0/8 exept 10.1.0.0/16",
@@ -121,7 +175,7 @@ const LINES: &[(&str, &str)] = &[
     ),
     (
         "allow ingress from world",
-        "HW0001 unexpected `world`, expected `none`, `pods`, `cidr` or `entities` at [world]",
+        "HW0001 unexpected `world`, expected `none`, `pods`, `cidr`, `entities` or `service` at [world]",
     ),
     (
         "allow ingress on",
@@ -147,8 +201,11 @@ const LINES: &[(&str, &str)] = &[
         "default-deny both",
         "HW0001 unexpected `both`, expected `off`, `ingress` or `egress` at [both]",
     ),
-    ("select", "HW0001 this line of a policy ends too early, expected `{` or `pods` at [t]"),
-    ("select app = \"x\"", "HW0001 unexpected `app`, expected `{` or `pods` at [app]"),
+    (
+        "select",
+        "HW0001 this line of a policy ends too early, expected `{`, `nodes` or `pods` at [t]",
+    ),
+    ("select app = \"x\"", "HW0001 unexpected `app`, expected `{`, `nodes` or `pods` at [app]"),
     ("owner me", "HW0001 unexpected `me`, expected a string in quotes at [me]"),
 ];
 
@@ -183,7 +240,7 @@ const FLOWS: &[(&str, &str)] = &[
     ),
     (
         "a -> b:80 => allowed, tunnelled",
-        "HW0001 unexpected `tunnelled`, expected `conntrack`, `tunneled`, `tunnel`, `not`, `by`, `implied`, `identity`, `ingress`, `egress`, `reply` or `ttl` at [tunnelled]",
+        "HW0001 unexpected `tunnelled`, expected `conntrack`, `tunneled`, `tunnel`, `not`, `by`, `implied`, `identity`, `ingress`, `egress`, `reply`, `ttl`, `backend`, `snat` or `encrypted` at [tunnelled]",
     ),
     ("a => b:80", "HW0001 unexpected `=>`, expected `->` at [=>]"),
     ("a - b:80 => allowed", "HW0001 unexpected `-`, expected `->` at [-]"),
@@ -218,7 +275,23 @@ const FLOWS: &[(&str, &str)] = &[
         "a -> fd00::1:http => allowed",
         "HW0001 unexpected `:`, expected `=>`, `:PORT` or a packet option at [:]",
     ),
-    ("a -> b:80 with => allowed", "HW0001 unexpected `=>`, expected `reply` at [=>]"),
+    (
+        "a -> b:80 with => allowed",
+        "HW0001 unexpected `=>`, expected `conntrack` or `reply` at [=>]",
+    ),
+    (
+        "a -> b:80 choose web/c => allowed",
+        "HW0001 unexpected `web/c`, expected `backend` at [web/c]",
+    ),
+    (
+        "a -> b:80 with conntrack new => allowed",
+        "HW0001 unexpected `new`, expected `established` or `reply` at [new]",
+    ),
+    ("a -> b:80 => allowed, backend c:70000", "HW0008 `70000` is not a port at [70000]"),
+    (
+        "a -> b:80 => allowed, snat node01",
+        "HW0001 unexpected `node01`, expected an address at [node01]",
+    ),
     ("diaogue \"x\" {\n}", "HW0001 no line of a test begins with `diaogue` at [diaogue]"),
 ];
 
