@@ -69,7 +69,7 @@ fn range(written: &Tree<'_>, sink: Sink<'_>) -> Option<Spanned<(u16, u16)>> {
     }
 }
 
-/// The kernel's mark has four bits for the index of an IPsec key, and 0 is none.
+/// The kernel's mark has four bits for the index of a key of `IPsec`, and 0 is none.
 fn encryption(field: &Tree<'_>, sink: Sink<'_>) -> Option<Encryption> {
     if field.has(Rule::k_wireguard) {
         return Some(Encryption::Wireguard { nodes: field.has(Rule::k_nodes) });
