@@ -1,18 +1,27 @@
-//! Follows a packet from program to program and node to node, one injection a hop, until it is delivered,
-//! dropped or handed to a stack. Reads the programs' outcome events; decides nothing itself.
+//! Follows a packet from program to program and node to node, one injection a hop, until it is delivered, dropped,
+//! handed to a stack that keeps it, or gone to the outside. Reads the programs' outcome events; decides nothing
+//! itself but what the kernel between the programs does: outer headers, Ethernet addresses of the underlay, routing.
 //!
 //! **Judged once.** Where a program delivers by the veth's egress hook instead of straight into the pod, a
 //! live system runs `to_container` on the marked packet, which lets it pass unread. That run says
-//! nothing and changes nothing, so it is no hop here.
+//! nothing and changes nothing, so it is no hop here. The same holds of `to_overlay`.
 //!
-//! **What leaves a hop**: the inner frame as the program leaves it. A program that sends to the tunnel
-//! does not touch it, so inside the tunnel it still has the Ethernet addresses it came from the pod with
-//! (pod's side -> host's side), and its TTL; the program that delivers writes both.
+//! **Quiet hops**: the underlay's programs see encapsulated packets too. They are run on them only where a setting makes
+//! them say something: `to_netdev` where packets are encrypted, the prefilter where it has a list, `from_netdev` with
+//! a host firewall.
+//!
+//! **What leaves a hop**: the inner frame as the program leaves it. A program that sends to the tunnel or to the underlay
+//! does not touch Ethernet addresses, so they are still those that the frame came with (pod's side -> host's side); the
+//! program that delivers writes both, and on the underlay the kernel does.
 
+mod check;
+mod choose;
 mod enter;
 mod link;
+mod raw;
 #[cfg(test)]
 mod tests;
+mod wire;
 
 use std::net::IpAddr;
 
@@ -21,17 +30,23 @@ use engine::backend::{Backend, BackendError, Injection, Observation, TunnelKey};
 use engine::net::Hook;
 use engine::question::Question;
 use engine::tables::{NodeTables, Tables};
-use engine::topology::{NodeId, World};
+use engine::topology::{NodeId, PodId, World};
 use engine::trace::{Action, Hop, Trace, TunnelHeader};
 
 use crate::frame;
 use link::Pinned;
+pub use raw::{Device, Raw, devices};
+use wire::Net;
 
-/// More hops than any journey has: two nodes at most. Guards against programs that send in a circle.
-const MAX_HOPS: usize = 8;
+/// More hops than any journey has: seven from a node by another one's node port to a third. Guards against programs
+/// that send in a circle.
+const MAX_HOPS: usize = 12;
 
 /// VNIs have 24 bits (RFC 7348 5).
 const MAX_VNI: u32 = (1 << 24) - 1;
+
+/// The device that a node's own stack sends to pods and services by.
+pub const HOST_DEVICE: &str = "cilium_host";
 
 /// A frame about to enter a program.
 struct Arrival {
@@ -43,18 +58,31 @@ struct Arrival {
     tunnel: Option<TunnelKey>,
     frame: Vec<u8>,
     pinned: Pinned,
+    /// What is in the frame, where that has outer headers of the tunnel.
+    inside: Option<Tunneled>,
+}
+
+/// An encapsulated frame, and the outer headers that it has on its way.
+#[derive(Clone)]
+struct Tunneled {
+    there: NodeId,
+    key: TunnelKey,
+    header: TunnelHeader,
+    frame: Vec<u8>,
+    pinned: Pinned,
 }
 
 /// Sends a question's packet through the datapath. `tables` must be those that the backend has loaded; `now`
 /// is the simulated clock in seconds. Conntrack keeps what the packet leaves.
 ///
-/// The trace ends with the hop that dropped, delivered or gave the packet to a stack (which is not followed:
-/// a packet to another node or to the outside ends there), or whose outcome event was lost.
+/// The trace ends with the hop that dropped, delivered or gave the packet to a stack that does not send it on, that
+/// let it out of the cluster ([`Trace::has_left`]), or whose outcome event was lost.
 ///
 /// # Errors
-/// The backend's own; [`BackendError::BadInjection`] for a packet that no program sees or that has no
-/// frame; [`BackendError::BadEvent`] for answers that contradict themselves or the tables: another
-/// generation, no outcome, a return code or mark that does not fit it, a tunnel to a node that there is not.
+/// The backend's own; [`BackendError::BadInjection`] for a packet that no program sees or that has no frame, and for
+/// a forced backend that the service does not have; [`BackendError::BadEvent`] for answers that contradict themselves
+/// or the tables: another generation, no outcome, a return code or mark that does not fit it, a tunnel to a node that
+/// there is not.
 pub fn follow(
     backend: &mut dyn Backend,
     world: &World,
@@ -62,43 +90,71 @@ pub fn follow(
     question: &Question,
     now: u64,
 ) -> Result<Trace, BackendError> {
-    let journey = Journey { world, tables, question, now };
-    let mut trace =
-        Trace { backend: backend.name(), generation: tables.generation, ..Trace::default() };
-    let mut next = Some(enter::arrival(world, tables, question)?);
-    while let Some(arrival) = next {
-        if trace.hops.len() == MAX_HOPS {
-            return Err(BackendError::BadEvent(format!(
-                "the packet is sent in a circle: {MAX_HOPS} hops without an end"
-            )));
-        }
-        let observation = backend.inject(&journey.injection(&arrival))?;
-        trace.lost += observation.lost;
-        let (hop, onward) = journey.hop(arrival, observation)?;
-        trace.hops.push(hop);
-        next = onward;
-    }
-    Ok(trace)
+    let net = Net { world, tables };
+    let mut open = question.undetermined.clone();
+    add(&mut open, frame::undetermined(&question.packet));
+    let journey = Journey { net, open, choose: question.choose, is_raw: false, now };
+    journey.run(backend, enter::arrival(net, question)?)
+}
+
+/// Sends a frame through the datapath that is given as it is, from any hook on. It is followed like a question's, and
+/// where it is encapsulated itself it leaves the tunnel at the node that it was sent to.
+///
+/// # Errors
+/// As [`follow`]; [`BackendError::BadInjection`] also for a device that the hook does not hang on.
+pub fn follow_from(
+    backend: &mut dyn Backend,
+    world: &World,
+    tables: &Tables,
+    raw: &Raw,
+    now: u64,
+) -> Result<Trace, BackendError> {
+    let net = Net { world, tables };
+    let journey = Journey { net, open: Vec::new(), choose: None, is_raw: true, now };
+    journey.run(backend, raw::arrival(world, tables, raw)?)
 }
 
 struct Journey<'a> {
-    world: &'a World,
-    tables: &'a Tables,
-    question: &'a Question,
+    net: Net<'a>,
+    /// Fields of the packet that are open from the start.
+    open: Vec<String>,
+    choose: Option<PodId>,
+    is_raw: bool,
     now: u64,
 }
 
 impl Journey<'_> {
-    fn injection(&self, arrival: &Arrival) -> Injection {
-        Injection {
+    fn run(&self, backend: &mut dyn Backend, first: Arrival) -> Result<Trace, BackendError> {
+        let generation = self.net.tables.generation;
+        let mut trace = Trace { backend: backend.name(), generation, ..Trace::default() };
+        let mut next = Some(first);
+        while let Some(arrival) = next {
+            if trace.hops.len() == MAX_HOPS {
+                return Err(BackendError::BadEvent(format!(
+                    "the packet is sent in a circle: {MAX_HOPS} hops without an end"
+                )));
+            }
+            let observation = backend.inject(&self.injection(&arrival)?)?;
+            trace.lost += observation.lost;
+            let (hop, onward) = self.hop(arrival, observation)?;
+            trace.hops.push(hop);
+            next = onward;
+        }
+        Ok(trace)
+    }
+
+    fn injection(&self, arrival: &Arrival) -> Result<Injection, BackendError> {
+        let here = self.node(arrival.node)?;
+        Ok(Injection {
             node: arrival.node,
             hook: arrival.hook,
             ifindex: arrival.ifindex,
             mark: arrival.mark,
             tunnel: arrival.tunnel,
+            choose: choose::place(self.net.world, here, self.choose, &arrival.frame)?,
             now: self.now,
             frame: arrival.frame.clone(),
-        }
+        })
     }
 
     /// The hop that an arrival became, and where the packet arrives next.
@@ -115,10 +171,10 @@ impl Journey<'_> {
             events: seen.events,
             frame_in: arrival.frame,
             frame_out: Vec::new(),
-            tunnel: None,
+            tunnel: arrival.inside.as_ref().map(|inside| inside.header.clone()),
             undetermined: Vec::new(),
         };
-        self.check_generation(&hop)?;
+        check::generation(&hop, self.name(hop.node), self.net.tables.generation)?;
         let Some(action) = hop.action() else {
             if seen.lost > 0 {
                 return Ok((hop, None));
@@ -129,8 +185,8 @@ impl Journey<'_> {
                 self.name(hop.node)
             )));
         };
-        check_code(&hop, action, seen.code)?;
-        check_mark(&hop, action, seen.mark)?;
+        check::code(&hop, action, seen.code)?;
+        check::mark(&hop, action, seen.mark)?;
         let pinned = match action {
             // Nothing leaves.
             Action::Drop(_) => return Ok((hop, None)),
@@ -142,97 +198,240 @@ impl Journey<'_> {
                         endpoint.0
                     ))
                 })?;
-                Pinned::delivered(self.world, entry)
+                Pinned::delivered(self.net.world, entry)
             }
-            Action::Tunnel { .. } | Action::Stack { .. } | Action::Pass => arrival.pinned,
+            _ => arrival.pinned,
         };
         hop.undetermined = self.undetermined(pinned);
         hop.frame_out = seen.frame;
-        let Action::Tunnel { vni, remote, ttl, .. } = action else { return Ok((hop, None)) };
-        let onward = self.tunnel(&mut hop, vni, remote, ttl, pinned)?;
-        Ok((hop, Some(onward)))
+        let left = Left { mark: seen.mark, pinned, inside: arrival.inside };
+        let onward = self.onward(&mut hop, action, left)?;
+        Ok((hop, onward))
     }
 
-    /// Puts the outer headers on the hop's frame and the inner one before the other node's program.
+    /// Where the packet arrives next, after a hop that did not drop it.
+    fn onward(
+        &self,
+        hop: &mut Hop,
+        action: Action,
+        left: Left,
+    ) -> Result<Option<Arrival>, BackendError> {
+        let here = self.node(hop.node)?;
+        match action {
+            Action::Drop(_) | Action::Deliver { .. } => Ok(None),
+            Action::Tunnel { vni, remote, ttl, .. } => {
+                let key = TunnelKey { vni, source: here.tunnel_address };
+                self.tunnel(hop, key, (remote, ttl), left.pinned).map(Some)
+            }
+            Action::Network { next_hop, .. } => {
+                self.check_next_hop(hop, here, next_hop)?;
+                Ok(Some(self.net.leaving(here, left.mark, hop.frame_out.clone())))
+            }
+            Action::Stack { host } => Ok(self.received(hop, here, host, left)),
+            Action::Pass => self.passed(hop, here, left),
+        }
+    }
+
+    /// A packet that a program gave to the node's stack: out of the tunnel, or routed on.
+    fn received(&self, hop: &Hop, here: &NodeTables, host: bool, left: Left) -> Option<Arrival> {
+        match (hop.hook, left.inside) {
+            (Hook::FromNetdev, Some(inside)) => Some(wire::by_overlay(here, inside)),
+            (Hook::FromNetdev, None) if host && self.is_raw => unwrapped(here, &hop.frame_out),
+            (_, None) if !host => self.routed(hop, here, left.mark),
+            _ => None,
+        }
+    }
+
+    /// A packet that a program let through goes on to what the hook stands before.
+    fn passed(
+        &self,
+        hop: &Hop,
+        here: &NodeTables,
+        left: Left,
+    ) -> Result<Option<Arrival>, BackendError> {
+        let frame = hop.frame_out.clone();
+        Ok(match (hop.hook, left.inside) {
+            (Hook::ToNetdev, Some(inside)) => {
+                let there = self.node(inside.there)?;
+                Some(self.net.reaching_tunneled(there, Hook::Prefilter, frame, inside))
+            }
+            (Hook::ToNetdev, None) => {
+                let there = self.next_node(hop, here);
+                there.map(|there| self.net.reaching(there, frame, left.pinned))
+            }
+            (Hook::Prefilter, Some(inside)) => {
+                Some(self.net.reaching_tunneled(here, Hook::FromNetdev, frame, inside))
+            }
+            (Hook::Prefilter, None) => {
+                Some(self.net.at_device(here, Hook::FromNetdev, frame, left.pinned))
+            }
+            (Hook::FromNetdev, Some(inside)) => Some(wire::by_overlay(here, inside)),
+            _ => None,
+        })
+    }
+
+    /// The node that a hop's frame, not encapsulated, gets to next.
+    fn next_node(&self, hop: &Hop, here: &NodeTables) -> Option<&NodeTables> {
+        let destination = frame::read(&hop.frame_out)?.flow.destination;
+        self.net.beyond(here, destination)
+    }
+
+    /// The kernel's own routing of a packet that is not for the node: one hop less to live, out by the underlay
+    /// device. `None` where the node keeps it: its TTL runs out, it is for the node or an address of its pods after
+    /// all, or it would have to be encapsulated, which the kernel alone does not.
+    fn routed(&self, hop: &Hop, here: &NodeTables, mark: u32) -> Option<Arrival> {
+        let forwards = matches!(
+            hop.hook,
+            Hook::FromContainer | Hook::FromOverlay | Hook::FromNetdev | Hook::FromHost
+        );
+        let destination = frame::read(&hop.frame_out)?.flow.destination;
+        let has_pod = self.net.keeper(destination).is_some_and(|keeper| {
+            keeper == here.node || self.net.beyond(here, destination).is_none()
+        });
+        if !forwards || here.locals.contains(&destination) || has_pod {
+            return None;
+        }
+        let mut frame = hop.frame_out.clone();
+        frame::count_down(&mut frame).then(|| self.net.leaving(here, mark, frame))
+    }
+
+    /// Puts the outer headers on the hop's frame and sends it on: by the underlay's programs that have something to
+    /// say about it, then the inner one to the other node's.
     fn tunnel(
         &self,
         hop: &mut Hop,
-        vni: u32,
-        remote: IpAddr,
-        ttl: u8,
+        key: TunnelKey,
+        (remote, ttl): (IpAddr, u8),
         pinned: Pinned,
     ) -> Result<Arrival, BackendError> {
         let here = self.node(hop.node)?;
-        let there =
-            self.tables.nodes.iter().find(|n| n.tunnel_address == remote).ok_or_else(|| {
-                BackendError::BadEvent(format!(
-                    "{} sends by the tunnel to {remote}, which is no node's tunnel address",
-                    self.name(hop.node)
-                ))
-            })?;
-        if vni > MAX_VNI {
-            return Err(BackendError::BadEvent(format!("VNI {vni} has more than 24 bits")));
+        let there = self.tunnel_end(hop, remote)?;
+        if key.vni > MAX_VNI {
+            return Err(BackendError::BadEvent(format!("VNI {} has more than 24 bits", key.vni)));
         }
         let inner = std::mem::take(&mut hop.frame_out);
-        let (ethernet, mut undetermined) = link::underlay(self.world, here, there);
+        let (ethernet, underlay) = link::underlay(self.net.world, here, Some(there));
         let outer = frame::Outer {
             ethernet,
+            kind: here.tunnel.kind,
+            options: &[],
             source: here.tunnel_address,
             destination: remote,
             ttl,
-            source_port: frame::source_port(&inner),
+            source_port: frame::source_port(&inner, here.tunnel.kind),
             port: here.tunnel.port,
-            vni,
+            vni: key.vni,
         };
-        undetermined.extend(outer_fields(remote));
         hop.frame_out = frame::encapsulate(&inner, &outer)
             .map_err(|error| BackendError::BadEvent(format!("no outer headers: {error}")))?;
-        hop.tunnel = Some(TunnelHeader {
-            kind: here.tunnel.kind,
+        let header = header_of(&outer, underlay);
+        hop.tunnel = Some(header.clone());
+        let inside = Tunneled { there: there.node, key, header, frame: inner, pinned };
+        let marked = (key.vni << 16) | mark::OVERLAY;
+        let frame = &hop.frame_out;
+        Ok(match self.net.leaving_tunneled(here, marked, frame, &inside) {
+            Some(arrival) => arrival,
+            None => self.net.reaching_tunneled(there, Hook::Prefilter, frame.clone(), inside),
+        })
+    }
+
+    fn tunnel_end(&self, hop: &Hop, remote: IpAddr) -> Result<&NodeTables, BackendError> {
+        let mut nodes = self.net.tables.nodes.iter();
+        nodes.find(|node| node.tunnel_address == remote).ok_or_else(|| {
+            BackendError::BadEvent(format!(
+                "{} sends by the tunnel to {remote}, which is no node's tunnel address",
+                self.name(hop.node)
+            ))
+        })
+    }
+
+    /// The node that a program sends to must be the one that the packet gets to.
+    fn check_next_hop(
+        &self,
+        hop: &Hop,
+        here: &NodeTables,
+        next_hop: Option<IpAddr>,
+    ) -> Result<(), BackendError> {
+        let Some(address) = next_hop else { return Ok(()) };
+        let named = self.net.beyond(here, address).map(|node| node.node);
+        if named.is_some() && named == self.next_node(hop, here).map(|node| node.node) {
+            return Ok(());
+        }
+        let destination = frame::read(&hop.frame_out).map(|headers| headers.flow.destination);
+        Err(BackendError::BadEvent(format!(
+            "{} sends to {address}, which is not the node that has {}",
+            self.name(hop.node),
+            destination.map_or_else(|| "the destination".to_owned(), |address| address.to_string())
+        )))
+    }
+
+    /// The packet's own open fields and the Ethernet addresses that nothing pins.
+    fn undetermined(&self, pinned: Pinned) -> Vec<String> {
+        let mut names = self.open.clone();
+        add(&mut names, pinned.open());
+        names
+    }
+
+    fn node(&self, id: NodeId) -> Result<&NodeTables, BackendError> {
+        enter::node(self.net.tables, id)
+    }
+
+    fn name(&self, id: NodeId) -> &str {
+        self.net.world.node(id).map_or("an unknown node", |node| node.name.as_str())
+    }
+}
+
+/// What a hop leaves behind beside the frame.
+struct Left {
+    mark: u32,
+    pinned: Pinned,
+    inside: Option<Tunneled>,
+}
+
+/// Adds names that are not there yet.
+fn add(names: &mut Vec<String>, fields: impl IntoIterator<Item = &'static str>) {
+    for field in fields {
+        if !names.iter().any(|name| name == field) {
+            names.push(field.to_owned());
+        }
+    }
+}
+
+/// The frame in an encapsulated one that has reached its node.
+fn unwrapped(here: &NodeTables, frame: &[u8]) -> Option<Arrival> {
+    let outer = frame::decapsulate(frame, here.tunnel.kind, here.tunnel.port)?;
+    if outer.destination != here.tunnel_address {
+        return None;
+    }
+    let inside = Tunneled {
+        there: here.node,
+        key: TunnelKey { vni: outer.vni, source: outer.source },
+        header: TunnelHeader {
+            kind: outer.kind,
             source: outer.source,
             destination: outer.destination,
             port: outer.port,
             source_port: outer.source_port,
-            vni,
-            undetermined: undetermined.into_iter().map(str::to_owned).collect(),
-        });
-        let key = TunnelKey { vni, source: here.tunnel_address };
-        Ok(enter::by_overlay(there, key, inner, pinned))
-    }
+            vni: outer.vni,
+            undetermined: Vec::new(),
+        },
+        frame: outer.frame.to_vec(),
+        pinned: Pinned::all(),
+    };
+    Some(wire::by_overlay(here, inside))
+}
 
-    /// The question's own open fields, the frame's, and the Ethernet addresses that nothing pins.
-    fn undetermined(&self, pinned: Pinned) -> Vec<String> {
-        let fields = frame::undetermined(&self.question.packet).into_iter().chain(pinned.open());
-        let mut names = self.question.undetermined.clone();
-        for field in fields {
-            if !names.iter().any(|name| name == field) {
-                names.push(field.to_owned());
-            }
-        }
-        names
-    }
-
-    /// An answer from another state of the tables is an answer to another question.
-    fn check_generation(&self, hop: &Hop) -> Result<(), BackendError> {
-        let expected = self.tables.generation;
-        match hop.events.iter().find(|event| event.generation != expected) {
-            Some(event) => Err(BackendError::BadEvent(format!(
-                "{} on {} saw generation {}, asked was {}",
-                hop.hook,
-                self.name(hop.node),
-                event.generation.0,
-                expected.0
-            ))),
-            None => Ok(()),
-        }
-    }
-
-    fn node(&self, id: NodeId) -> Result<&NodeTables, BackendError> {
-        enter::node(self.tables, id)
-    }
-
-    fn name(&self, id: NodeId) -> &str {
-        self.world.node(id).map_or("an unknown node", |node| node.name.as_str())
+/// Outer headers as a trace tells them.
+fn header_of(outer: &frame::Outer<'_>, underlay: Pinned) -> TunnelHeader {
+    let open = underlay.open_outer().chain(outer_fields(outer.destination).iter().copied());
+    TunnelHeader {
+        kind: outer.kind,
+        source: outer.source,
+        destination: outer.destination,
+        port: outer.port,
+        source_port: outer.source_port,
+        vni: outer.vni,
+        undetermined: open.map(str::to_owned).collect(),
     }
 }
 
@@ -243,36 +442,4 @@ fn outer_fields(remote: IpAddr) -> &'static [&'static str] {
         // No identification; the checksum covers the source port.
         IpAddr::V6(_) => &["UDP source port", "outer UDP checksum"],
     }
-}
-
-/// What a program returns must be what it says it did.
-fn check_code(hop: &Hop, action: Action, code: i32) -> Result<(), BackendError> {
-    // `TC_ACT_*` of the kernel's `pkt_cls.h`.
-    const OK: i32 = 0;
-    const SHOT: i32 = 2;
-    const REDIRECT: i32 = 7;
-    let expected = match action {
-        Action::Drop(_) => SHOT,
-        Action::Deliver { .. } | Action::Tunnel { .. } => REDIRECT,
-        Action::Stack { .. } | Action::Pass => OK,
-    };
-    if code == expected {
-        return Ok(());
-    }
-    Err(BackendError::BadEvent(format!(
-        "{} returned {code}, which does not fit what it reported: {action:?}",
-        hop.hook
-    )))
-}
-
-/// What goes to a pod by its veth's egress hook must be marked, or a live system would judge it twice.
-fn check_mark(hop: &Hop, action: Action, mark: u32) -> Result<(), BackendError> {
-    let by_veth = matches!(action, Action::Deliver { peer: false, .. });
-    if !by_veth || mark & mark::MASK == mark::DELIVERED {
-        return Ok(());
-    }
-    Err(BackendError::BadEvent(format!(
-        "{} delivers by the veth with mark {mark:#x}, not as judged",
-        hop.hook
-    )))
 }

@@ -1,20 +1,28 @@
-//! Ethernet frames: a crafted packet as bytes with all lengths and checksums, the outer headers of a
-//! tunneled frame, and the fields read back that following a packet needs. Never decides anything.
+//! Ethernet frames: a crafted packet or written-out layers as bytes with all lengths and checksums, the outer headers
+//! of a tunneled frame, what a router changes, and all of it read back. Never decides anything.
 
+mod dissect;
+mod layer;
 pub mod layout;
 mod network;
 mod outer;
 mod read;
+mod step;
 #[cfg(test)]
 mod tests;
 mod transport;
+mod tunnel;
 
 use engine::net::Packet;
 use engine::trace::Ethernet;
 use thiserror::Error;
 
+pub use dissect::dissect;
+pub use layer::{DEFAULT_WINDOW, Layer, assemble};
 pub use outer::{Outer, encapsulate, source_port};
 pub use read::{Headers, read};
+pub use step::{count_down, readdress};
+pub use tunnel::{Tunneled, decapsulate};
 
 /// Bytes of the shortest frame that a backend takes: an Ethernet header.
 pub const MIN_LENGTH: usize = 14;
@@ -61,6 +69,32 @@ pub enum FrameError {
         /// Bytes after the first two.
         length: usize,
     },
+    /// VNIs have 24 bits.
+    #[error("the VNI {0} does not fit: 0 to 16777215 do")]
+    Vni(u32),
+    /// Geneve's options are padded to a multiple of 4, 252 bytes at most; VXLAN has none.
+    #[error("{0} bytes of tunnel options: give a multiple of 4, at most 252, and none for VXLAN")]
+    TunnelOptions(usize),
+    /// TCP's options are padded to a multiple of 4, 40 bytes at most.
+    #[error("{0} bytes of TCP options: give a multiple of 4, at most 40")]
+    TcpOptions(usize),
+    /// Layers without Ethernet at their beginning.
+    #[error("a frame begins with `eth`")]
+    NotEthernet,
+    /// A layer where it cannot be.
+    #[error("`{layer}` cannot follow `{after}`")]
+    Order {
+        /// The layer.
+        layer: &'static str,
+        /// The one before it.
+        after: &'static str,
+    },
+    /// Nothing tells which number a header gives for what follows it.
+    #[error("`{layer}` has no layer behind it that tells what it carries: give its number")]
+    NumberMissing {
+        /// The header.
+        layer: &'static str,
+    },
 }
 
 const ETHERTYPE_IPV4: u16 = 0x0800;
@@ -81,7 +115,8 @@ const ETHERTYPE_IPV6: u16 = 0x86DD;
 /// A field that cannot be written, or a frame of more than [`MAX_LENGTH`] bytes.
 pub fn build(packet: &Packet, ethernet: Ethernet) -> Result<Vec<u8>, FrameError> {
     let segment = transport::segment(packet);
-    let (ethertype, header) = network::header(packet, segment.len())?;
+    let (ethertype, header) =
+        network::header(&packet.ip, packet.protocol().number(), segment.len())?;
     let mut frame = ethernet_header(ethernet, ethertype).to_vec();
     frame.extend(header);
     frame.extend(segment);

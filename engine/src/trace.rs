@@ -336,7 +336,7 @@ pub struct Hop {
     /// The bytes that leave the hop: with outer headers where tunneled, as delivered otherwise; none where
     /// it is dropped or its outcome was lost.
     pub frame_out: Vec<u8>,
-    /// The tunnel it leaves by.
+    /// The tunnel it leaves by, or that it is in already ([`Hop::is_outer`]).
     pub tunnel: Option<TunnelHeader>,
     /// Fields of `frame_out` (beyond the tunnel's) that the text does not determine.
     pub undetermined: Vec<String>,
@@ -349,6 +349,11 @@ impl Hop {
             Event::Outcome(action) => Some(action),
             _ => None,
         })
+    }
+
+    /// Whether the program ran on a frame with outer headers, so that what it says is about those.
+    pub fn is_outer(&self) -> bool {
+        self.tunnel.is_some() && !matches!(self.action(), Some(Action::Tunnel { .. }))
     }
 }
 
@@ -363,6 +368,14 @@ pub struct Trace {
     pub hops: Vec<Hop>,
     /// Events that did not fit the buffer.
     pub lost: u64,
+}
+
+impl Trace {
+    /// Whether the packet went out by the last hop's underlay device to no other node: it left the cluster.
+    pub fn has_left(&self) -> bool {
+        let passed = |hop: &Hop| hop.hook == Hook::ToNetdev && hop.action() == Some(Action::Pass);
+        self.hops.last().is_some_and(passed)
+    }
 }
 
 /// A conntrack entry as a backend shows it.

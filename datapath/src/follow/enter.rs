@@ -1,78 +1,55 @@
 //! Where a packet enters the datapath: which program of which node sees it first, on which device, with
-//! which mark, tunnel key and Ethernet addresses.
+//! which mark and Ethernet addresses.
 //!
 //! | sender | receiver | enters |
 //! |---|---|---|
-//! | pod | anyone | `from-container` at its own veth |
-//! | node, host-network pod | pod of the same node | `to-container` at the pod's veth, marked as the host's |
-//! | node, host-network pod | pod of another node | `from-overlay` there: the sender's stack tunnels it as remote-node |
-//! | node, host-network pod | another node | `from-netdev` there |
-//! | outside | pod, node | `from-netdev` of the node that has the address |
+//! | pod, health endpoint | anyone | `from-container` at its own veth |
+//! | node, host-network pod | pod, health endpoint, service | `from-host` at its node's `cilium_host`, marked as the host's |
+//! | node, host-network pod | anyone else | `to-netdev` at its node's underlay device, marked as the host's |
+//! | outside | pod, health endpoint, node | `from-netdev` of the node that has the address |
+//! | outside | service | `from-netdev` of the node that the question names, else of the first with a pod behind it, else of the first |
 //!
-//! An address of a node's pod prefix that no pod has counts as that node's. Programs of the host itself do
-//! not exist yet, so the sending node's side of the third row is no hop.
+//! A node that has a prefilter sees what comes from outside there first. An address of a node's pod prefix that no
+//! pod has counts as that node's. What a node sends to itself no program sees, unless it is a frontend (a node port).
 
 use std::net::IpAddr;
 
 use datapath_abi::mark;
-use engine::backend::{BackendError, TunnelKey};
-use engine::identity::Identity;
+use engine::backend::BackendError;
 use engine::net::Hook;
 use engine::question::Question;
-use engine::tables::{EndpointEntry, NodeTables, Tables};
-use engine::topology::{Node, NodeId, Party, Pod, PodId, World};
+use engine::tables::{NodeTables, Tables};
+use engine::topology::{Endpoint, Node, NodeId, Party, Readiness, ServiceId, World};
 use engine::trace::Ethernet;
 
-use super::Arrival;
 use super::link::{self, Pinned};
+use super::wire::Net;
+use super::{Arrival, HOST_DEVICE, choose};
 use crate::frame;
 
 /// Who sends, as far as it matters where the packet enters.
 enum Sender {
-    Pod(PodId),
+    Endpoint(Endpoint),
     Node(NodeId),
     Outside,
 }
 
 /// Whom the destination address belongs to.
 enum Receiver {
-    Pod(NodeId, PodId),
+    /// A pod, a health endpoint, or an address of the node's pod prefixes that nobody has.
+    Pods(NodeId),
     Node(NodeId),
-    /// An address of the node's pod prefixes that no pod has.
-    Prefix(NodeId),
+    Service(ServiceId),
     Outside,
 }
 
 /// The first arrival of a question's packet.
-pub(super) fn arrival(
-    world: &World,
-    tables: &Tables,
-    question: &Question,
-) -> Result<Arrival, BackendError> {
-    let entrance = Entrance { world, tables, question };
-    match sender(world, question.source)? {
-        Sender::Pod(pod) => entrance.sent_by_pod(pod),
+pub(super) fn arrival(net: Net<'_>, question: &Question) -> Result<Arrival, BackendError> {
+    let entrance = Entrance { net, question };
+    match sender(net.world, question.source)? {
+        Sender::Endpoint(endpoint) => entrance.sent_by_endpoint(endpoint),
         Sender::Node(node) => entrance.sent_by_node(node),
         Sender::Outside => entrance.sent_from_outside(),
-    }
-}
-
-/// An arrival by the tunnel of an inner frame.
-pub(super) fn by_overlay(
-    there: &NodeTables,
-    key: TunnelKey,
-    frame: Vec<u8>,
-    pinned: Pinned,
-) -> Arrival {
-    Arrival {
-        node: there.node,
-        hook: Hook::FromOverlay,
-        device: there.tunnel.device.clone(),
-        ifindex: there.tunnel_ifindex,
-        mark: 0,
-        tunnel: Some(key),
-        frame,
-        pinned,
     }
 }
 
@@ -89,44 +66,56 @@ fn sender(world: &World, party: Party) -> Result<Sender, BackendError> {
             let pod = world.pod(id).ok_or_else(|| {
                 BackendError::BadInjection(format!("pod {} is not of this world", id.0))
             })?;
-            if pod.host_network { Sender::Node(pod.node) } else { Sender::Pod(id) }
+            if pod.host_network {
+                Sender::Node(pod.node)
+            } else {
+                Sender::Endpoint(Endpoint::Pod(id))
+            }
         }
         Party::Node(id) => Sender::Node(id),
+        Party::Health(id) => Sender::Endpoint(Endpoint::Health(id)),
         Party::External(_) => Sender::Outside,
+        Party::Service(_) => {
+            return Err(BackendError::BadInjection(
+                "a service sends nothing itself: ask for one of its pods".to_owned(),
+            ));
+        }
         Party::Address(address) => match world.owner(address) {
-            Some(Party::Pod(id)) => Sender::Pod(id),
+            Some(Party::Pod(id)) => Sender::Endpoint(Endpoint::Pod(id)),
+            Some(Party::Health(id)) => Sender::Endpoint(Endpoint::Health(id)),
             Some(Party::Node(id)) => Sender::Node(id),
-            Some(Party::External(_) | Party::Address(_)) | None => Sender::Outside,
+            Some(Party::External(_) | Party::Service(_) | Party::Address(_)) | None => {
+                Sender::Outside
+            }
         },
     })
 }
 
-fn receiver(world: &World, address: IpAddr) -> Receiver {
-    match world.owner(address) {
-        Some(Party::Pod(id)) => match world.pod(id) {
-            Some(pod) => Receiver::Pod(pod.node, id),
-            None => Receiver::Outside,
-        },
+fn receiver(net: Net<'_>, address: IpAddr) -> Receiver {
+    match net.world.owner(address) {
         Some(Party::Node(id)) => Receiver::Node(id),
-        Some(Party::External(_) | Party::Address(_)) | None => {
-            let prefix = world
-                .nodes()
-                .find(|(_, node)| node.pod_cidrs.iter().any(|cidr| cidr.contains(&address)));
-            prefix.map_or(Receiver::Outside, |(id, _)| Receiver::Prefix(id))
-        }
+        Some(Party::Service(id)) => Receiver::Service(id),
+        _ => net.keeper(address).map_or(Receiver::Outside, Receiver::Pods),
     }
 }
 
 struct Entrance<'a> {
-    world: &'a World,
-    tables: &'a Tables,
+    net: Net<'a>,
     question: &'a Question,
 }
 
 impl Entrance<'_> {
-    fn sent_by_pod(&self, pod: PodId) -> Result<Arrival, BackendError> {
-        let on = self.world.pod(pod).map_or(NodeId(0), |pod| pod.node);
-        let entry = self.endpoint(on, pod)?;
+    fn destination(&self) -> IpAddr {
+        self.question.packet.ip.destination
+    }
+
+    fn sent_by_endpoint(&self, endpoint: Endpoint) -> Result<Arrival, BackendError> {
+        let Net { world, tables } = self.net;
+        let on = world.node_of(endpoint).unwrap_or(NodeId(0));
+        let entry = node(tables, on)?.endpoint_of(endpoint).ok_or_else(|| {
+            let name = world.endpoint_name(endpoint);
+            BackendError::BadInjection(format!("{name} has no endpoint in the tables"))
+        })?;
         let ethernet = Ethernet { source: entry.mac, destination: entry.host_mac };
         Ok(Arrival {
             node: on,
@@ -136,83 +125,69 @@ impl Entrance<'_> {
             mark: 0,
             tunnel: None,
             frame: self.frame(ethernet)?,
-            pinned: Pinned::sent(self.world, entry),
+            pinned: Pinned::sent(world, entry),
+            inside: None,
         })
     }
 
     fn sent_by_node(&self, from: NodeId) -> Result<Arrival, BackendError> {
-        let destination = self.question.packet.ip.destination;
+        let Net { world, tables } = self.net;
+        let here = node(tables, from)?;
+        let destination = self.destination();
+        let ethernet = link::host_device(here);
+        let frame = self.frame(ethernet)?;
         // Several nodes may have one address (of a service); to each it is its own.
         let is_own =
             |n: &Node| n.addresses.contains(&destination) || n.locals.contains(&destination);
-        if self.world.node(from).is_some_and(is_own) {
+        let is_own = world.node(from).is_some_and(is_own);
+        if is_own && choose::frontend(here, &frame).is_none() {
             return Err(self.unseen());
         }
-        match receiver(self.world, destination) {
-            Receiver::Pod(on, pod) if on == from => self.to_own_pod(on, pod),
-            Receiver::Pod(on, _) | Receiver::Prefix(on) if on != from => self.over_tunnel(from, on),
-            Receiver::Node(to) if to != from => {
-                let source = link::node_mac(self.world, node(self.tables, from)?);
-                self.over_wire(to, source)
-            }
-            _ => Err(self.unseen()),
+        let by_host =
+            matches!(receiver(self.net, destination), Receiver::Pods(_) | Receiver::Service(_));
+        if !is_own && !by_host {
+            return Ok(self.net.leaving(here, mark::HOST, frame));
         }
+        Ok(Arrival {
+            node: from,
+            hook: Hook::FromHost,
+            device: HOST_DEVICE.to_owned(),
+            ifindex: here.host_ifindex,
+            mark: mark::HOST,
+            tunnel: None,
+            frame,
+            pinned: Pinned::none(),
+            inside: None,
+        })
     }
 
     fn sent_from_outside(&self) -> Result<Arrival, BackendError> {
-        match receiver(self.world, self.question.packet.ip.destination) {
-            Receiver::Pod(on, _) | Receiver::Prefix(on) | Receiver::Node(on) => {
-                self.over_wire(on, link::ROUTER)
-            }
-            Receiver::Outside => Err(self.unseen()),
+        let on = match receiver(self.net, self.destination()) {
+            Receiver::Pods(on) | Receiver::Node(on) => on,
+            Receiver::Service(service) => self.landing(service),
+            Receiver::Outside => return Err(self.unseen()),
+        };
+        let there = node(self.net.tables, on)?;
+        let destination = link::node_mac(self.net.world, there);
+        let ethernet = Ethernet { source: link::ROUTER.mac, destination: destination.mac };
+        let pinned = Pinned { source: false, destination: destination.is_pinned };
+        Ok(self.net.reaching(there, self.frame(ethernet)?, pinned))
+    }
+
+    /// The node that a packet from outside to a service's address reaches: the one that the question names, else the
+    /// first with a ready pod behind the service, else the first.
+    fn landing(&self, service: ServiceId) -> NodeId {
+        let world = self.net.world;
+        if let Party::Node(named) = self.question.destination {
+            return named;
         }
-    }
-
-    /// The host's stack has routed the packet to the pod's veth.
-    fn to_own_pod(&self, on: NodeId, pod: PodId) -> Result<Arrival, BackendError> {
-        let entry = self.endpoint(on, pod)?;
-        let ethernet = Ethernet { source: entry.host_mac, destination: entry.mac };
-        Ok(Arrival {
-            node: on,
-            hook: Hook::ToContainer,
-            device: entry.interface.clone(),
-            ifindex: entry.ifindex,
-            mark: mark::HOST,
-            tunnel: None,
-            frame: self.frame(ethernet)?,
-            pinned: Pinned::delivered(self.world, entry),
-        })
-    }
-
-    fn over_tunnel(&self, from: NodeId, on: NodeId) -> Result<Arrival, BackendError> {
-        let (here, there) = (node(self.tables, from)?, node(self.tables, on)?);
-        let key = TunnelKey { vni: Identity::REMOTE_NODE.0, source: here.tunnel_address };
-        let ethernet = link::between_stacks(here, there);
-        Ok(by_overlay(there, key, self.frame(ethernet)?, Pinned::none()))
-    }
-
-    fn over_wire(&self, on: NodeId, source: link::Address) -> Result<Arrival, BackendError> {
-        let there = node(self.tables, on)?;
-        let destination = link::node_mac(self.world, there);
-        let ethernet = Ethernet { source: source.mac, destination: destination.mac };
-        let device = self.world.node(on).map(|node| node.device.clone());
-        Ok(Arrival {
-            node: on,
-            hook: Hook::FromNetdev,
-            device: device.unwrap_or_default(),
-            ifindex: there.device_ifindex,
-            mark: 0,
-            tunnel: None,
-            frame: self.frame(ethernet)?,
-            pinned: Pinned { source: source.is_pinned, destination: destination.is_pinned },
-        })
-    }
-
-    fn endpoint(&self, on: NodeId, pod: PodId) -> Result<&EndpointEntry, BackendError> {
-        node(self.tables, on)?.endpoint_of(pod).ok_or_else(|| {
-            let name = self.world.pod(pod).map_or_else(String::new, Pod::qualified);
-            BackendError::BadInjection(format!("pod {name} has no endpoint in the tables"))
-        })
+        let Some(service) = world.service(service) else { return NodeId(0) };
+        let behind = world.pods.iter().filter(|pod| {
+            pod.namespace == service.namespace
+                && pod.readiness == Readiness::Ready
+                && service.selector.matches(&pod.labels)
+        });
+        behind.map(|pod| pod.node).min().unwrap_or(NodeId(0))
     }
 
     fn frame(&self, ethernet: Ethernet) -> Result<Vec<u8>, BackendError> {

@@ -31,6 +31,11 @@ impl Pinned {
         Self { source: false, destination: false }
     }
 
+    /// A frame that was given as bytes.
+    pub(super) fn all() -> Self {
+        Self { source: true, destination: true }
+    }
+
     /// A frame that a pod sends: from the pod's side to the host's.
     pub(super) fn sent(world: &World, entry: &EndpointEntry) -> Self {
         let Self { source, destination } = Self::delivered(world, entry);
@@ -39,7 +44,7 @@ impl Pinned {
 
     /// A frame that a pod gets: from the host's side to the pod's.
     pub(super) fn delivered(world: &World, entry: &EndpointEntry) -> Self {
-        let pod = world.pod(entry.pod);
+        let pod = entry.endpoint.pod().and_then(|id| world.pod(id));
         Self {
             source: pod.is_some_and(|pod| pod.host_mac.is_some()),
             destination: pod.is_some_and(|pod| pod.mac.is_some()),
@@ -50,6 +55,13 @@ impl Pinned {
     pub(super) fn open(self) -> impl Iterator<Item = &'static str> {
         let source = (!self.source).then_some("Ethernet source");
         let destination = (!self.destination).then_some("Ethernet destination");
+        [source, destination].into_iter().flatten()
+    }
+
+    /// The same of an outer frame.
+    pub(super) fn open_outer(self) -> impl Iterator<Item = &'static str> {
+        let source = (!self.source).then_some("outer Ethernet source");
+        let destination = (!self.destination).then_some("outer Ethernet destination");
         [source, destination].into_iter().flatten()
     }
 }
@@ -63,26 +75,26 @@ pub(super) fn node_mac(world: &World, node: &NodeTables) -> Address {
     }
 }
 
-/// Outer Ethernet addresses from one node to another, and the names of those that the world does not
-/// give. Nodes count as neighbours: a router between them would put its own address there.
+/// Ethernet addresses from a node to its neighbour on the underlay: another node, or whatever routes to the outside.
+/// Nodes count as neighbours: a router between them would put its own address there.
 pub(super) fn underlay(
     world: &World,
     from: &NodeTables,
-    to: &NodeTables,
-) -> (Ethernet, Vec<&'static str>) {
-    let (source, destination) = (node_mac(world, from), node_mac(world, to));
-    let open = [
-        (!source.is_pinned).then_some("outer Ethernet source"),
-        (!destination.is_pinned).then_some("outer Ethernet destination"),
-    ];
-    let ethernet = Ethernet { source: source.mac, destination: destination.mac };
-    (ethernet, open.into_iter().flatten().collect())
+    to: Option<&NodeTables>,
+) -> (Ethernet, Pinned) {
+    let source = node_mac(world, from);
+    let destination = to.map_or(ROUTER, |to| node_mac(world, to));
+    (
+        Ethernet { source: source.mac, destination: destination.mac },
+        Pinned { source: source.is_pinned, destination: destination.is_pinned },
+    )
 }
 
-/// Inner Ethernet addresses of what a node's own stack sends by the tunnel. No world gives those of its
-/// devices there.
-pub(super) fn between_stacks(from: &NodeTables, to: &NodeTables) -> Ethernet {
-    Ethernet { source: made_up(from.tunnel_address), destination: made_up(to.tunnel_address) }
+/// Ethernet addresses of what a node's own stack sends by `cilium_host`, which resolves no addresses: the kernel
+/// writes the device's own on both sides. No world gives it.
+pub(super) fn host_device(node: &NodeTables) -> Ethernet {
+    let own = made_up(node.tunnel_address);
+    Ethernet { source: own, destination: own }
 }
 
 /// A locally administered address from a node's own: `0A:58` and the last four bytes of the IP address.

@@ -2,21 +2,25 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use engine::net::{Packet, extension};
+use engine::net::{IpHeader, extension};
 use etherparse::{IpDscp, IpEcn, IpFragOffset, IpNumber, Ipv4Header, Ipv4Options, Ipv6Header};
 
 use super::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, FrameError, MAX_LENGTH, MIN_LENGTH};
 
 pub(super) const FRAGMENT_HEADER: u8 = 44;
 
-/// The Ethernet type and the network header before `payload` bytes.
-pub(super) fn header(packet: &Packet, payload: usize) -> Result<(u16, Vec<u8>), FrameError> {
-    match (packet.ip.source, packet.ip.destination) {
+/// The Ethernet type and the network header before `payload` bytes of a protocol.
+pub(super) fn header(
+    ip: &IpHeader,
+    protocol: u8,
+    payload: usize,
+) -> Result<(u16, Vec<u8>), FrameError> {
+    match (ip.source, ip.destination) {
         (IpAddr::V4(source), IpAddr::V4(destination)) => {
-            Ok((ETHERTYPE_IPV4, ipv4(packet, source, destination, payload)?))
+            Ok((ETHERTYPE_IPV4, ipv4(ip, protocol, (source, destination), payload)?))
         }
         (IpAddr::V6(source), IpAddr::V6(destination)) => {
-            Ok((ETHERTYPE_IPV6, ipv6(packet, source, destination, payload)?))
+            Ok((ETHERTYPE_IPV6, ipv6(ip, protocol, (source, destination), payload)?))
         }
         (source_address, destination) => {
             Err(FrameError::MixedFamilies { source_address, destination })
@@ -32,12 +36,11 @@ fn ip_length(header: usize, payload: usize) -> Result<u16, FrameError> {
 }
 
 fn ipv4(
-    packet: &Packet,
-    source: Ipv4Addr,
-    destination: Ipv4Addr,
+    ip: &IpHeader,
+    protocol: u8,
+    (source, destination): (Ipv4Addr, Ipv4Addr),
     payload: usize,
 ) -> Result<Vec<u8>, FrameError> {
-    let ip = &packet.ip;
     if !ip.extensions.is_empty() {
         return Err(FrameError::ExtensionsOfIpv4);
     }
@@ -52,9 +55,9 @@ fn ipv4(
         identification: u16::try_from(ip.id).map_err(|_| FrameError::Identification(ip.id))?,
         dont_fragment: ip.dont_fragment,
         more_fragments: ip.fragment.more,
-        fragment_offset: fragment_units(packet)?,
+        fragment_offset: fragment_units(ip)?,
         time_to_live: ip.ttl,
-        protocol: IpNumber(packet.protocol().number()),
+        protocol: IpNumber(protocol),
         header_checksum: 0,
         source: source.octets(),
         destination: destination.octets(),
@@ -71,8 +74,8 @@ pub(super) fn split_class(class: u8) -> (IpDscp, IpEcn) {
     (dscp, ecn)
 }
 
-fn fragment_units(packet: &Packet) -> Result<IpFragOffset, FrameError> {
-    let offset = packet.ip.fragment.offset;
+fn fragment_units(ip: &IpHeader) -> Result<IpFragOffset, FrameError> {
+    let offset = ip.fragment.offset;
     if !offset.is_multiple_of(8) {
         return Err(FrameError::FragmentOffset(offset));
     }
@@ -80,16 +83,15 @@ fn fragment_units(packet: &Packet) -> Result<IpFragOffset, FrameError> {
 }
 
 fn ipv6(
-    packet: &Packet,
-    source: Ipv6Addr,
-    destination: Ipv6Addr,
+    ip: &IpHeader,
+    protocol: u8,
+    (source, destination): (Ipv6Addr, Ipv6Addr),
     payload: usize,
 ) -> Result<Vec<u8>, FrameError> {
-    let ip = &packet.ip;
     if !ip.options.is_empty() {
         return Err(FrameError::Options(ip.options.len()));
     }
-    let (first, extensions) = extensions(packet)?;
+    let (first, extensions) = extensions(ip, protocol)?;
     let own = ip_length(Ipv6Header::LEN, 0)?;
     let whole = ip_length(Ipv6Header::LEN + extensions.len(), payload)?;
     let header = Ipv6Header {
@@ -107,19 +109,19 @@ fn ipv6(
 }
 
 /// The number of the first header after IPv6's own, and the bytes of all up to the transport.
-fn extensions(packet: &Packet) -> Result<(u8, Vec<u8>), FrameError> {
-    let mut next = packet.protocol().number();
+fn extensions(ip: &IpHeader, protocol: u8) -> Result<(u8, Vec<u8>), FrameError> {
+    let mut next = protocol;
     let mut bytes = Vec::new();
-    if packet.ip.fragment.is_fragment() {
-        let piece = packet.ip.fragment;
-        let flags = (fragment_units(packet)?.value() << 3) | u16::from(piece.more);
+    if ip.fragment.is_fragment() {
+        let piece = ip.fragment;
+        let flags = (fragment_units(ip)?.value() << 3) | u16::from(piece.more);
         bytes.extend([next, 0]);
         bytes.extend(flags.to_be_bytes());
-        bytes.extend(packet.ip.id.to_be_bytes());
+        bytes.extend(ip.id.to_be_bytes());
         next = FRAGMENT_HEADER;
     }
     // Each header names the one behind it, so they are written from the last to the first.
-    for (number, body) in packet.ip.extensions.iter().rev() {
+    for (number, body) in ip.extensions.iter().rev() {
         let length = extension_length(*number, body.len())?;
         bytes = [&[next, length], body.as_slice(), &bytes].concat();
         next = *number;

@@ -69,10 +69,10 @@ pub fn read(frame: &[u8]) -> Option<Headers> {
             let header = ip.header();
             let addresses = (header.source_addr().into(), header.destination_addr().into());
             let behind = [ip.extensions().slice(), ip.payload().payload].concat();
-            let (protocol, transport, fragment) = skip(header.next_header().0, &behind);
+            let Chain { next, rest, fragment, .. } = Chain::of(header.next_header().0, &behind);
             Headers {
                 ethernet,
-                flow: flow(addresses, protocol, transport, fragment),
+                flow: flow(addresses, next, rest, fragment),
                 traffic_class: header.traffic_class(),
                 ttl: header.hop_limit(),
                 fragment,
@@ -99,26 +99,60 @@ fn flow(
     FlowKey { source, destination, protocol, source_port: ports.0, destination_port: ports.1 }
 }
 
-/// Number and bytes of what follows the extension headers behind IPv6's own, and what the fragment header says. The
-/// headers come in any order here; the parser of the crate wants hop-by-hop options first, and what walks over what it
-/// found relies on that.
-fn skip(first: u8, behind: &[u8]) -> (u8, &[u8], Fragment) {
-    let (mut next, mut rest, mut fragment) = (first, behind, Fragment::default());
-    while let [following, units, more @ ..] = rest {
-        let units = usize::from(*units);
-        let length = match next {
-            extension::HOP_BY_HOP | extension::ROUTING | extension::DESTINATION => (units + 1) * 8,
-            // In units of 4 bytes (RFC 4302 2.2).
-            extension::AUTHENTICATION => (units + 2) * 4,
-            FRAGMENT_HEADER => 8,
-            _ => break,
+/// The extension headers behind IPv6's own. They come in any order here; the parser of the crate wants hop-by-hop
+/// options first, and what walks over what it found relies on that.
+pub(super) struct Chain<'a> {
+    /// Number of what follows them.
+    pub(super) next: u8,
+    /// Bytes of what follows them.
+    pub(super) rest: &'a [u8],
+    /// What the fragment header says.
+    pub(super) fragment: Fragment,
+    /// Its identification.
+    pub(super) id: u32,
+    /// The others: number, bytes behind the first two.
+    pub(super) extensions: Vec<(u8, &'a [u8])>,
+}
+
+impl<'a> Chain<'a> {
+    pub(super) fn of(first: u8, behind: &'a [u8]) -> Self {
+        let mut chain = Self {
+            next: first,
+            rest: behind,
+            fragment: Fragment::default(),
+            id: 0,
+            extensions: Vec::new(),
         };
-        if let (FRAGMENT_HEADER, [high, low, ..]) = (next, more) {
-            let field = u16::from_be_bytes([*high, *low]);
-            fragment = Fragment { offset: field & 0xfff8, more: field & 1 != 0 };
+        while let [following, units, ..] = *chain.rest {
+            let units = usize::from(units);
+            let length = match chain.next {
+                extension::HOP_BY_HOP | extension::ROUTING | extension::DESTINATION => {
+                    (units + 1) * 8
+                }
+                // In units of 4 bytes (RFC 4302 2.2).
+                extension::AUTHENTICATION => (units + 2) * 4,
+                FRAGMENT_HEADER => 8,
+                _ => break,
+            };
+            chain.take(length);
+            let Some(after) = chain.rest.get(length..) else { break };
+            (chain.next, chain.rest) = (following, after);
         }
-        let Some(after) = rest.get(length..) else { break };
-        (next, rest) = (*following, after);
+        chain
     }
-    (next, rest, fragment)
+
+    /// Notes the header at the front, of this many bytes; one that is cut says what it still can.
+    fn take(&mut self, length: usize) {
+        match (self.next, self.rest) {
+            (FRAGMENT_HEADER, [_, _, high, low, id @ ..]) => {
+                let field = u16::from_be_bytes([*high, *low]);
+                self.fragment = Fragment { offset: field & 0xfff8, more: field & 1 != 0 };
+                self.id = id.first_chunk().map_or(0, |id| u32::from_be_bytes(*id));
+            }
+            (FRAGMENT_HEADER, _) => {}
+            (number, rest) => {
+                self.extensions.extend(rest.get(2..length).map(|body| (number, body)));
+            }
+        }
+    }
 }

@@ -1,15 +1,18 @@
 //! Frames held against bytes written by hand, the captured packet of the reference cluster among them, and
 //! random packets read back by an independent parser.
 
+mod layers;
 mod random;
+mod tunnels;
 
 use std::net::IpAddr;
 
 use engine::net::{FlowKey, Fragment, IpHeader, Mac, Packet, Protocol, TcpFlags, Transport};
+use engine::topology::TunnelKind;
 use engine::trace::Ethernet;
 
 use super::transport::crc32c;
-use super::{FrameError, MAX_LENGTH, Outer, build, encapsulate, read, source_port, undetermined};
+use super::{FrameError, MAX_LENGTH, Outer, build, encapsulate, read, undetermined};
 
 const ETHERNET: Ethernet = Ethernet {
     source: Mac([0x02, 0x16, 0x7A, 0x1D, 0x0C, 0x7E]),
@@ -52,6 +55,11 @@ fn udp() -> Transport {
     Transport::Udp { source: 40312, destination: 53 }
 }
 
+/// As a VXLAN device chooses it.
+fn source_port(frame: &[u8]) -> u16 {
+    super::source_port(frame, TunnelKind::Vxlan)
+}
+
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }
@@ -87,6 +95,8 @@ fn the_captured_outer_headers() {
     let inner = build(&captured(), ETHERNET).unwrap();
     let outer = Outer {
         ethernet: Ethernet { source: Mac([2; 6]), destination: Mac([4; 6]) },
+        kind: TunnelKind::Vxlan,
+        options: &[],
         source: "192.168.66.226".parse().unwrap(),
         destination: "192.168.66.221".parse().unwrap(),
         ttl: 64,
@@ -190,6 +200,8 @@ fn other_protocols_are_their_payload() {
 fn outer_ipv6_has_a_checksum() {
     let outer = Outer {
         ethernet: ETHERNET,
+        kind: TunnelKind::Vxlan,
+        options: &[],
         source: "fd00:a::1".parse().unwrap(),
         destination: "fd00:a::2".parse().unwrap(),
         ttl: 64,
@@ -214,6 +226,8 @@ fn outer_headers_copy_the_congestion_bits() {
         let [source, destination] = ["192.168.1.1", "192.168.1.2"].map(|a| a.parse().unwrap());
         let outer = Outer {
             ethernet: ETHERNET,
+            kind: TunnelKind::Vxlan,
+            options: &[],
             source,
             destination,
             ttl: 64,
@@ -229,8 +243,17 @@ fn outer_headers_copy_the_congestion_bits() {
 fn outer_addresses_are_of_one_family() {
     let source = "192.168.1.1".parse().unwrap();
     let destination = "fd00::1".parse().unwrap();
-    let outer =
-        Outer { ethernet: ETHERNET, source, destination, ttl: 64, source_port: 1, port: 2, vni: 3 };
+    let outer = Outer {
+        ethernet: ETHERNET,
+        kind: TunnelKind::Vxlan,
+        options: &[],
+        source,
+        destination,
+        ttl: 64,
+        source_port: 1,
+        port: 2,
+        vni: 3,
+    };
     let refused = FrameError::MixedFamilies { source_address: source, destination };
     assert_eq!(encapsulate(&[0; 14], &outer), Err(refused));
 }

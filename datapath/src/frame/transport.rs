@@ -6,72 +6,113 @@ use engine::net::{Packet, Protocol, TcpFlags, Transport};
 use etherparse::checksum::Sum16BitWords;
 
 /// TCP's window, which no question states.
-const WINDOW: u16 = 65_535;
+pub(super) const WINDOW: u16 = 65_535;
 
 /// Everything behind the network header.
 pub(super) fn segment(packet: &Packet) -> Vec<u8> {
     if packet.ip.fragment.is_later() {
         return packet.payload.clone();
     }
+    let addresses = (packet.ip.source, packet.ip.destination);
+    let payload = packet.payload.as_slice();
     match packet.transport {
         Transport::Tcp { source, destination, flags, sequence, acknowledgement } => {
-            let numbers = (sequence, acknowledgement);
-            with_sum(packet, tcp((source, destination), flags, numbers), 16)
+            let header = Tcp {
+                ports: (source, destination),
+                flags,
+                numbers: (sequence, acknowledgement),
+                window: WINDOW,
+                options: &[],
+            };
+            tcp(addresses, &header, payload)
         }
-        Transport::Udp { source, destination } => udp(packet, source, destination),
-        Transport::Sctp { source, destination } => sctp(packet, source, destination),
+        Transport::Udp { source, destination } => udp(addresses, (source, destination), payload),
+        Transport::Sctp { source, destination } => sctp((source, destination), 0, payload),
         Transport::Icmp { kind, code, rest } => {
-            with_sum(packet, [[kind, code, 0, 0], rest].concat(), 2)
+            icmp(addresses, packet.protocol(), (kind, code), rest, payload)
         }
         Transport::Other { .. } => packet.payload.clone(),
     }
 }
 
-fn ports(source: u16, destination: u16) -> Vec<u8> {
+fn ports((source, destination): (u16, u16)) -> Vec<u8> {
     [source.to_be_bytes(), destination.to_be_bytes()].concat()
 }
 
-/// RFC 9293 3.1, without options and without urgent data.
-fn tcp(
-    (source, destination): (u16, u16),
-    flags: TcpFlags,
-    (sequence, acknowledgement): (u32, u32),
-) -> Vec<u8> {
-    const HEADER_WORDS: u8 = 5;
-    let mut header = ports(source, destination);
-    header.extend(sequence.to_be_bytes());
-    header.extend(acknowledgement.to_be_bytes());
-    header.extend([HEADER_WORDS << 4, flags.0]);
-    header.extend(WINDOW.to_be_bytes());
-    header.extend([0; 4]);
-    header
+/// What a header of TCP says.
+pub(super) struct Tcp<'a> {
+    /// Source and destination.
+    pub(super) ports: (u16, u16),
+    pub(super) flags: TcpFlags,
+    /// Sequence and acknowledgement.
+    pub(super) numbers: (u32, u32),
+    pub(super) window: u16,
+    /// Whole words, ten at most.
+    pub(super) options: &'a [u8],
 }
 
-fn udp(packet: &Packet, source: u16, destination: u16) -> Vec<u8> {
-    let mut header = ports(source, destination);
+/// RFC 9293 3.1, without urgent data.
+pub(super) fn tcp(addresses: (IpAddr, IpAddr), tcp: &Tcp<'_>, payload: &[u8]) -> Vec<u8> {
+    const HEADER_WORDS: u8 = 5;
+    let words = HEADER_WORDS + u8::try_from(tcp.options.len() / 4).unwrap_or(0);
+    let mut header = ports(tcp.ports);
+    header.extend(tcp.numbers.0.to_be_bytes());
+    header.extend(tcp.numbers.1.to_be_bytes());
+    header.extend([words << 4, tcp.flags.0]);
+    header.extend(tcp.window.to_be_bytes());
+    header.extend([0; 4]);
+    header.extend(tcp.options);
+    with_sum(addresses, Protocol::Tcp, [header.as_slice(), payload].concat(), 16)
+}
+
+/// RFC 768.
+pub(super) fn udp(addresses: (IpAddr, IpAddr), (from, to): (u16, u16), payload: &[u8]) -> Vec<u8> {
+    let segment = udp_without_sum((from, to), payload);
+    with_sum(addresses, Protocol::Udp, segment, 6)
+}
+
+/// The same with a checksum of 0, which says that there is none.
+pub(super) fn udp_without_sum((from, to): (u16, u16), payload: &[u8]) -> Vec<u8> {
+    let mut segment = ports((from, to));
     // Longer ones have no frame: `network::header` refuses them.
-    let length = u16::try_from(8 + packet.payload.len()).unwrap_or(u16::MAX);
-    header.extend(length.to_be_bytes());
-    header.extend([0; 2]);
-    with_sum(packet, header, 6)
+    let length = u16::try_from(8 + payload.len()).unwrap_or(u16::MAX);
+    segment.extend(length.to_be_bytes());
+    segment.extend([0; 2]);
+    segment.extend(payload);
+    segment
 }
 
 /// The common header of RFC 9260 3.1, whose checksum covers it and all that follows.
-fn sctp(packet: &Packet, source: u16, destination: u16) -> Vec<u8> {
-    let mut segment = ports(source, destination);
-    segment.extend([0; 8]);
-    segment.extend(&packet.payload);
+pub(super) fn sctp((from, to): (u16, u16), tag: u32, payload: &[u8]) -> Vec<u8> {
+    let mut segment = ports((from, to));
+    segment.extend(tag.to_be_bytes());
+    segment.extend([0; 4]);
+    segment.extend(payload);
     let sum = crc32c(&segment).to_le_bytes();
     segment[8..12].copy_from_slice(&sum);
     segment
 }
 
-/// The header and the payload, with the Internet checksum of both put in at an offset.
-fn with_sum(packet: &Packet, header: Vec<u8>, at: usize) -> Vec<u8> {
-    let mut segment = header;
-    segment.extend(&packet.payload);
-    let addresses = (packet.ip.source, packet.ip.destination);
-    let sum = internet_sum(addresses, packet.protocol(), &segment);
+/// ICMP (RFC 792) or ICMPv6 (RFC 4443).
+pub(super) fn icmp(
+    addresses: (IpAddr, IpAddr),
+    protocol: Protocol,
+    (kind, code): (u8, u8),
+    rest: [u8; 4],
+    payload: &[u8],
+) -> Vec<u8> {
+    let segment = [&[kind, code, 0, 0], rest.as_slice(), payload].concat();
+    with_sum(addresses, protocol, segment, 2)
+}
+
+/// The segment with its Internet checksum put in at an offset.
+fn with_sum(
+    addresses: (IpAddr, IpAddr),
+    protocol: Protocol,
+    mut segment: Vec<u8>,
+    at: usize,
+) -> Vec<u8> {
+    let sum = internet_sum(addresses, protocol, &segment);
     segment[at..at + 2].copy_from_slice(&sum);
     segment
 }

@@ -9,11 +9,17 @@ use engine::net::{Fragment, Hook, IpHeader, Mac, Packet, Transport};
 use engine::question::Question;
 use engine::reason::DropReason;
 use engine::source::Span;
-use engine::tables::{EndpointEntry, EndpointId, Generation, NodeTables, TableId, Tables};
-use engine::topology::{Labels, Node, NodeId, Party, Pod, PodId, Tunnel, TunnelKind, World};
-use engine::trace::{Action, ConntrackEntry, Counter, Event, Stamped, Trace};
+use engine::tables::{
+    EndpointEntry, EndpointId, Generation, NatTables, NodeTables, TableId, Tables,
+};
+use engine::topology::{
+    Endpoint, HostRouting, Labels, Node, NodeId, Party, Pod, PodId, Readiness, Routing, Tunnel,
+    TunnelKind, World,
+};
+use engine::trace::{Action, ConntrackEntry, Counter, Ethernet, Event, Hit, Stamped, Trace};
 
 use crate::follow::follow;
+use crate::frame;
 
 pub(super) const NODE01: NodeId = NodeId(0);
 pub(super) const NODE02: NodeId = NodeId(1);
@@ -27,6 +33,7 @@ pub(super) const ECHO: PodId = PodId(2);
 pub(super) const AGENT: PodId = PodId(3);
 pub(super) const OVERLAY: u32 = 6;
 pub(super) const ETH0: u32 = 2;
+pub(super) const HOST_IFINDEX: u32 = 5;
 
 pub(super) fn address(text: &str) -> IpAddr {
     text.parse().unwrap()
@@ -40,6 +47,8 @@ fn node(name: &str, ip: &str, pods: &str) -> Node {
         locals: Vec::new(),
         device: "eth0".into(),
         mac: None,
+        labels: Labels::new(),
+        health: Vec::new(),
         span: Span::default(),
     }
 }
@@ -57,6 +66,7 @@ fn pod(name: &str, node: NodeId, ip: &str) -> Pod {
         ifindex: None,
         endpoint_id: None,
         host_network: false,
+        readiness: Readiness::Ready,
         ports: Vec::new(),
         span: Span::default(),
     }
@@ -71,11 +81,13 @@ pub(super) fn world() -> World {
     client.host_mac = Some(CLIENT_HOST_MAC);
     let mut agent = pod("agent", NODE01, "192.168.66.226");
     agent.host_network = true;
+    let mut nodes = vec![
+        node("node01", "192.168.66.226", "10.244.1.0/24"),
+        node("node02", "192.168.66.221", "10.244.6.0/24"),
+    ];
+    nodes[0].health.push(address("10.244.1.200"));
     World {
-        nodes: vec![
-            node("node01", "192.168.66.226", "10.244.1.0/24"),
-            node("node02", "192.168.66.221", "10.244.6.0/24"),
-        ],
+        nodes,
         pods: vec![
             client,
             pod("near", NODE01, "10.244.1.4"),
@@ -86,10 +98,10 @@ pub(super) fn world() -> World {
     }
 }
 
-fn endpoint(id: u16, pod: PodId, ip: &str, (mac, host_mac): (Mac, Mac)) -> EndpointEntry {
+fn endpoint(id: u16, endpoint: Endpoint, ip: &str, (mac, host_mac): (Mac, Mac)) -> EndpointEntry {
     EndpointEntry {
         id: EndpointId(id),
-        pod,
+        endpoint,
         identity: Identity(27634),
         addresses: vec![address(ip)],
         ifindex: u32::from(id) * 10,
@@ -105,9 +117,23 @@ fn node_tables(node: NodeId, ip: &str, endpoints: Vec<EndpointEntry>) -> NodeTab
     NodeTables {
         node,
         dual_stack: false,
+        routing: Routing::Tunnel,
+        host_routing: HostRouting::Bpf,
         tunnel: Tunnel { kind: TunnelKind::Vxlan, port: 8472, device: "cilium_vxlan".into() },
         tunnel_ifindex: OVERLAY,
         device_ifindex: ETH0,
+        host_ifindex: HOST_IFINDEX,
+        host_firewall: false,
+        frontends: Vec::new(),
+        backend_sets: Vec::new(),
+        nat: NatTables {
+            masquerade: true,
+            addresses: [Some(address(ip)), None],
+            ports: (32768, 65535),
+            except: Vec::new(),
+        },
+        prefilter: Vec::new(),
+        encryption: None,
         tunnel_address: address(ip),
         locals: vec![address(ip)],
         tunnels: Vec::new(),
@@ -119,13 +145,14 @@ fn node_tables(node: NodeId, ip: &str, endpoints: Vec<EndpointEntry>) -> NodeTab
 
 pub(super) fn tables() -> Tables {
     let made_up = |n| (Mac([2, 0, 0, 0, n, 1]), Mac([2, 0, 0, 0, n, 2]));
-    let client = endpoint(1, CLIENT, "10.244.1.154", (CLIENT_MAC, CLIENT_HOST_MAC));
-    let near = endpoint(2, NEAR, "10.244.1.4", made_up(2));
-    let echo = endpoint(1, ECHO, "10.244.6.11", made_up(3));
+    let client = endpoint(1, Endpoint::Pod(CLIENT), "10.244.1.154", (CLIENT_MAC, CLIENT_HOST_MAC));
+    let near = endpoint(2, Endpoint::Pod(NEAR), "10.244.1.4", made_up(2));
+    let health = endpoint(3, Endpoint::Health(NODE01), "10.244.1.200", made_up(4));
+    let echo = endpoint(1, Endpoint::Pod(ECHO), "10.244.6.11", made_up(3));
     Tables {
         generation: Generation(7),
         nodes: vec![
-            node_tables(NODE01, "192.168.66.226", vec![client, near]),
+            node_tables(NODE01, "192.168.66.226", vec![client, near, health]),
             node_tables(NODE02, "192.168.66.221", vec![echo]),
         ],
         ..Tables::default()
@@ -151,6 +178,8 @@ pub(super) fn ping((source, from): (Party, &str), (destination, to): (Party, &st
         destination,
         packet: Packet { ip, transport, payload: (0..56).collect() },
         with_reply: false,
+        choose: None,
+        known: None,
         assumed: Vec::new(),
         undetermined: vec!["echo payload".into()],
     }
@@ -159,22 +188,51 @@ pub(super) fn ping((source, from): (Party, &str), (destination, to): (Party, &st
 /// What the backend answers to one injection.
 pub(super) struct Answer {
     pub(super) action: Option<Action>,
-    pub(super) code: i32,
+    /// `None`: the one that fits.
+    pub(super) code: Option<i32>,
     pub(super) lost: u64,
     pub(super) mark: u32,
     pub(super) generation: Generation,
+    /// Addresses that the program writes into an IPv4 frame: source, destination.
+    pub(super) rewrites: (Option<&'static str>, Option<&'static str>),
 }
 
 impl From<Action> for Answer {
     fn from(action: Action) -> Self {
-        let code = match action {
-            Action::Drop(_) => 2,
-            Action::Deliver { .. } | Action::Tunnel { .. } => 7,
-            Action::Stack { .. } | Action::Pass => 0,
-        };
-        Self { action: Some(action), code, lost: 0, mark: 0, generation: Generation(7) }
+        let generation = Generation(7);
+        Self {
+            action: Some(action),
+            code: None,
+            lost: 0,
+            mark: 0,
+            generation,
+            rewrites: (None, None),
+        }
     }
 }
+
+/// The code that fits an action.
+fn code(hook: Hook, action: Option<Action>) -> i32 {
+    match (hook, action) {
+        (Hook::Prefilter, Some(Action::Drop(_))) => 1,
+        (Hook::Prefilter, _) | (_, Some(Action::Drop(_))) => 2,
+        (_, Some(Action::Deliver { .. } | Action::Tunnel { .. } | Action::Network { .. })) => 7,
+        (_, Some(Action::Stack { .. } | Action::Pass) | None) => 0,
+    }
+}
+
+/// An answer that writes addresses.
+pub(super) fn rewriting(
+    action: Action,
+    source: Option<&'static str>,
+    destination: Option<&'static str>,
+) -> Answer {
+    Answer { rewrites: (source, destination), ..action.into() }
+}
+
+pub(super) const NETWORK: Action = Action::Network { ifindex: ETH0, next_hop: None };
+pub(super) const STACK: Action = Action::Stack { host: false };
+pub(super) const HOST: Action = Action::Stack { host: true };
 
 pub(super) fn deliver(endpoint: u16) -> Action {
     let endpoint = EndpointId(endpoint);
@@ -200,7 +258,17 @@ impl Scripted {
 
     /// Follows a question through the scene; every answer must have been asked for.
     pub(super) fn follow(&mut self, question: &Question) -> Result<Trace, BackendError> {
-        let trace = follow(self, &world(), &tables(), question, 3);
+        self.follow_in(&world(), &tables(), question)
+    }
+
+    /// The same in another scene.
+    pub(super) fn follow_in(
+        &mut self,
+        world: &World,
+        tables: &Tables,
+        question: &Question,
+    ) -> Result<Trace, BackendError> {
+        let trace = follow(self, world, tables, question, 3);
         assert!(trace.is_err() || self.answers.is_empty(), "the journey ended early");
         trace
     }
@@ -224,10 +292,10 @@ impl Backend for Scripted {
             event: Event::Outcome(action),
         };
         Ok(Observation {
-            code: answer.code,
+            code: answer.code.unwrap_or_else(|| code(injection.hook, answer.action)),
             events: answer.action.map(event).into_iter().collect(),
             lost: answer.lost,
-            frame: frame_after(injection, answer.action),
+            frame: frame_after(injection, &answer),
             mark: answer.mark,
         })
     }
@@ -240,23 +308,39 @@ impl Backend for Scripted {
         Ok(Vec::new())
     }
 
+    fn hits(&mut self, _: NodeId) -> Result<Vec<Hit>, BackendError> {
+        Ok(Vec::new())
+    }
+
     fn counters(&mut self, _: NodeId) -> Result<Vec<Counter>, BackendError> {
         Ok(Vec::new())
     }
 }
 
-/// A delivering program writes Ethernet addresses and counts the TTL down (the checksum is not looked at
-/// here).
-fn frame_after(injection: &Injection, action: Option<Action>) -> Vec<u8> {
+/// A delivering program writes Ethernet addresses; it and one that routes count the TTL down. (Checksums are not looked
+/// at here.)
+fn frame_after(injection: &Injection, answer: &Answer) -> Vec<u8> {
     let mut frame = injection.frame.clone();
-    if let Some(Action::Deliver { endpoint, .. }) = action {
-        let tables = tables();
-        let entry = tables.node(injection.node).and_then(|n| n.endpoint(endpoint));
-        if let Some(entry) = entry {
-            frame[..6].copy_from_slice(&entry.mac.0);
-            frame[6..12].copy_from_slice(&entry.host_mac.0);
+    let tables = tables();
+    let here = tables.node(injection.node).unwrap();
+    match answer.action {
+        Some(Action::Deliver { endpoint, .. }) => {
+            if let Some(entry) = here.endpoint(endpoint) {
+                let ethernet = Ethernet { source: entry.host_mac, destination: entry.mac };
+                frame::readdress(&mut frame, ethernet);
+            }
+            frame::count_down(&mut frame);
         }
-        frame[22] -= 1;
+        Some(Action::Network { .. }) => {
+            frame::count_down(&mut frame);
+        }
+        _ => {}
+    }
+    for (written, at) in [(answer.rewrites.0, 26), (answer.rewrites.1, 30)] {
+        if let Some(ip) = written {
+            let ip: std::net::Ipv4Addr = ip.parse().unwrap();
+            frame[at..at + 4].copy_from_slice(&ip.octets());
+        }
     }
     frame
 }
@@ -264,4 +348,9 @@ fn frame_after(injection: &Injection, action: Option<Action>) -> Vec<u8> {
 /// Node, hook, device and index of each hop.
 pub(super) fn path(trace: &Trace) -> Vec<(NodeId, Hook, &str, u32)> {
     trace.hops.iter().map(|hop| (hop.node, hop.hook, hop.device.as_str(), hop.ifindex)).collect()
+}
+
+/// Node and hook of each hop.
+pub(super) fn hooks(trace: &Trace) -> Vec<(NodeId, Hook)> {
+    trace.hops.iter().map(|hop| (hop.node, hop.hook)).collect()
 }

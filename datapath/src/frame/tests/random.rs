@@ -48,7 +48,7 @@ fn header(is_v6: bool) -> impl Strategy<Value = IpHeader> {
     )
 }
 
-fn packet() -> impl Strategy<Value = Packet> {
+pub(super) fn packet() -> impl Strategy<Value = Packet> {
     let ip = any::<bool>().prop_flat_map(header);
     (ip, transport(), vec(any::<u8>(), 0..200)).prop_map(|(ip, transport, payload)| Packet {
         ip,
