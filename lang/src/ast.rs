@@ -11,12 +11,14 @@ use engine::topology::{Balancing, Encryption, HostRouting};
 use ipnet::IpNet;
 
 mod flow;
+mod raw;
 mod service;
 
 pub use flow::{
     Dialogue, Expectation, Fact, FlowCase, FollowUp, IcmpMessage, PacketOption, PartyKind,
     PartyName, Place, Port, Question, Reason, Step, StepKind, Target, Test, TestLine,
 };
+pub use raw::{IpLayer, Layer, RawQuestion, RawSource, TunnelKey};
 pub use service::{Service, ServiceField, ServicePort, TargetPort};
 
 /// A part with its place.

@@ -4,7 +4,7 @@
 use engine::diag::Diagnostic;
 use engine::source::{FileId, Span};
 
-use crate::ast::{Name, Question};
+use crate::ast::{Name, Question, RawQuestion};
 
 mod table;
 
@@ -17,6 +17,8 @@ pub enum Command {
     Empty,
     /// `[trace] QUESTION`
     Trace(Box<Question>),
+    /// `trace --at [NODE] HOOK ...`: a packet as it is, at a hook.
+    TraceAt(Box<RawQuestion>),
     /// `debug QUESTION`: opens it at its first hop.
     Debug(Box<Question>),
     /// `debug FILE`: opens what `record` wrote.
@@ -29,6 +31,8 @@ pub enum Command {
         noun: Noun,
         /// Of whom, where the noun takes one (`show policy web/client`).
         argument: Option<Name>,
+        /// `--hits`: with how often each entry decided (`show policy`).
+        hits: bool,
     },
     /// `test [NAME]`: runs the suites whose name contains the word.
     Test(Option<Name>),
@@ -85,6 +89,14 @@ pub fn parse(text: &str, file: FileId) -> Result<Command, Vec<Diagnostic>> {
 /// Every problem found; never empty.
 pub fn parse_question(text: &str, file: FileId) -> Result<Question, Vec<Diagnostic>> {
     read::question(text, file)
+}
+
+/// Reads a packet at a hook, `[at] [NODE] HOOK ...`, as `trace --at` takes it.
+///
+/// # Errors
+/// Every problem found; never empty.
+pub fn parse_raw(text: &str, file: FileId) -> Result<RawQuestion, Vec<Diagnostic>> {
+    crate::parse::raw_in(text, 0..text.len(), file)
 }
 
 /// Whether more lines must follow: an open brace or parenthesis, or a `\` at the end.

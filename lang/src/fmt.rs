@@ -15,9 +15,11 @@ use crate::parse;
 mod layout;
 mod lex;
 mod question;
+mod raw;
 mod tree;
 
 pub use question::{party, question, step};
+pub use raw::{layer, raw};
 
 /// The canonical form of a text: idempotent, comments kept, lines ended by `\n`.
 ///

@@ -7,13 +7,14 @@ use engine::diag::{Diagnostic, Severity};
 use engine::source::{FileId, Span};
 use pest::Parser as _;
 
-use crate::ast::{Ast, Comment, FailedItem, Item, Question};
+use crate::ast::{Ast, Comment, FailedItem, Item, Question, RawQuestion};
 use crate::codes;
 use crate::outline::{Chunk, Outline, Unbalanced};
 
 mod errors;
 mod policy;
 mod question;
+mod raw;
 mod service;
 mod setting;
 mod test;
@@ -104,19 +105,39 @@ pub(crate) fn question_in(
     range: Range<usize>,
     file: FileId,
 ) -> Result<Question, Vec<Diagnostic>> {
+    part_of(text, range, file, Rule::question_line, |tree, sink| {
+        question::read(&tree.only()?, sink)
+    })
+}
+
+/// Reads a packet that enters at a hook, which is a part of a text.
+pub(crate) fn raw_in(
+    text: &str,
+    range: Range<usize>,
+    file: FileId,
+) -> Result<RawQuestion, Vec<Diagnostic>> {
+    part_of(text, range, file, Rule::raw_line, raw::read)
+}
+
+/// Reads a part of a text by an entry rule.
+fn part_of<T>(
+    text: &str,
+    range: Range<usize>,
+    file: FileId,
+    rule: Rule,
+    read: impl Fn(&Tree<'_>, value::Sink<'_>) -> Option<T>,
+) -> Result<T, Vec<Diagnostic>> {
     let outline = Outline::new(text);
     let mut reader = Reader::new(file, &outline);
     let (_, unbalanced) = outline.statements(|_| false);
     reader.report_outline(&unbalanced);
-    let question = if unbalanced.is_empty() {
-        reader
-            .grammar(Rule::question_line, range)
-            .and_then(|tree| question::read(&tree.only()?, &mut reader.diagnostics))
+    let read = if unbalanced.is_empty() {
+        reader.grammar(rule, range).and_then(|tree| read(&tree, &mut reader.diagnostics))
     } else {
         None
     };
-    match question {
-        Some(question) if reader.diagnostics.is_empty() => Ok(question),
+    match read {
+        Some(read) if reader.diagnostics.is_empty() => Ok(read),
         _ => Err(reader.diagnostics),
     }
 }

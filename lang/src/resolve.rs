@@ -17,6 +17,7 @@ mod follow;
 mod options;
 mod packet;
 mod party;
+mod port;
 mod service;
 
 pub(crate) use directory::{Atlas, Directory};

@@ -164,6 +164,7 @@ impl Session {
         match command {
             Command::Empty => Reply::nothing(),
             Command::Trace(question) => self.ask_parsed(&question),
+            Command::TraceAt(_) => list::not_there("`trace --at`"),
             Command::Debug(question) => {
                 let asked = text.trim_start().strip_prefix("debug").unwrap_or(text);
                 self.debug_parsed(&question, asked)
@@ -173,7 +174,8 @@ impl Session {
                 let asked = text.get(file.span.end as usize..).unwrap_or(text);
                 self.record_parsed(Path::new(&file.node), &question, asked)
             }
-            Command::Show { noun, argument } => self.list(noun, argument.as_ref()),
+            Command::Show { hits: true, .. } => list::not_there("`show policy --hits`"),
+            Command::Show { noun, argument, .. } => self.list(noun, argument.as_ref()),
             Command::Test(filter) => self.run_tests(word(filter).as_deref()),
             Command::Check => self.check(),
             Command::Fmt => self.format(),

@@ -4,6 +4,7 @@
 mod dialogue;
 mod expect;
 mod run;
+mod translation;
 
 use engine::explain::Explanation;
 use engine::source::{Location, SourceMap};

@@ -157,7 +157,21 @@ impl Line {
         if self.blanked.get(rest.clone()).is_none_or(|r| r.trim().is_empty()) {
             return Err(vec![self.needs(info, "a question")]);
         }
+        if self.is_at_hook() {
+            return parse::raw_in(&self.blanked, rest, self.file)
+                .map(|packet| Command::TraceAt(Box::new(packet)));
+        }
         asked(&self.blanked, rest, self.file)
+    }
+
+    /// Whether a packet enters at a hook; a party may have the name `at` too.
+    fn is_at_hook(&self) -> bool {
+        let rest = self.blanked.get(self.rest()).unwrap_or("");
+        match rest.split_whitespace().next() {
+            Some("--at") => true,
+            Some("at") => !rest.contains("->"),
+            _ => false,
+        }
     }
 
     /// A question has two ends, so one word is never one; it is a file where it looks like one.
@@ -317,13 +331,28 @@ impl Given<'_> {
         else {
             return Err(self.wrong(&noun, "something to show", &words));
         };
+        let hits = self.hits(*known)?;
         let argument = self.next();
         if let (Some(extra), true) = (&argument, takes.is_empty()) {
             let message = format!("`show {}` lists all and takes no name", noun.node);
             return Err(usage(message, self.info, extra.span));
         }
         let known: Noun = *known;
-        Ok(Command::Show { noun: known, argument })
+        Ok(Command::Show { noun: known, argument, hits })
+    }
+
+    /// Takes `--hits` from wherever it stands; only a policy's entries are counted.
+    fn hits(&mut self, noun: Noun) -> Result<bool, Diagnostic> {
+        let rest = self.arguments.get(self.taken..).unwrap_or_default();
+        let Some(at) = rest.iter().position(|argument| argument.node == "--hits") else {
+            return Ok(false);
+        };
+        let word = self.arguments.remove(self.taken + at);
+        if noun == Noun::Policy {
+            return Ok(true);
+        }
+        let message = format!("`show {}` counts no hits", noun.word());
+        Err(usage(message, self.info, word.span).help("`show policy --hits` does"))
     }
 
     fn set(&mut self) -> Result<Command, Diagnostic> {
@@ -394,7 +423,11 @@ mod tests {
                 };
                 format!("trace port {port}, {} options", q.options.len())
             }
-            Command::Show { noun, argument } => format!("show {} {}", noun.word(), name(argument)),
+            Command::Show { noun, argument, hits } => {
+                let hits = if *hits { " with hits" } else { "" };
+                format!("show {} {}{hits}", noun.word(), name(argument))
+            }
+            Command::TraceAt(packet) => crate::fmt::raw(packet),
             Command::Test(filter) => format!("test {}", name(filter)),
             Command::Load(file) => format!("load <{}>", file.node),
             Command::Save(file) => format!("save {}", name(file)),
@@ -429,6 +462,16 @@ mod tests {
             ("debug \"my answer\"", "debug <my answer>"),
             ("record x.hoptrace a -> b icmp echo ttl 3", "record <x.hoptrace>, 2 options"),
             ("record \"my x\" a b:80", "record <my x>, 0 options"),
+            ("trace --at n from-netdev hex 00 # why", "at n from-netdev hex 00"),
+            ("trace at to-host pcap x.pcap number 1", "at to-host pcap \"x.pcap\" number 1"),
+            ("trace at -> b:80", "trace port 80, 0 options"),
+            ("service a -> b:1", "trace port 1, 0 options"),
+            ("remove service web/a", "remove <service> <web/a>"),
+            ("show services", "show services -"),
+            ("show metrics n1", "show metrics <n1>"),
+            ("show policy --hits", "show policy - with hits"),
+            ("show policy web/a --hits", "show policy <web/a> with hits"),
+            ("show policy", "show policy -"),
             ("show pods", "show pods -"),
             ("show endpoints node01", "show endpoints <node01>"),
             ("test", "test -"),
@@ -494,10 +537,15 @@ mod tests {
             ("record a.x", "HW0211 at \"record\": `record` needs a question behind the file"),
             (
                 "show",
-                "HW0211 at \"show\": `show` needs one of pods, nodes, endpoints, tunnel, selectors, identities, policies, ipcache, policy, conntrack",
+                "HW0211 at \"show\": `show` needs one of pods, services, nodes, endpoints, tunnel, selectors, identities, policies, ipcache, policy, conntrack, metrics",
             ),
             ("show podz", "HW0211 at \"podz\": `podz` is not something to show"),
             ("show pods x", "HW0211 at \"x\": `show pods` lists all and takes no name"),
+            ("show pods --hits", "HW0211 at \"--hits\": `show pods` counts no hits"),
+            (
+                "trace --at n from-netdv hex 00",
+                "HW0001 at \"from-netdv\": unexpected `from-netdv`, expected `from-container`, `to-container`, `from-overlay`, `to-overlay`, `from-netdev`, `to-netdev`, `from-host`, `to-host` or `prefilter`",
+            ),
             ("undo 3 times", "HW0211 at \"3 times\": `undo` takes nothing"),
             ("load", "HW0211 at \"load\": `load` needs a file"),
             ("set level", "HW0211 at \"set\": `set` needs a value for `level`"),

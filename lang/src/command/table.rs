@@ -26,8 +26,8 @@ const fn info(
 pub const TABLE: &[CommandInfo] = &[
     info(
         "trace",
-        "trace SRC -> DST[:PORT[/PROTO]] [OPTION ...]",
-        "explain one flow",
+        "trace SRC -> DST[:PORT[/PROTO]] [OPTION ...] | --at [NODE] HOOK PACKET",
+        "explain one flow, or one packet from the hook where it enters",
         "trace CA -> CB icmp echo with reply",
     ),
     info("why", "why", "show the last answer in full", "why"),
@@ -45,7 +45,7 @@ pub const TABLE: &[CommandInfo] = &[
     ),
     info(
         "show",
-        "show NOUN [NAME]",
+        "show NOUN [NAME] [--hits]",
         "list what the world, the policies or the tables hold",
         "show endpoints",
     ),
@@ -87,6 +87,8 @@ pub fn find(name: &str) -> Option<&'static CommandInfo> {
 pub enum Noun {
     /// Pods with their enforcement per direction and why.
     Pods,
+    /// Services with their ports and backends.
+    Services,
     /// Nodes.
     Nodes,
     /// Endpoints with ids, interfaces and MACs, by node.
@@ -105,11 +107,14 @@ pub enum Noun {
     Policy,
     /// Flows that the last answer left in conntrack.
     Conntrack,
+    /// Counters per hook, reason and direction, by node.
+    Metrics,
 }
 
 /// Every noun with its word, what it may be followed by, and what it shows.
 pub const NOUNS: &[(Noun, &str, &str, &str)] = &[
     (Noun::Pods, "pods", "", "pods with their enforcement per direction and why"),
+    (Noun::Services, "services", "", "services with their addresses, ports and backends"),
     (Noun::Nodes, "nodes", "", "nodes with addresses and pod prefixes"),
     (Noun::Endpoints, "endpoints", "[NODE]", "endpoints with ids, interfaces and MACs"),
     (Noun::Tunnel, "tunnel", "[NODE]", "pod prefixes and the node each is reached by"),
@@ -120,10 +125,11 @@ pub const NOUNS: &[(Noun, &str, &str, &str)] = &[
     (
         Noun::Policy,
         "policy",
-        "[POD]",
-        "the policy table of an endpoint, with the rules behind each entry",
+        "[POD] [--hits]",
+        "the policy table of an endpoint, with the rules behind each entry and how often it decided",
     ),
     (Noun::Conntrack, "conntrack", "[NODE]", "flows that are remembered"),
+    (Noun::Metrics, "metrics", "[NODE]", "packets by hook, direction and drop reason"),
 ];
 
 impl Noun {

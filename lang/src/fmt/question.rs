@@ -113,7 +113,7 @@ fn packet_option(option: &PacketOption) -> String {
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(super) fn hex(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(2 * bytes.len());
     for byte in bytes {
         // Writing into a string cannot fail.
@@ -122,7 +122,7 @@ fn hex(bytes: &[u8]) -> String {
     text
 }
 
-fn icmp(family: Protocol, message: Option<&IcmpMessage>) -> String {
+pub(super) fn icmp(family: Protocol, message: Option<&IcmpMessage>) -> String {
     match message {
         None => family.to_string(),
         Some(IcmpMessage { kind, code: None }) => format!("{family} {}", kind.node),
@@ -131,7 +131,7 @@ fn icmp(family: Protocol, message: Option<&IcmpMessage>) -> String {
 }
 
 /// A string as the language writes it.
-fn quoted(content: &str) -> String {
+pub(super) fn quoted(content: &str) -> String {
     let mut text = String::with_capacity(content.len() + 2);
     text.push('"');
     for c in content.chars() {

@@ -149,12 +149,12 @@ pub(crate) const FLAGS: [(&str, TcpFlags); 6] = [
     ("ack", TcpFlags::ACK),
 ];
 
-fn flags(text: &str) -> TcpFlags {
+pub(super) fn flags(text: &str) -> TcpFlags {
     let bit = |word: &str| FLAGS.iter().find(|(name, _)| *name == word).map(|(_, bit)| *bit);
     text.split('-').filter_map(bit).fold(TcpFlags::default(), TcpFlags::with)
 }
 
-fn icmp(tree: &Tree<'_>, sink: Sink<'_>) -> Option<PacketOption> {
+pub(super) fn icmp(tree: &Tree<'_>, sink: Sink<'_>) -> Option<PacketOption> {
     let family: Protocol = icmp_family(tree);
     let Some(written) = tree.child(Rule::icmp_message) else {
         return Some(PacketOption::Icmp { family, message: None });
@@ -176,7 +176,7 @@ fn icmp(tree: &Tree<'_>, sink: Sink<'_>) -> Option<PacketOption> {
     Some(PacketOption::Icmp { family, message: Some(message) })
 }
 
-fn hex(tree: &Tree<'_>, sink: Sink<'_>) -> Option<Vec<u8>> {
+pub(super) fn hex(tree: &Tree<'_>, sink: Sink<'_>) -> Option<Vec<u8>> {
     let text = tree.text();
     let byte = |at| u8::from_str_radix(text.get(at..at + 2)?, 16).ok();
     let bytes: Option<Vec<u8>> = (0..text.len()).step_by(2).map(byte).collect();
@@ -191,7 +191,7 @@ fn hex(tree: &Tree<'_>, sink: Sink<'_>) -> Option<Vec<u8>> {
 }
 
 /// An IPv4 header has room for 40 bytes of options (RFC 791 3.1).
-fn ip_options(tree: &Tree<'_>, sink: Sink<'_>) -> Option<Vec<u8>> {
+pub(super) fn ip_options(tree: &Tree<'_>, sink: Sink<'_>) -> Option<Vec<u8>> {
     const MOST: usize = 40;
     let bytes = hex(tree, sink)?;
     if bytes.len() > MOST {
@@ -205,7 +205,7 @@ fn ip_options(tree: &Tree<'_>, sink: Sink<'_>) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-fn fragment(tree: &Tree<'_>, sink: Sink<'_>) -> Option<PacketOption> {
+pub(super) fn fragment(tree: &Tree<'_>, sink: Sink<'_>) -> Option<PacketOption> {
     let more = tree.has(Rule::k_more);
     let offset = match tree.child(Rule::fragment_offset) {
         Some(written) => {

@@ -8,13 +8,18 @@ use super::Session;
 use crate::reply::{Content, Listing, Reply, Status};
 use crate::show::View;
 
+/// A command that the language has and the session has not.
+pub(super) fn not_there(what: &str) -> Reply {
+    Reply::failure(Status::Usage, format!("{what} is not supported yet"), "`help` lists what is")
+}
+
 impl Session {
     /// `show NOUN [ARGUMENT]` by words.
     pub fn show(&mut self, noun: &str, argument: Option<&str>) -> Reply {
         let text = format!("show {noun} {}", argument.unwrap_or(""));
         let file = self.sources.add(super::INPUT, text.trim());
         let reply = match lang::command::parse(text.trim(), file) {
-            Ok(Command::Show { noun, argument }) => self.list(noun, argument.as_ref()),
+            Ok(Command::Show { noun, argument, .. }) => self.list(noun, argument.as_ref()),
             Ok(_) => Reply::failure(Status::Usage, format!("`{noun}` is nothing to show"), ""),
             Err(problems) => self.complain(problems),
         };
@@ -46,6 +51,8 @@ impl Session {
             Noun::Ipcache => view.ipcache(self.node(argument)?),
             Noun::Policy => return self.policy_tables(argument),
             Noun::Conntrack => Listing::new("conntrack entries", &[]),
+            Noun::Services => return Err(Box::new(not_there("`show services`"))),
+            Noun::Metrics => return Err(Box::new(not_there("`show metrics`"))),
         })
     }
 

@@ -34,7 +34,9 @@ impl Names {
         let pods: Vec<String> = world.pods.iter().map(engine::topology::Pod::qualified).collect();
         let externals = world.externals.iter().map(|e| e.name.clone());
         let aliases = world.aliases.iter().map(|alias| alias.name.clone());
-        let parties = pods.iter().chain(&nodes).cloned().chain(externals).chain(aliases);
+        let services = world.services.iter().map(engine::topology::Service::qualified);
+        let parties = pods.iter().chain(&nodes).cloned().chain(services);
+        let parties = parties.chain(externals).chain(aliases);
         let labels = world.pods.iter().flat_map(|pod| &pod.labels);
         let labels = labels.map(|(key, value)| format!("{key} = \"{value}\""));
         Self {
@@ -59,13 +61,27 @@ fn sorted(names: impl Iterator<Item = String>) -> Vec<String> {
 }
 
 /// Words that statements of the language begin with.
-const STATEMENTS: &[&str] =
-    &["alias", "cluster", "external", "identity", "include", "namespace", "pod", "policy", "test"];
+const STATEMENTS: &[&str] = &[
+    "alias",
+    "cluster",
+    "external",
+    "identity",
+    "include",
+    "namespace",
+    "pod",
+    "policy",
+    "service",
+    "test",
+];
 
 /// Words of questions after the endpoints.
 const OPTIONS: &[&str] = &[
     "ack",
+    "backend",
+    "choose",
+    "conntrack",
     "df",
+    "established",
     "extensions",
     "fin",
     "from-ip",
@@ -92,29 +108,51 @@ const OPTIONS: &[&str] = &[
 
 /// Words inside the braces of statements.
 const FIELDS: &[&str] = &[
+    "affinity",
     "allow",
+    "balance",
     "because",
     "cidr",
+    "client-ip",
+    "cluster-ip",
     "default-deny",
     "deny",
     "egress",
+    "encryption",
     "entities",
     "except",
+    "external-ip",
+    "external-traffic",
     "from",
+    "health",
+    "host-firewall",
     "host-network",
+    "host-routing",
     "in",
     "ingress",
+    "internal-traffic",
     "ip",
     "labels",
+    "load-balancer-ip",
     "mac",
+    "masquerade",
     "namespace",
     "namespaces",
+    "native-cidr",
+    "node-port",
+    "nodes",
+    "not-ready",
     "on",
     "owner",
     "pods",
     "port",
+    "prefilter",
     "select",
+    "service",
+    "source-ranges",
+    "terminating",
     "to",
+    "tunnel",
 ];
 
 /// Where the word at the cursor begins, and what it may become. `before` is the input up to the cursor.

@@ -3,8 +3,10 @@
 
 use engine::explain::{Decided, Explanation, HopReport, LegOutcome, Step, Verdict};
 use engine::net::Direction;
-use engine::topology::{Party, World};
+use engine::topology::{Endpoint, Party, World};
 use lang::suite::{Expectation, Fact, Reason};
+
+use super::translation;
 
 /// What the answer misses, in the order of the expectation.
 pub(crate) fn misses(wanted: &Expectation, came: &Explanation, world: &World) -> Vec<String> {
@@ -102,8 +104,10 @@ fn place_miss(
 /// The name that answers use for a party.
 fn party_name(party: Party, world: &World) -> String {
     let named = match party {
-        Party::Pod(id) => world.pod(id).map(engine::topology::Pod::qualified),
-        Party::Node(id) => world.node(id).map(|n| n.name.clone()),
+        Party::Pod(id) => Some(world.endpoint_name(Endpoint::Pod(id))),
+        Party::Node(id) => Some(world.endpoint_name(Endpoint::Host(id))),
+        Party::Health(id) => Some(world.endpoint_name(Endpoint::Health(id))),
+        Party::Service(id) => world.service(id).map(engine::topology::Service::qualified),
         Party::External(id) => world.external(id).map(|e| e.name.clone()),
         Party::Address(address) => match world.owner(address) {
             Some(Party::Address(_)) | None => Some(address.to_string()),
@@ -152,6 +156,12 @@ fn fact_miss(fact: &Fact, came: &Explanation, world: &World) -> Option<String> {
             let came = seen.map_or_else(|| "no TTL".to_owned(), |t| format!("ttl {t}"));
             miss(seen == Some(*ttl), &format!("ttl {ttl}"), &came)
         }
+        Fact::Backend { .. }
+        | Fact::NoBackend
+        | Fact::Snat(_)
+        | Fact::NotSnat
+        | Fact::Encrypted
+        | Fact::NotEncrypted => translation::miss(fact, came, world),
     }
 }
 

@@ -316,6 +316,53 @@ fn what_cannot_be_read_is_explained() {
     }
 }
 
+/// Packets at a hook, and what is said.
+const PACKETS: &[(&str, &str)] = &[
+    ("n from-netdev hex 0a0", "HW0008 `0a0` has an odd number of hex digits at [0a0]"),
+    (
+        "n from-netdev",
+        "HW0001 this packet ends too early, expected `on`, `vni`, `mark`, `hex`, `pcap`, `eth` or `ipv4` at [v]",
+    ),
+    ("n from-netdev pcap x.pcap", "HW0001 this packet ends too early, expected `number` at [p]"),
+    ("n from-netdev pcap x.pcap number 0", "HW0008 `0` is not the number of a packet at [0]"),
+    (
+        "n from-overlay vni 16777216 from 10.0.0.1 hex 00",
+        "HW0008 `16777216` is not a VNI at [16777216]",
+    ),
+    ("n from-overlay mark 1 mark 2 hex 00", "HW0101 `mark` is given twice at [mark 2]"),
+    (
+        "n from-netdev ipv4 fd00::1 > 10.0.0.1",
+        "HW0007 `fd00::1` is no address of an `ipv4` layer at [fd00::1]",
+    ),
+    ("n from-netdev ipv6 fd00::1 > fd00::2 df", "HW0204 IPv6 has no `df` at [df]"),
+    (
+        "n from-netdev ipv6 fd00::1 > fd00::2 id 3",
+        "HW0204 IPv6 has an `id` in fragments only at [id 3]",
+    ),
+    (
+        "n from-netdev ipv4 10.0.0.1 > 10.0.0.2 ttl 1 ttl 2",
+        "HW0101 `ttl` is given twice at [ttl 2]",
+    ),
+    ("n from-netdev tcp 1 > 70000", "HW0008 `70000` is not a port at [70000]"),
+    (
+        "n from-netdev eth 02:00:00:00:00:01 > 02:00:00:00:00:02 type 0x10000",
+        "HW0008 `0x10000` is not an EtherType at [0x10000]",
+    ),
+    (
+        "n from-netdev tcp 1 > 2 / upd 3 > 4",
+        "HW0001 unexpected `upd`, expected `eth`, `ipv4`, `ipv6`, `tcp`, `udp`, `sctp`, `icmp`, `icmpv6`, `vxlan`, `geneve`, `payload` or `hex` at [upd]",
+    ),
+];
+
+#[test]
+fn packets_at_a_hook_that_cannot_be_read_are_explained() {
+    for (text, expected) in PACKETS {
+        let problems = crate::command::parse_raw(text, FileId(0)).err().unwrap_or_default();
+        let said: Vec<String> = problems.iter().map(|d| said(d, text)).collect();
+        assert_eq!(said, [*expected], "of\n{text}");
+    }
+}
+
 #[test]
 fn one_run_reports_several_errors() {
     let text = "namespace web { label {} }\npolicy web/a {\n  alow ingress\n  select {}\n  deny egress on 80/tpc\n}\npod web/a on n { ip 10.0.0.256 }\nnamespace ok {}\n";
