@@ -23,7 +23,7 @@ mod value;
 mod world;
 
 use tree::Tree;
-pub(crate) use value::seconds;
+pub(crate) use value::{qualify, seconds};
 
 /// The generated parser; its rules are an implementation detail of this module.
 mod grammar {

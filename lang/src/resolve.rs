@@ -18,12 +18,14 @@ mod options;
 mod packet;
 mod party;
 mod port;
+mod raw;
 mod service;
 
 pub(crate) use directory::{Atlas, Directory};
 pub(crate) use follow::follow_up;
 use options::{Options, Quoting};
 pub(crate) use party::label;
+pub use raw::{Bytes, Device, Layer, Raw, raw};
 
 /// The engine's question: endpoints looked up, family chosen, every open field filled.
 ///

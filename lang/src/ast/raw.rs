@@ -133,8 +133,6 @@ pub struct IpLayer {
     pub fragment: Option<Fragment>,
     /// `proto N`: where it shall not be that of the next layer.
     pub protocol: Option<u8>,
-    /// `length N`: the IP length, headers included, where it shall not be that of what follows.
-    pub length: Option<u16>,
     /// `ip-options BYTES`; never of IPv6.
     pub options: Vec<u8>,
     /// `extensions NAME, NAME`: by number; never of IPv4.

@@ -69,7 +69,6 @@ fn ip(header: &IpLayer) -> String {
         (offset, more) => format!("fragment offset {offset}{}", if more { " more" } else { "" }),
     }));
     words.extend(header.protocol.map(|protocol| format!("proto {protocol}")));
-    words.extend(header.length.map(|length| format!("length {length}")));
     if !header.options.is_empty() {
         words.push(format!("ip-options {}", hex(&header.options)));
     }
@@ -108,8 +107,8 @@ mod tests {
             "at n1 from-overlay vni 27634 from 192.168.0.2 eth 02:00:00:00:00:01 > 02:00:00:00:00:02 type 0x0800 / ipv4 10.1.0.10 > 10.2.0.10 ttl 3 id 7 df proto 6 / tcp 40312 > 80 syn-ack seq 9",
         );
         check(
-            "n1 from-netdev eth 02:00:00:00:00:01 > 02:00:00:00:00:02/ipv4 1.1.1.1 > 2.2.2.2 fragment offset 8 length 99 ip-options 01/udp 1 > 8472/vxlan vni 5/eth 02:00:00:00:00:01 > 02:00:00:00:00:02/ipv6 fd00::1 > fd00::2 extensions hop-by-hop, routing/icmpv6 echo id 1 seq 2/payload \"ab\"",
-            "at n1 from-netdev eth 02:00:00:00:00:01 > 02:00:00:00:00:02 / ipv4 1.1.1.1 > 2.2.2.2 fragment offset 8 length 99 ip-options 01 / udp 1 > 8472 / vxlan vni 5 / eth 02:00:00:00:00:01 > 02:00:00:00:00:02 / ipv6 fd00::1 > fd00::2 extensions hop-by-hop, routing / icmpv6 echo id 1 seq 2 / hex 6162",
+            "n1 from-netdev eth 02:00:00:00:00:01 > 02:00:00:00:00:02/ipv4 1.1.1.1 > 2.2.2.2 fragment offset 8 ip-options 01/udp 1 > 8472/vxlan vni 5/eth 02:00:00:00:00:01 > 02:00:00:00:00:02/ipv6 fd00::1 > fd00::2 extensions hop-by-hop, routing/icmpv6 echo id 1 seq 2/payload \"ab\"",
+            "at n1 from-netdev eth 02:00:00:00:00:01 > 02:00:00:00:00:02 / ipv4 1.1.1.1 > 2.2.2.2 fragment offset 8 ip-options 01 / udp 1 > 8472 / vxlan vni 5 / eth 02:00:00:00:00:01 > 02:00:00:00:00:02 / ipv6 fd00::1 > fd00::2 extensions hop-by-hop, routing / icmpv6 echo id 1 seq 2 / hex 6162",
         );
         check(
             "n1 from-container on web/client ipv6 fd00::1 > fd00::2 fragment more id 4 / sctp 1 > 2 / geneve vni 1 / icmp 3/4",

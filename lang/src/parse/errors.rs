@@ -294,10 +294,7 @@ const STARTS: &[(Rule, &[&str])] = &[
         ],
     ),
     (Rule::eth_type, &["type"]),
-    (
-        Rule::ip_field,
-        &["ttl", "id", "df", "fragment", "proto", "length", "ip-options", "extensions"],
-    ),
+    (Rule::ip_field, &["ttl", "id", "df", "fragment", "proto", "ip-options", "extensions"]),
     (Rule::remove_policy, &["remove"]),
     (
         Rule::fact,

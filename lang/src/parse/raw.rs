@@ -200,7 +200,6 @@ fn ip(tree: &Tree<'_>, sink: Sink<'_>) -> Option<IpLayer> {
         dont_fragment: false,
         fragment: None,
         protocol: None,
-        length: None,
         options: Vec::new(),
         extensions: Vec::new(),
     };
@@ -266,7 +265,6 @@ fn ip_field(field: &Tree<'_>, v6: bool, layer: &mut IpLayer, sink: Sink<'_>) -> 
             layer.fragment = Some(Fragment { offset, more });
         }
         Rule::ip_proto => layer.protocol = Some(number(&digits?, "a protocol", 255, sink)?),
-        Rule::length => layer.length = Some(number(&digits?, "an IP length", 65_535, sink)?),
         Rule::ip_options => {
             layer.options = question::ip_options(&field.child(Rule::hex_bytes)?, sink)?;
         }

@@ -32,7 +32,7 @@ fn seeds() -> Vec<String> {
     );
     seeds.push(
         "--at n from-overlay on web/a vni 7 from 10.0.0.2 mark 0xf00 eth 02:00:00:00:00:01 > 02:00:00:00:00:02 / \
-         ipv4 10.0.0.1 > 10.0.0.2 ttl 3 id 9 df fragment offset 8 more proto 6 length 40 ip-options 01 / tcp 1 > 2 syn seq 3 / \
+         ipv4 10.0.0.1 > 10.0.0.2 ttl 3 id 9 df fragment offset 8 more proto 6 ip-options 01 / tcp 1 > 2 syn seq 3 / \
          ipv6 fd00::1 > fd00::2 extensions routing / icmpv6 echo id 1 seq 2 / vxlan vni 3 / hex 0a0b / payload \"x\""
             .to_owned(),
     );

@@ -1,0 +1,352 @@
+//! A packet at a hook with every name looked up and every open field filled. Bytes are made elsewhere.
+
+use engine::backend::TunnelKey;
+use engine::diag::Diagnostic;
+use engine::net::{Hook, IpHeader, Mac, Protocol, TcpFlags};
+use engine::question::DEFAULT_TTL;
+use engine::topology::{NodeId, Party, PodId, TunnelKind, World};
+
+use super::{Atlas, extra, packet, party_in};
+use crate::ast::{self, IcmpMessage, IpLayer, Name, PartyKind, PartyName, RawQuestion, RawSource};
+use crate::codes;
+use crate::names::nearest;
+
+/// A packet at a hook.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Raw {
+    /// The node.
+    pub node: NodeId,
+    /// The hook.
+    pub hook: Hook,
+    /// The device; `None` is the one that the hook hangs on.
+    pub device: Option<Device>,
+    /// What the tunnel device took off the packet.
+    pub tunnel: Option<TunnelKey>,
+    /// The kernel's mark on it; 0 where none is written.
+    pub mark: u32,
+    /// Where its bytes come from.
+    pub bytes: Bytes,
+}
+
+/// The device that a packet comes by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Device {
+    /// The host's side of this pod's veth.
+    Pod(PodId),
+    /// The one of this name.
+    Named(String),
+}
+
+/// Where bytes come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Bytes {
+    /// They are these.
+    Frame(Vec<u8>),
+    /// They are in a capture.
+    Pcap {
+        /// Its file.
+        file: Name,
+        /// Which packet, from 1.
+        number: u32,
+    },
+    /// They are these layers, outermost first.
+    Layers(Vec<Layer>),
+}
+
+/// A layer; `None` is what the layer behind it says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Layer {
+    /// Ethernet II.
+    Ethernet {
+        /// Sender.
+        source: Mac,
+        /// Receiver.
+        destination: Mac,
+        /// The type.
+        ether_type: Option<u16>,
+    },
+    /// IPv4 or IPv6, by the addresses.
+    Ip {
+        /// The header.
+        header: IpHeader,
+        /// The number of what follows.
+        protocol: Option<u8>,
+    },
+    /// TCP.
+    Tcp {
+        /// Source port.
+        source: u16,
+        /// Destination port.
+        destination: u16,
+        /// Flags.
+        flags: TcpFlags,
+        /// Sequence number.
+        sequence: u32,
+        /// Acknowledgement number.
+        acknowledgement: u32,
+    },
+    /// UDP.
+    Udp {
+        /// Source port.
+        source: u16,
+        /// Destination port.
+        destination: u16,
+    },
+    /// SCTP's common header.
+    Sctp {
+        /// Source port.
+        source: u16,
+        /// Destination port.
+        destination: u16,
+    },
+    /// ICMP or ICMPv6.
+    Icmp {
+        /// ICMPv6.
+        v6: bool,
+        /// Type.
+        kind: u8,
+        /// Code.
+        code: u8,
+        /// The four bytes behind the checksum.
+        rest: [u8; 4],
+    },
+    /// VXLAN or Geneve.
+    Tunnel {
+        /// Which.
+        kind: TunnelKind,
+        /// The VNI.
+        vni: u32,
+    },
+    /// Bytes as they are.
+    Payload(Vec<u8>),
+}
+
+/// The packet with its names looked up.
+///
+/// # Errors
+/// One problem: an unknown node or message, no node where the world has several, a pod of another node.
+pub fn raw(world: &World, question: &RawQuestion) -> Result<Raw, Diagnostic> {
+    let device = question.device.as_ref().map(|name| device(world, name)).transpose()?;
+    let node = node(world, question, device.as_ref())?;
+    if let (Some(Device::Pod(id)), Some(written)) = (&device, &question.device)
+        && world.pod(*id).is_some_and(|pod| pod.node != node)
+    {
+        let message = format!("{} is on another node", super::label(world, Party::Pod(*id)));
+        return Err(Diagnostic::error(codes::UNKNOWN_NODE, message, written.span)
+            .help("leave the node out: it is the pod's"));
+    }
+    let tunnel = question.tunnel.as_ref();
+    Ok(Raw {
+        node,
+        hook: question.hook.node,
+        device,
+        tunnel: tunnel.map(|key| TunnelKey { vni: key.node.vni, source: key.node.remote }),
+        mark: question.mark.as_ref().map_or(0, |mark| mark.node),
+        bytes: match &question.source.node {
+            RawSource::Hex(bytes) => Bytes::Frame(bytes.clone()),
+            RawSource::Pcap { file, number } => {
+                Bytes::Pcap { file: file.clone(), number: number.node }
+            }
+            RawSource::Layers(layers) => {
+                Bytes::Layers(layers.iter().map(|l| layer(&l.node)).collect::<Result<_, _>>()?)
+            }
+        },
+    })
+}
+
+/// The written node, else the pod's, else the only one.
+fn node(
+    world: &World,
+    question: &RawQuestion,
+    device: Option<&Device>,
+) -> Result<NodeId, Diagnostic> {
+    let names = || world.nodes.iter().map(|node| node.name.as_str());
+    let Some(name) = &question.node else {
+        if let Some(Device::Pod(id)) = device
+            && let Some(pod) = world.pod(*id)
+        {
+            return Ok(pod.node);
+        }
+        if let [_] = world.nodes.as_slice() {
+            return Ok(NodeId(0));
+        }
+        let message = "it is open at which node the packet enters";
+        let span = question.hook.span;
+        let problem = Diagnostic::error(codes::UNKNOWN_NODE, message, span);
+        return Err(match world.nodes.as_slice() {
+            [] => problem.help("the world has no node at all"),
+            _ => problem
+                .help(format!("name one of {} before the hook", crate::names::listed(names()))),
+        });
+    };
+    let found = world.nodes().find(|(_, node)| node.name == name.node);
+    found.map(|(id, _)| id).ok_or_else(|| {
+        let message = format!("no node is named `{}`", name.node);
+        let problem = Diagnostic::error(codes::UNKNOWN_NODE, message, name.span);
+        match nearest(&name.node, names()) {
+            Some(near) => problem.fix(format!("did you mean `{near}`?"), name.span, near),
+            None => problem.help(format!("nodes: {}", crate::names::listed(names()))),
+        }
+    })
+}
+
+/// A pod with a network of its own by its name, else a device of that name.
+fn device(world: &World, written: &Name) -> Result<Device, Diagnostic> {
+    let kind = PartyKind::Pod(crate::parse::qualify(&written.node));
+    let name = PartyName { kind, span: written.span };
+    match party_in(Atlas::plain(world), &name) {
+        Ok(Party::Pod(id)) if world.pod(id).is_some_and(|pod| pod.host_network) => {
+            let message = format!("{} has no device of its own", written.node);
+            Err(Diagnostic::error(codes::UNKNOWN_ENDPOINT, message, written.span)
+                .help("it is on the host network: name the node's device, or none"))
+        }
+        Ok(Party::Pod(id)) => Ok(Device::Pod(id)),
+        // Several pods have the name, or it is a pod's that is not there.
+        Err(problem) if problem.code == codes::AMBIGUOUS_ENDPOINT || written.node.contains('/') => {
+            Err(problem)
+        }
+        _ => Ok(Device::Named(written.node.clone())),
+    }
+}
+
+fn layer(layer: &ast::Layer) -> Result<Layer, Diagnostic> {
+    Ok(match layer {
+        ast::Layer::Ethernet { source, destination, ether_type } => {
+            Layer::Ethernet { source: *source, destination: *destination, ether_type: *ether_type }
+        }
+        ast::Layer::Ip(header) => Layer::Ip { header: ip(header), protocol: header.protocol },
+        ast::Layer::Tcp { source, destination, flags, sequence } => {
+            let flags = flags.unwrap_or(TcpFlags::SYN);
+            Layer::Tcp {
+                source: *source,
+                destination: *destination,
+                flags,
+                sequence: sequence.unwrap_or(1),
+                acknowledgement: u32::from(flags.contains(TcpFlags::ACK)),
+            }
+        }
+        ast::Layer::Udp { source, destination } => {
+            Layer::Udp { source: *source, destination: *destination }
+        }
+        ast::Layer::Sctp { source, destination } => {
+            Layer::Sctp { source: *source, destination: *destination }
+        }
+        ast::Layer::Icmp { family, message, id, sequence } => {
+            icmp(*family, message.as_ref(), (*id, *sequence))?
+        }
+        ast::Layer::Vxlan { vni } => Layer::Tunnel { kind: TunnelKind::Vxlan, vni: *vni },
+        ast::Layer::Geneve { vni } => Layer::Tunnel { kind: TunnelKind::Geneve, vni: *vni },
+        ast::Layer::Payload(bytes) => Layer::Payload(bytes.clone()),
+    })
+}
+
+fn icmp(
+    family: Protocol,
+    message: Option<&IcmpMessage>,
+    numbers: (Option<u16>, Option<u16>),
+) -> Result<Layer, Diagnostic> {
+    let v6 = family == Protocol::Icmpv6;
+    let (kind, code) = packet::icmp_type(message, v6)?;
+    let usual = u16::from(packet::is_echo(kind, v6));
+    let (id, sequence) = (numbers.0.unwrap_or(usual), numbers.1.unwrap_or(usual));
+    let ([a, b], [c, d]) = (id.to_be_bytes(), sequence.to_be_bytes());
+    Ok(Layer::Icmp { v6, kind, code, rest: [a, b, c, d] })
+}
+
+fn ip(header: &IpLayer) -> IpHeader {
+    IpHeader {
+        source: header.source,
+        destination: header.destination,
+        traffic_class: 0,
+        ttl: header.ttl.unwrap_or(DEFAULT_TTL),
+        id: header.id.map_or(0, u32::from),
+        dont_fragment: header.dont_fragment,
+        fragment: header.fragment.unwrap_or_default(),
+        options: extra::ip_options(&header.options),
+        extensions: extra::extensions(&header.extensions),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use engine::net::Fragment;
+    use engine::source::SourceMap;
+
+    use super::*;
+    use crate::{NoIncludes, command, load};
+
+    const WORLD: &str = "cluster c {\n  node n1 { ip 192.168.0.1 pods 10.1.0.0/24 }\n  node n2 { ip 192.168.0.2 }\n}\n\
+        namespace web {}\npod web/a on n1 { ip 10.1.0.10 }\npod web/agent on n2 { host-network }\n";
+
+    fn read(text: &str) -> Result<Raw, String> {
+        let mut sources = SourceMap::default();
+        let loaded = load(&[("w.hop".to_owned(), WORLD.to_owned())], &mut NoIncludes, &mut sources);
+        assert_eq!(loaded.diagnostics, []);
+        let file = sources.add("input", text);
+        let question =
+            command::parse_raw(text, file).map_err(|problems| format!("{problems:?}"))?;
+        raw(&loaded.world, &question).map_err(|problem| {
+            let helps = problem.helps.iter().map(|help| format!("; {}", help.message));
+            format!("{} {}{}", problem.code, problem.message, helps.collect::<String>())
+        })
+    }
+
+    #[test]
+    fn names_are_looked_up() {
+        let packet = read("n2 from-netdev mark 7 hex 00").expect("resolves");
+        assert_eq!((packet.node, packet.mark, packet.device), (NodeId(1), 7, None));
+        let packet = read("from-container on a hex 00").expect("resolves");
+        assert_eq!((packet.node, packet.device), (NodeId(0), Some(Device::Pod(PodId(0)))));
+        let packet = read("n1 from-container on lxc7 hex 00").expect("resolves");
+        assert_eq!(packet.device, Some(Device::Named("lxc7".into())));
+        for (text, expected) in [
+            ("n3 from-netdev hex 00", "HW0103 no node is named `n3`; did you mean `n1`?"),
+            (
+                "from-netdev hex 00",
+                "HW0103 it is open at which node the packet enters; name one of n1, n2 before the hook",
+            ),
+            (
+                "n2 from-container on web/a hex 00",
+                "HW0103 web/a is on another node; leave the node out: it is the pod's",
+            ),
+            (
+                "from-container on web/agent hex 00",
+                "HW0200 web/agent has no device of its own; it is on the host network: name the node's device, or none",
+            ),
+            (
+                "n1 from-netdev icmp ecko",
+                "HW0122 `ecko` is not an icmp message; did you mean `echo-reply`?",
+            ),
+        ] {
+            let said = read(text).expect_err(text);
+            assert!(said.starts_with(expected.split("; did").next().unwrap_or("")), "{said}");
+            if !text.contains("ecko") {
+                assert_eq!(said, expected);
+            }
+        }
+    }
+
+    #[test]
+    fn layers_are_filled() {
+        let text = "n1 from-overlay vni 7 from 192.168.0.2 ipv4 10.0.0.1 > 10.0.0.2 fragment more ip-options 01 / \
+            tcp 1 > 2 ack / icmp / icmpv6 echo-request id 5 / icmp 3/4";
+        let packet = read(text).expect("resolves");
+        assert_eq!(packet.tunnel.map(|key| key.vni), Some(7));
+        let Bytes::Layers(layers) = packet.bytes else { panic!("layers") };
+        let [Layer::Ip { header, protocol: None }, tcp, rest @ ..] = layers.as_slice() else {
+            panic!("{layers:?}")
+        };
+        assert_eq!((header.ttl, header.id), (64, 0));
+        assert_eq!(header.fragment, Fragment { offset: 0, more: true });
+        assert_eq!(header.options, [1, 0, 0, 0]);
+        assert!(matches!(tcp, Layer::Tcp { flags: TcpFlags::ACK, acknowledgement: 1, .. }));
+        let numbers: Vec<(u8, u8, [u8; 4])> = rest
+            .iter()
+            .filter_map(|layer| match layer {
+                Layer::Icmp { kind, code, rest, .. } => Some((*kind, *code, *rest)),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(numbers, [(8, 0, [0, 1, 0, 1]), (128, 0, [0, 5, 0, 1]), (3, 4, [0; 4])]);
+    }
+}
