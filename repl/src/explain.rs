@@ -113,12 +113,18 @@ fn page(reason: DropReason) -> &'static str {
         R::CtCreateFailed => page!("155-ct-create-failed.md"),
         R::InvalidExtensionHeader => page!("156-invalid-extension-header.md"),
         R::FragmentNotSupported => page!("157-fragment-not-supported.md"),
+        R::NoService => page!("158-no-service.md"),
         R::UnsupportedL2 => page!("166-unsupported-l2-protocol.md"),
+        R::NatNoMapping => page!("167-nat-no-mapping.md"),
         R::EncapProhibited => page!("170-encapsulation-prohibited.md"),
         R::InvalidIdentity => page!("171-invalid-identity.md"),
+        R::IsClusterIp => page!("174-is-cluster-ip.md"),
+        R::FragmentNotFound => page!("175-fragment-not-found.md"),
+        R::NotInSourceRange => page!("177-not-in-source-range.md"),
         R::PolicyDeny => page!("181-policy-deny.md"),
         R::TtlExceeded => page!("196-ttl-exceeded.md"),
         R::EndpointNotReady => page!("203-endpoint-not-ready.md"),
+        R::Prefiltered => page!("240-prefiltered.md"),
     }
 }
 

@@ -8,10 +8,13 @@ mod full;
 mod halt;
 mod hop;
 mod json;
+mod known;
 mod minimal;
+mod obstacle;
 mod schema;
 mod suite;
 mod table;
+mod way;
 mod words;
 
 use std::io::{self, Write};

@@ -60,6 +60,7 @@ pub(crate) fn hop(node: &str, device: &str, hook: Hook, steps: Vec<Step>) -> Hop
         steps,
         tunnel: None,
         undetermined: vec!["outer IP id".into()],
+        quiet: false,
         frame_in: vec![0xab, 0x01],
         frame: vec![0xcd, 0x02],
     }
@@ -92,6 +93,8 @@ fn explanation(hops: Vec<HopReport>) -> Explanation {
         decided_by: Vec::new(),
         isolated_by: Vec::new(),
         nearest: Vec::new(),
+        obstacle: None,
+        known: Vec::new(),
         assumed: vec!["no earlier conntrack".into()],
         lost: 0,
         generation: Generation(1),

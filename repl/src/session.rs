@@ -11,8 +11,10 @@ mod help;
 mod interrupt;
 mod journey;
 mod list;
+mod opening;
 mod save;
 mod settings;
+mod sides;
 mod state;
 
 use std::path::{Path, PathBuf};
@@ -40,6 +42,7 @@ pub(crate) use format::{Formatted, format_file, format_text};
 pub use interrupt::Interrupt;
 pub(crate) use journey::{Journey, Stage};
 pub use settings::{ColorMode, ConntrackMode, SETTINGS, Settings};
+pub(crate) use sides::Sides;
 pub(crate) use state::State;
 
 /// Makes the backend when the first question needs it.
@@ -174,8 +177,7 @@ impl Session {
                 let asked = text.get(file.span.end as usize..).unwrap_or(text);
                 self.record_parsed(Path::new(&file.node), &question, asked)
             }
-            Command::Show { hits: true, .. } => list::not_there("`show policy --hits`"),
-            Command::Show { noun, argument, .. } => self.list(noun, argument.as_ref()),
+            Command::Show { noun, argument, hits } => self.list(noun, argument.as_ref(), hits),
             Command::Test(filter) => self.run_tests(word(filter).as_deref()),
             Command::Check => self.check(),
             Command::Fmt => self.format(),

@@ -1,10 +1,12 @@
 //! The tables behind `show NOUN`: one listing per noun, made from the world, the policies and the
 //! compiled tables. Owns which columns there are; layout is `render`'s.
 
+mod metrics;
 pub(crate) mod names;
 mod policies;
 mod policy_table;
 mod ports;
+mod services;
 mod state;
 mod world;
 
@@ -12,9 +14,11 @@ use engine::policy::PolicySet;
 use engine::source::SourceMap;
 use engine::tables::Tables;
 use engine::topology::{NodeId, PodId, World};
-use engine::trace::ConntrackEntry;
+use engine::trace::{ConntrackEntry, Counter, Hit};
 
 use crate::reply::Listing;
+
+pub(crate) use metrics::Of;
 
 /// What the listings are made from.
 #[derive(Clone, Copy)]
@@ -73,6 +77,21 @@ impl View<'_> {
     /// `show policy POD`; `None` where the pod has no endpoint (it shares its node's network).
     pub(crate) fn policy(&self, pod: PodId) -> Option<Listing> {
         policy_table::of(self, pod)
+    }
+
+    /// `show services`
+    pub(crate) fn services(&self) -> Listing {
+        services::services(self)
+    }
+
+    /// `show metrics [NODE]`
+    pub(crate) fn metrics(&self, counters: &[(NodeId, Vec<Counter>)]) -> Listing {
+        metrics::metrics(self, counters)
+    }
+
+    /// `show policy NAME --hits`
+    pub(crate) fn hits(&self, of: Of, hits: &[(NodeId, Vec<Hit>)]) -> Listing {
+        metrics::hits(self, of, hits)
     }
 
     /// `show conntrack [NODE]`

@@ -152,6 +152,9 @@ fn called(
 pub(super) fn kind(event: &Event) -> &'static str {
     match event {
         Event::Parsed { .. } => "parsed",
+        Event::Service { .. } => "service",
+        Event::Rewritten { .. } => "rewritten",
+        Event::Encrypted { .. } => "encrypted",
         Event::Conntrack { .. } => "conntrack",
         Event::Identity { .. } => "identity",
         Event::Policy { .. } => "policy",
@@ -160,13 +163,22 @@ pub(super) fn kind(event: &Event) -> &'static str {
 }
 
 /// Kinds of reported events.
-pub(super) const KINDS: [&str; 5] = ["parsed", "conntrack", "identity", "policy", "outcome"];
+pub(super) const KINDS: [&str; 8] =
+    ["parsed", "service", "rewritten", "encrypted", "conntrack", "identity", "policy", "outcome"];
 
 fn reported(scene: &Scene, injection: &Injection, stamped: &Stamped) -> (String, String) {
     let text = match stamped.event {
         Event::Parsed { flow, ttl, length, .. } => {
             format!("{}, ttl {ttl}, {length} bytes", flow_in_words(&flow))
         }
+        Event::Service { frontend, backend, choice, of, .. } => match backend {
+            Some(backend) => format!("{frontend} to {backend}, 1 of {of} ({choice})"),
+            None => format!("{frontend} to nobody"),
+        },
+        Event::Rewritten { rewriting, before, after, .. } => {
+            format!("{rewriting}: {before} to {after}")
+        }
+        Event::Encrypted { mark, .. } => format!("to be encrypted, mark {mark:#x}"),
         Event::Conntrack { state, created, expires_in, closing } => {
             let created = if created { ", entry written" } else { "" };
             let closing = if closing { ", closing" } else { "" };
@@ -228,8 +240,15 @@ fn outcome(scene: &Scene, injection: &Injection, action: Action) -> String {
             let name = there.map_or_else(String::new, |n| format!("{} ", scene.node(n.node)));
             format!("sent by the tunnel to {name}{remote} with vni {vni}")
         }
+        Action::Network { ifindex, next_hop } => {
+            let to = next_hop.map_or_else(String::new, |to| format!(", to {to}"));
+            format!("routed out at {}{to}", scene.device(node, ifindex))
+        }
         Action::Stack { host: true } => "accepted by the node itself".to_owned(),
         Action::Stack { host: false } => "handed to the node's own stack".to_owned(),
-        Action::Pass => "let through to the pod".to_owned(),
+        Action::Pass if injection.hook == engine::net::Hook::ToContainer => {
+            "let through to the pod".to_owned()
+        }
+        Action::Pass => "let through".to_owned(),
     }
 }

@@ -116,6 +116,12 @@ impl Place<'_> {
             engine::tables::Target::Tunnel { remote, node } => {
                 format!(", on {} {remote}", self.scene.node(node))
             }
+            engine::tables::Target::Native { remote, node } => {
+                format!(", on {} {remote}, by no tunnel", self.scene.node(node))
+            }
+            engine::tables::Target::Service(id) => {
+                format!(", service {}", crate::show::names::service(&self.scene.state.world, id))
+            }
             engine::tables::Target::Host => ", the node itself".to_owned(),
             engine::tables::Target::Stack => ", by the node's routing".to_owned(),
         }

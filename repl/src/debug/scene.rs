@@ -191,10 +191,13 @@ impl Scene {
         format!("{identity} {meaning}")
     }
 
-    /// The name of an endpoint: its pod's.
+    /// The name of an endpoint.
     pub(super) fn endpoint(&self, node: NodeId, id: EndpointId) -> String {
         let entry = self.tables(node).and_then(|tables| tables.endpoint(id));
-        entry.map_or_else(|| format!("endpoint {}", id.0), |e| names::pod(&self.state.world, e.pod))
+        entry.map_or_else(
+            || format!("endpoint {}", id.0),
+            |e| self.state.world.endpoint_name(e.endpoint),
+        )
     }
 
     /// Endpoints of a node that use a policy table, with the direction in which they do.

@@ -7,10 +7,9 @@ use engine::explain::{
     Agreement, Condition, Decided, Divergence, Explanation, HopReport, Isolating, LegOutcome,
     Nearest, Step, Undecided, Verdict,
 };
-use engine::reason::DropReason;
 use engine::source::Location;
 
-use super::{Options, full, hop, minimal, words};
+use super::{Options, full, hop, known, minimal, obstacle, words};
 use crate::reply::{Answer, Level};
 
 /// The answer at its level, and what it misses of an expectation.
@@ -43,12 +42,14 @@ pub(super) fn explanation(e: &Explanation, level: Level, options: Options) -> Ve
             lines.extend(full::differences(near));
         }
     }
+    lines.extend(obstacle::lines(e));
     for report in &e.hops {
         lines.extend(hop::lines(report, level));
         if level == Level::Full {
             lines.extend(full::frames(report));
         }
     }
+    lines.extend(e.known.iter().map(known::line));
     lines.push(hop::fact(1, "checked", &checked(e)));
     if !e.assumed.is_empty() {
         lines.push(hop::fact(1, "assumed", &e.assumed.join("; ")));
@@ -106,18 +107,34 @@ pub(super) fn verdict_line(e: &Explanation, options: Options) -> String {
 fn way(e: &Explanation) -> String {
     let (Some(first), Some(last)) = (e.hops.first(), e.hops.last()) else { return String::new() };
     let end = ending(last);
-    if !e.tunneled {
+    let word = if e.tunneled {
+        "tunneled"
+    } else if e.hops.iter().any(is_native) {
+        "routed"
+    } else {
         return end.unwrap_or_else(|| format!("delivered on {}", last.node));
+    };
+    let way = format!("{word} {} -> {}", first.node, last.node);
+    let said = format!("{}, ", last.node);
+    match end {
+        Some(end) => format!("{way}, {}", end.strip_prefix(&said).unwrap_or(&end)),
+        None => way,
     }
-    let tunnel = format!("tunneled {} -> {}", first.node, last.node);
-    end.map_or_else(|| tunnel.clone(), |end| format!("{tunnel}, {end}"))
 }
 
-/// Where the packet ended at the stack of a node.
+/// Whether the packet goes to another node as it is.
+fn is_native(hop: &HopReport) -> bool {
+    hop.steps.iter().any(|step| matches!(step, Step::Network { node: Some(_), .. }))
+}
+
+/// Where the packet ended at the stack of a node or outside.
 fn ending(last: &HopReport) -> Option<String> {
+    let node = &last.node;
     last.steps.iter().find_map(|step| match step {
-        Step::Stack { host: true } => Some(format!("accepted by {} itself", last.node)),
-        Step::Stack { host: false } => Some(format!("handed to the stack of {}", last.node)),
+        Step::Stack { host: true, .. } => Some(format!("accepted by {node} itself")),
+        Step::Stack { host: false, .. } => Some(format!("handed to the stack of {node}")),
+        Step::Left { node: None, .. } => Some(format!("{node}, leaves the cluster")),
+        Step::Left { node: Some(there), .. } => Some(format!("{node}, leaves for {there}")),
         _ => None,
     })
 }
@@ -125,11 +142,9 @@ fn ending(last: &HopReport) -> Option<String> {
 fn dropped(e: &Explanation) -> String {
     let reason = e.reason.map_or_else(|| "unknown reason".to_owned(), |r| r.to_string());
     let meaning = e.reason.map_or("", words::meaning);
-    let cause = match deciding(e) {
-        Some(decided) if meaning.is_empty() => policy_cause(decided),
-        None if e.reason == Some(DropReason::FragmentNotSupported) => {
-            "pieces of an ICMP message are never let through".to_owned()
-        }
+    let cause = match (deciding(e), &e.obstacle) {
+        (Some(decided), _) if meaning.is_empty() => policy_cause(decided),
+        (_, Some(obstacle)) => obstacle::cause(obstacle),
         _ => meaning.to_owned(),
     };
     let place = e.dropped_at.as_ref().map(|at| {
@@ -165,8 +180,21 @@ fn undecided(e: &Explanation) -> String {
         Some(Undecided::OtherGeneration) => {
             "the datapath answered from another state of the tables".to_owned()
         }
+        Some(Undecided::NotOpened) => not_opened(e),
         Some(Undecided::OutcomeNotSeen) | None => "the outcome was not seen".to_owned(),
     }
+}
+
+/// That the flow cannot be known already, and which of its opening packets met what.
+fn not_opened(e: &Explanation) -> String {
+    let steps = || e.hops.iter().flat_map(|hop| &hop.steps);
+    let met = steps().find_map(|step| match step {
+        Step::Drop { reason } => Some(format!("is dropped: {reason}")),
+        _ => None,
+    });
+    let met = met.unwrap_or_else(|| "does not get through".to_owned());
+    let packet = if e.packet.detail.is_empty() { "opening packet" } else { &e.packet.detail };
+    format!("no such flow: its {packet}, which is shown here, {met}")
 }
 
 fn lost(e: &Explanation) -> String {

@@ -18,7 +18,18 @@ pub(super) fn lookups(step: &Step) -> Vec<String> {
             vec![lookup(&format!("conntrack: {}", remembered(*created, *expires_in)))]
         }
         Step::Policy { .. } => policy(step),
+        Step::Service { frontend, protocol, entry, .. } => {
+            let found = entry.map_or_else(|| "no entry".to_owned(), |e| format!("entry {}", e.0));
+            vec![lookup(&format!("frontends {frontend}/{protocol}: {found}"))]
+        }
+        Step::Rewritten { created, .. } => {
+            let port = if *created { "chosen for this flow" } else { "the flow's own" };
+            vec![lookup(&format!("translation: {port}"))]
+        }
         Step::Skipped { .. }
+        | Step::Encrypted { .. }
+        | Step::Network { .. }
+        | Step::Left { .. }
         | Step::Tunnel { .. }
         | Step::Deliver { .. }
         | Step::Stack { .. }

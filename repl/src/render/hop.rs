@@ -4,7 +4,7 @@ use engine::explain::{Decided, HopReport, LegOutcome, Step};
 use engine::net::{Direction, Hook};
 use engine::reason::DropReason;
 
-use super::{full, words};
+use super::{full, way, words};
 use crate::reply::Level;
 
 /// `    keyword   text`, indented by `depth` levels of two blanks.
@@ -12,8 +12,11 @@ pub(super) fn fact(depth: usize, keyword: &str, text: &str) -> String {
     format!("{:indent$}{keyword:<9} {text}", "", indent = depth * 2).trim_end().to_owned()
 }
 
-/// The header and the steps that the level shows.
+/// The header and the steps that the level shows; nothing for a run that had nothing to say, unless all is asked for.
 pub(super) fn lines(hop: &HopReport, level: Level) -> Vec<String> {
+    if hop.quiet && level != Level::Full {
+        return Vec::new();
+    }
     let mut lines = vec![format!("  {} {} {}", hop.node, hop.device, hop.hook)];
     for step in &hop.steps {
         if level == Level::Full || is_news(step, hop.hook) {
@@ -53,23 +56,16 @@ fn words_of(step: &Step, node: &str) -> (&'static str, String) {
             (keyword(decided.direction), format!("{}{memory}", decision(decided)))
         }
         Step::Skipped { decided } => (keyword(decided.direction), decision(decided)),
-        Step::Tunnel { kind, source, destination, port, vni, meaning, .. } => {
-            let meaning = if meaning.is_empty() {
-                String::new()
-            } else {
-                format!(" = identity of {meaning}")
-            };
-            let way = words::party("", destination, Some(*port));
-            ("tunnel", format!("{kind} {source} -> {way}, vni {vni}{meaning}"))
+        Step::Service { .. } => ("service", way::service(step)),
+        Step::Rewritten { rewriting, before, after, party, .. } => {
+            way::rewritten(*rewriting, before, after, party)
         }
-        Step::Deliver { interface, pod, ttl } => {
-            let ttl = ttl.map_or_else(String::new, |ttl| format!(", TTL {ttl}"));
-            ("deliver", format!("{interface} to {pod}{ttl}"))
-        }
-        Step::Stack { host: true } => ("stack", format!("{node} itself is the destination")),
-        Step::Stack { host: false } => {
-            ("stack", format!("handed to the stack of {node}, not followed"))
-        }
+        Step::Encrypted { .. } => ("encrypt", way::encrypted(step)),
+        Step::Tunnel { .. }
+        | Step::Deliver { .. }
+        | Step::Stack { .. }
+        | Step::Network { .. }
+        | Step::Left { .. } => way::on(step, node),
         Step::Drop { reason } => ("drop", reason.to_string()),
     }
 }

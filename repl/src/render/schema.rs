@@ -292,7 +292,7 @@ mod tests {
         );
         let mut answer = tunneled();
         answer.hops[1].steps.push(Step::Skipped { decided: reply });
-        answer.hops[1].steps.push(Step::Stack { host: true });
+        answer.hops[1].steps.push(Step::Stack { host: true, followed: false });
         asked.reply = Some(Box::new(answer));
         check(asked);
         let mut odd = tunneled();
@@ -380,10 +380,11 @@ mod tests {
         for (name, fields) in [
             (
                 "Explanation",
-                "verdict reason undecided tunneled agreement backend profile decidedBy isolatedBy nearest assumed lost generation reply hops",
+                "verdict reason undecided tunneled agreement backend profile decidedBy isolatedBy nearest obstacle known assumed lost generation reply hops",
             ),
             ("Decided", "direction outcome policy rule file line entry implied"),
-            ("HopReport", "node hook device steps tunnel undetermined frame"),
+            ("HopReport", "node hook device steps tunnel undetermined quiet frame"),
+            ("KnownChange", "node kind source destination translated before after"),
             ("TunnelReport", "kind source destination port vni"),
         ] {
             for field in fields.split(' ') {

@@ -1,6 +1,7 @@
 //! Answers as text, level by level.
 
 mod design;
+mod ways;
 
 use engine::explain::{
     Agreement, Divergence, DropPlace, Explanation, LegOutcome, Step, Undecided, Verdict,
@@ -100,6 +101,8 @@ fn json_of_an_answer_has_the_promised_fields() {
         "decidedBy",
         "isolatedBy",
         "nearest",
+        "obstacle",
+        "known",
         "assumed",
         "lost",
         "generation",

@@ -85,14 +85,20 @@ pub(super) fn meaning(reason: DropReason) -> &'static str {
         DropReason::NoTunnelKey => "the overlay delivered the packet without a tunnel key",
         DropReason::CtCreateFailed => "conntrack has no room for the flow",
         DropReason::InvalidExtensionHeader => "an IPv6 extension header cannot be skipped",
-        DropReason::FragmentNotSupported => {
-            "a fragment without ports met a policy that asks for ports"
-        }
+        DropReason::FragmentNotSupported => "pieces of an ICMP message are never let through",
+        DropReason::NoService => "the service has no backend, or not this port",
         DropReason::UnsupportedL2 => "the Ethernet type is not supported",
+        DropReason::NatNoMapping => "no port is free to translate the source to",
         DropReason::EncapProhibited => "a pod may not send to the tunnel port",
         DropReason::InvalidIdentity => {
             "the overlay claimed an identity that the wire may not carry"
         }
+        DropReason::IsClusterIp => "a cluster IP is for clients in the cluster",
+        DropReason::FragmentNotFound => {
+            "the ports of this fragment are not known, as the first one was not seen"
+        }
+        DropReason::NotInSourceRange => "the service does not admit this source",
+        DropReason::Prefiltered => "the source is on the list of those that nodes drop",
         DropReason::TtlExceeded => "the TTL or hop limit ran out",
         DropReason::EndpointNotReady => "no endpoint is loaded for the attachment",
     }

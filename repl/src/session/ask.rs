@@ -130,8 +130,11 @@ impl Session {
                 journey.backend.load(stage.tables)?;
                 journey.forget()?;
             }
+            if !fresh {
+                return journey.ask_told(stage, question);
+            }
             let mut explanation = journey.ask(stage, question)?;
-            if fresh {
+            if question.known.is_none() {
                 explanation.assumed.insert(0, NO_EARLIER.to_owned());
             }
             Ok(explanation)

@@ -4,13 +4,17 @@
 use datapath::follow::follow;
 use engine::backend::{Backend, BackendError};
 use engine::eval::{Asked, Memory, judge};
-use engine::explain::{Context, Explanation, explain};
+use engine::explain::{
+    Agreement, Context, Explanation, Known as KnownFlows, changes, choices, explain,
+};
 use engine::policy::PolicySet;
-use engine::question::{self, Question};
+use engine::question::{self, Known, Question};
 use engine::source::SourceMap;
 use engine::tables::Tables;
 use engine::topology::World;
-use engine::verdict::Verdict;
+
+use super::opening::{self, Turn};
+use super::sides::{Sides, reply_to};
 
 /// What questions are asked about.
 #[derive(Clone, Copy)]
@@ -23,6 +27,14 @@ pub(crate) struct Stage<'a> {
     pub(crate) tables: &'a Tables,
     /// Texts, for places.
     pub(crate) sources: &'a SourceMap,
+}
+
+impl<'a> Stage<'a> {
+    /// What explanations are made from.
+    pub(crate) fn context(&self) -> Context<'a> {
+        let Stage { world, policies, tables, sources } = *self;
+        Context { world, policies, tables, sources }
+    }
 }
 
 /// What packets leave traces in: the datapath's conntrack, the oracle's memory, the clock.
@@ -42,19 +54,91 @@ impl Journey<'_> {
         self.backend.forget()
     }
 
-    /// Sends the packet, and where asked for and it got through, its reply.
+    /// Sends the packet, after those that make its flow a known one, and where asked for and it got through, its reply.
     pub(crate) fn ask(
         &mut self,
         stage: &Stage<'_>,
         question: &Question,
     ) -> Result<Explanation, BackendError> {
         self.backend.load(stage.tables)?;
+        let opened = match question.known {
+            Some(known) => match self.open(stage, question, known)? {
+                Opened::As(question) => Some(question),
+                Opened::Refused(answer) => return Ok(*answer),
+            },
+            None => None,
+        };
+        let question = opened.as_deref().unwrap_or(question);
         let mut explanation = self.send(stage, question)?;
-        if question.with_reply && explanation.verdict == Verdict::Allowed {
-            let reply = self.send(stage, &reply_to(question))?;
+        let sides = Sides::of(&question.packet, &explanation);
+        if let Some(sides) = sides.filter(|_| question.with_reply) {
+            let reply = self.send(stage, &reply_to(stage.world, question, &sides))?;
             explanation.reply = Some(Box::new(reply));
         }
         Ok(explanation)
+    }
+
+    /// The same, with what it changes in conntrack.
+    pub(crate) fn ask_told(
+        &mut self,
+        stage: &Stage<'_>,
+        question: &Question,
+    ) -> Result<Explanation, BackendError> {
+        self.backend.load(stage.tables)?;
+        let before = self.known(stage.world)?;
+        let mut explanation = self.ask(stage, question)?;
+        let after = self.known(stage.world)?;
+        explanation.known = changes(&stage.context(), &before, &after);
+        Ok(explanation)
+    }
+
+    /// What conntrack holds on every node.
+    pub(crate) fn known(&mut self, world: &World) -> Result<KnownFlows, BackendError> {
+        let mut known = Vec::new();
+        for (node, _) in world.nodes() {
+            known.push((node, self.backend.conntrack(node, self.now)?));
+        }
+        Ok(known)
+    }
+
+    /// Runs a flow's opening packets. Each of them must get through.
+    fn open(
+        &mut self,
+        stage: &Stage<'_>,
+        asked: &Question,
+        known: Known,
+    ) -> Result<Opened, BackendError> {
+        let first = opening::first(asked, known);
+        let answer = self.send(stage, &first)?;
+        let Some(sides) = through(&first, &answer) else {
+            return Ok(Opened::Refused(Box::new(opening::refused(answer))));
+        };
+        let mut latest = first.packet.clone();
+        for turn in opening::rest(asked, known) {
+            let question = match turn {
+                Turn::Answerer => {
+                    reply_to(stage.world, &Question { packet: latest, ..first.clone() }, &sides)
+                }
+                Turn::Opener => Question { packet: question::reply(&latest), ..first.clone() },
+            };
+            let answer = self.send(stage, &question)?;
+            if through(&question, &answer).is_none() {
+                return Ok(Opened::Refused(Box::new(opening::refused(answer))));
+            }
+            latest = match turn {
+                Turn::Answerer => sides.near(&question.packet),
+                Turn::Opener => question.packet,
+            };
+        }
+        let mut question = Question { known: None, ..asked.clone() };
+        if known == Known::Reply {
+            // The side that answers sees the flow as it arrived.
+            question.packet = sides.far(&question.packet);
+            let (opener, answerer) = (first.source, first.destination);
+            (question.source, question.destination) = sides.parties(stage.world, opener, answerer);
+        }
+        question.assumed.push(opening::assumed(asked, known));
+        Ok(Opened::As(Box::new(question)))
     }
 
     fn send(
@@ -62,29 +146,33 @@ impl Journey<'_> {
         stage: &Stage<'_>,
         question: &Question,
     ) -> Result<Explanation, BackendError> {
-        let Stage { world, policies, tables, sources } = *stage;
+        let Stage { world, policies, tables, .. } = *stage;
         let trace = follow(self.backend, world, tables, question, self.now)?;
         let asked = Asked {
             source: question.source,
             destination: question.destination,
             packet: &question.packet,
             now: self.now,
+            choices: choices(&trace),
         };
         let judgement = judge(world, policies, self.memory, &asked);
-        let context = Context { world, policies, tables, sources };
-        explain(&context, question, &trace, Some(&judgement))
+        explain(&stage.context(), question, &trace, Some(&judgement))
             .ok_or_else(|| BackendError::BadEvent("the trace has no beginning".to_owned()))
     }
 }
 
-/// The natural answer, from the receiver.
-fn reply_to(asked: &Question) -> Question {
-    Question {
-        source: asked.destination,
-        destination: asked.source,
-        packet: question::reply(&asked.packet),
-        with_reply: false,
-        assumed: Vec::new(),
-        undetermined: asked.undetermined.clone(),
+/// What became of a flow's opening.
+enum Opened {
+    /// The question as it stands after it.
+    As(Box<Question>),
+    /// The answer, as a packet of it did not get through.
+    Refused(Box<Explanation>),
+}
+
+/// The views of a packet that got through, by both opinions.
+fn through(question: &Question, answer: &Explanation) -> Option<Sides> {
+    if answer.agreement == Agreement::Differ {
+        return None;
     }
+    Sides::of(&question.packet, answer)
 }

@@ -1,12 +1,13 @@
 //! `show`: resolves the argument and picks the listing.
 
+use engine::backend::{Backend, BackendError};
 use engine::topology::{NodeId, Party, PodId};
 use lang::ast::{Name, PartyKind, PartyName, Qualified};
 use lang::command::{Command, Noun};
 
 use super::Session;
 use crate::reply::{Content, Listing, Reply, Status};
-use crate::show::View;
+use crate::show::{Of, View};
 
 /// A command that the language has and the session has not.
 pub(super) fn not_there(what: &str) -> Reply {
@@ -19,7 +20,7 @@ impl Session {
         let text = format!("show {noun} {}", argument.unwrap_or(""));
         let file = self.sources.add(super::INPUT, text.trim());
         let reply = match lang::command::parse(text.trim(), file) {
-            Ok(Command::Show { noun, argument, .. }) => self.list(noun, argument.as_ref()),
+            Ok(Command::Show { noun, argument, hits }) => self.list(noun, argument.as_ref(), hits),
             Ok(_) => Reply::failure(Status::Usage, format!("`{noun}` is nothing to show"), ""),
             Err(problems) => self.complain(problems),
         };
@@ -27,17 +28,18 @@ impl Session {
         reply
     }
 
-    pub(super) fn list(&mut self, noun: Noun, argument: Option<&Name>) -> Reply {
-        match self.listing(noun, argument) {
+    pub(super) fn list(&mut self, noun: Noun, argument: Option<&Name>, hits: bool) -> Reply {
+        let listing = if hits { self.hits(argument) } else { self.listing(noun, argument) };
+        match listing {
             Ok(listing) => Reply::ok(Content::Listing(listing)),
             Err(reply) => *reply,
         }
     }
 
     fn listing(&mut self, noun: Noun, argument: Option<&Name>) -> Result<Listing, Box<Reply>> {
-        if noun == Noun::Conntrack {
+        if let Noun::Conntrack | Noun::Metrics = noun {
             let node = self.node(argument)?;
-            return self.conntrack(node);
+            return if noun == Noun::Metrics { self.metrics(node) } else { self.conntrack(node) };
         }
         let view = self.view();
         Ok(match noun {
@@ -50,9 +52,8 @@ impl Session {
             Noun::Tunnel => view.tunnel(self.node(argument)?),
             Noun::Ipcache => view.ipcache(self.node(argument)?),
             Noun::Policy => return self.policy_tables(argument),
-            Noun::Conntrack => Listing::new("conntrack entries", &[]),
-            Noun::Services => return Err(Box::new(not_there("`show services`"))),
-            Noun::Metrics => return Err(Box::new(not_there("`show metrics`"))),
+            Noun::Services => view.services(),
+            Noun::Conntrack | Noun::Metrics => Listing::new("nothing", &[]),
         })
     }
 
@@ -106,15 +107,45 @@ impl Session {
 
     fn conntrack(&mut self, node: Option<NodeId>) -> Result<Listing, Box<Reply>> {
         let now = self.now;
+        let entries = self.of_backend(node, |backend, id| backend.conntrack(id, now))?;
+        Ok(self.view().conntrack(&entries))
+    }
+
+    fn metrics(&mut self, node: Option<NodeId>) -> Result<Listing, Box<Reply>> {
+        let counters = self.of_backend(node, |backend, id| backend.counters(id))?;
+        Ok(self.view().metrics(&counters))
+    }
+
+    /// How often rules decided: those of a policy, those that a pod met, or all.
+    fn hits(&mut self, name: Option<&Name>) -> Result<Listing, Box<Reply>> {
+        let of = match name {
+            None => Of::Everyone,
+            Some(name) => {
+                let mut policies = self.state.policies.iter();
+                let policy = policies.find(|(_, policy)| policy.handle == name.node);
+                let policy = policy.map(|(id, _)| Of::Policy(id));
+                policy.map_or_else(|| self.pod(name).map(Of::Pod), Ok)?
+            }
+        };
+        let hits = self.of_backend(None, |backend, id| backend.hits(id))?;
+        Ok(self.view().hits(of, &hits))
+    }
+
+    /// What the backend says of each node, or of one; nothing before the first question.
+    fn of_backend<T>(
+        &mut self,
+        node: Option<NodeId>,
+        mut ask: impl FnMut(&mut dyn Backend, NodeId) -> Result<Vec<T>, BackendError>,
+    ) -> Result<Vec<(NodeId, Vec<T>)>, Box<Reply>> {
         let nodes: Vec<NodeId> = self.state.world.nodes().map(|(id, _)| id).collect();
-        let mut entries = Vec::new();
+        let mut found = Vec::new();
         if let Some(backend) = &mut self.backend {
             for id in nodes.into_iter().filter(|id| node.is_none_or(|wanted| wanted == *id)) {
-                let flows = backend.conntrack(id, now).map_err(|e| super::ask::refused(&e))?;
-                entries.push((id, flows));
+                let of_node = ask(backend.as_mut(), id).map_err(|e| super::ask::refused(&e))?;
+                found.push((id, of_node));
             }
         }
-        Ok(self.view().conntrack(&entries))
+        Ok(found)
     }
 }
 

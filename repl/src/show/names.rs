@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use engine::identity::Identity;
-use engine::policy::{Namespaces, Peer, PeerKind, Policy, Selector};
+use engine::policy::{Namespaces, Peer, PeerKind, Policy, Selector, SubjectKind};
 use engine::tables::{IdentityClass, Tables};
-use engine::topology::{Labels, Namespace, NodeId, Pod, PodId, World};
+use engine::topology::{Labels, Namespace, NodeId, Pod, PodId, Service, ServiceId, World};
 
 /// The node's name.
 pub(crate) fn node(world: &World, id: NodeId) -> String {
@@ -15,6 +15,11 @@ pub(crate) fn node(world: &World, id: NodeId) -> String {
 /// The pod's qualified name.
 pub(crate) fn pod(world: &World, id: PodId) -> String {
     world.pod(id).map_or_else(|| "?".to_owned(), Pod::qualified)
+}
+
+/// The service's qualified name.
+pub(crate) fn service(world: &World, id: ServiceId) -> String {
+    world.service(id).map_or_else(|| "?".to_owned(), Service::qualified)
 }
 
 /// `{app=echo, tier=web}`
@@ -61,8 +66,20 @@ fn admits(scope: &Namespaces, own: Option<&str>, namespace: &Namespace) -> bool 
     }
 }
 
+/// Nodes that a policy selects.
+pub(super) fn subject_nodes(world: &World, policy: &Policy) -> Vec<NodeId> {
+    if policy.subject_kind != SubjectKind::Nodes {
+        return Vec::new();
+    }
+    let selected = world.nodes().filter(|(_, node)| policy.subject.matches(&node.labels));
+    selected.map(|(id, _)| id).collect()
+}
+
 /// Pods that a policy selects.
 pub(super) fn subjects(world: &World, policy: &Policy) -> Vec<PodId> {
+    if policy.subject_kind != SubjectKind::Pods {
+        return Vec::new();
+    }
     let own = policy.namespace.as_deref();
     let scope = &policy.subject_namespaces;
     world.select(&policy.subject, move |n| admits(scope, own, n)).map(|(id, _)| id).collect()
@@ -73,6 +90,12 @@ pub(super) fn peer_pods(world: &World, peer: &Peer, own: Option<&str>) -> Vec<Po
     match &peer.kind {
         PeerKind::Pods { selector, namespaces } => {
             world.select(selector, |n| admits(namespaces, own, n)).map(|(id, _)| id).collect()
+        }
+        PeerKind::Service { namespace, name } => {
+            let named =
+                world.services.iter().find(|s| s.namespace == *namespace && s.name == *name);
+            let pods = named.map(|s| world.select(&s.selector, |n| n.name == s.namespace));
+            pods.into_iter().flatten().map(|(id, _)| id).collect()
         }
         PeerKind::Cidr { .. } | PeerKind::Entity(_) => Vec::new(),
     }
@@ -87,6 +110,7 @@ pub(super) fn peer(peer: &Peer, own: Option<&str>) -> String {
             let holes: Vec<String> = except.iter().map(ToString::to_string).collect();
             format!("cidr {net} except {}", holes.join(", "))
         }
+        PeerKind::Service { namespace, name } => format!("service {namespace}/{name}"),
         PeerKind::Entity(entity) => format!("entity {}", entity.word()),
     }
 }

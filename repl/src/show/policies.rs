@@ -1,7 +1,7 @@
 //! `show policies`, `show selectors`: what the text means after normalisation, and how many pods that is.
 
 use engine::net::Direction;
-use engine::policy::{Policy, Rule};
+use engine::policy::{Policy, Rule, SubjectKind};
 
 use super::{View, names};
 use crate::reply::{Cell, Listing};
@@ -21,18 +21,36 @@ pub(super) fn policies(view: &View<'_>) -> Listing {
         ],
     );
     for (_, policy) in view.policies.iter() {
-        let own = policy.namespace.as_deref();
         listing.rows.push(vec![
             policy.handle.clone().into(),
             policy.owner.clone().into(),
-            names::pods_in(&policy.subject, &policy.subject_namespaces, own).into(),
-            (names::subjects(view.world, policy).len() as u64).into(),
+            subject(policy).into(),
+            (selected(view, policy) as u64).into(),
             isolates(policy),
             (policy.rules.len() as u64).into(),
             view.sources.location(policy.span).to_string().into(),
         ]);
     }
     listing
+}
+
+/// How many pods, or nodes, a policy selects.
+fn selected(view: &View<'_>, policy: &Policy) -> usize {
+    match policy.subject_kind {
+        SubjectKind::Pods => names::subjects(view.world, policy).len(),
+        SubjectKind::Nodes => names::subject_nodes(view.world, policy).len(),
+    }
+}
+
+/// `pods {app=echo} in web`, `nodes {role=edge}`.
+fn subject(policy: &Policy) -> String {
+    match policy.subject_kind {
+        SubjectKind::Nodes => format!("nodes {}", policy.subject),
+        SubjectKind::Pods => {
+            let own = policy.namespace.as_deref();
+            names::pods_in(&policy.subject, &policy.subject_namespaces, own)
+        }
+    }
 }
 
 fn isolates(policy: &Policy) -> Cell {
@@ -80,7 +98,11 @@ fn peers(view: &View<'_>, policy: &Policy, rule: &Rule) -> Vec<Vec<Cell>> {
             .iter()
             .map(|peer| {
                 let pods = names::peer_pods(view.world, peer, own);
-                let is_pods = matches!(peer.kind, engine::policy::PeerKind::Pods { .. });
+                let is_pods = matches!(
+                    peer.kind,
+                    engine::policy::PeerKind::Pods { .. }
+                        | engine::policy::PeerKind::Service { .. }
+                );
                 let pods = pods.into_iter().map(|id| names::pod(view.world, id)).collect();
                 row(names::peer(peer, own), is_pods.then_some(pods), peer.span)
             })

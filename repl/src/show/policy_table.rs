@@ -7,7 +7,7 @@ use engine::identity::Identity;
 use engine::net::{Direction, PortRange, Protocol};
 use engine::policy::RuleId;
 use engine::tables::{EndpointEntry, EntryId, NodeTables, Origin, PolicyEntry, TableId};
-use engine::topology::PodId;
+use engine::topology::{Endpoint, PodId};
 
 use super::{View, names, ports};
 use crate::reply::{Cell, Listing};
@@ -15,7 +15,7 @@ use crate::reply::{Cell, Listing};
 /// The listing; `None` where the pod has no endpoint.
 pub(super) fn of(view: &View<'_>, pod: PodId) -> Option<Listing> {
     let node = view.tables.node(view.world.pod(pod)?.node)?;
-    let endpoint = node.endpoint_of(pod)?;
+    let endpoint = node.endpoint_of(Endpoint::Pod(pod))?;
     let mut listing = Listing::new(
         "policy entries",
         &[

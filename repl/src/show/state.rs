@@ -1,9 +1,10 @@
 //! `show endpoints`, `show tunnel`, `show ipcache`, `show conntrack`: what each node knows.
 
+use engine::explain::FlowState;
 use engine::net::FlowKey;
 use engine::tables::{IpcacheEntry, IpcacheOrigin, NodeTables, Target};
-use engine::topology::NodeId;
-use engine::trace::ConntrackEntry;
+use engine::topology::{NodeId, Routing};
+use engine::trace::{ConntrackEntry, ConntrackKind};
 
 use super::{View, names};
 use crate::reply::{Cell, Listing};
@@ -41,7 +42,7 @@ pub(super) fn endpoints(view: &View<'_>, node: Option<NodeId>) -> Listing {
                     endpoint.host_mac.to_string().into(),
                     endpoint.interface.clone().into(),
                     endpoint.identity.0.into(),
-                    names::pod(view.world, endpoint.pod).into(),
+                    view.world.endpoint_name(endpoint.endpoint).into(),
                 ]);
             }
         }
@@ -71,6 +72,10 @@ pub(super) fn tunnel(view: &View<'_>, node: Option<NodeId>) -> Listing {
             ]);
         }
     }
+    if view.world.cluster.routing == Routing::Native {
+        let note = "native routing: packets go to these addresses as they are, by no tunnel";
+        listing.notes.push(note.to_owned());
+    }
     listing
 }
 
@@ -95,7 +100,7 @@ pub(super) fn ipcache(view: &View<'_>, node: Option<NodeId>) -> Listing {
                 entry.prefix.to_string().into(),
                 entry.identity.0.into(),
                 names::meaning(view.tables, entry.identity).into(),
-                target(entry.target).into(),
+                target(view, entry.target).into(),
                 origin(view, entry).into(),
                 entry.entry.0.into(),
             ]);
@@ -104,12 +109,14 @@ pub(super) fn ipcache(view: &View<'_>, node: Option<NodeId>) -> Listing {
     listing
 }
 
-fn target(target: Target) -> String {
+fn target(view: &View<'_>, target: Target) -> String {
     match target {
         Target::Endpoint(id) => format!("endpoint {}", id.0),
         Target::Tunnel { remote, .. } => format!("tunnel {remote}"),
+        Target::Native { remote, .. } => format!("native {remote}"),
         Target::Host => "host".to_owned(),
         Target::Stack => "stack".to_owned(),
+        Target::Service(id) => format!("service {}", names::service(view.world, id)),
     }
 }
 
@@ -118,6 +125,8 @@ fn origin(view: &View<'_>, entry: &IpcacheEntry) -> String {
         IpcacheOrigin::Pod(pod) => format!("pod {}", names::pod(view.world, *pod)),
         IpcacheOrigin::PodPrefix(node) => format!("pods of {}", names::node(view.world, *node)),
         IpcacheOrigin::Node(node) => format!("node {}", names::node(view.world, *node)),
+        IpcacheOrigin::Health(node) => format!("health of {}", names::node(view.world, *node)),
+        IpcacheOrigin::Service(id) => format!("service {}", names::service(view.world, *id)),
         IpcacheOrigin::Cidr(rules) => {
             let rules: Vec<String> = rules.iter().map(|r| view.policies.rule_handle(*r)).collect();
             format!("named by {}", rules.join(", "))
@@ -135,6 +144,8 @@ pub(super) fn conntrack(view: &View<'_>, entries: &[(NodeId, Vec<ConntrackEntry>
             ("protocol", "PROTOCOL"),
             ("source", "SOURCE"),
             ("destination", "DESTINATION"),
+            ("kind", "KIND"),
+            ("leadsTo", "LEADS-TO"),
             ("state", "STATE"),
             ("expiresIn", "EXPIRES-IN"),
             ("packets", "PACKETS"),
@@ -149,17 +160,26 @@ pub(super) fn conntrack(view: &View<'_>, entries: &[(NodeId, Vec<ConntrackEntry>
     listing
 }
 
+/// What an entry is for, and where it leads: the backend, the translated source, the frontend that answers get.
+fn kind(kind: ConntrackKind) -> (&'static str, Option<String>) {
+    match kind {
+        ConntrackKind::Plain => ("flow", None),
+        ConntrackKind::Translated { loopback: true, .. } => ("loopback", None),
+        ConntrackKind::Translated { frontend, .. } => {
+            ("translated", frontend.map(|place| format!("from {place}")))
+        }
+        ConntrackKind::Service { backend } => ("service", Some(backend.to_string())),
+        ConntrackKind::Nat { source } => ("nat", Some(source.to_string())),
+    }
+}
+
 fn flow(node: &str, entry: &ConntrackEntry) -> Vec<Cell> {
     let FlowKey { source, destination, protocol, source_port, destination_port } = entry.flow;
     let end = |address, port| match port {
         0 => format!("{address}"),
         _ => std::net::SocketAddr::new(address, port).to_string(),
     };
-    let state = match (entry.closing, entry.seen_reply) {
-        (true, _) => "closing",
-        (false, true) => "established",
-        (false, false) => "new",
-    };
+    let (kind, leads_to) = kind(entry.kind);
     let remembered = entry.remembered.iter();
     let remembered = remembered.map(|(direction, entry, generation)| {
         format!("{direction} entry {} of generation {}", entry.0, generation.0)
@@ -169,7 +189,9 @@ fn flow(node: &str, entry: &ConntrackEntry) -> Vec<Cell> {
         protocol.to_string().into(),
         end(source, source_port).into(),
         end(destination, destination_port).into(),
-        state.into(),
+        kind.into(),
+        leads_to.into(),
+        FlowState::of(entry).to_string().into(),
         format!("{}s", entry.expires_in).into(),
         entry.forward.0.into(),
         entry.replies.0.into(),

@@ -43,6 +43,7 @@ fn pod(name: &str, address: &str) -> Pod {
         ifindex: None,
         endpoint_id: None,
         host_network: false,
+        readiness: engine::topology::Readiness::Ready,
         ports: Vec::new(),
         span: Span::default(),
     }
@@ -56,6 +57,8 @@ fn world() -> World {
         locals: vec![ip("10.1.0.1")],
         device: "eth0".into(),
         mac: None,
+        labels: Labels::new(),
+        health: Vec::new(),
         span: Span::default(),
     };
     let mut agent = pod("agent", "192.168.1.1");
@@ -87,6 +90,7 @@ fn policies() -> PolicySet {
         namespace: Some("shop".into()),
         owner: Some("team-shop".into()),
         because: None,
+        subject_kind: engine::policy::SubjectKind::Pods,
         subject: Selector { requirements: vec![wanted] },
         subject_namespaces: Namespaces::Own,
         egress: Isolation::ByRules,
@@ -99,7 +103,7 @@ fn policies() -> PolicySet {
 fn endpoint(id: u16, pod: u32, identity: Identity, address: &str, ingress: u32) -> EndpointEntry {
     EndpointEntry {
         id: EndpointId(id),
-        pod: PodId(pod),
+        endpoint: engine::topology::Endpoint::Pod(PodId(pod)),
         identity,
         addresses: vec![ip(address)],
         ifindex: 10 + u32::from(id),
@@ -141,6 +145,20 @@ fn tables() -> Tables {
     tables.nodes = vec![NodeTables {
         node: NodeId(0),
         dual_stack: false,
+        routing: engine::topology::Routing::Tunnel,
+        host_routing: engine::topology::HostRouting::Bpf,
+        host_ifindex: 3,
+        host_firewall: false,
+        frontends: Vec::new(),
+        backend_sets: Vec::new(),
+        nat: engine::tables::NatTables {
+            masquerade: true,
+            addresses: [None, None],
+            ports: (32_768, 65_535),
+            except: Vec::new(),
+        },
+        prefilter: Vec::new(),
+        encryption: None,
         tunnel: Cluster::default().tunnel,
         tunnel_ifindex: 3,
         device_ifindex: 2,
@@ -257,4 +275,106 @@ fn the_ipcache_says_where_an_entry_comes_from() {
         "NODE     PREFIX      IDENTITY   MEANING   TARGET   ORIGIN            ENTRY
          node01   0.0.0.0/0   2          world     stack    everything else   1",
     );
+}
+
+fn service() -> engine::topology::Service {
+    use engine::topology::{Service, ServicePort, TargetPort, TrafficPolicy};
+    let port = |port, target, node_port| ServicePort {
+        name: None,
+        port,
+        protocol: Protocol::Tcp,
+        target,
+        node_port,
+        span: Span::default(),
+    };
+    let operator = Operator::Equals("server".into());
+    let wanted = Requirement { key: "app".into(), operator, span: Span::default() };
+    Service {
+        namespace: "shop".into(),
+        name: "server".into(),
+        cluster_ips: vec![ip("10.96.0.1")],
+        external_ips: Vec::new(),
+        load_balancer_ips: Vec::new(),
+        ports: vec![
+            port(80, TargetPort::Number(8080), Some(30080)),
+            port(443, TargetPort::Name("https".into()), None),
+        ],
+        selector: Selector { requirements: vec![wanted] },
+        affinity: Some(600),
+        balancing: None,
+        source_ranges: Vec::new(),
+        internal_traffic: TrafficPolicy::Cluster,
+        external_traffic: TrafficPolicy::Local,
+        span: Span::default(),
+    }
+}
+
+#[test]
+fn services_with_their_backends() {
+    let mut world = world();
+    world.services = vec![service()];
+    let (policies, tables, sources) = (policies(), tables(), SourceMap::default());
+    let text = |world: &World| {
+        let view = View { world, policies: &policies, tables: &tables, sources: &sources };
+        rows(&view.services())
+    };
+    let expected = [
+        "shop/server | 80/tcp -> 8080 | cluster-ip 10.96.0.1:80,node-port 30080 | shop/server | 10.1.0.10:8080 | node01 | ready | 600s | random | cluster | local",
+        "shop/server | 443/tcp -> https | cluster-ip 10.96.0.1:443 | shop/server | - | node01 | no-such-port | 600s | random | cluster | local",
+    ];
+    assert_eq!(text(&world), expected);
+    world.pods[0].readiness = engine::topology::Readiness::NotReady;
+    assert!(text(&world)[0].contains("| not-ready |"), "{:?}", text(&world));
+    world.pods[0].labels.clear();
+    assert!(text(&world)[0].contains("| - | - | - | no pod is selected |"), "{:?}", text(&world));
+}
+
+/// One text a row, cells between bars.
+fn rows(listing: &Listing) -> Vec<String> {
+    let cell = |cell: &crate::reply::Cell| match cell {
+        crate::reply::Cell::None => "-".to_owned(),
+        crate::reply::Cell::Number(number) => number.to_string(),
+        crate::reply::Cell::Text(text) => text.clone(),
+        crate::reply::Cell::List(list) => list.join(","),
+    };
+    let row = |row: &Vec<crate::reply::Cell>| row.iter().map(cell).collect::<Vec<_>>().join(" | ");
+    listing.rows.iter().map(row).collect()
+}
+
+#[test]
+fn hits_by_rule_and_endpoint() {
+    use engine::trace::{Counter, Hit};
+    let (world, policies, tables, sources) = (world(), policies(), tables(), SourceMap::default());
+    let view = View { world: &world, policies: &policies, tables: &tables, sources: &sources };
+    let hit = |direction, entry, packets, bytes| Hit {
+        endpoint: EndpointId(7),
+        direction,
+        entry: EntryId(entry),
+        packets,
+        bytes,
+    };
+    let counted = [(
+        NodeId(0),
+        vec![
+            hit(Direction::Ingress, 1, 2, 120),
+            hit(Direction::Ingress, 3, 1, 60),
+            hit(Direction::Ingress, 0, 4, 240),
+        ],
+    )];
+    let of_policy = rows(&view.hits(super::Of::Policy(PolicyId(0)), &counted));
+    assert_eq!(of_policy.len(), 1, "{of_policy:?}");
+    assert!(of_policy[0].starts_with("shop/server#web | shop/server | ingress | 3 | 180 | 1,2,3"));
+    let of_pod = rows(&view.hits(super::Of::Pod(PodId(0)), &counted));
+    assert!(
+        of_pod.iter().any(|r| r.starts_with("(default-deny) | shop/server | ingress | 4 | 240"))
+    );
+    let counter = Counter {
+        hook: engine::net::Hook::FromNetdev,
+        reason: None,
+        direction: Direction::Ingress,
+        packets: 3,
+        bytes: 180,
+    };
+    let metrics = rows(&view.metrics(&[(NodeId(0), vec![counter])]));
+    assert_eq!(metrics, ["node01 | from-netdev | ingress | forwarded | 3 | 180"]);
 }

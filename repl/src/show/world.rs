@@ -3,7 +3,7 @@
 use engine::net::Direction;
 use engine::policy::PolicySet;
 use engine::tables::IdentityClass;
-use engine::topology::{Pod, PodId, World};
+use engine::topology::{Endpoint, Pod, PodId, World};
 
 use super::{View, names};
 use crate::reply::{Cell, Listing};
@@ -27,7 +27,7 @@ pub(super) fn pods(view: &View<'_>) -> Listing {
     let isolation = Isolation::of(view.world, view.policies);
     for (id, pod) in view.world.pods() {
         let node = view.tables.node(pod.node);
-        let endpoint = node.and_then(|n| n.endpoint_of(id));
+        let endpoint = node.and_then(|n| n.endpoint_of(Endpoint::Pod(id)));
         let mut row: Vec<Cell> = vec![
             pod.qualified().into(),
             names::node(view.world, pod.node).into(),
@@ -100,6 +100,8 @@ pub(super) fn nodes(view: &View<'_>) -> Listing {
             ("device", "DEVICE"),
             ("pods", "PODS"),
             ("localAddresses", "LOCAL-ADDRESSES"),
+            ("health", "HEALTH"),
+            ("labels", "LABELS"),
         ],
     );
     for (id, node) in view.world.nodes() {
@@ -111,6 +113,8 @@ pub(super) fn nodes(view: &View<'_>) -> Listing {
             node.device.clone().into(),
             (pods as u64).into(),
             texts(&node.locals),
+            texts(&node.health),
+            Some(names::labels(&node.labels)).filter(|_| !node.labels.is_empty()).into(),
         ]);
     }
     listing

@@ -3,23 +3,27 @@
 
 use engine::backend::BackendError;
 use engine::compile::compile;
+use engine::explain::{Known, changes};
 use engine::net::Packet;
 use engine::policy::{Policy, PolicySet};
 use engine::question::{self, FollowUp, Question};
 use engine::tables::Tables;
-use engine::topology::Party;
+use engine::topology::{Party, PodId};
 use lang::suite::{Dialogue, Step, StepKind};
 
 use super::run::{self, Ran, Runner, quoted};
 use super::{Miss, Outcome};
-use crate::session::Stage;
+use crate::session::{Sides, Stage};
 
-/// The flow that follow-ups continue.
+/// The flow that follow-ups continue, as the side that opened it sees it.
 struct Flow {
     source: Party,
     destination: Party,
+    choose: Option<PodId>,
     first: Packet,
     latest: Packet,
+    /// How the other side sees it, once a packet got there.
+    sides: Option<Sides>,
 }
 
 /// The policies that a step changed, and what they compile to.
@@ -35,7 +39,7 @@ pub(super) fn run(
     name: &str,
 ) -> Result<Ran, BackendError> {
     let started = runner.journey.now;
-    let mut talk = Talk { runner, name, flow: None, changed: None };
+    let mut talk = Talk { runner, name, flow: None, changed: None, known: Known::new() };
     let mut ran = Ran { outcome: Outcome::Passed, misses: Vec::new(), checked: 0 };
     for step in &dialogue.steps {
         ran.checked += usize::from(step.expectation.is_some());
@@ -55,6 +59,8 @@ struct Talk<'t, 'a, 'j> {
     name: &'t str,
     flow: Option<Flow>,
     changed: Option<Changed>,
+    /// Conntrack when it was last told.
+    known: Known,
 }
 
 type Outcomes = (Outcome, Option<Miss>);
@@ -91,27 +97,39 @@ impl Talk<'_, '_, '_> {
         self.flow = Some(Flow {
             source: question.source,
             destination: question.destination,
+            choose: question.choose,
             first: question.packet.clone(),
             latest: question.packet.clone(),
+            sides: None,
         });
         question
     }
 
-    /// The next packet of the flow, and whose it is.
+    /// The next packet of the flow, and whose it is. Whoever got the flow's packets speaks of it as they arrived.
     fn following(&mut self, follow_up: &FollowUp) -> Option<Question> {
+        let world = self.runner.stage.world;
         let flow = self.flow.as_mut()?;
-        let packet = question::follow_up(&flow.first, &flow.latest, follow_up);
-        let answers = packet.ip.source != flow.first.ip.source;
-        let (source, destination) =
-            if answers { (flow.destination, flow.source) } else { (flow.source, flow.destination) };
+        let sides = flow.sides.filter(|_| follow_up.reply);
+        let seen = |packet: &Packet| match &sides {
+            Some(sides) => sides.far(packet),
+            None => packet.clone(),
+        };
+        let packet = question::follow_up(&seen(&flow.first), &seen(&flow.latest), follow_up);
+        let (source, destination) = match &sides {
+            Some(sides) => sides.parties(world, flow.source, flow.destination),
+            None if follow_up.reply => (flow.destination, flow.source),
+            None => (flow.source, flow.destination),
+        };
         if follow_up.error.is_none() {
-            flow.latest = packet.clone();
+            flow.latest = sides.map_or_else(|| packet.clone(), |sides| sides.near(&packet));
         }
         Some(Question {
             source,
             destination,
             packet,
             with_reply: false,
+            choose: flow.choose.filter(|_| !follow_up.reply),
+            known: None,
             assumed: Vec::new(),
             undetermined: Vec::new(),
         })
@@ -119,11 +137,19 @@ impl Talk<'_, '_, '_> {
 
     fn send(&mut self, step: &Step, question: &Question) -> Result<Outcomes, BackendError> {
         let stage = stage(self.runner.stage, self.changed.as_ref());
-        let explanation = match run::answer(self.runner.journey, &stage, question)? {
+        let mut explanation = match run::answer(self.runner.journey, &stage, question)? {
             Ok(explanation) => explanation,
             Err(reason) => return Ok(self.broken(step, vec![reason])),
         };
+        if let Some(flow) = &mut self.flow
+            && question.packet == flow.latest
+        {
+            flow.sides = Sides::of(&question.packet, &explanation).or(flow.sides);
+        }
         let Some(expectation) = &step.expectation else { return Ok((Outcome::Passed, None)) };
+        let known = self.runner.journey.known(stage.world)?;
+        explanation.known = changes(&stage.context(), &self.known, &known);
+        self.known = known;
         let command = self.command();
         Ok(self.runner.verdict(&step.text, step.span, expectation, explanation, command))
     }

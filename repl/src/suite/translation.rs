@@ -77,10 +77,16 @@ fn source(came: &Explanation) -> Option<IpAddr> {
             rewriting: Rewriting::Masquerade | Rewriting::NodePort | Rewriting::Loopback,
             after,
             ..
-        } => after.parse::<SocketAddr>().ok().map(|after| after.ip()),
+        } => address(after),
         _ => None,
     });
     rewritten.last()
+}
+
+/// The address of a place, which has no port where its protocol has none.
+fn address(place: &str) -> Option<IpAddr> {
+    let with_port = place.parse::<SocketAddr>().map(|place| place.ip());
+    with_port.ok().or_else(|| place.parse().ok())
 }
 
 fn source_words(came: &Explanation) -> String {

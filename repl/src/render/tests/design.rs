@@ -17,7 +17,7 @@ use engine::tables::{
     IpcacheOrigin, NodeTables, Origin, PolicyEntry, PolicyKey, PolicyTable, TableId, Tables,
     Target,
 };
-use engine::topology::{NodeId, PodId, TunnelKind};
+use engine::topology::{Endpoint, NodeId, PodId, TunnelKind};
 use engine::trace::{
     Action, CtState, Event, Hop, IdentitySource, PolicyOutcome, Stamped, Trace, TunnelHeader,
 };
@@ -154,6 +154,20 @@ impl Stage {
         NodeTables {
             node: NodeId(id),
             dual_stack: false,
+            routing: engine::topology::Routing::Tunnel,
+            host_routing: engine::topology::HostRouting::Bpf,
+            host_ifindex: 3,
+            host_firewall: false,
+            frontends: Vec::new(),
+            backend_sets: Vec::new(),
+            nat: engine::tables::NatTables {
+                masquerade: true,
+                addresses: [None, None],
+                ports: (32_768, 65_535),
+                except: Vec::new(),
+            },
+            prefilter: Vec::new(),
+            encryption: None,
             tunnel: world.cluster.tunnel.clone(),
             tunnel_ifindex: 2,
             device_ifindex: 1,
@@ -163,7 +177,7 @@ impl Stage {
             ipcache: ipcache(id),
             endpoints: vec![EndpointEntry {
                 id: endpoint,
-                pod: self.pod(pod),
+                endpoint: Endpoint::Pod(self.pod(pod)),
                 identity,
                 addresses: Vec::new(),
                 ifindex: 10,
@@ -187,7 +201,7 @@ impl Stage {
         let endpoint = self.pod(pod);
         Leg {
             node: self.loaded.world.pod(endpoint).expect("the pod exists").node,
-            endpoint,
+            endpoint: Endpoint::Pod(endpoint),
             direction,
             state: CtState::New,
             outcome,
@@ -233,7 +247,7 @@ impl Stage {
             ),
         ];
         let reason = Some(DropReason::PolicyDenied);
-        Judgement { verdict: Verdict::Dropped, reason, legs: vec![leg] }
+        judged(Verdict::Dropped, reason, vec![leg])
     }
 
     /// What the oracle says about a packet of the client to echo-0.
@@ -253,7 +267,7 @@ impl Stage {
                 by("web/echo-access", "api-read"),
             ),
         ];
-        Judgement { verdict: Verdict::Allowed, reason: None, legs }
+        judged(Verdict::Allowed, None, legs)
     }
 
     /// Both flows at one level.
@@ -480,4 +494,8 @@ fn what_is_unrelated_leaves_the_minimal_level_as_it_is() {
 fn the_full_level_shows_every_look_up() {
     let (dropped, allowed) = Stage::new(SHOP).answers(Level::Full);
     insta::assert_snapshot!(format!("{dropped}\n{allowed}"));
+}
+
+fn judged(verdict: Verdict, reason: Option<DropReason>, legs: Vec<Leg>) -> Judgement {
+    Judgement { verdict, reason, legs, serving: None, arrives: None, illegal: Vec::new() }
 }

@@ -1,0 +1,164 @@
+//! What stood in the way of a packet that no policy dropped, and what to do next, as lines behind fixed keywords.
+
+use engine::explain::{Candidate, Explanation, Obstacle, Unfit};
+use engine::source::Location;
+
+use super::hop::fact;
+
+/// The cause on the verdict's line, where it says more than the reason's meaning.
+pub(super) fn cause(obstacle: &Obstacle) -> String {
+    match obstacle {
+        Obstacle::NoPort { service, asked, .. } => format!("{service} has no port {asked}"),
+        Obstacle::NoBackend { service, port, .. } => {
+            format!("{service} has no backend for port {}", number(port))
+        }
+        Obstacle::ClusterOnly { service, .. } => {
+            format!("the cluster IP of {service} is for clients in the cluster")
+        }
+        Obstacle::NotInRange { service, source, .. } => {
+            format!("{service} does not admit {source}")
+        }
+        Obstacle::NoFreePort { address: Some(address), .. } => {
+            format!("no port of {address} is free for this flow")
+        }
+        Obstacle::NoFreePort { address: None, .. } => {
+            "the node has no address to translate the source to".to_owned()
+        }
+        Obstacle::NoFirstFragment { .. } => {
+            "the ports of this fragment are not known, as the first one was not seen".to_owned()
+        }
+        Obstacle::Prefiltered { source, cidr: Some(cidr), .. } => {
+            format!("{source} is in {cidr}, which nodes drop at their device")
+        }
+        Obstacle::Prefiltered { source, cidr: None, .. } => {
+            format!("{source} is on the list of sources that nodes drop at their device")
+        }
+    }
+}
+
+/// `http 80/tcp -> 8080` as `80/tcp`.
+fn number(port: &str) -> &str {
+    let before = port.split(" -> ").next().unwrap_or(port);
+    before.rsplit(' ').next().unwrap_or(before)
+}
+
+/// What there is instead, and what to do next.
+pub(super) fn lines(e: &Explanation) -> Vec<String> {
+    let Some(obstacle) = &e.obstacle else { return Vec::new() };
+    let mut lines = match obstacle {
+        Obstacle::NoPort { service, ports, location, .. } => {
+            vec![fact(
+                1,
+                "ports",
+                &format!("{}, of {service}{}", ports.join(", "), at(location.as_ref())),
+            )]
+        }
+        Obstacle::NoBackend { service, selector, pods, location, .. } => {
+            let of = format!("{selector}, by {service}{}", at(location.as_ref()));
+            let mut lines = vec![fact(1, "selects", &of)];
+            lines.extend(pods.iter().map(unfit));
+            lines
+        }
+        Obstacle::ClusterOnly { service, outside, location, .. } => {
+            let open = if outside.is_empty() { "nowhere".to_owned() } else { outside.join(", ") };
+            let text = format!("{open}, of {service}{}", at(location.as_ref()));
+            vec![fact(1, "outside", &text)]
+        }
+        Obstacle::NotInRange { service, ranges, location, .. } => {
+            let text = format!("{}, of {service}{}", ranges.join(", "), at(location.as_ref()));
+            vec![fact(1, "ranges", &text)]
+        }
+        Obstacle::NoFreePort { address: Some(address), destination, first, last } => {
+            let text = format!(
+                "{first}-{last} of {address}; every one that was tried is taken towards {destination}"
+            );
+            vec![fact(1, "ports", &text)]
+        }
+        Obstacle::NoFreePort { .. }
+        | Obstacle::NoFirstFragment { .. }
+        | Obstacle::Prefiltered { .. } => Vec::new(),
+    };
+    lines.extend(next(obstacle).into_iter().map(|text| fact(1, "next", &text)));
+    lines
+}
+
+fn at(location: Option<&Location>) -> String {
+    location.map_or_else(String::new, |location| format!(" {location}"))
+}
+
+fn unfit(candidate: &Candidate) -> String {
+    let Candidate { pod, node, unfit } = candidate;
+    let why = match unfit {
+        Unfit::NotReady => "not ready".to_owned(),
+        Unfit::Terminating => {
+            "terminating: it keeps the flows that it has, and gets no new ones".to_owned()
+        }
+        Unfit::NoNamedPort => "gives no port the name that the service asks for".to_owned(),
+        Unfit::OtherFamily => "has no address of this family".to_owned(),
+        Unfit::OtherNode => format!("on {node}, and the service's traffic policy is local"),
+    };
+    fact(1, "unfit", &format!("{pod}: {why}"))
+}
+
+/// What a reader can do.
+fn next(obstacle: &Obstacle) -> Vec<String> {
+    match obstacle {
+        Obstacle::NoPort { service, asked, .. } if asked.contains('/') => vec![format!(
+            "ask for one of these ports, or add `port {asked} -> TARGET` to service {service}"
+        )],
+        Obstacle::NoPort { .. } => {
+            vec!["ask a backend pod itself: a service answers for its ports only".to_owned()]
+        }
+        Obstacle::NoBackend { service, port, pods, .. } => no_backend(service, port, pods),
+        Obstacle::ClusterOnly { service, outside, .. } if outside.is_empty() => vec![format!(
+            "give {service} a `node-port`, an `external-ip` or a `load-balancer-ip`, or ask from a pod"
+        )],
+        Obstacle::ClusterOnly { .. } => {
+            vec!["ask one of those instead, or from a pod".to_owned()]
+        }
+        Obstacle::NotInRange { service, source, .. } => {
+            vec![format!("add the prefix of {source} to the `source-ranges` of {service}, if it may come in")]
+        }
+        Obstacle::NoFreePort { address: None, .. } => {
+            vec!["give the node an address of this family".to_owned()]
+        }
+        Obstacle::NoFreePort { .. } => vec![
+            "wait for flows to end, widen `masquerade on port A-B`, or except the destination from it"
+                .to_owned(),
+        ],
+        Obstacle::NoFirstFragment { .. } => {
+            vec!["send the first fragment before the others, in a dialogue; or avoid fragments".to_owned()]
+        }
+        Obstacle::Prefiltered { cidr, location, .. } => {
+            let cidr = cidr.as_deref().unwrap_or("the prefix");
+            let text = format!("take {cidr} out of the cluster's `prefilter`{}, if it may come in", at(location.as_ref()));
+            vec![text]
+        }
+    }
+}
+
+fn no_backend(service: &str, port: &str, pods: &[Candidate]) -> Vec<String> {
+    if pods.is_empty() {
+        return vec![format!(
+            "label a pod as the service selects, or correct `select` of {service}"
+        )];
+    }
+    let mut advice = Vec::new();
+    let has = |wanted| pods.iter().any(|candidate| candidate.unfit == wanted);
+    if has(Unfit::NotReady) || has(Unfit::Terminating) {
+        advice.push("make one of them ready: only ready pods get new flows".to_owned());
+    }
+    if has(Unfit::NoNamedPort) {
+        let target = port.rsplit(" -> ").next().unwrap_or(port);
+        advice.push(format!("give a pod `port {target} NUMBER`, or {service} a target by number"));
+    }
+    if has(Unfit::OtherFamily) {
+        advice.push("give a pod an address of this family, or ask by the other one".to_owned());
+    }
+    if has(Unfit::OtherNode) {
+        advice.push(
+            "run a pod on this node, or set the service's traffic policy to `cluster`".to_owned(),
+        );
+    }
+    advice
+}
