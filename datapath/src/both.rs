@@ -5,7 +5,7 @@ use datapath_abi as abi;
 use engine::backend::{Backend, BackendError, Injection, Observation, Remembered};
 use engine::tables::{Generation, Tables};
 use engine::topology::NodeId;
-use engine::trace::{ConntrackEntry, Counter};
+use engine::trace::{ConntrackEntry, Counter, Hit};
 
 use crate::encode::Limits;
 use crate::nodes::{FLOWS, LIMITS, Node as _, Row};
@@ -243,5 +243,10 @@ impl Backend for Both {
     fn counters(&mut self, node: NodeId) -> Result<Vec<Counter>, BackendError> {
         let (kernel, vm) = (self.kernel.counters(node), self.vm.counters(node));
         self.same("counters", kernel, vm)
+    }
+
+    fn hits(&mut self, node: NodeId) -> Result<Vec<Hit>, BackendError> {
+        let (kernel, vm) = (self.kernel.hits(node), self.vm.hits(node));
+        self.same("hits", kernel, vm)
     }
 }

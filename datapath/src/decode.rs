@@ -1,5 +1,7 @@
 //! What the kernel's bytes say: events, conntrack entries and counters as the engine's values. Pure. Bytes
-//! that no program of this version writes are an error, never a guess and never a panic.
+//! that no program of this version writes are an error, never a guess and never a panic. Conntrack is `flows`'.
+
+mod flows;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -9,10 +11,14 @@ use engine::identity::Identity;
 use engine::net::{Direction, FlowKey, Fragment, Hook, Protocol, TcpFlags};
 use engine::reason::DropReason;
 use engine::tables::{EndpointId, EntryId, Generation};
+use engine::topology::Encryption;
 use engine::trace::{
-    Action, ConntrackEntry, Counter, CtState, Event, IdentitySource, PolicyOutcome, Stamped,
+    Action, Choice, Counter, CtState, Event, Hit, IdentitySource, Place, PolicyOutcome, Rewriting,
+    Stamped,
 };
 use zerocopy::FromBytes;
+
+pub use flows::{conntrack, conntrack4, conntrack6};
 
 /// Reads one record of the ring buffer. [`Stamped::generation`] is the number that the program read from
 /// [`abi::maps::ACTIVE`].
@@ -27,6 +33,9 @@ pub fn event(record: &[u8]) -> Result<Stamped, BackendError> {
         abi::kind::CONNTRACK => conntrack_asked(&read(record)?)?,
         abi::kind::IDENTITY => identity(&read(record)?)?,
         abi::kind::POLICY => policy(&read(record)?)?,
+        abi::kind::SERVICE => service(&read(record)?)?,
+        abi::kind::REWRITTEN => rewritten(&read(record)?)?,
+        abi::kind::ENCRYPTED => encrypted(&read(record)?)?,
         abi::kind::OUTCOME => Event::Outcome(outcome(&read(record)?)?),
         kind => return Err(unknown("kind", kind)),
     };
@@ -47,13 +56,8 @@ fn read<T: FromBytes>(record: &[u8]) -> Result<T, BackendError> {
 }
 
 fn hook(number: u8) -> Result<Hook, BackendError> {
-    match number {
-        abi::hook::FROM_CONTAINER => Ok(Hook::FromContainer),
-        abi::hook::TO_CONTAINER => Ok(Hook::ToContainer),
-        abi::hook::FROM_OVERLAY => Ok(Hook::FromOverlay),
-        abi::hook::FROM_NETDEV => Ok(Hook::FromNetdev),
-        number => Err(unknown("hook", number)),
-    }
+    let found = Hook::ALL.into_iter().find(|hook| hook_number(*hook) == number);
+    found.ok_or_else(|| unknown("hook", number))
 }
 
 /// The number of a hook in the ABI.
@@ -63,6 +67,11 @@ pub fn hook_number(hook: Hook) -> u8 {
         Hook::ToContainer => abi::hook::TO_CONTAINER,
         Hook::FromOverlay => abi::hook::FROM_OVERLAY,
         Hook::FromNetdev => abi::hook::FROM_NETDEV,
+        Hook::ToOverlay => abi::hook::TO_OVERLAY,
+        Hook::ToNetdev => abi::hook::TO_NETDEV,
+        Hook::FromHost => abi::hook::FROM_HOST,
+        Hook::ToHost => abi::hook::TO_HOST,
+        Hook::Prefilter => abi::hook::PREFILTER,
     }
 }
 
@@ -175,6 +184,63 @@ fn policy(event: &abi::PolicyEvent) -> Result<Event, BackendError> {
     })
 }
 
+fn service(event: &abi::ServiceEvent) -> Result<Event, BackendError> {
+    let choice = match event.choice {
+        abi::choice::NOBODY => Choice::Nobody,
+        abi::choice::RANDOM => Choice::Random,
+        abi::choice::MAGLEV => Choice::Maglev,
+        abi::choice::AFFINITY => Choice::Affinity,
+        abi::choice::CONNTRACK => Choice::Conntrack,
+        abi::choice::FORCED => Choice::Forced,
+        choice => return Err(unknown("choice of a backend", choice)),
+    };
+    let place = |bytes, port| Ok(Place { address: address(event.family, bytes)?, port });
+    let backend = match choice {
+        Choice::Nobody => None,
+        _ => Some(place(event.backend, event.backend_port)?),
+    };
+    Ok(Event::Service {
+        frontend: place(event.frontend, event.frontend_port)?,
+        protocol: Protocol::from_number(event.protocol),
+        entry: EntryId(event.entry),
+        backend,
+        choice,
+        of: event.of,
+    })
+}
+
+fn rewritten(event: &abi::RewrittenEvent) -> Result<Event, BackendError> {
+    let rewriting = match event.rewriting {
+        abi::rewriting::SERVICE => Rewriting::Service,
+        abi::rewriting::SERVICE_REPLY => Rewriting::ServiceReply,
+        abi::rewriting::MASQUERADE => Rewriting::Masquerade,
+        abi::rewriting::MASQUERADE_REPLY => Rewriting::MasqueradeReply,
+        abi::rewriting::NODE_PORT => Rewriting::NodePort,
+        abi::rewriting::NODE_PORT_REPLY => Rewriting::NodePortReply,
+        abi::rewriting::LOOPBACK => Rewriting::Loopback,
+        abi::rewriting::LOOPBACK_REPLY => Rewriting::LoopbackReply,
+        rewriting => return Err(unknown("rewriting", rewriting)),
+    };
+    let place = |bytes, port| Ok(Place { address: address(event.family, bytes)?, port });
+    Ok(Event::Rewritten {
+        rewriting,
+        before: place(event.before, event.before_port)?,
+        after: place(event.after, event.after_port)?,
+        created: flag("mark of a new port", event.created)?,
+    })
+}
+
+fn encrypted(event: &abi::EncryptedEvent) -> Result<Event, BackendError> {
+    let by = match event.by {
+        abi::encryption::WIREGUARD => {
+            Encryption::Wireguard { nodes: flag("mark of the nodes' traffic", event.nodes)? }
+        }
+        abi::encryption::IPSEC => Encryption::Ipsec { key: event.key },
+        by => return Err(unknown("encryption", by)),
+    };
+    Ok(Event::Encrypted { by, mark: event.mark })
+}
+
 fn outcome(event: &abi::OutcomeEvent) -> Result<Action, BackendError> {
     Ok(match event.action {
         abi::action::DROP => Action::Drop(reason(event.reason)?),
@@ -191,6 +257,13 @@ fn outcome(event: &abi::OutcomeEvent) -> Result<Action, BackendError> {
         },
         abi::action::STACK => Action::Stack { host: flag("mark of the host", event.host)? },
         abi::action::PASS => Action::Pass,
+        abi::action::NETWORK => Action::Network {
+            ifindex: event.ifindex,
+            next_hop: match event.remote_family {
+                0 => None,
+                family => Some(address(family, event.remote)?),
+            },
+        },
         action => return Err(unknown("action", action)),
     })
 }
@@ -199,69 +272,54 @@ fn reason(number: u8) -> Result<DropReason, BackendError> {
     DropReason::from_code(number).ok_or_else(|| unknown("drop reason", number))
 }
 
-/// Reads an entry of [`abi::maps::CT4`] at a moment of the clock, in seconds. The generations of remembered
-/// verdicts are the kernel's numbers, as in [`event`]. The identifier of an ICMP echo is the destination port
-/// of a flow that a request started, the source port of one that a reply started.
-pub fn conntrack4(key: &[u8], value: &[u8], now: u64) -> Result<ConntrackEntry, BackendError> {
-    let key: abi::CtKey4 = read(key)?;
-    let low = (IpAddr::from(key.low_address), u16::from_be_bytes(key.low_port));
-    let high = (IpAddr::from(key.high_address), u16::from_be_bytes(key.high_port));
-    conntrack(low, high, key.protocol, &read(value)?, now)
-}
+/// Reasons of [`abi::maps::COUNTERS`], the first of which is "forwarded".
+const REASONS: u32 = 256;
 
-/// The same for [`abi::maps::CT6`].
-pub fn conntrack6(key: &[u8], value: &[u8], now: u64) -> Result<ConntrackEntry, BackendError> {
-    let key: abi::CtKey6 = read(key)?;
-    let low = (IpAddr::from(key.low_address), u16::from_be_bytes(key.low_port));
-    let high = (IpAddr::from(key.high_address), u16::from_be_bytes(key.high_port));
-    conntrack(low, high, key.protocol, &read(value)?, now)
-}
-
-fn conntrack(
-    low: (IpAddr, u16),
-    high: (IpAddr, u16),
-    protocol: u8,
-    value: &abi::CtValue,
-    now: u64,
-) -> Result<ConntrackEntry, BackendError> {
-    let (source, destination) =
-        if flag("initiator", value.initiator)? { (high, low) } else { (low, high) };
-    let replied = value.packets[abi::conntrack::RESPONDER] != 0;
-    let remembered = [Direction::Egress, Direction::Ingress]
-        .into_iter()
-        .zip(&value.legs)
-        .filter(|(_, leg)| leg.generation != 0)
-        .map(|(direction, leg)| (direction, EntryId(leg.entry), Generation(leg.generation)));
-    let by_role = |role: usize| (value.packets[role], value.bytes[role]);
-    Ok(ConntrackEntry {
-        flow: FlowKey {
-            source: source.0,
-            destination: destination.0,
-            protocol: Protocol::from_number(protocol),
-            source_port: source.1,
-            destination_port: destination.1,
-        },
-        expires_in: u32::try_from(value.expires.saturating_sub(now)).unwrap_or(u32::MAX),
-        closing: is_closing(value.closing)?,
-        seen_reply: replied || value.flags & abi::conntrack::SEEN_NON_SYN != 0,
-        forward: by_role(abi::conntrack::INITIATOR),
-        replies: by_role(abi::conntrack::RESPONDER),
-        remembered: remembered.collect(),
-    })
-}
-
-/// Indices of [`abi::maps::COUNTERS`] that programs count at.
+/// Indices of [`abi::maps::COUNTERS`] that programs count at, by hook.
 pub fn counter_indices() -> impl Iterator<Item = u32> {
+    Hook::ALL.into_iter().flat_map(counter_indices_of)
+}
+
+/// The same of one hook.
+pub fn counter_indices_of(hook: Hook) -> impl Iterator<Item = u32> {
+    let first = u32::from(hook_number(hook)) * REASONS;
     let reasons = DropReason::ALL.iter().map(|reason| reason.code());
     std::iter::once(abi::reason::FORWARDED)
         .chain(reasons)
-        .flat_map(|reason| [0, 1].map(|direction| u32::from(reason) * 2 + direction))
+        .flat_map(move |reason| [0, 1].map(|side| (first + u32::from(reason)) * 2 + side))
 }
 
 /// Reads a counter from the values of every CPU; `None` where nothing was counted.
 pub fn counter<V: AsRef<[u8]>>(index: u32, values: &[V]) -> Result<Option<Counter>, BackendError> {
-    let number =
-        u8::try_from(index / 2).map_err(|_| unreadable(format!("a counter at index {index}")))?;
+    let (number, code) = (index / 2 / REASONS, index / 2 % REASONS);
+    let number = u8::try_from(number).ok().and_then(|number| hook(number).ok());
+    let hook = number.ok_or_else(|| unreadable(format!("a counter at index {index}")))?;
+    let Some(sum) = sum(values)? else { return Ok(None) };
+    Ok(Some(Counter {
+        hook,
+        reason: match u8::try_from(code).unwrap_or(abi::reason::FORWARDED) {
+            abi::reason::FORWARDED => None,
+            code => Some(reason(code)?),
+        },
+        direction: direction(u8::from(index & 1 != 0))?,
+        packets: sum.packets,
+        bytes: sum.bytes,
+    }))
+}
+
+/// Reads how often an entry decided from the values of every CPU; `None` if it never did.
+pub fn hit<V: AsRef<[u8]>>(
+    endpoint: EndpointId,
+    direction: Direction,
+    entry: EntryId,
+    values: &[V],
+) -> Result<Option<Hit>, BackendError> {
+    let sum = sum(values)?;
+    Ok(sum.map(|sum| Hit { endpoint, direction, entry, packets: sum.packets, bytes: sum.bytes }))
+}
+
+/// What every CPU counted together, if anything.
+fn sum<V: AsRef<[u8]>>(values: &[V]) -> Result<Option<abi::Count>, BackendError> {
     let mut sum = abi::Count::default();
     for value in values {
         // The kernel rounds the size of each CPU's value up to 8 bytes.
@@ -270,15 +328,7 @@ pub fn counter<V: AsRef<[u8]>>(index: u32, values: &[V]) -> Result<Option<Counte
         sum.packets = sum.packets.wrapping_add(value.packets);
         sum.bytes = sum.bytes.wrapping_add(value.bytes);
     }
-    if sum.packets == 0 && sum.bytes == 0 {
-        return Ok(None);
-    }
-    Ok(Some(Counter {
-        reason: if number == abi::reason::FORWARDED { None } else { Some(reason(number)?) },
-        direction: direction(u8::from(index & 1 != 0))?,
-        packets: sum.packets,
-        bytes: sum.bytes,
-    }))
+    Ok((sum != abi::Count::default()).then_some(sum))
 }
 
 #[cfg(test)]

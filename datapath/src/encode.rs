@@ -1,18 +1,26 @@
 //! What the kernel's maps hold for one node, from its tables: rows of `datapath_abi`'s layouts for one of
 //! the two slots. Pure; writing them is the backend's. Knows no policy.
+//!
+//! Indices in maps that both slots share ([`abi::Settings::target_base`], [`abi::Target::egress_hits`] and the like)
+//! count from the slot's own beginning, which is known to whoever made the maps.
+
+mod policy;
+mod services;
+mod targets;
 
 use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 use std::net::IpAddr;
 
 use datapath_abi as abi;
 use engine::backend::BackendError;
-use engine::identity::Identity;
-use engine::tables::{
-    EndpointEntry, EndpointId, IpcacheEntry, NodeTables, PolicyEntry, PolicyTable, TableId, Target,
-};
+use engine::net::Direction;
+use engine::tables::{EndpointId, IpcacheEntry, NodeTables, Tables};
+use engine::topology::{Encryption, HostRouting, NodeId, Routing};
 use ipnet::IpNet;
 use zerocopy::{Immutable, IntoBytes};
+
+use services::Services;
+use targets::Targets;
 
 /// How many rows one slot may have in each map: half of what the map holds, for there are two slots.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +31,29 @@ pub struct Limits {
     pub ipcache: usize,
     /// Of `POLICY`.
     pub policy: usize,
+    /// Of `SERVICES`.
+    pub services: usize,
+    /// Of `BACKENDS`, and of `MEMBERS`.
+    pub backends: usize,
+    /// Of `MAGLEV`.
+    pub maglev: usize,
+    /// Of `SOURCE_RANGES`, `UNMASQUERADED` and `PREFILTERED` each.
+    pub prefixes: usize,
+    /// Of `HITS`. Endpoints whose entries have no room are not counted.
+    pub hits: usize,
+}
+
+/// Where the entries of an endpoint's table are counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HitRange {
+    /// Whose.
+    pub endpoint: EndpointId,
+    /// Which table.
+    pub direction: Direction,
+    /// Index of entry 0 in the slot's part of `HITS`, whose first is 1.
+    pub first: u32,
+    /// How many: one more than the table has entries.
+    pub count: u32,
 }
 
 /// One node's tables in one slot. Rows are sorted by the bytes of their keys, without duplicates.
@@ -30,58 +61,82 @@ pub struct Limits {
 pub struct Slot {
     /// 0 or 1.
     pub number: u32,
-    /// The node as a whole, with [`abi::Settings::target_base`] still 0: where targets lie in their map is
-    /// known to whoever made it.
+    /// The node as a whole.
     pub settings: abi::Settings,
-    /// Targets by index, from the slot's target 0.
+    /// Targets by index.
     pub targets: Vec<abi::Target>,
+    /// Where hits are counted.
+    pub hits: Vec<HitRange>,
     /// Addresses and prefixes.
     pub ipcache: Vec<(abi::IpcacheKey, abi::IpcacheValue)>,
     /// Devices and the indices of their endpoints' targets.
     pub attachments: Vec<(abi::AttachmentKey, u32)>,
     /// Entries of every policy table.
     pub policy: Vec<(abi::PolicyKey, abi::PolicyValue)>,
+    /// Frontends.
+    pub services: Vec<(abi::ServiceKey, abi::ServiceValue)>,
+    /// Backends by index, set by set.
+    pub backends: Vec<abi::Backend>,
+    /// Who is in which set.
+    pub members: Vec<(abi::MemberKey, u32)>,
+    /// Maglev tables by index.
+    pub maglev: Vec<abi::MaglevTable>,
+    /// Sources that may use frontends which not all may.
+    pub source_ranges: Vec<(abi::SourceRangeKey, u32)>,
+    /// Destinations that nothing is masqueraded to.
+    pub unmasqueraded: Vec<(abi::IpcacheKey, u32)>,
+    /// Sources that are dropped at the device.
+    pub prefiltered: Vec<(abi::IpcacheKey, u32)>,
 }
 
-/// Index of the target that is the node itself.
-const HOST_TARGET: u32 = 0;
-/// Index of the target that is the node's routing.
-const STACK_TARGET: u32 = 1;
+/// The value of rows whose being there is all that they say.
+const THERE: u32 = 1;
 
-/// Encodes a node's tables for a slot (0 or 1). Errors: a map has no room ([`BackendError::Full`]); tables
-/// that contradict themselves, which is a bug of whoever compiled them ([`BackendError::System`]).
-pub fn encode(tables: &NodeTables, slot: u32, limits: &Limits) -> Result<Slot, BackendError> {
-    let slot = slot & 1;
-    let (targets, index) = targets(tables, slot)?;
-    room(abi::maps::TARGETS, targets.len(), limits.targets)?;
-    let settings = abi::Settings {
-        flags: if tables.dual_stack { abi::settings::DUAL_STACK } else { 0 },
-        target_base: 0,
-        target_count: count(targets.len())?,
-        tunnel_ifindex: tables.tunnel_ifindex,
-        tunnel_port: tables.tunnel.port,
-        reserved: [0; 6],
-    };
+/// The address by which each node is reached through the tunnel.
+pub fn tunnel_addresses(tables: &Tables) -> BTreeMap<NodeId, IpAddr> {
+    tables.nodes.iter().map(|node| (node.node, node.tunnel_address)).collect()
+}
+
+/// Encodes a node's tables for a slot (0 or 1), given the addresses by which nodes are reached through the tunnel.
+/// Errors: a map has no room ([`BackendError::Full`]); tables that contradict themselves, which is a bug of whoever
+/// compiled them ([`BackendError::System`]).
+pub fn encode(
+    tables: &NodeTables,
+    nodes: &BTreeMap<NodeId, IpAddr>,
+    slot: u32,
+    limits: &Limits,
+) -> Result<Slot, BackendError> {
+    let number = slot & 1;
+    let targets = Targets::of(tables, nodes, number, limits.hits)?;
+    room(abi::maps::TARGETS, targets.rows.len(), limits.targets)?;
     room(abi::maps::IPCACHE, tables.ipcache.len(), limits.ipcache)?;
-    let ipcache = tables.ipcache.iter().map(|entry| ipcache_row(entry, slot, &index));
-    room(abi::maps::ATTACHMENTS, tables.endpoints.len(), limits.targets)?;
-    let attachments = tables.endpoints.iter().map(|endpoint| {
-        let key = abi::AttachmentKey { slot, ifindex: endpoint.ifindex };
-        Ok((key, index.of(Target::Endpoint(endpoint.id))?))
-    });
+    let ipcache = tables.ipcache.iter().map(|entry| ipcache_row(entry, number, &targets));
+    room(abi::maps::ATTACHMENTS, targets.attachments.len(), limits.targets)?;
+    let attachments = targets.attachments.iter();
+    let attachments = attachments
+        .map(|(ifindex, at)| Ok((abi::AttachmentKey { slot: number, ifindex: *ifindex }, *at)));
     let entries: usize = tables.policies.iter().map(|table| table.entries.len()).sum();
     room(abi::maps::POLICY, entries, limits.policy)?;
     let policy = tables.policies.iter().flat_map(|table| {
-        let id = table.id;
-        table.entries.iter().map(move |entry| policy_row(id, entry, slot))
+        table.entries.iter().map(move |entry| policy::row(table.id, entry, number))
     });
+    let services = Services::of(tables, number, limits)?;
+    let unmasqueraded = prefixes(abi::maps::UNMASQUERADED, &tables.nat.except, number, limits)?;
     Ok(Slot {
-        number: slot,
-        settings,
+        number,
+        settings: settings(tables, targets.rows.len())?,
         ipcache: sorted(abi::maps::IPCACHE, ipcache)?,
         attachments: sorted(abi::maps::ATTACHMENTS, attachments)?,
         policy: sorted(abi::maps::POLICY, policy)?,
-        targets,
+        targets: targets.rows,
+        hits: targets.hits,
+        services: services.frontends,
+        backends: services.backends,
+        members: services.members,
+        maglev: services.maglev,
+        source_ranges: services.source_ranges,
+        unmasqueraded,
+        prefiltered: prefixes(abi::maps::PREFILTERED, &tables.prefilter, number, limits)?,
     })
 }
 
@@ -97,8 +152,9 @@ fn room(map: &str, needed: usize, capacity: usize) -> Result<(), BackendError> {
     Err(BackendError::Full { map: map.to_owned(), needed, capacity })
 }
 
+/// An index or a number of rows.
 fn count(length: usize) -> Result<u32, BackendError> {
-    u32::try_from(length).map_err(|_| contradiction(format!("{length} targets")))
+    u32::try_from(length).map_err(|_| contradiction(format!("{length} rows")))
 }
 
 /// Rows in the order of their keys' bytes; an error if two have the same key.
@@ -114,198 +170,132 @@ fn sorted<K: IntoBytes + Immutable, V>(
     Ok(rows)
 }
 
-/// Where each target lies.
-struct Index {
-    endpoints: BTreeMap<EndpointId, u32>,
-    remotes: BTreeMap<IpAddr, u32>,
+/// Rows in the order of their keys' bytes, each once.
+fn distinct<K: IntoBytes + Immutable>(keys: impl Iterator<Item = K>) -> Vec<(K, u32)> {
+    let mut rows: Vec<(K, u32)> = keys.map(|key| (key, THERE)).collect();
+    rows.sort_unstable_by(|a, b| a.0.as_bytes().cmp(b.0.as_bytes()));
+    rows.dedup_by(|a, b| a.0.as_bytes() == b.0.as_bytes());
+    rows
 }
 
-impl Index {
-    fn of(&self, target: Target) -> Result<u32, BackendError> {
-        match target {
-            Target::Host => Ok(HOST_TARGET),
-            Target::Stack => Ok(STACK_TARGET),
-            Target::Tunnel { remote, .. } => self
-                .remotes
-                .get(&remote)
-                .copied()
-                .ok_or_else(|| contradiction(format!("no tunnel to {remote}"))),
-            Target::Endpoint(id) => self
-                .endpoints
-                .get(&id)
-                .copied()
-                .ok_or_else(|| contradiction(format!("no endpoint {}", id.0))),
-        }
-    }
+/// The number of an address's family.
+pub(crate) fn family(address: IpAddr) -> u8 {
+    if address.is_ipv6() { abi::family::V6 } else { abi::family::V4 }
 }
 
-/// All targets of a node: the node itself, its routing, the other nodes, its endpoints.
-fn targets(tables: &NodeTables, slot: u32) -> Result<(Vec<abi::Target>, Index), BackendError> {
-    let plain = |kind| abi::Target { kind, ..abi::Target::default() };
-    let mut targets = vec![plain(abi::target::HOST), plain(abi::target::STACK)];
-    let mut index = Index { endpoints: BTreeMap::new(), remotes: BTreeMap::new() };
-    for entry in &tables.ipcache {
-        let Target::Tunnel { remote, .. } = entry.target else { continue };
-        if let Entry::Vacant(place) = index.remotes.entry(remote) {
-            place.insert(count(targets.len())?);
-            targets.push(with_address(plain(abi::target::TUNNEL), remote));
-        }
-    }
-    let policies = tables.policies.iter().map(|table| (table.id, absent(table))).collect();
-    for endpoint in &tables.endpoints {
-        if index.endpoints.insert(endpoint.id, count(targets.len())?).is_some() {
-            return Err(contradiction(format!("two endpoints {}", endpoint.id.0)));
-        }
-        targets.push(endpoint_target(&policies, endpoint, slot)?);
-    }
-    Ok((targets, index))
-}
-
-fn with_address(mut target: abi::Target, address: IpAddr) -> abi::Target {
+/// An address as maps and events hold it.
+pub(crate) fn address_bytes(address: IpAddr) -> [u8; 16] {
     match address {
         IpAddr::V4(address) => {
-            target.flags |= abi::target::HAS_V4;
-            target.address4 = address.octets();
+            let mut bytes = [0; 16];
+            bytes[..4].copy_from_slice(&address.octets());
+            bytes
         }
-        IpAddr::V6(address) => {
-            target.flags |= abi::target::HAS_V6;
-            target.address6 = address.octets();
-        }
+        IpAddr::V6(address) => address.octets(),
     }
-    target
 }
 
-/// What a table has no entries of, as bits of [`abi::target`].
-fn absent(table: &PolicyTable) -> u8 {
-    let is_anyone = |entry: &PolicyEntry| entry.key.identity == Identity::ANY;
-    let mut absent = 0;
-    if table.entries.iter().all(is_anyone) {
-        absent |= abi::target::NO_IDENTITY;
-    }
-    if !table.entries.iter().any(is_anyone) {
-        absent |= abi::target::NO_ANYONE;
-    }
-    absent
+/// The node's own number, from 1.
+fn node_number(node: NodeId) -> u32 {
+    node.0.saturating_add(1)
 }
 
-fn endpoint_target(
-    policies: &BTreeMap<TableId, u8>,
-    endpoint: &EndpointEntry,
+/// What holds for the node as a whole.
+fn settings(tables: &NodeTables, targets: usize) -> Result<abi::Settings, BackendError> {
+    let (nat_first, nat_last) = tables.nat.ports;
+    if nat_first > nat_last {
+        return Err(contradiction(format!("translated ports {nat_first} to {nat_last}")));
+    }
+    let mut settings = abi::Settings {
+        flags: flags(tables),
+        target_base: 0,
+        target_count: count(targets)?,
+        tunnel_ifindex: tables.tunnel_ifindex,
+        device_ifindex: tables.device_ifindex,
+        host_target: targets::HOST,
+        tunnel_port: tables.tunnel.port,
+        nat_first,
+        nat_last,
+        node: node_number(tables.node),
+        ..abi::Settings::default()
+    };
+    if let Some(Encryption::Ipsec { key }) = tables.encryption {
+        settings.key = key;
+    }
+    for address in tables.nat.addresses.iter().flatten() {
+        match address {
+            IpAddr::V4(address) => settings.nat_address4 = address.octets(),
+            IpAddr::V6(address) => settings.nat_address6 = address.octets(),
+        }
+    }
+    Ok(settings)
+}
+
+/// [`abi::Settings::flags`].
+fn flags(tables: &NodeTables) -> u32 {
+    use abi::settings::{
+        DUAL_STACK, ENCRYPT_NODES, HOST_FIREWALL, HOST_ROUTING, IPSEC, MASQUERADE, NAT4, NAT6,
+        NATIVE, WIREGUARD,
+    };
+    let has = |is_v6: bool| {
+        tables.nat.addresses.iter().flatten().any(|address| address.is_ipv6() == is_v6)
+    };
+    let encryption = tables.encryption;
+    [
+        (DUAL_STACK, tables.dual_stack),
+        (HOST_ROUTING, tables.host_routing == HostRouting::Bpf),
+        (MASQUERADE, tables.nat.masquerade),
+        (NAT4, has(false)),
+        (NAT6, has(true)),
+        (NATIVE, tables.routing == Routing::Native),
+        (HOST_FIREWALL, tables.host_firewall),
+        (WIREGUARD, matches!(encryption, Some(Encryption::Wireguard { .. }))),
+        (ENCRYPT_NODES, encryption == Some(Encryption::Wireguard { nodes: true })),
+        (IPSEC, matches!(encryption, Some(Encryption::Ipsec { .. }))),
+    ]
+    .into_iter()
+    .filter(|(_, is_set)| *is_set)
+    .fold(0, |flags, (flag, _)| flags | flag)
+}
+
+/// The key of a prefix without bits beyond it.
+fn prefix_key(prefix: IpNet, slot: u32) -> abi::IpcacheKey {
+    let prefix = prefix.trunc();
+    abi::IpcacheKey {
+        prefixlen: abi::IPCACHE_STATIC_BITS + u32::from(prefix.prefix_len()),
+        slot: u8::from(slot != 0),
+        family: family(prefix.addr()),
+        reserved: [0; 2],
+        address: address_bytes(prefix.addr()),
+    }
+}
+
+/// Rows of a map that is a set of prefixes.
+fn prefixes(
+    map: &str,
+    prefixes: &[IpNet],
     slot: u32,
-) -> Result<abi::Target, BackendError> {
-    let id = endpoint.id.0;
-    if id == 0 || endpoint.ifindex == 0 {
-        return Err(contradiction(format!("endpoint {id} at device {}", endpoint.ifindex)));
-    }
-    let policy = |table: TableId| {
-        let Some(absent) = policies.get(&table) else {
-            return Err(contradiction(format!("endpoint {id} has no policy table {}", table.0)));
-        };
-        Ok((table_number(table, slot)?, absent))
-    };
-    let (egress, from_egress) = policy(endpoint.egress)?;
-    let (ingress, from_ingress) = policy(endpoint.ingress)?;
-    let mut target = abi::Target {
-        kind: abi::target::ENDPOINT,
-        endpoint: id,
-        identity: endpoint.identity.0,
-        ifindex: endpoint.ifindex,
-        egress,
-        ingress,
-        flags: from_egress << abi::target::EGRESS_SHIFT
-            | from_ingress << abi::target::INGRESS_SHIFT,
-        mac: endpoint.mac.0,
-        host_mac: endpoint.host_mac.0,
-        ..abi::Target::default()
-    };
-    for address in &endpoint.addresses {
-        let set = if address.is_ipv4() { abi::target::HAS_V4 } else { abi::target::HAS_V6 };
-        if target.flags & set != 0 {
-            return Err(contradiction(format!("endpoint {id} has two addresses of one family")));
-        }
-        target = with_address(target, *address);
-    }
-    Ok(target)
-}
-
-/// [`abi::PolicyKey::table`].
-fn table_number(table: TableId, slot: u32) -> Result<u32, BackendError> {
-    if table.0 == 0 || table.0 > u32::MAX >> 1 {
-        return Err(contradiction(format!("policy table {}", table.0)));
-    }
-    Ok(table.0 << 1 | slot)
+    limits: &Limits,
+) -> Result<Vec<(abi::IpcacheKey, u32)>, BackendError> {
+    let rows = distinct(prefixes.iter().map(|prefix| prefix_key(*prefix, slot)));
+    room(map, rows.len(), limits.prefixes)?;
+    Ok(rows)
 }
 
 fn ipcache_row(
     entry: &IpcacheEntry,
     slot: u32,
-    index: &Index,
+    targets: &Targets<'_>,
 ) -> Result<(abi::IpcacheKey, abi::IpcacheValue), BackendError> {
-    let prefix = entry.prefix.trunc();
-    let (family, address) = match prefix {
-        IpNet::V4(prefix) => {
-            let mut bytes = [0; 16];
-            bytes[..4].copy_from_slice(&prefix.addr().octets());
-            (abi::family::V4, bytes)
-        }
-        IpNet::V6(prefix) => (abi::family::V6, prefix.addr().octets()),
-    };
     if entry.entry.0 == 0 {
-        return Err(contradiction(format!("ipcache entry 0 for {prefix}")));
+        return Err(contradiction(format!("ipcache entry 0 for {}", entry.prefix)));
     }
-    let key = abi::IpcacheKey {
-        prefixlen: abi::IPCACHE_STATIC_BITS + u32::from(prefix.prefix_len()),
-        slot: u8::from(slot != 0),
-        family,
-        reserved: [0; 2],
-        address,
-    };
     let value = abi::IpcacheValue {
         identity: entry.identity.0,
         entry: entry.entry.0,
-        target: index.of(entry.target)?,
+        target: targets.index(entry)?,
     };
-    Ok((key, value))
-}
-
-fn policy_row(
-    table: TableId,
-    entry: &PolicyEntry,
-    slot: u32,
-) -> Result<(abi::PolicyKey, abi::PolicyValue), BackendError> {
-    let key = entry.key;
-    let wrong = |what: &str| {
-        contradiction(format!("policy table {} entry {}: {what}", table.0, entry.entry.0))
-    };
-    if entry.entry.0 == 0 {
-        return Err(wrong("not a number of an entry"));
-    }
-    if key.port_bits > 16 || (key.protocol.is_none() && key.port_bits != 0) {
-        return Err(wrong("a port prefix that its protocol cannot have"));
-    }
-    if key.port_bits < 16 && key.port << key.port_bits != 0 {
-        return Err(wrong("bits of the port beyond its prefix"));
-    }
-    let prefix_bits = if key.protocol.is_some() { 8 + key.port_bits } else { 0 };
-    let number = key.protocol.map_or(0, engine::net::Protocol::number);
-    if key.protocol.is_some() && number == 0 {
-        return Err(wrong("protocol 0, which stands for any"));
-    }
-    let encoded = abi::PolicyKey {
-        prefixlen: abi::POLICY_STATIC_BITS + u32::from(prefix_bits),
-        table: table_number(table, slot)?,
-        identity: key.identity.0,
-        reserved: 0,
-        protocol: number,
-        port: key.port.to_be_bytes(),
-    };
-    let value = abi::PolicyValue {
-        entry: entry.entry.0,
-        flags: if entry.deny { abi::policy::DENY } else { 0 },
-        prefix_bits,
-        reserved: [0; 2],
-    };
-    Ok((encoded, value))
+    Ok((prefix_key(entry.prefix, slot), value))
 }
 
 #[cfg(test)]

@@ -14,9 +14,9 @@ use std::rc::Rc;
 
 use datapath_abi as abi;
 use engine::backend::{Backend, BackendError, Injection, Observation, Remembered};
-use engine::tables::{Generation, Tables};
+use engine::tables::{EntryId, Generation, Tables};
 use engine::topology::NodeId;
-use engine::trace::{ConntrackEntry, Counter};
+use engine::trace::{ConntrackEntry, Counter, Hit};
 use zerocopy::IntoBytes;
 
 use crate::decode;
@@ -28,56 +28,127 @@ pub(crate) const SHORTEST_FRAME: usize = 14;
 /// Bytes of a frame that a run takes at most: what fits a page beside the kernel's own bookkeeping.
 pub(crate) const LONGEST_FRAME: usize = 3500;
 
-/// Rows that a slot may have. The tries take memory by what they hold only; `TARGETS` is made as large as
+/// Rows that a slot may have. The tries take memory by what they hold only; the other maps are made as large as
 /// the node needs.
-pub(crate) const LIMITS: Limits = Limits { targets: 1 << 17, ipcache: 1 << 19, policy: 1 << 19 };
+pub(crate) const LIMITS: Limits = Limits {
+    targets: 1 << 17,
+    ipcache: 1 << 19,
+    policy: 1 << 19,
+    services: 1 << 16,
+    backends: 1 << 18,
+    maglev: 1 << 10,
+    prefixes: 1 << 16,
+    hits: 1 << 18,
+};
 
 /// Flows that a node remembers of each family; the one not used for longest goes first.
 pub(crate) const FLOWS: u32 = 8192;
 /// Bytes of the ring buffer: many times what one run writes, and a multiple of any page size.
 const RING: u32 = 1 << 16;
-/// Targets of a slot that a node has room for at least.
-const FEWEST_TARGETS: u32 = 512;
+/// Clients of services and datagrams in pieces that a node remembers at most.
+const BRIEF: u32 = 4096;
 
-/// Programs by their hooks' numbers.
-pub(crate) const HOOKS: [&str; abi::hook::COUNT as usize] = {
-    let mut names = [""; abi::hook::COUNT as usize];
+/// Maps that hold what packets left behind.
+pub(crate) const REMEMBERING: [&str; 4] =
+    [abi::maps::CT4, abi::maps::CT6, abi::maps::AFFINITY, abi::maps::FRAGMENTS];
+
+/// Programs by their hooks' numbers; the first [`abi::hook::COUNT`] are the driver's to call.
+pub(crate) const HOOKS: [&str; abi::hook::ALL as usize] = {
+    let mut names = [""; abi::hook::ALL as usize];
     names[abi::hook::FROM_CONTAINER as usize] = abi::programs::FROM_CONTAINER;
     names[abi::hook::TO_CONTAINER as usize] = abi::programs::TO_CONTAINER;
     names[abi::hook::FROM_OVERLAY as usize] = abi::programs::FROM_OVERLAY;
     names[abi::hook::FROM_NETDEV as usize] = abi::programs::FROM_NETDEV;
+    names[abi::hook::TO_OVERLAY as usize] = abi::programs::TO_OVERLAY;
+    names[abi::hook::TO_NETDEV as usize] = abi::programs::TO_NETDEV;
+    names[abi::hook::FROM_HOST as usize] = abi::programs::FROM_HOST;
+    names[abi::hook::TO_HOST as usize] = abi::programs::TO_HOST;
+    names[abi::hook::PREFILTER as usize] = abi::programs::PREFILTER;
     names
 };
 
-/// How large a node's maps are where that takes memory.
+/// How large a node's maps are where that takes memory: entries of one slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Capacity {
-    /// Targets of one slot.
+    /// Of `TARGETS` and `ATTACHMENTS`.
     pub(crate) targets: u32,
+    /// Of `SERVICES`.
+    pub(crate) services: u32,
+    /// Of `BACKENDS` and `MEMBERS`.
+    pub(crate) backends: u32,
+    /// Of `MAGLEV`.
+    pub(crate) maglev: u32,
+    /// Of `HITS`.
+    pub(crate) hits: u32,
+}
+
+/// Where the slot's part of a map begins that is a half as large as the map.
+pub(crate) fn base(slot: u32, half: u32) -> u32 {
+    (slot & 1) * half
 }
 
 impl Capacity {
-    /// Index of a slot's target 0 in the map of both slots' targets.
-    pub(crate) fn target_base(self, slot: u32) -> u32 {
-        (slot & 1) * self.targets
+    /// What a node has room for at least.
+    pub(crate) const LEAST: Self =
+        Self { targets: 512, services: 128, backends: 512, maglev: 1, hits: 512 };
+
+    /// What a slot needs.
+    fn exactly(slot: &Slot) -> Self {
+        let number = |length: usize| u32::try_from(length).unwrap_or(u32::MAX >> 3);
+        let hits = slot.hits.last().map_or(1, |last| last.first.saturating_add(last.count));
+        Self {
+            targets: number(slot.targets.len()),
+            services: number(slot.services.len()),
+            backends: number(slot.backends.len()),
+            maglev: number(slot.maglev.len()),
+            hits,
+        }
     }
-}
 
-impl Capacity {
-    /// Room for some targets, and for as many again before it must be made anew.
-    pub(crate) fn of(targets: usize) -> Self {
-        let targets = u32::try_from(targets * 2).unwrap_or(u32::MAX >> 2).next_power_of_two();
-        Self { targets: targets.max(FEWEST_TARGETS) }
+    /// Of each the larger one.
+    fn max(self, other: Self) -> Self {
+        Self {
+            targets: self.targets.max(other.targets),
+            services: self.services.max(other.services),
+            backends: self.backends.max(other.backends),
+            maglev: self.maglev.max(other.maglev),
+            hits: self.hits.max(other.hits),
+        }
+    }
+
+    /// Room for a slot, and for as much again before it must be made anew.
+    pub(crate) fn of(slot: &Slot) -> Self {
+        let twice = |needed: u32| needed.saturating_mul(2).checked_next_power_of_two();
+        let twice = |needed| if needed == 0 { 0 } else { twice(needed).unwrap_or(u32::MAX >> 1) };
+        let needed = Self::exactly(slot);
+        let roomy = Self {
+            targets: twice(needed.targets),
+            services: twice(needed.services),
+            backends: twice(needed.backends),
+            maglev: twice(needed.maglev),
+            hits: twice(needed.hits),
+        };
+        roomy.max(Self::LEAST)
+    }
+
+    /// Whether a slot has room.
+    pub(crate) fn fits(self, slot: &Slot) -> bool {
+        self.max(Self::exactly(slot)) == self
     }
 
     /// Entries of a map, where they are not what the object says.
     pub(crate) fn entries(self, map: &str) -> Option<u32> {
-        match map {
-            abi::maps::TARGETS | abi::maps::ATTACHMENTS => Some(self.targets * 2),
-            abi::maps::CT4 | abi::maps::CT6 => Some(FLOWS),
-            abi::maps::EVENTS => Some(RING),
-            _ => None,
-        }
+        Some(match map {
+            abi::maps::TARGETS | abi::maps::ATTACHMENTS => self.targets * 2,
+            abi::maps::SERVICES => self.services * 2,
+            abi::maps::BACKENDS | abi::maps::MEMBERS => self.backends * 2,
+            abi::maps::MAGLEV => self.maglev * 2,
+            abi::maps::HITS => self.hits * 2,
+            abi::maps::CT4 | abi::maps::CT6 => FLOWS,
+            abi::maps::AFFINITY | abi::maps::FRAGMENTS => BRIEF,
+            abi::maps::EVENTS => RING,
+            _ => return None,
+        })
     }
 }
 
@@ -118,7 +189,7 @@ pub(crate) trait Node: Maps {
         record: &mut dyn FnMut(&[u8]),
     ) -> Result<Run, BackendError>;
 
-    /// Empties conntrack.
+    /// Empties [`REMEMBERING`].
     fn forget(&mut self) -> Result<(), BackendError>;
 
     /// The rows of a map.
@@ -174,10 +245,6 @@ struct Loaded {
     nodes: Vec<Rc<Slot>>,
 }
 
-fn fits(capacity: Capacity, slot: &Slot) -> bool {
-    slot.targets.len() <= capacity.targets as usize
-}
-
 /// Writes a slot, which must not be the active one.
 pub(crate) fn fill<N: Node>(node: &mut N, slot: &Rc<Slot>) -> Result<(), BackendError> {
     let capacity = node.capacity();
@@ -218,12 +285,13 @@ impl<H: Host> Nodes<H> {
         let made = match self.made.entry(node) {
             std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
             std::collections::btree_map::Entry::Vacant(entry) => {
-                let mut made = self.host.open(Capacity::of(slot.targets.len()), count)?;
+                let mut made = self.host.open(Capacity::of(slot), count)?;
                 fill(&mut made, slot)?;
                 activate(&mut made, number)?;
                 entry.insert(made)
             }
         };
+        made.slots().asked(number);
         Ok((made, number, generation))
     }
 
@@ -260,9 +328,10 @@ impl<H: Host> Nodes<H> {
     fn grow(&mut self, nodes: &[Rc<Slot>]) -> Result<(), BackendError> {
         let count = self.made.len();
         for (node, old) in &mut self.made {
-            let slot = nodes.get(node.index()).filter(|slot| !fits(old.capacity(), slot));
+            let slot = nodes.get(node.index()).filter(|slot| !old.capacity().fits(slot));
             let Some(slot) = slot else { continue };
-            let mut larger = self.host.open(Capacity::of(slot.targets.len()), count)?;
+            let capacity = Capacity::of(slot).max(old.capacity());
+            let mut larger = self.host.open(capacity, count)?;
             larger.inherit(old)?;
             if let Some(loaded) = &self.loaded
                 && let Some(active) = loaded.nodes.get(node.index())
@@ -291,7 +360,8 @@ impl<H: Host> Backend for Nodes<H> {
             let error = "all numbers of generations are used up".to_owned();
             return Err(BackendError::System { call: "loading tables".to_owned(), error });
         }
-        let encode = |node| encode::encode(node, number & 1, &self.limits).map(Rc::new);
+        let ends = encode::tunnel_addresses(tables);
+        let encode = |node| encode::encode(node, &ends, number & 1, &self.limits).map(Rc::new);
         let nodes = tables.nodes.iter().map(encode).collect::<Result<Vec<_>, _>>()?;
         self.grow(&nodes)?;
         for (id, node) in &mut self.made {
@@ -334,8 +404,7 @@ impl<H: Host> Backend for Nodes<H> {
                 BackendError::BadEvent(format!("generation {} was never loaded", generation.0))
             })?;
         }
-        entries.sort_by_key(|entry| entry.flow);
-        Ok(entries)
+        Ok(decode::conntrack(entries))
     }
 
     fn remembered(&mut self, node: NodeId) -> Result<Vec<Remembered>, BackendError> {
@@ -354,6 +423,14 @@ impl<H: Host> Backend for Nodes<H> {
     fn counters(&mut self, node: NodeId) -> Result<Vec<Counter>, BackendError> {
         counters(self.node(node)?.0)
     }
+
+    fn hits(&mut self, node: NodeId) -> Result<Vec<Hit>, BackendError> {
+        self.node(node)?;
+        match self.loaded.as_ref().and_then(|loaded| loaded.nodes.get(node.index())) {
+            Some(slot) => hits(self.made.get(&node), slot),
+            None => Ok(Vec::new()),
+        }
+    }
 }
 
 /// Counters of a node that are not 0.
@@ -364,6 +441,21 @@ pub(crate) fn counters(node: &impl Node) -> Result<Vec<Counter>, BackendError> {
         counted.extend(decode::counter(index, &values)?);
     }
     Ok(counted)
+}
+
+/// Hits of a node's slot that are not 0.
+fn hits<N: Node>(node: Option<&N>, slot: &Slot) -> Result<Vec<Hit>, BackendError> {
+    let Some(node) = node else { return Ok(Vec::new()) };
+    let base = base(slot.number, node.capacity().hits);
+    let mut hits = Vec::new();
+    for range in &slot.hits {
+        for entry in 0..range.count {
+            let values = node.per_cpu(abi::maps::HITS, base + range.first + entry)?;
+            let entry = EntryId(entry);
+            hits.extend(decode::hit(range.endpoint, range.direction, entry, &values)?);
+        }
+    }
+    Ok(hits)
 }
 
 /// Whether a run takes the injection.
@@ -399,26 +491,26 @@ pub(crate) fn input_of(injection: &Injection) -> abi::Input {
         mark: injection.mark,
         ..abi::Input::default()
     };
+    if let Some(place) = injection.choose {
+        input.flags |= abi::input::CHOOSE;
+        input.choose = abi::Backend {
+            address: encode::address_bytes(place.address),
+            port: place.port.to_be_bytes(),
+            reserved: [0; 6],
+        };
+    }
     if let Some(key) = injection.tunnel {
-        input.flags = abi::input::TUNNELED;
+        input.flags |= abi::input::TUNNELED;
         input.vni = key.vni;
-        match key.source {
-            std::net::IpAddr::V4(source) => {
-                input.outer_family = u32::from(abi::family::V4);
-                input.outer_source[..4].copy_from_slice(&source.octets());
-            }
-            std::net::IpAddr::V6(source) => {
-                input.outer_family = u32::from(abi::family::V6);
-                input.outer_source = source.octets();
-            }
-        }
+        input.outer_family = u32::from(encode::family(key.source));
+        input.outer_source = encode::address_bytes(key.source);
     }
     input
 }
 
-/// Copies counters and conntrack from one node's maps to another's.
+/// Copies what packets left behind from one node's maps to another's.
 pub(crate) fn inherit_flows<N: Node>(new: &mut N, old: &N) -> Result<(), BackendError> {
-    for name in [abi::maps::CT4, abi::maps::CT6] {
+    for name in REMEMBERING {
         let rows = old.rows(name)?;
         let changes: Vec<_> = rows.iter().map(|(key, value)| Change::Put(key, value)).collect();
         new.change(name, &changes)?;

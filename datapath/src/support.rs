@@ -5,8 +5,8 @@ use std::fs;
 
 use engine::backend::{Backend, BackendError, Injection};
 use engine::net::Hook;
-use engine::tables::{Generation, NodeTables, Tables};
-use engine::topology::{NodeId, Tunnel, TunnelKind};
+use engine::tables::{Generation, NatTables, NodeTables, Tables};
+use engine::topology::{HostRouting, NodeId, Routing, Tunnel, TunnelKind};
 use engine::trace::{Action, Event};
 use libbpf_rs::{MapType, ProgramType};
 
@@ -265,8 +265,22 @@ fn run(backend: &mut TestRun) -> Result<String, BackendError> {
         node: NodeId(0),
         dual_stack: false,
         tunnel: Tunnel { kind: TunnelKind::Vxlan, port: 8472, device: String::new() },
+        routing: Routing::Tunnel,
+        host_routing: HostRouting::Bpf,
         tunnel_ifindex: 0,
         device_ifindex: 0,
+        host_ifindex: 0,
+        host_firewall: false,
+        frontends: Vec::new(),
+        backend_sets: Vec::new(),
+        nat: NatTables {
+            masquerade: false,
+            addresses: [None, None],
+            ports: (32_768, 65_535),
+            except: Vec::new(),
+        },
+        prefilter: Vec::new(),
+        encryption: None,
         tunnel_address: std::net::Ipv4Addr::LOCALHOST.into(),
         locals: Vec::new(),
         tunnels: Vec::new(),
@@ -282,6 +296,7 @@ fn run(backend: &mut TestRun) -> Result<String, BackendError> {
         ifindex: 1,
         mark: MARK,
         tunnel: None,
+        choose: None,
         now: 0,
         frame,
     })?;

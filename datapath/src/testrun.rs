@@ -49,7 +49,7 @@ impl TestRun {
     pub(crate) fn open(limits: Limits) -> Result<Self, BackendError> {
         let version = privileges::check()?;
         let object = Rc::new(Object::find()?);
-        let spare = Some(Instance::open(&object, Capacity::of(0))?);
+        let spare = Some(Instance::open(&object, Capacity::LEAST)?);
         let name = format!("kernel {}.{}", version.0, version.1);
         Ok(Self::on(Kernel { name, object, spare }, limits))
     }

@@ -38,7 +38,7 @@ use std::rc::Rc;
 use engine::backend::{Backend, BackendError, Injection, Observation, Remembered};
 use engine::tables::Tables;
 use engine::topology::NodeId;
-use engine::trace::{ConntrackEntry, Counter};
+use engine::trace::{ConntrackEntry, Counter, Hit};
 
 use crate::encode::Limits;
 use crate::nodes::{self, Capacity, Host, LIMITS, Nodes};
@@ -163,6 +163,10 @@ impl Backend for Vm {
 
     fn counters(&mut self, node: NodeId) -> Result<Vec<Counter>, BackendError> {
         self.0.counters(node)
+    }
+
+    fn hits(&mut self, node: NodeId) -> Result<Vec<Hit>, BackendError> {
+        self.0.hits(node)
     }
 }
 

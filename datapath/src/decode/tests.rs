@@ -200,7 +200,7 @@ fn what_no_program_writes_is_an_error() {
         (super::event(&[1; 65]), "65 bytes"),
         (super::event(&[0; 64]), "kind 0"),
         (super::event(&[9; 64]), "kind 9"),
-        (read_event(&abi::ParsedEvent { header: header(1, 4), ..parsed_event() }), "hook 4"),
+        (read_event(&abi::ParsedEvent { header: header(1, 9), ..parsed_event() }), "hook 9"),
         (read_event(&abi::ParsedEvent { family: 0, ..parsed_event() }), "address family 0"),
         (read_event(&abi::ParsedEvent { more_fragments: 2, ..parsed_event() }), "fragments 2"),
         (read_event(&abi::ParsedEvent { has_icmp: 3, ..parsed_event() }), "ICMP type 3"),
@@ -214,7 +214,7 @@ fn what_no_program_writes_is_an_error() {
         (read_event(&abi::PolicyEvent { direction: 2, ..policy_event() }), "direction 2"),
         (read_event(&abi::PolicyEvent { remembered: 2, ..policy_event() }), "verdict 2"),
         (read_event(&outcome_event(0)), "action 0"),
-        (read_event(&outcome_event(6)), "action 6"),
+        (read_event(&outcome_event(7)), "action 7"),
         (read_event(&abi::OutcomeEvent { reason: 1, ..outcome_event(1) }), "drop reason 1"),
         (read_event(&abi::OutcomeEvent { reason: 0, ..outcome_event(1) }), "drop reason 0"),
         (read_event(&abi::OutcomeEvent { remote_family: 3, ..outcome_event(3) }), "family 3"),
@@ -313,9 +313,16 @@ fn entries_of_another_layout_are_errors() {
 fn counters_are_summed_over_cpus() {
     let count = |packets, bytes| abi::Count { packets, bytes }.as_bytes().to_vec();
     let sum = |index, values: &[Vec<u8>]| counter(index, values);
-    let forwarded = Counter { reason: None, direction: Direction::Ingress, packets: 3, bytes: 130 };
+    let forwarded = Counter {
+        hook: Hook::FromContainer,
+        reason: None,
+        direction: Direction::Ingress,
+        packets: 3,
+        bytes: 130,
+    };
     assert_eq!(sum(1, &[count(1, 60), count(2, 70), count(0, 0)]), Ok(Some(forwarded)));
     let denied = Counter {
+        hook: Hook::FromContainer,
         reason: Some(DropReason::PolicyDenied),
         direction: Direction::Egress,
         packets: 1,
@@ -325,11 +332,16 @@ fn counters_are_summed_over_cpus() {
     assert_eq!(sum(266, &[count(0, 0)]), Ok(None));
     assert_eq!(sum(266, &[]), Ok(None));
     assert!(sum(2, &[count(1, 1)]).is_err(), "reason 1 is none");
-    assert!(sum(512, &[count(1, 1)]).is_err());
+    // Index 512 is where the second hook's begin; there is none after the last.
+    let second = sum(512, &[count(1, 1)]).unwrap().map(|counter| counter.hook);
+    assert_eq!(second, Some(Hook::ToContainer));
+    assert!(sum(512 * abi::hook::ALL, &[count(1, 1)]).is_err());
     assert!(sum(0, &[vec![0; 8]]).is_err());
     let indices: Vec<_> = counter_indices().collect();
-    assert_eq!(indices.len(), 2 * (DropReason::ALL.len() + 1));
+    assert_eq!(indices.len(), 2 * Hook::ALL.len() * (DropReason::ALL.len() + 1));
     assert_eq!(&indices[..2], &[0, 1]);
+    let last: Vec<_> = counter_indices_of(Hook::Prefilter).collect();
+    assert_eq!((last[0], last.len()), (8 * 512, 2 * (DropReason::ALL.len() + 1)));
 }
 
 proptest::proptest! {

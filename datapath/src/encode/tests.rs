@@ -3,10 +3,27 @@
 use super::*;
 use engine::identity::Identity;
 use engine::net::{Mac, Protocol};
-use engine::tables::{EntryId, IpcacheOrigin, PolicyKey, PolicyTable};
-use engine::topology::{NodeId, PodId, Tunnel, TunnelKind};
+use engine::tables::{
+    EndpointEntry, EntryId, IpcacheOrigin, NatTables, PolicyEntry, PolicyKey, PolicyTable, TableId,
+    Target,
+};
+use engine::topology::{Endpoint, PodId, Tunnel, TunnelKind};
 
-const ROOMY: Limits = Limits { targets: 100, ipcache: 100, policy: 100 };
+const ROOMY: Limits = Limits {
+    targets: 100,
+    ipcache: 100,
+    policy: 100,
+    services: 100,
+    backends: 100,
+    maglev: 100,
+    prefixes: 100,
+    hits: 100,
+};
+
+/// Of a node alone.
+fn encode(node: &NodeTables, slot: u32, limits: &Limits) -> Result<Slot, BackendError> {
+    super::encode(node, &BTreeMap::new(), slot, limits)
+}
 
 fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
@@ -30,7 +47,7 @@ fn rule(protocol: Option<Protocol>, port: u16, port_bits: u8, number: u32) -> Po
 fn endpoint(id: u16) -> EndpointEntry {
     EndpointEntry {
         id: EndpointId(id),
-        pod: PodId(0),
+        endpoint: Endpoint::Pod(PodId(0)),
         identity: Identity(1000),
         addresses: vec![ip("10.0.0.1"), ip("fd00::1")],
         ifindex: 10 + u32::from(id),
@@ -47,9 +64,23 @@ fn node() -> NodeTables {
     NodeTables {
         node: NodeId(0),
         dual_stack: true,
+        routing: Routing::Tunnel,
+        host_routing: HostRouting::Bpf,
         tunnel: Tunnel { kind: TunnelKind::Vxlan, port: 8472, device: "vxlan0".to_owned() },
         tunnel_ifindex: 5,
         device_ifindex: 2,
+        host_ifindex: 3,
+        host_firewall: false,
+        frontends: Vec::new(),
+        backend_sets: Vec::new(),
+        nat: NatTables {
+            masquerade: false,
+            addresses: [Some(ip("192.168.0.1")), None],
+            ports: (32_768, 65_535),
+            except: Vec::new(),
+        },
+        prefilter: Vec::new(),
+        encryption: None,
         tunnel_address: ip("192.168.0.1"),
         locals: vec![],
         tunnels: vec![],
@@ -103,8 +134,8 @@ fn targets_are_the_node_its_routing_other_nodes_once_and_endpoints() {
     let slot = encode(&node(), 1, &ROOMY).unwrap();
     let kinds: Vec<_> = slot.targets.iter().map(|target| target.kind).collect();
     let expected = {
-        use abi::target::{ENDPOINT, HOST, STACK, TUNNEL};
-        [HOST, STACK, TUNNEL, TUNNEL, ENDPOINT]
+        use abi::target::{ENDPOINT, HOST, SERVICE, STACK, TUNNEL};
+        [HOST, STACK, SERVICE, TUNNEL, TUNNEL, ENDPOINT]
     };
     assert_eq!(kinds, expected);
     let [.., v4, v6, pod] = slot.targets.as_slice() else { panic!() };
@@ -115,10 +146,11 @@ fn targets_are_the_node_its_routing_other_nodes_once_and_endpoints() {
     // Its address is of both families; its tables have entries of one identity only.
     assert_eq!((pod.flags, pod.address4), (3 | 2 << 2 | 2 << 4, [10, 0, 0, 1]));
     assert_eq!((pod.mac, pod.host_mac), ([2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]));
-    assert_eq!(slot.settings.target_count, 5);
-    assert_eq!(slot.settings.flags, abi::settings::DUAL_STACK);
+    assert_eq!(slot.settings.target_count, 6);
+    let flags = abi::settings::DUAL_STACK | abi::settings::HOST_ROUTING | abi::settings::NAT4;
+    assert_eq!(slot.settings.flags, flags);
     assert_eq!((slot.settings.tunnel_ifindex, slot.settings.tunnel_port), (5, 8472));
-    assert_eq!(slot.attachments, [(abi::AttachmentKey { slot: 1, ifindex: 17 }, 4)]);
+    assert_eq!(slot.attachments, [(abi::AttachmentKey { slot: 1, ifindex: 17 }, 5)]);
 }
 
 #[test]
@@ -132,7 +164,7 @@ fn prefixes_carry_slot_and_family_before_the_address() {
             .map(|(key, value)| (key.prefixlen, key.family, value.entry, value.target))
             .collect();
         assert_eq!(rows.len(), 6);
-        for row in [(32, 1, 1, 1), (64, 1, 2, 4), (48, 1, 3, 2), (64, 1, 4, 2), (96, 2, 5, 3)] {
+        for row in [(32, 1, 1, 1), (64, 1, 2, 5), (48, 1, 3, 3), (64, 1, 4, 3), (96, 2, 5, 4)] {
             assert!(rows.contains(&row), "{row:?} in {rows:?}");
         }
     }
@@ -178,14 +210,14 @@ fn rows_are_sorted_by_their_bytes() {
 #[test]
 fn what_has_no_room_names_map_need_and_capacity() {
     for (limits, map, needed, capacity) in [
-        (Limits { targets: 4, ..ROOMY }, "TARGETS", 5, 4),
+        (Limits { targets: 5, ..ROOMY }, "TARGETS", 6, 5),
         (Limits { ipcache: 5, ..ROOMY }, "IPCACHE", 6, 5),
         (Limits { policy: 3, ..ROOMY }, "POLICY", 4, 3),
     ] {
         let full = BackendError::Full { map: map.to_owned(), needed, capacity };
         assert_eq!(encode(&node(), 0, &limits), Err(full));
     }
-    let exact = Limits { targets: 5, ipcache: 6, policy: 4 };
+    let exact = Limits { targets: 6, ipcache: 6, policy: 4, ..ROOMY };
     assert!(encode(&node(), 0, &exact).is_ok());
 }
 

@@ -1,13 +1,14 @@
 //! Filling the two slots of a node's maps: only what differs from what was there is written. Knows rows as bytes
 //! and not what they mean.
 
+use std::ops::Range;
 use std::rc::Rc;
 
 use datapath_abi as abi;
 use engine::backend::BackendError;
 use zerocopy::{Immutable, IntoBytes};
 
-use super::Capacity;
+use super::{Capacity, base};
 use crate::encode::Slot;
 
 /// A change of one row.
@@ -23,6 +24,9 @@ pub(crate) enum Change<'a> {
 pub(crate) trait Maps {
     /// Changes rows of one map, in order.
     fn change(&mut self, map: &str, changes: &[Change<'_>]) -> Result<(), BackendError>;
+
+    /// Makes entries of a per-CPU array 0.
+    fn clear(&mut self, map: &str, indices: Range<u32>) -> Result<(), BackendError>;
 
     /// Writes one row.
     fn put<K, V>(&mut self, map: &str, key: &K, value: &V) -> Result<(), BackendError>
@@ -41,9 +45,11 @@ pub(crate) struct Slots([Contents; 2]);
 /// What is known to be in a slot: nothing, one node's tables, or, after a failure, parts of several.
 #[derive(Clone, Default)]
 struct Contents {
-    parts: Vec<Rc<Slot>>,
+    parts: Vec<Rc<Placed>>,
     /// Whether the last part is there in full.
     is_whole: bool,
+    /// Whether packets may have been counted since it was filled.
+    was_asked: bool,
 }
 
 impl Slots {
@@ -55,43 +61,117 @@ impl Slots {
         maps: &mut impl Maps,
     ) -> Result<(), BackendError> {
         let contents = &mut self.0[(slot.number & 1) as usize];
+        if contents.was_asked {
+            let ends = contents.parts.iter().map(|part| part.hits_end());
+            let first = base(slot.number, capacity.hits);
+            maps.clear(abi::maps::HITS, first..first + ends.max().unwrap_or(0))?;
+            contents.was_asked = false;
+        }
         let is_whole = std::mem::replace(&mut contents.is_whole, false);
         let before = contents.parts.clone();
-        contents.parts.push(Rc::clone(slot));
-        write(slot, capacity, &before, is_whole, maps)?;
-        *contents = Contents { parts: vec![Rc::clone(slot)], is_whole: true };
+        let placed = Rc::new(Placed::new(slot, capacity));
+        contents.parts.push(Rc::clone(&placed));
+        write(&placed, capacity, &before, is_whole, maps)?;
+        *contents = Contents { parts: vec![placed], is_whole: true, was_asked: false };
         Ok(())
+    }
+
+    /// A packet may run that sees the slot of a generation, by its number.
+    pub(super) fn asked(&mut self, number: u32) {
+        self.0[(number & 1) as usize].was_asked = true;
+    }
+}
+
+/// A slot with indices as they are in a node's maps.
+struct Placed {
+    slot: Rc<Slot>,
+    settings: abi::Settings,
+    targets: Vec<abi::Target>,
+    services: Vec<(abi::ServiceKey, abi::ServiceValue)>,
+    members: Vec<(abi::MemberKey, u32)>,
+}
+
+impl Placed {
+    fn new(slot: &Rc<Slot>, capacity: Capacity) -> Self {
+        let of = |half| base(slot.number, half);
+        let (hits, backends, maglev) =
+            (of(capacity.hits), of(capacity.backends), of(capacity.maglev));
+        let counted = |first| if first == 0 { 0 } else { hits + first };
+        let target = |target: &abi::Target| abi::Target {
+            egress_hits: counted(target.egress_hits),
+            ingress_hits: counted(target.ingress_hits),
+            ..*target
+        };
+        let service = |(key, value): &(abi::ServiceKey, abi::ServiceValue)| {
+            let value = abi::ServiceValue {
+                internal_first: backends + value.internal_first,
+                external_first: backends + value.external_first,
+                maglev: maglev + value.maglev,
+                ..*value
+            };
+            (*key, value)
+        };
+        let member = |(key, value): &(abi::MemberKey, u32)| {
+            (abi::MemberKey { first: backends + key.first, ..*key }, *value)
+        };
+        let mut members: Vec<_> = slot.members.iter().map(member).collect();
+        // The order of the bytes of a sum is not that of the numbers that were added to.
+        members.sort_unstable_by(|a, b| a.0.as_bytes().cmp(b.0.as_bytes()));
+        Self {
+            settings: abi::Settings { target_base: of(capacity.targets), ..slot.settings },
+            targets: slot.targets.iter().map(target).collect(),
+            services: slot.services.iter().map(service).collect(),
+            members,
+            slot: Rc::clone(slot),
+        }
+    }
+
+    /// One past the last index of the slot's part of `HITS`.
+    fn hits_end(&self) -> u32 {
+        self.slot.hits.last().map_or(0, |last| last.first + last.count)
     }
 }
 
 fn write(
-    slot: &Slot,
+    placed: &Placed,
     capacity: Capacity,
-    before: &[Rc<Slot>],
+    before: &[Rc<Placed>],
     is_whole: bool,
     maps: &mut impl Maps,
 ) -> Result<(), BackendError> {
-    let known = before.last().filter(|_| is_whole);
-    let target_base = capacity.target_base(slot.number);
-    let indices: Vec<u32> = (target_base..).take(slot.targets.len()).collect();
-    let odd = indices.iter().zip(&slot.targets).enumerate().filter(|(place, (_, target))| {
-        known.and_then(|known| known.targets.get(*place)) != Some(*target)
-    });
-    let changes: Vec<_> = odd
-        .map(|(_, (index, target))| Change::Put(super::index_key(index), target.as_bytes()))
-        .collect();
-    maps.change(abi::maps::TARGETS, &changes)?;
-    let before = |rows: fn(&Slot) -> Rows<'_>| before.iter().map(|part| rows(part)).collect();
-    for (name, rows) in [
-        (abi::maps::IPCACHE, ipcache as fn(&Slot) -> Rows<'_>),
-        (abi::maps::ATTACHMENTS, attachments),
-        (abi::maps::POLICY, policy),
-    ] {
-        let parts: Vec<Rows<'_>> = before(rows);
-        maps.change(name, &changes_to(&rows(slot), &parts, is_whole))?;
+    let known = before.last().filter(|_| is_whole).map(Rc::as_ref);
+    let (slot, number) = (&placed.slot, placed.slot.number);
+    let at = |half| base(number, half);
+    let old = known.map(|known| &known.targets[..]);
+    write_array(maps, abi::maps::TARGETS, at(capacity.targets), &placed.targets, old)?;
+    let old = known.map(|known| &known.slot.backends[..]);
+    write_array(maps, abi::maps::BACKENDS, at(capacity.backends), &slot.backends, old)?;
+    let old = known.map(|known| &known.slot.maglev[..]);
+    write_array(maps, abi::maps::MAGLEV, at(capacity.maglev), &slot.maglev, old)?;
+    for (name, rows) in KEYED {
+        let parts: Vec<Rows<'_>> = before.iter().map(|part| rows(part)).collect();
+        maps.change(name, &changes_to(&rows(placed), &parts, is_whole))?;
     }
-    let settings = abi::Settings { target_base, ..slot.settings };
-    maps.put(abi::maps::SETTINGS, &(slot.number & 1), &settings)
+    maps.put(abi::maps::SETTINGS, &(number & 1), &placed.settings)
+}
+
+/// Writes what differs of an array's rows.
+fn write_array<T: IntoBytes + Immutable + PartialEq>(
+    maps: &mut impl Maps,
+    name: &str,
+    base: u32,
+    rows: &[T],
+    known: Option<&[T]>,
+) -> Result<(), BackendError> {
+    let indices: Vec<u32> = (base..).take(rows.len()).collect();
+    let odd = indices
+        .iter()
+        .zip(rows)
+        .enumerate()
+        .filter(|(place, (_, row))| known.and_then(|known| known.get(*place)) != Some(*row));
+    let changes: Vec<_> =
+        odd.map(|(_, (index, row))| Change::Put(super::index_key(index), row.as_bytes())).collect();
+    maps.change(name, &changes)
 }
 
 /// Rows of one map as bytes.
@@ -105,17 +185,17 @@ where
     rows.iter().map(|(key, value)| (key.as_bytes(), value.as_bytes())).collect()
 }
 
-fn ipcache(slot: &Slot) -> Rows<'_> {
-    bytes(&slot.ipcache)
-}
-
-fn attachments(slot: &Slot) -> Rows<'_> {
-    bytes(&slot.attachments)
-}
-
-fn policy(slot: &Slot) -> Rows<'_> {
-    bytes(&slot.policy)
-}
+/// Maps whose rows have keys that name the slot, and their rows.
+const KEYED: [(&str, fn(&Placed) -> Rows<'_>); 8] = [
+    (abi::maps::IPCACHE, |placed| bytes(&placed.slot.ipcache)),
+    (abi::maps::ATTACHMENTS, |placed| bytes(&placed.slot.attachments)),
+    (abi::maps::POLICY, |placed| bytes(&placed.slot.policy)),
+    (abi::maps::SERVICES, |placed| bytes(&placed.services)),
+    (abi::maps::MEMBERS, |placed| bytes(&placed.members)),
+    (abi::maps::SOURCE_RANGES, |placed| bytes(&placed.slot.source_ranges)),
+    (abi::maps::UNMASQUERADED, |placed| bytes(&placed.slot.unmasqueraded)),
+    (abi::maps::PREFILTERED, |placed| bytes(&placed.slot.prefiltered)),
+];
 
 /// What makes a map's rows of one slot what they shall be. `before`: what may be there, each part sorted; if
 /// `is_whole`, the last part is exactly what is there.

@@ -22,10 +22,10 @@ use engine::net::{
 };
 use engine::reason::DropReason;
 use engine::tables::{
-    EndpointEntry, EndpointId, EntryId, Generation, IpcacheEntry, IpcacheOrigin, NodeTables,
-    PolicyEntry, PolicyKey, PolicyTable, TableId, Tables, Target,
+    EndpointEntry, EndpointId, EntryId, Generation, IpcacheEntry, IpcacheOrigin, NatTables,
+    NodeTables, PolicyEntry, PolicyKey, PolicyTable, TableId, Tables, Target,
 };
-use engine::topology::{NodeId, PodId, Tunnel, TunnelKind};
+use engine::topology::{Endpoint, HostRouting, NodeId, PodId, Routing, Tunnel, TunnelKind};
 use engine::trace::{Action, Counter, CtState, Ethernet, Event};
 
 use super::*;
@@ -36,6 +36,7 @@ const PORT_A: u32 = 11;
 const PORT_B: u32 = 12;
 const TUNNEL: u32 = 5;
 const DEVICE: u32 = 2;
+const HOST_DEVICE: u32 = 4;
 /// Identities.
 const A: Identity = Identity(1000);
 const B: Identity = Identity(2000);
@@ -110,7 +111,7 @@ fn table(id: u32, entries: Vec<PolicyEntry>) -> PolicyTable {
 fn endpoint(id: u16, identity: Identity, ifindex: u32, addresses: [&str; 2]) -> EndpointEntry {
     EndpointEntry {
         id: EndpointId(id),
-        pod: PodId(u32::from(id) - 1),
+        endpoint: Endpoint::Pod(PodId(u32::from(id) - 1)),
         identity,
         addresses: addresses.map(ip).to_vec(),
         ifindex,
@@ -155,9 +156,23 @@ fn node(egress: Vec<PolicyEntry>, ingress: Vec<PolicyEntry>) -> NodeTables {
     NodeTables {
         node: NODE,
         dual_stack: true,
+        routing: Routing::Tunnel,
+        host_routing: HostRouting::Bpf,
         tunnel: Tunnel { kind: TunnelKind::Vxlan, port: 8472, device: "vxlan0".to_owned() },
         tunnel_ifindex: TUNNEL,
         device_ifindex: DEVICE,
+        host_ifindex: HOST_DEVICE,
+        host_firewall: false,
+        frontends: Vec::new(),
+        backend_sets: Vec::new(),
+        nat: NatTables {
+            masquerade: false,
+            addresses: [Some(ip("192.168.0.1")), None],
+            ports: (32_768, 65_535),
+            except: Vec::new(),
+        },
+        prefilter: Vec::new(),
+        encryption: None,
         tunnel_address: ip("192.168.0.1"),
         locals: vec![ip("192.168.0.1")],
         tunnels: Vec::new(),
@@ -220,7 +235,7 @@ fn frame(packet: &Packet) -> Vec<u8> {
 }
 
 fn injection(hook: Hook, ifindex: u32, frame: Vec<u8>) -> Injection {
-    Injection { node: NODE, hook, ifindex, mark: 0, tunnel: None, now: 0, frame }
+    Injection { node: NODE, hook, ifindex, mark: 0, tunnel: None, choose: None, now: 0, frame }
 }
 
 /// A packet of pod A.

@@ -3,6 +3,7 @@
 
 use std::cell::RefCell;
 use std::ffi::OsStr;
+use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd};
 use std::rc::Rc;
 
@@ -17,7 +18,7 @@ use zerocopy::{FromZeros, Immutable, IntoBytes};
 use super::pin::{self, Pinned};
 use super::refusal::{listening, of_call, of_loading};
 use crate::decode;
-use crate::nodes::{self, Capacity, Change, HOOKS, Maps, Node, Row, Run, Slots};
+use crate::nodes::{self, Capacity, Change, HOOKS, Maps, Node, REMEMBERING, Row, Run, Slots};
 use crate::object::Object;
 
 /// A node's programs and maps.
@@ -114,7 +115,7 @@ impl Instance {
 
     /// Loads the programs of all hooks.
     pub(super) fn prepare_all(&mut self) -> Result<(), BackendError> {
-        (0..abi::hook::COUNT).try_for_each(|hook| self.prepare(hook))
+        (0..abi::hook::ALL).try_for_each(|hook| self.prepare(hook))
     }
 
     pub(crate) fn map(&self, name: &str) -> Result<Map<'_>, BackendError> {
@@ -147,6 +148,19 @@ impl Maps for Instance {
             Change::Put(key, value) => write_row(&map, key, value),
             Change::Remove(key) => remove(&map, key),
         })
+    }
+
+    fn clear(&mut self, name: &str, indices: Range<u32>) -> Result<(), BackendError> {
+        let map = self.map(name)?;
+        let cpus = libbpf_rs::num_possible_cpus().map_err(of_call("counting CPUs"))?;
+        // As the kernel lays values of CPUs out.
+        let size = (map.value_size() as usize).next_multiple_of(8);
+        let zeros = vec![vec![0; size]; cpus];
+        for index in indices {
+            map.update_percpu(&index.to_ne_bytes(), &zeros, MapFlags::ANY)
+                .map_err(|error| of_call(&format!("emptying map {name}"))(error))?;
+        }
+        Ok(())
     }
 }
 
@@ -196,7 +210,7 @@ impl Node for Instance {
         if !self.remembers {
             return Ok(());
         }
-        for name in [abi::maps::CT4, abi::maps::CT6] {
+        for name in REMEMBERING {
             let flows = self.map(name)?;
             // A key that is deleted while keys are listed would begin the list anew.
             for key in flows.keys().collect::<Vec<_>>() {

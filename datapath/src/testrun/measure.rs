@@ -7,6 +7,7 @@
 mod assembly;
 
 use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::ffi::c_void;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::rc::Rc;
@@ -156,8 +157,8 @@ impl Bench {
     pub fn open(node: &NodeTables) -> Result<Self, BackendError> {
         super::privileges::check()?;
         let object = Rc::new(Object::find()?);
-        let slot = encode::encode(node, 1, &LIMITS)?;
-        let mut instance = Instance::open(&object, Capacity::of(slot.targets.len()))?;
+        let slot = encode::encode(node, &BTreeMap::new(), 1, &LIMITS)?;
+        let mut instance = Instance::open(&object, Capacity::of(&slot))?;
         nodes::fill(&mut instance, &Rc::new(slot.clone()))?;
         nodes::activate(&mut instance, 1)?;
         instance.prepare_all()?;
@@ -174,7 +175,7 @@ impl Bench {
             attached: Cell::new(None),
             is_full: false,
         };
-        let seam = abi::Seam { now: 0, ifindex: LOOPBACK, hook: 0 };
+        let seam = abi::Seam { ifindex: LOOPBACK, ..abi::Seam::default() };
         let map = bench.instance.map(abi::maps::SEAM)?;
         let cpus = libbpf_rs::num_possible_cpus().map_err(refusal::of_call("counting CPUs"))?;
         map.update_percpu(
@@ -209,7 +210,7 @@ impl Bench {
         })?;
         // A device has one pod: the one that had it before is where its tables say again.
         let targets = self.instance.map(abi::maps::TARGETS)?;
-        let base = self.instance.capacity().target_base(1);
+        let base = nodes::base(1, self.instance.capacity().targets);
         for (index, target) in (0_u32..).zip(&self.slot.targets) {
             let is_it = index as usize == place;
             let ifindex = if is_it { LOOPBACK } else { target.ifindex };
@@ -420,7 +421,7 @@ impl Bench {
 pub fn loads() -> Result<Vec<Load>, BackendError> {
     super::privileges::check()?;
     let object = Rc::new(Object::find()?);
-    let mut instance = Instance::open(&object, Capacity::of(0))?;
+    let mut instance = Instance::open(&object, Capacity::LEAST)?;
     let mut loads = Vec::new();
     for (name, hook) in HOOKS.into_iter().zip(0..) {
         let begin = Instant::now();

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use engine::backend::{Backend, BackendError, Injection, Observation};
 use engine::tables::Tables;
 use engine::topology::NodeId;
-use engine::trace::{ConntrackEntry, Counter};
+use engine::trace::{ConntrackEntry, Counter, Hit};
 use serde::{Deserialize, Serialize};
 
 use super::Vm;
@@ -182,6 +182,10 @@ impl Backend for Counting {
 
     fn counters(&mut self, node: NodeId) -> Result<Vec<Counter>, BackendError> {
         self.0.vm.counters(node)
+    }
+
+    fn hits(&mut self, node: NodeId) -> Result<Vec<Hit>, BackendError> {
+        self.0.vm.hits(node)
     }
 }
 

@@ -1,6 +1,7 @@
 //! One node in the interpreter: a machine with maps of its own, and the hooks' programs where the driver finds
 //! them.
 
+use std::ops::Range;
 use std::rc::Rc;
 
 use datapath_abi as abi;
@@ -12,7 +13,7 @@ use super::map::{ANY, Errno, Map};
 use super::observer::Observer;
 use super::packet::{self, Skb};
 use super::unloadable;
-use crate::nodes::{self, Capacity, Change, HOOKS, Maps, Node, Row, Run, Slots};
+use crate::nodes::{self, Capacity, Change, HOOKS, Maps, Node, REMEMBERING, Row, Run, Slots};
 
 /// Ticks of the kernel in a second, for programs that ask it instead of the seam.
 const JIFFIES: u64 = 250;
@@ -158,6 +159,16 @@ impl Maps for Instance {
             },
         })
     }
+
+    fn clear(&mut self, name: &str, indices: Range<u32>) -> Result<(), BackendError> {
+        let map = self.map_mut(name)?;
+        for index in indices {
+            if let Some(value) = map.value_mut(index) {
+                value.fill(0);
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Node for Instance {
@@ -179,9 +190,10 @@ impl Node for Instance {
     }
 
     fn forget(&mut self) -> Result<(), BackendError> {
-        self.map_mut(abi::maps::CT4)?.clear();
-        self.map_mut(abi::maps::CT6)?.clear();
-        Ok(())
+        REMEMBERING.into_iter().try_for_each(|map| {
+            self.map_mut(map)?.clear();
+            Ok(())
+        })
     }
 
     fn rows(&self, map: &str) -> Result<Vec<Row>, BackendError> {

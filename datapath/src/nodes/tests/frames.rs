@@ -197,7 +197,7 @@ fn whatever_comes_in_has_an_outcome() {
             let Some(said) = run(&mut backend, &injection) else { continue };
             let expected = match said.outcome() {
                 Action::Drop(_) => 2,
-                Action::Deliver { .. } | Action::Tunnel { .. } => 7,
+                Action::Deliver { .. } | Action::Tunnel { .. } | Action::Network { .. } => 7,
                 Action::Stack { .. } | Action::Pass => 0,
             };
             assert_eq!(said.0.code, expected, "{hook} {bytes:02x?}");

@@ -49,7 +49,7 @@ fn programs_are_loaded_as_packets_come_to_them() {
 
 #[test]
 fn tables_that_do_not_fit_are_refused_and_the_old_ones_stay() {
-    let limits = Limits { targets: 5, ipcache: 16, policy: 6 };
+    let limits = Limits { targets: 6, ipcache: 16, policy: 6, ..LIMITS };
     let mut backend = backend_with(limits);
     backend.load(&tables(1, everything(), everything())).unwrap();
     assert!(backend.say(&probe()).is_delivered_to(2));
@@ -60,7 +60,7 @@ fn tables_that_do_not_fit_are_refused_and_the_old_ones_stay() {
     let mut crowded = tables(3, everything(), everything());
     crowded.nodes[0].endpoints.push(endpoint(3, B, 13, ["10.0.0.3", "fd00::3"]));
     let full = backend.load(&crowded);
-    let expected = BackendError::Full { map: "TARGETS".to_owned(), needed: 6, capacity: 5 };
+    let expected = BackendError::Full { map: "TARGETS".to_owned(), needed: 7, capacity: 6 };
     assert_eq!(full, Err(expected));
     let said = backend.say(&probe());
     assert!(said.is_delivered_to(2));
@@ -110,7 +110,13 @@ fn nodes_have_conntrack_and_counters_of_their_own() {
     assert_eq!((said.state(), said.reason()), (Some(CtState::New), Some(DropReason::PolicyDenied)));
     assert_eq!(backend.conntrack(NODE, 0).unwrap().len(), 1);
     assert!(backend.conntrack(NodeId(1), 0).unwrap().is_empty());
-    let counter = |reason, direction| Counter { reason, direction, packets: 1, bytes: 54 };
+    let counter = |reason, direction| Counter {
+        hook: Hook::FromContainer,
+        reason,
+        direction,
+        packets: 1,
+        bytes: 54,
+    };
     let forwarded = [Direction::Egress, Direction::Ingress].map(|side| counter(None, side));
     assert_eq!(backend.counters(NODE).unwrap(), forwarded);
     let denied = counter(Some(DropReason::PolicyDenied), Direction::Ingress);

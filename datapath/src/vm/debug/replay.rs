@@ -4,7 +4,7 @@
 use engine::backend::{Backend, BackendError, Injection, Observation};
 use engine::tables::Tables;
 use engine::topology::NodeId;
-use engine::trace::{ConntrackEntry, Counter};
+use engine::trace::{ConntrackEntry, Counter, Hit};
 
 use crate::vm::Vm;
 
@@ -16,6 +16,7 @@ pub(super) enum Answer {
     Forgot,
     Conntrack(Vec<ConntrackEntry>),
     Counters(Vec<Counter>),
+    Hits(Vec<Hit>),
 }
 
 /// Whether the plan waits for a packet.
@@ -117,6 +118,16 @@ impl Backend for Replay<'_> {
             |vm| vm.counters(node).map(Answer::Counters),
             |answer| match answer {
                 Answer::Counters(counters) => Some(counters.clone()),
+                _ => None,
+            },
+        )
+    }
+
+    fn hits(&mut self, node: NodeId) -> Result<Vec<Hit>, BackendError> {
+        self.answer(
+            |vm| vm.hits(node).map(Answer::Hits),
+            |answer| match answer {
+                Answer::Hits(hits) => Some(hits.clone()),
                 _ => None,
             },
         )
