@@ -77,8 +77,8 @@ mod tests {
         };
         check(
             "hopwise show -o json bogus",
-            "invalid value 'bogus' for '<NOUN>' [possible values: pods, nodes, endpoints, tunnel, selectors, \
-             identities, policies, ipcache, policy, conntrack]",
+            "invalid value 'bogus' for '<NOUN>' [possible values: pods, services, nodes, endpoints, tunnel, \
+             selectors, identities, policies, ipcache, policy, conntrack, metrics]",
             "hopwise show --help",
             &[],
         );
