@@ -5,6 +5,7 @@ mod shop;
 mod agreement;
 mod changes;
 mod endings;
+mod events;
 mod reasons;
 mod services;
 mod ways;

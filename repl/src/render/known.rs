@@ -7,9 +7,11 @@ use super::hop::fact;
 /// One change.
 pub(super) fn line(change: &KnownChange) -> String {
     let what = match (&change.before, &change.after) {
-        (None, Some(after)) => ("added", state(after)),
-        (Some(before), Some(after)) if before.state == after.state => ("changed", state(after)),
-        (Some(before), Some(after)) => ("changed", format!("{} -> {}", before.state, state(after))),
+        (None, Some(after)) => ("added", state(*after)),
+        (Some(before), Some(after)) if before.state == after.state => ("changed", state(*after)),
+        (Some(before), Some(after)) => {
+            ("changed", format!("{} -> {}", before.state, state(*after)))
+        }
         (Some(before), None) => ("gone", format!("was {}", before.state)),
         (None, None) => ("gone", String::new()),
     };
@@ -18,7 +20,7 @@ pub(super) fn line(change: &KnownChange) -> String {
     fact(1, "conntrack", &text)
 }
 
-fn state(flow: &KnownFlow) -> String {
+fn state(flow: KnownFlow) -> String {
     format!("{}, for {} s", flow.state, flow.expires_in)
 }
 
@@ -27,11 +29,10 @@ fn flow(change: &KnownChange) -> String {
     let KnownChange { protocol, source, destination, translated, .. } = change;
     let flow = format!("{protocol} {source} -> {destination}");
     match (change.kind, translated) {
-        (FlowKind::Flow, None) => flow,
         (FlowKind::Flow, Some(frontend)) => format!("{flow}, answered from {frontend}"),
         (FlowKind::Service, Some(backend)) => format!("{flow}, a service's: to {backend}"),
         (FlowKind::Nat, Some(original)) => format!("{flow}, translated: stands for {original}"),
-        (FlowKind::Service | FlowKind::Nat, None) => flow,
+        (_, None) => flow,
     }
 }
 

@@ -73,8 +73,9 @@ pub(super) fn tunnel(view: &View<'_>, node: Option<NodeId>) -> Listing {
         }
     }
     if view.world.cluster.routing == Routing::Native {
-        let note = "native routing: packets go to these addresses as they are, by no tunnel";
-        listing.notes.push(note.to_owned());
+        listing.notes.push(
+            "native routing: packets go to these addresses as they are, by no tunnel".to_owned(),
+        );
     }
     listing
 }

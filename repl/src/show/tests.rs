@@ -368,13 +368,13 @@ fn hits_by_rule_and_endpoint() {
     assert!(
         of_pod.iter().any(|r| r.starts_with("(default-deny) | shop/server | ingress | 4 | 240"))
     );
-    let counter = Counter {
+    let forwarded = Counter {
         hook: engine::net::Hook::FromNetdev,
         reason: None,
         direction: Direction::Ingress,
         packets: 3,
         bytes: 180,
     };
-    let metrics = rows(&view.metrics(&[(NodeId(0), vec![counter])]));
+    let metrics = rows(&view.metrics(&[(NodeId(0), vec![forwarded])]));
     assert_eq!(metrics, ["node01 | from-netdev | ingress | forwarded | 3 | 180"]);
 }

@@ -7,6 +7,7 @@ use crate::reason::DropReason;
 use crate::tables::{Implied, Origin};
 use crate::trace::{CtState, PolicyOutcome, Trace};
 
+use super::events::*;
 use super::shop::*;
 
 /// `what: DATAPATH, not ORACLE`, or `agree`.

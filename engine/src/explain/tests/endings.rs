@@ -8,6 +8,7 @@ use crate::reason::DropReason;
 use crate::tables::{EntryId, Generation};
 use crate::trace::{Action, CtState, Event, IdentitySource, PolicyOutcome, Trace};
 
+use super::events::*;
 use super::shop::*;
 
 fn explained(trace: &Trace) -> Explanation {

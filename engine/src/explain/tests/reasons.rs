@@ -7,6 +7,7 @@ use crate::reason::DropReason;
 use crate::source::Location;
 use crate::trace::{CtState, PolicyOutcome};
 
+use super::events::*;
 use super::shop::*;
 
 fn at(line: u32, column: u32) -> Location {

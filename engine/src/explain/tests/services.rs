@@ -8,6 +8,7 @@ use crate::tables::{EntryId, FrontendKind};
 use crate::topology::Readiness;
 use crate::trace::{Action, Choice, CtState, Event, Hop, Place, Rewriting, Trace};
 
+use super::events::*;
 use super::shop::*;
 
 fn frontend() -> Place {
@@ -134,7 +135,7 @@ fn dropped_after(shop: &Shop, event: Event, reason: DropReason) -> Explanation {
 }
 
 fn dropped_at(shop: &Shop, hop: Hop, reason: DropReason) -> Explanation {
-    let judged = super::shop::dropped(reason, Vec::new());
+    let judged = super::events::dropped(reason, Vec::new());
     shop.explain(&trace(vec![hop]), &judged)
 }
 

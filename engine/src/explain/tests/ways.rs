@@ -9,6 +9,7 @@ use crate::tables::{EndpointEntry, EndpointId, Implied, Origin};
 use crate::topology::{Encryption, Endpoint};
 use crate::trace::{Action, CtState, Event, Hop, IdentitySource, PolicyOutcome, Rewriting};
 
+use super::events::*;
 use super::shop::*;
 
 const HOST_ENDPOINT: EndpointId = EndpointId(99);

@@ -4,6 +4,7 @@ use crate::explain::ends;
 use crate::net::Protocol;
 use crate::trace::Place;
 
+use super::events::*;
 use super::shop::*;
 
 fn v6(next: u8, rest: &[u8]) -> Vec<u8> {

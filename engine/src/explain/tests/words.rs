@@ -9,6 +9,7 @@ use crate::tables::{EntryId, PolicyKey};
 use crate::topology::{Party, TunnelKind};
 use crate::trace::{CtState, Event, IdentitySource, PolicyOutcome};
 
+use super::events::*;
 use super::shop::*;
 
 #[test]
@@ -169,7 +170,7 @@ fn messages_in_words() {
     let shop = Shop::new();
     let detail = |(source, destination): (&str, &str), kind, code| {
         let transport = Transport::Icmp { kind, code, rest: [1, 0xf6, 7, 0x56] };
-        let packet = super::shop::packet(source, destination, transport);
+        let packet = super::events::packet(source, destination, transport);
         packet::report(&shop.context(), &Question { packet, ..asked() }).detail
     };
     let (v4, v6) = (("10.0.0.1", "10.0.0.2"), ("fd00::1", "fd00::2"));

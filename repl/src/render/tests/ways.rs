@@ -14,8 +14,8 @@ use super::rendered;
 use crate::reply::Level;
 use crate::sample::{dropped, hop, tunneled};
 
-fn at(line: u32) -> Option<Location> {
-    Some(Location { file: "shop.hop".into(), line, column: 1 })
+fn at(line: u32) -> Location {
+    Location { file: "shop.hop".into(), line, column: 1 }
 }
 
 fn service(backend: bool) -> Step {
@@ -133,7 +133,7 @@ fn a_service_that_drops_says_what_it_has() {
         service: "web/echo".into(),
         asked: "81/tcp".into(),
         ports: vec!["http 80/tcp -> http".into(), "443/tcp -> 8443".into()],
-        location: at(17),
+        location: Some(at(17)),
     };
     let candidate = |pod: &str, unfit| Candidate { pod: pod.into(), node: "node02".into(), unfit };
     let no_backend = |pods| Obstacle::NoBackend {
@@ -141,7 +141,7 @@ fn a_service_that_drops_says_what_it_has() {
         port: "http 80/tcp -> http".into(),
         selector: "pods {app=echo} in web".into(),
         pods,
-        location: at(17),
+        location: Some(at(17)),
     };
     let unfit = vec![
         candidate("web/echo-0", Unfit::NotReady),
@@ -164,13 +164,13 @@ fn other_obstacles_say_what_to_do_next() {
         service: service(),
         source: source(),
         outside: outside.iter().map(|s| (*s).to_owned()).collect(),
-        location: at(17),
+        location: Some(at(17)),
     };
     let ranges = Obstacle::NotInRange {
         service: service(),
         source: source(),
         ranges: vec!["203.0.113.0/24".into(), "198.51.100.0/24".into()],
-        location: at(17),
+        location: Some(at(17)),
     };
     let no_port = |address: Option<&str>| Obstacle::NoFreePort {
         address: address.map(Into::into),
@@ -182,7 +182,7 @@ fn other_obstacles_say_what_to_do_next() {
     let listed = Obstacle::Prefiltered {
         source: source(),
         cidr: Some("8.8.0.0/16".into()),
-        location: at(2),
+        location: Some(at(2)),
     };
     let told = [
         stopped(DropReason::IsClusterIp, cluster_only(&["port 30080 of every node"]), None),
