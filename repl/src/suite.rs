@@ -6,7 +6,7 @@ mod expect;
 mod run;
 mod translation;
 
-use engine::explain::Explanation;
+use engine::explain::{Explanation, KnownChange, Verdict};
 use engine::source::{Location, SourceMap};
 use lang::Suite;
 use lang::suite::Case;
@@ -59,6 +59,19 @@ pub struct CaseReport {
     pub misses: Vec<Miss>,
     /// How many expectations were checked.
     pub checked: usize,
+    /// What each step of a dialogue came to, as far as it was run; none of a flow's line.
+    pub steps: Vec<StepReport>,
+}
+
+/// One step of a dialogue that was run.
+#[derive(Clone, Debug)]
+pub struct StepReport {
+    /// The step as it is written.
+    pub step: String,
+    /// What became of its packet, where it has one.
+    pub verdict: Option<Verdict>,
+    /// What it changed in conntrack.
+    pub known: Vec<KnownChange>,
 }
 
 /// What a run of tests came to.

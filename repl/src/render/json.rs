@@ -9,7 +9,7 @@ use engine::source::{SourceMap, Span};
 use serde_json::{Map, Value, json};
 
 use crate::reply::{Answer, Content, Listing, Reply};
-use crate::suite::{CaseReport, Miss, Outcome, Report};
+use crate::suite::{CaseReport, Miss, Outcome, Report, StepReport};
 
 /// The document of the replies of one run: all their diagnostics, or the first reply that is none.
 pub(super) fn document_of_all(replies: &[Reply]) -> Value {
@@ -112,7 +112,12 @@ fn case(case: &CaseReport) -> Value {
         "outcome": outcome(case.outcome),
         "checked": case.checked,
         "misses": case.misses.iter().map(miss).collect::<Vec<_>>(),
+        "steps": case.steps.iter().map(step).collect::<Vec<_>>(),
     })
+}
+
+fn step(step: &StepReport) -> Value {
+    json!({ "step": step.step, "verdict": step.verdict, "known": step.known })
 }
 
 fn outcome(outcome: Outcome) -> &'static str {

@@ -100,6 +100,15 @@ fn listing_fields() -> Value {
 fn suite_fields() -> Value {
     let count = json!({ "type": "integer", "minimum": 0 });
     let text = json!({ "type": "string" });
+    let step = json!({
+        "type": "object",
+        "properties": {
+            "step": text,
+            "verdict": { "anyOf": [{ "$ref": "#/$defs/Verdict" }, { "type": "null" }] },
+            "known": { "type": "array", "items": { "$ref": "#/$defs/KnownChange" } }
+        },
+        "required": ["step", "verdict", "known"]
+    });
     let case = json!({
         "type": "object",
         "properties": {
@@ -121,9 +130,10 @@ fn suite_fields() -> Value {
                     "reproduce": { "type": ["string", "null"] }
                 },
                 "required": ["step", "location", "reasons", "explanation", "reproduce"]
-            } }
+            } },
+            "steps": { "type": "array", "items": step }
         },
-        "required": ["file", "name", "line", "outcome", "checked", "misses"]
+        "required": ["file", "name", "line", "outcome", "checked", "misses", "steps"]
     });
     json!({
         "cases": { "type": "array", "items": case },
@@ -349,6 +359,36 @@ mod tests {
         });
     }
 
+    /// The report of a dialogue with one step.
+    fn dialogue() -> crate::suite::Report {
+        use engine::explain::{FlowKind, FlowState, KnownChange, KnownFlow};
+        let known = KnownChange {
+            node: "node01".into(),
+            kind: FlowKind::Service,
+            protocol: engine::net::Protocol::Tcp,
+            source: "10.0.0.1:1".into(),
+            destination: "10.96.0.20:80".into(),
+            translated: Some("10.0.0.2:8080".into()),
+            before: None,
+            after: Some(KnownFlow { state: FlowState::New, expires_in: 60 }),
+        };
+        let step = crate::suite::StepReport {
+            step: "a -> b:80/tcp".into(),
+            verdict: Some(Verdict::Allowed),
+            known: vec![known],
+        };
+        let case = crate::suite::CaseReport {
+            file: "a.hop".into(),
+            name: "a dialogue".into(),
+            location: engine::source::Location { file: "a.hop".into(), line: 1, column: 1 },
+            outcome: crate::suite::Outcome::Passed,
+            misses: Vec::new(),
+            checked: 1,
+            steps: vec![step],
+        };
+        crate::suite::Report { cases: vec![case], ..crate::suite::Report::default() }
+    }
+
     #[test]
     fn documents_of_other_kinds_are_described_too() {
         let validator = strict();
@@ -363,6 +403,7 @@ mod tests {
             Reply::diagnostics(Vec::new(), Arc::default()),
             Reply::ok(Content::Listing(listing)),
             Reply::ok(Content::Suite(crate::suite::Report::default())),
+            Reply::ok(Content::Suite(dialogue())),
         ];
         for reply in &replies {
             let document = written(reply);

@@ -3,9 +3,9 @@
 
 use std::io::{self, Write};
 
-use super::{Options, answer, words};
+use super::{Options, answer, known, words};
 use crate::reply::Level;
-use crate::suite::{CaseReport, Miss, Outcome, Report};
+use crate::suite::{CaseReport, Miss, Outcome, Report, StepReport};
 
 /// Failing cases in full, files without tests, counts.
 pub(super) fn text(report: &Report, options: Options, out: &mut dyn Write) -> io::Result<()> {
@@ -30,8 +30,26 @@ fn case_lines(case: &CaseReport, options: Options, out: &mut dyn Write) -> io::R
     };
     let word = words::painted(word, style, options.color);
     writeln!(out, "{word}  {}::{}", case.file, case.name)?;
+    if !case.misses.is_empty() {
+        // The miss itself tells of the step that went wrong.
+        let last = case.misses.iter().any(|miss| miss.explanation.is_some());
+        let before = case.steps.len() - usize::from(last && !case.steps.is_empty());
+        for (at, step) in (1..).zip(case.steps.iter().take(before)) {
+            step_lines(at, step, out)?;
+        }
+    }
     for miss in &case.misses {
         miss_lines(miss, options, out)?;
+    }
+    Ok(())
+}
+
+/// A step of a dialogue that went as expected, and what conntrack remembers of it.
+fn step_lines(at: usize, step: &StepReport, out: &mut dyn Write) -> io::Result<()> {
+    let verdict = step.verdict.map_or_else(String::new, |verdict| format!(": {verdict}"));
+    writeln!(out, "  step {at}: {}{verdict}", step.step)?;
+    for change in &step.known {
+        writeln!(out, "  {}", known::line(change))?;
     }
     Ok(())
 }

@@ -3,7 +3,7 @@
 
 use engine::backend::BackendError;
 use engine::compile::compile;
-use engine::explain::{Known, changes};
+use engine::explain::{Known, KnownChange, changes};
 use engine::net::Packet;
 use engine::policy::{Policy, PolicySet};
 use engine::question::{self, FollowUp, Question};
@@ -12,7 +12,7 @@ use engine::topology::{Party, PodId};
 use lang::suite::{Dialogue, Step, StepKind};
 
 use super::run::{self, Ran, Runner, quoted};
-use super::{Miss, Outcome};
+use super::{Miss, Outcome, StepReport};
 use crate::session::{Sides, Stage};
 
 /// The flow that follow-ups continue, as the side that opened it sees it.
@@ -39,8 +39,10 @@ pub(super) fn run(
     name: &str,
 ) -> Result<Ran, BackendError> {
     let started = runner.journey.now;
-    let mut talk = Talk { runner, name, flow: None, changed: None, known: Known::new() };
-    let mut ran = Ran { outcome: Outcome::Passed, misses: Vec::new(), checked: 0 };
+    let (known, steps) = (Known::new(), Vec::new());
+    let mut talk = Talk { runner, name, flow: None, changed: None, known, steps };
+    let mut ran =
+        Ran { outcome: Outcome::Passed, misses: Vec::new(), checked: 0, steps: Vec::new() };
     for step in &dialogue.steps {
         ran.checked += usize::from(step.expectation.is_some());
         let (outcome, miss) = talk.step(step)?;
@@ -50,6 +52,7 @@ pub(super) fn run(
             break;
         }
     }
+    ran.steps = talk.steps;
     talk.runner.journey.now = started;
     Ok(ran)
 }
@@ -61,6 +64,8 @@ struct Talk<'t, 'a, 'j> {
     changed: Option<Changed>,
     /// Conntrack when it was last told.
     known: Known,
+    /// The steps that were run.
+    steps: Vec<StepReport>,
 }
 
 type Outcomes = (Outcome, Option<Miss>);
@@ -78,6 +83,8 @@ impl Talk<'_, '_, '_> {
             },
             StepKind::Wait(seconds) => {
                 self.runner.journey.now += seconds;
+                let known = self.told()?;
+                self.steps.push(StepReport { step: step.text.clone(), verdict: None, known });
                 Ok((Outcome::Passed, None))
             }
             StepKind::Policy(policy) => self.change(step, &policy.handle, Some(policy)),
@@ -146,12 +153,24 @@ impl Talk<'_, '_, '_> {
         {
             flow.sides = Sides::of(&question.packet, &explanation).or(flow.sides);
         }
+        explanation.known = self.told()?;
+        self.steps.push(StepReport {
+            step: step.text.clone(),
+            verdict: Some(explanation.verdict),
+            known: explanation.known.clone(),
+        });
         let Some(expectation) = &step.expectation else { return Ok((Outcome::Passed, None)) };
-        let known = self.runner.journey.known(stage.world)?;
-        explanation.known = changes(&stage.context(), &self.known, &known);
-        self.known = known;
         let command = self.command();
         Ok(self.runner.verdict(&step.text, step.span, expectation, explanation, command))
+    }
+
+    /// What changed in conntrack since it was last told.
+    fn told(&mut self) -> Result<Vec<KnownChange>, BackendError> {
+        let stage = stage(self.runner.stage, self.changed.as_ref());
+        let known = self.runner.journey.known(stage.world)?;
+        let changed = changes(&stage.context(), &self.known, &known);
+        self.known = known;
+        Ok(changed)
     }
 
     /// Replaces or (`None`) removes a policy.
@@ -173,6 +192,8 @@ impl Talk<'_, '_, '_> {
             Ok(tables) => {
                 self.runner.journey.backend.load(&tables)?;
                 self.changed = Some(Changed { policies, tables });
+                let known = self.told()?;
+                self.steps.push(StepReport { step: step.text.clone(), verdict: None, known });
                 Ok((Outcome::Passed, None))
             }
             Err(problems) => {

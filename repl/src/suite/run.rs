@@ -9,7 +9,7 @@ use lang::Suite;
 use lang::suite::{Case, Expectation, FlowCase};
 
 use super::dialogue;
-use super::{CaseReport, Miss, Outcome, Report, misses, name};
+use super::{CaseReport, Miss, Outcome, Report, StepReport, misses, name};
 use crate::reply::{Content, Reply};
 use crate::session::{Interrupt, Journey, Session, Stage, differs, refused};
 
@@ -62,6 +62,7 @@ pub(super) struct Ran {
     pub(super) outcome: Outcome,
     pub(super) misses: Vec<Miss>,
     pub(super) checked: usize,
+    pub(super) steps: Vec<StepReport>,
 }
 
 impl Runner<'_, '_> {
@@ -81,9 +82,10 @@ impl Runner<'_, '_> {
             if filter.is_some_and(|wanted| !full.contains(wanted)) {
                 continue;
             }
-            let Ran { outcome, misses, checked } = self.case(case, &name)?;
+            let Ran { outcome, misses, checked, steps } = self.case(case, &name)?;
             let file = location.file.clone();
-            reports.push(CaseReport { file, name, location, outcome, misses, checked });
+            let report = CaseReport { file, name, location, outcome, misses, checked, steps };
+            reports.push(report);
         }
         Ok(reports)
     }
@@ -103,12 +105,13 @@ impl Runner<'_, '_> {
             Ok(explanation) => explanation,
             Err(reason) => {
                 let miss = self.broken(&flow.text, flow.span, vec![reason], command);
-                return Ok(Ran { outcome: Outcome::Broken, misses: vec![miss], checked: 0 });
+                let (outcome, misses) = (Outcome::Broken, vec![miss]);
+                return Ok(Ran { outcome, misses, checked: 0, steps: Vec::new() });
             }
         };
         let (outcome, miss) =
             self.verdict(&flow.text, flow.span, &flow.expectation, explanation, command);
-        Ok(Ran { outcome, misses: miss.into_iter().collect(), checked: 1 })
+        Ok(Ran { outcome, misses: miss.into_iter().collect(), checked: 1, steps: Vec::new() })
     }
 
     /// What could not be run.
