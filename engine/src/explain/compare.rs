@@ -75,6 +75,12 @@ fn service_divergence(
     let told = trace.hops.iter().find_map(|hop| service::told(context, hop));
     let told: Option<Sent> = told.map(|t| (t.service, t.port, t.backend));
     let served = judgement.serving.as_ref();
+    // Whoever is turned away at the door gets nothing of the service: to name it is no opinion then.
+    let turned_away =
+        matches!(judgement.reason, Some(DropReason::IsClusterIp | DropReason::NotInSourceRange));
+    if turned_away && (told.is_none() || served.is_none()) {
+        return None;
+    }
     let served: Option<Sent> = served.map(|s| (Some(s.service), s.port, s.backend));
     let words = |sent: Option<Sent>| sent_in_words(context, sent);
     (told != served).then(|| differs("service", words(told), words(served)))

@@ -129,7 +129,7 @@ pub enum Obstacle {
 /// What stood in the way of a packet that was dropped for this reason.
 pub(super) fn of(context: &Context<'_>, trace: &Trace, reason: DropReason) -> Option<Obstacle> {
     let hop = trace.hops.last()?;
-    let told = service::told(context, hop);
+    let told = service::asked(context, hop);
     match reason {
         DropReason::NoService => no_service(context, &told?, hop),
         DropReason::IsClusterIp => cluster_only(context, &told?, hop),

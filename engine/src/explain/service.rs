@@ -7,7 +7,7 @@ use crate::tables::{EntryId, Frontend, IpcacheOrigin, Target};
 use crate::topology::{Encryption, NodeId, Party, PodId, ServiceId, TargetPort};
 use crate::trace::{Choice, Event, Hop, Place, Rewriting};
 
-use super::{Context, Step};
+use super::{Context, Step, wire};
 
 /// The service that a packet was sent to, as the datapath told it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +40,26 @@ pub(super) fn told(context: &Context<'_>, hop: &Hop) -> Option<Told> {
             frontend,
             backend,
             choice,
+        })
+    })
+}
+
+/// The same, or where it said nothing, what the packet itself asked for.
+pub(super) fn asked(context: &Context<'_>, hop: &Hop) -> Option<Told> {
+    told(context, hop).or_else(|| {
+        let ends = wire::ends(&hop.frame_in)?;
+        let frontends = &context.tables_of(hop.node)?.frontends;
+        let known =
+            frontends.iter().find(|f| (f.place, f.protocol) == (ends.destination, ends.protocol));
+        let service =
+            known.map(|f| f.service).or_else(|| context.service_at(ends.destination.address))?;
+        Some(Told {
+            node: hop.node,
+            service: Some(service),
+            port: known.map(|f| f.port_index as usize),
+            frontend: ends.destination,
+            backend: None,
+            choice: Choice::Nobody,
         })
     })
 }

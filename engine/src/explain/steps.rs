@@ -21,7 +21,7 @@ pub(super) fn report(context: &Context<'_>, hop: &Hop, legs: &[&Seen], is_last: 
         tunnel: hop.tunnel.as_ref().map(tunnel_report),
         undetermined: undetermined(hop),
         frame_in: hop.frame_in.clone(),
-        quiet: !is_last && is_quiet(hop),
+        quiet: !is_last && legs.is_empty() && is_quiet(hop),
         frame: hop.frame_out.clone(),
     }
 }
@@ -58,7 +58,6 @@ fn is_quiet(hop: &Hop) -> bool {
             Event::Service { .. }
                 | Event::Rewritten { .. }
                 | Event::Encrypted { .. }
-                | Event::Conntrack { .. }
                 | Event::Policy { .. }
         )
     };

@@ -19,7 +19,7 @@ pub(super) fn lines(hop: &HopReport, level: Level) -> Vec<String> {
     }
     let mut lines = vec![format!("  {} {} {}", hop.node, hop.device, hop.hook)];
     for step in &hop.steps {
-        if level == Level::Full || is_news(step, hop.hook) {
+        if level == Level::Full || is_news(step, hop) {
             let (keyword, text) = words_of(step, &hop.node);
             lines.push(fact(2, keyword, &text));
         }
@@ -31,17 +31,26 @@ pub(super) fn lines(hop: &HopReport, level: Level) -> Vec<String> {
 }
 
 /// Whether a step says something that the lines around it do not: the attachment's own identity is the
-/// sender's, a receiver on the spot is named by its delivery, and a drop by policy is said by the policy's
-/// line.
-fn is_news(step: &Step, hook: Hook) -> bool {
+/// sender's, a receiver on the spot is named by its delivery, a drop by policy is said by the policy's line, and what a device
+/// knows of a flow was said by the program that sent the packet there.
+fn is_news(step: &Step, hop: &HopReport) -> bool {
     match step {
         Step::Identity { from, .. } => from != "endpoint",
-        Step::Ipcache { .. } => hook == Hook::FromContainer,
+        Step::Ipcache { node, .. } => {
+            matches!(hop.hook, Hook::FromContainer | Hook::FromHost) || node.is_some()
+        }
+        Step::Conntrack { .. } => tells_of_flow(hop),
         Step::Drop { reason } => {
             !matches!(reason, DropReason::PolicyDenied | DropReason::PolicyDeny)
         }
         _ => true,
     }
+}
+
+/// Whether what conntrack said at a hop is news: at a device's egress only where a policy was asked.
+pub(super) fn tells_of_flow(hop: &HopReport) -> bool {
+    let asked = |step: &Step| matches!(step, Step::Policy { .. } | Step::Skipped { .. });
+    hop.hook != Hook::ToNetdev || hop.steps.iter().any(asked)
 }
 
 fn words_of(step: &Step, node: &str) -> (&'static str, String) {

@@ -49,6 +49,7 @@ fn hop_line(report: &HopReport) -> String {
             Step::Policy { decided, .. } | Step::Skipped { decided } => {
                 words.push(decision(decided));
             }
+            Step::Conntrack { .. } if !hop::tells_of_flow(report) => {}
             other => facts.extend(fact(other)),
         }
     }

@@ -24,7 +24,7 @@ pub(super) fn service(step: &Step) -> String {
     let (Some(backend), Some(address)) = (backend, backend_address) else {
         let protocol = words::protocol(*protocol);
         let lack = match kind {
-            Some(_) => "no backend that may be used",
+            Some(_) => "no backend is chosen",
             None => "the service does not have this port",
         };
         return format!("{service} {frontend} {protocol}: {lack}");
@@ -60,7 +60,9 @@ pub(super) fn rewritten(
         Rewriting::MasqueradeReply => ("dnat", format!("masquerading undone, back to {party}")),
         Rewriting::NodePort => ("snat", "so that the reply comes back by this node".to_owned()),
         Rewriting::NodePortReply => ("dnat", format!("back to the client {party}")),
-        Rewriting::Loopback => ("snat", format!("{party} speaks to itself by a service")),
+        Rewriting::Loopback => {
+            ("snat", format!("{party} speaks to itself by a service, so policy is not asked"))
+        }
         Rewriting::LoopbackReply => ("dnat", format!("back to {party}, which speaks to itself")),
     };
     (keyword, format!("{before} -> {after}, {why}"))
@@ -161,7 +163,7 @@ mod tests {
             }
             service(&step)
         };
-        assert_eq!(nobody(true), "web/echo 10.96.0.20:80 TCP: no backend that may be used");
+        assert_eq!(nobody(true), "web/echo 10.96.0.20:80 TCP: no backend is chosen");
         assert_eq!(
             nobody(false),
             "web/echo 10.96.0.20:80 TCP: the service does not have this port"
@@ -204,6 +206,9 @@ mod tests {
         let undone = "a -> b, masquerading undone, back to web/client";
         check(Rewriting::MasqueradeReply, ("dnat", undone));
         check(Rewriting::NodePort, ("snat", "a -> b, so that the reply comes back by this node"));
-        check(Rewriting::Loopback, ("snat", "a -> b, web/client speaks to itself by a service"));
+        check(
+            Rewriting::Loopback,
+            ("snat", "a -> b, web/client speaks to itself by a service, so policy is not asked"),
+        );
     }
 }
