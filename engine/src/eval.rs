@@ -8,10 +8,13 @@ mod headers;
 mod path;
 mod peers;
 mod ports;
+mod services;
+mod translate;
+mod walk;
 
 pub use flows::Memory;
 
-use crate::net::{Direction, Packet, Protocol};
+use crate::net::{Direction, Packet};
 use crate::policy::{Action, PolicyId, PolicySet, RuleId};
 use crate::reason::DropReason;
 use crate::source::Span;
@@ -19,9 +22,8 @@ use crate::topology::{Endpoint, NodeId, Party, ServiceId, World};
 use crate::trace::{CtState, Place};
 use crate::verdict::{LegOutcome, Origin, Verdict};
 
-use decide::{Decision, Matter};
-use headers::{Headers, Traffic};
-use path::{Ask, Sender, Stop};
+use path::Sender;
+use walk::{Halt, Walk};
 
 /// One packet between two parties, to be judged.
 #[derive(Clone, Copy, Debug)]
@@ -144,7 +146,8 @@ pub struct Judgement {
 }
 
 /// Judges a packet and remembers its flow, as each node on its way would. A packet that no network could
-/// carry (two families, a party of another world) is undecided.
+/// carry (two families, a party of another world) is undecided, and so is one whose backend is one of several while
+/// the choice is not known.
 pub fn judge(
     world: &World,
     policies: &PolicySet,
@@ -153,165 +156,27 @@ pub fn judge(
 ) -> Judgement {
     let packet = asked.packet;
     let mixed = packet.ip.source.is_ipv4() != packet.ip.destination.is_ipv4();
-    let Some(sender) = Sender::of(world, asked.source).filter(|_| !mixed) else {
-        return Judgement {
-            verdict: Verdict::Undecided,
-            reason: None,
-            legs: Vec::new(),
-            serving: None,
-            arrives: None,
-            illegal: Vec::new(),
-        };
+    let undecided = Judgement {
+        verdict: Verdict::Undecided,
+        reason: None,
+        legs: Vec::new(),
+        serving: None,
+        arrives: None,
+        illegal: Vec::new(),
     };
-    let mut legs = Vec::new();
-    let case = Case { world, policies, asked };
-    let reason = case.follow(sender, memory, &mut legs).err();
-    let verdict = if reason.is_some() { Verdict::Dropped } else { Verdict::Allowed };
-    Judgement { verdict, reason, legs, serving: None, arrives: None, illegal: Vec::new() }
-}
-
-/// What one judgement is about.
-struct Case<'a> {
-    world: &'a World,
-    policies: &'a PolicySet,
-    asked: &'a Asked<'a>,
-}
-
-impl Case<'_> {
-    /// From node to node. The order on each is the one that the book states: sender, headers, flow, egress,
-    /// delivery, ingress.
-    fn follow(
-        &self,
-        sender: Sender,
-        memory: &mut Memory,
-        legs: &mut Vec<Leg>,
-    ) -> Result<(), DropReason> {
-        let stops = path::stops(self.world, sender, self.asked.packet);
-        if stops.is_empty() {
-            // To a node or to outside, and not from a pod: nobody judges it.
-            return Ok(());
-        }
-        let read = headers::read(self.asked.packet);
-        if read.as_ref().is_ok_and(|headers| headers.discovery) {
-            return Ok(());
-        }
-        self.check_sender(sender)?;
-        // A node that only delivers counts before it looks into the packet.
-        let counts_first =
-            |stop: &Stop| matches!(stop.asks.as_slice(), [ask] if self.is_spent(stop, ask));
-        if stops.first().is_some_and(counts_first) {
-            return Err(DropReason::TtlExceeded);
-        }
-        let headers = read?;
-        for stop in &stops {
-            self.stop(stop, &headers, memory, legs)?;
-        }
-        Ok(())
-    }
-
-    /// A pod sends from its own addresses.
-    fn check_sender(&self, sender: Sender) -> Result<(), DropReason> {
-        let Sender::Pod(id) = sender else { return Ok(()) };
-        let source = self.asked.packet.ip.source;
-        let own = self.world.pod(id).is_some_and(|pod| pod.addresses.contains(&source));
-        if own { Ok(()) } else { Err(DropReason::InvalidSourceIp) }
-    }
-
-    /// What drops before a direction is asked: nobody of a pod's network starts to speak to the tunnel's port,
-    /// delivery takes one from the TTL, and a piece of an ICMP message names no flow.
-    fn check_ask(
-        &self,
-        stop: &Stop,
-        ask: &Ask,
-        headers: &Headers,
-        state: CtState,
-    ) -> Result<(), DropReason> {
-        match ask.direction {
-            Direction::Egress => {
-                let traffic = &headers.traffic;
-                let tunnel = Some(self.world.cluster.tunnel.port);
-                let encapsulated = traffic.protocol == Protocol::Udp && traffic.port == tunnel;
-                if encapsulated && state != CtState::Reply {
-                    return Err(DropReason::EncapProhibited);
-                }
-            }
-            Direction::Ingress if self.is_spent(stop, ask) => {
-                return Err(DropReason::TtlExceeded);
-            }
-            Direction::Ingress => {}
-        }
-        if headers.icmp_fragment { Err(DropReason::FragmentNotSupported) } else { Ok(()) }
-    }
-
-    /// Whether delivery there would leave no TTL.
-    fn is_spent(&self, stop: &Stop, ask: &Ask) -> bool {
-        let delivers = ask.direction == Direction::Ingress && stop.counts_down;
-        delivers && self.asked.packet.ip.ttl <= 1
-    }
-
-    /// One node: what it knows of the flow, the directions it asks, and what it remembers.
-    fn stop(
-        &self,
-        stop: &Stop,
-        headers: &Headers,
-        memory: &mut Memory,
-        legs: &mut Vec<Leg>,
-    ) -> Result<(), DropReason> {
-        let (tracking, now) = (&headers.tracking, self.asked.now);
-        let to = self.asked.packet.ip.destination;
-        let state = memory.state(stop.node, tracking, to, now);
-        let mut result = Ok(());
-        for ask in &stop.asks {
-            if let Err(reason) = self.check_ask(stop, ask, headers, state) {
-                // The delivering node counts before it looks for the flow.
-                if ask.direction == Direction::Ingress && stop.asks.len() == 1 {
-                    return Err(reason);
-                }
-                result = Err(reason);
-                break;
-            }
-            let Some(leg) = self.leg(stop.node, ask, &headers.traffic, state) else { continue };
-            result = drop_of(leg.outcome, state);
-            legs.push(leg);
-            if result.is_err() {
-                break;
-            }
-        }
-        memory.note(stop.node, tracking, state, result.is_ok(), now);
-        result
-    }
-
-    fn leg(&self, node: NodeId, ask: &Ask, traffic: &Traffic, state: CtState) -> Option<Leg> {
-        let Ask { endpoint, direction, peer } = *ask;
-        let matter = Matter {
-            world: self.world,
-            policies: self.policies,
-            endpoint: self.world.pod(endpoint.pod()?)?,
-            direction,
-            peer,
-            traffic,
-        };
-        let isolated_by = matter.isolated_by();
-        let skipped = |outcome| Decision { outcome, matching: Vec::new(), trials: Vec::new() };
-        let Decision { outcome, matching, trials } = match state {
-            CtState::Reply => skipped(LegOutcome::Reply),
-            CtState::Related => skipped(LegOutcome::Related),
-            CtState::New | CtState::Established | CtState::Untracked => {
-                matter.decide(!isolated_by.is_empty())
-            }
-        };
-        Some(Leg { node, endpoint, direction, state, outcome, matching, isolated_by, trials })
-    }
-}
-
-/// The reason that an outcome drops for. What has no ports is not known to be denied: 157 instead of 133.
-fn drop_of(outcome: LegOutcome, state: CtState) -> Result<(), DropReason> {
-    match (outcome, state) {
-        (LegOutcome::Deny, _) => Err(DropReason::PolicyDeny),
-        (LegOutcome::DefaultDeny, CtState::Untracked) => Err(DropReason::FragmentNotSupported),
-        (LegOutcome::DefaultDeny, _) => Err(DropReason::PolicyDenied),
-        _ => Ok(()),
-    }
+    let Some(sender) = Sender::of(world, asked.source).filter(|_| !mixed) else {
+        return undecided;
+    };
+    let mut walk = Walk::new(world, policies, memory, asked);
+    let result = walk.follow(sender);
+    let arrives = result.is_ok().then(|| walk.places());
+    let (verdict, reason) = match result {
+        Ok(()) => (Verdict::Allowed, None),
+        Err(Halt::Drop(reason)) => (Verdict::Dropped, Some(reason)),
+        Err(Halt::Unknown) => (Verdict::Undecided, None),
+    };
+    let Walk { legs, serving, illegal, .. } = walk;
+    Judgement { verdict, reason, legs, serving, arrives, illegal }
 }
 
 #[cfg(test)]

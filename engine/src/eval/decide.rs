@@ -2,8 +2,8 @@
 //! match, and what follows. Never flows and never the path.
 
 use crate::net::{Direction, Protocol, icmp};
-use crate::policy::{Action, PolicyId, PolicySet, RuleId};
-use crate::topology::{Pod, World};
+use crate::policy::{Action, Policy, PolicyId, PolicySet, RuleId};
+use crate::topology::{Endpoint, Pod, World};
 use crate::verdict::{Implied, LegOutcome, Origin};
 
 use super::headers::Traffic;
@@ -14,7 +14,7 @@ use super::{Check, Trial, peers, ports};
 pub(super) struct Matter<'a> {
     pub(super) world: &'a World,
     pub(super) policies: &'a PolicySet,
-    pub(super) endpoint: &'a Pod,
+    pub(super) endpoint: Endpoint,
     pub(super) direction: Direction,
     pub(super) peer: Who,
     pub(super) traffic: &'a Traffic,
@@ -30,17 +30,15 @@ pub(super) struct Decision {
 impl Matter<'_> {
     /// The policies that isolate the endpoint in this direction.
     pub(super) fn isolated_by(&self) -> Vec<PolicyId> {
-        let selecting = self.policies.iter().filter(|(_, policy)| {
-            policy.isolates(self.direction)
-                && peers::selects(
-                    self.world,
-                    policy,
-                    &policy.subject,
-                    &policy.subject_namespaces,
-                    self.endpoint,
-                )
+        let selecting = self.policies.iter();
+        let selecting = selecting.filter(|(_, policy)| {
+            policy.isolates(self.direction) && self.is_selected_by(policy)
         });
         selecting.map(|(id, _)| id).collect()
+    }
+
+    fn is_selected_by(&self, policy: &Policy) -> bool {
+        peers::is_subject(self.world, policy, self.endpoint)
     }
 
     /// A deny that matches beats every allow. Otherwise any allow that matches lets the traffic pass, and where
@@ -66,7 +64,9 @@ impl Matter<'_> {
         }
         let mut allows = of(Action::Allow);
         let by_rule = !allows.is_empty();
-        let local = self.direction == Direction::Ingress && self.peer == Who::Host;
+        let is_node = matches!(self.endpoint, Endpoint::Host(_));
+        let local =
+            self.direction == Direction::Ingress && self.peer == Who::Host && !is_node;
         allows.extend(local.then_some(Origin::Implied(Implied::LocalHost)));
         if !isolated {
             allows.push(Origin::Implied(Implied::NotIsolated));
@@ -89,8 +89,7 @@ impl Matter<'_> {
     fn trials(&self) -> Vec<Trial> {
         let mut trials = Vec::new();
         for (id, policy) in self.policies.iter() {
-            let (subject, namespaces) = (&policy.subject, &policy.subject_namespaces);
-            if !peers::selects(self.world, policy, subject, namespaces, self.endpoint) {
+            if !self.is_selected_by(policy) {
                 continue;
             }
             for (index, rule) in (0..).zip(&policy.rules) {
@@ -123,11 +122,9 @@ impl Matter<'_> {
     /// The pod that the packet goes to: named ports are its names.
     fn destination(&self) -> Option<&Pod> {
         match (self.direction, self.peer) {
-            (Direction::Ingress, _) => Some(self.endpoint),
+            (Direction::Ingress, _) => self.world.pod(self.endpoint.pod()?),
             (Direction::Egress, Who::Pod(id)) => self.world.pod(id),
-            (Direction::Egress, Who::Host | Who::RemoteNode | Who::Outside(_) | Who::Forged(_)) => {
-                None
-            }
+            (Direction::Egress, _) => None,
         }
     }
 }

@@ -1,5 +1,5 @@
-//! The oracle's own memory of flows: one entry per flow and node, who opened it and until when it is
-//! remembered. Times and closing as the reference has them (Cilium 1.18 conntrack); never a policy.
+//! The oracle's own memory of flows: one entry per flow and node, who opened it, until when it is
+//! remembered and what it is translated to; besides, clients' last backends and the ports of first fragments. Times and closing as the reference has them (Cilium 1.18 conntrack); never a policy.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -21,6 +21,37 @@ const CLOSED: u64 = 10;
 #[derive(Clone, Debug, Default)]
 pub struct Memory {
     flows: BTreeMap<(NodeId, Pair), Entry>,
+    affinities: BTreeMap<(NodeId, Client), Kept>,
+    pieces: BTreeMap<(NodeId, Piece), (u16, u16)>,
+}
+
+/// A client of a frontend, by its address alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Client {
+    pub(super) address: IpAddr,
+    pub(super) frontend: End,
+    pub(super) protocol: Protocol,
+}
+
+/// The backend that a client had last, and when its last connection began.
+#[derive(Clone, Copy, Debug)]
+struct Kept {
+    backend: End,
+    since: u64,
+}
+
+/// A datagram of which there are fragments: source, destination, protocol, id.
+pub(super) type Piece = (IpAddr, IpAddr, Protocol, u32);
+
+/// What is translated of a flow on a node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Shift {
+    /// The frontend that the opener spoke to; answers come from it.
+    pub(super) through: Option<End>,
+    /// The opener before its source became the loopback address.
+    pub(super) origin: Option<End>,
+    /// The source that the opener has beyond this node.
+    pub(super) beyond: Option<End>,
 }
 
 /// A flow without a direction.
@@ -66,6 +97,8 @@ impl Sides {
 #[derive(Clone, Copy, Debug)]
 struct Entry {
     opener: End,
+    other: End,
+    shift: Shift,
     /// The first second at which the flow is forgotten.
     expires: u64,
     syn: Sides,
@@ -75,9 +108,11 @@ struct Entry {
 
 impl Entry {
     /// The first packet starts the flow whatever its flags: only a flow that is known can be closed.
-    fn open(opener: End, flags: Option<TcpFlags>, now: u64) -> Self {
+    fn open(tuple: &Tuple, shift: Shift, flags: Option<TcpFlags>, now: u64) -> Self {
         let none = Sides::default();
-        let mut entry = Self { opener, expires: 0, syn: none, closing: none, beyond_syn: false };
+        let (opener, other) = (tuple.from, tuple.to);
+        let mut entry =
+            Self { opener, other, shift, expires: 0, syn: none, closing: none, beyond_syn: false };
         entry.note(true, flags);
         entry.prolong(flags, now);
         entry
@@ -129,7 +164,7 @@ fn closes(flags: TcpFlags) -> bool {
 }
 
 /// Whether the packet asks for a new connection.
-fn opens(flags: Option<TcpFlags>) -> bool {
+pub(super) fn opens(flags: Option<TcpFlags>) -> bool {
     let other = [TcpFlags::ACK, TcpFlags::FIN, TcpFlags::RST];
     flags.is_some_and(|f| f.contains(TcpFlags::SYN) && !other.iter().any(|o| f.contains(*o)))
 }
@@ -159,14 +194,80 @@ impl Memory {
         }
     }
 
+    /// What is translated of a packet's flow, or of the one that it quotes.
+    pub(super) fn shift(&self, node: NodeId, tuple: &Tuple, now: u64) -> Shift {
+        self.entry(node, tuple, now).map_or_else(Shift::default, |entry| entry.shift)
+    }
+
+    /// Flows of a node that are remembered.
+    fn alive(&self, node: NodeId, now: u64) -> impl Iterator<Item = (&Pair, &Entry)> {
+        let all = self.flows.iter();
+        all.filter(move |((at, _), entry)| *at == node && now < entry.expires)
+            .map(|((_, pair), entry)| (pair, entry))
+    }
+
+    /// Who really is behind the receiving side of an answer that came to a node's address: the flow's opener, with the
+    /// port that it has on this node.
+    pub(super) fn behind(&self, node: NodeId, answer: &Tuple, now: u64) -> Option<End> {
+        let found = self.alive(node, now).find(|(pair, entry)| {
+            let there = Tuple { protocol: pair.protocol, from: entry.opener, to: entry.other };
+            entry.shift.beyond.is_some_and(|beyond| there.from_there(beyond).back() == *answer)
+        });
+        found.map(|(pair, entry)| {
+            let protocol = pair.protocol;
+            Tuple { protocol, from: entry.opener, to: entry.other }.source()
+        })
+    }
+
+    /// The backend that the flow from a client to a frontend has, and what is translated of it.
+    pub(super) fn backend(&self, node: NodeId, asked: &Tuple, now: u64) -> Option<(End, Entered)> {
+        let found = self.alive(node, now).find(|(pair, entry)| {
+            let client = entry.shift.origin.unwrap_or(entry.opener);
+            pair.protocol == asked.protocol
+                && client == asked.from
+                && entry.shift.through == Some(asked.to)
+        });
+        found.map(|(_, entry)| (entry.other, Entered { closing: entry.closing.either() }))
+    }
+
+    /// Whether a source towards a remote side is another flow's already.
+    pub(super) fn is_taken(&self, node: NodeId, there: &Tuple, own: &Tuple, now: u64) -> bool {
+        self.alive(node, now).any(|(pair, entry)| {
+            let flow = Tuple { protocol: pair.protocol, from: entry.opener, to: entry.other };
+            let shown = entry.shift.beyond.map_or(flow, |beyond| flow.from_there(beyond));
+            flow != *own && shown == *there
+        })
+    }
+
+    /// The backend that a client keeps.
+    pub(super) fn kept(&self, node: NodeId, client: Client, timeout: u32, now: u64) -> Option<End> {
+        let kept = self.affinities.get(&(node, client))?;
+        (now < kept.since.saturating_add(u64::from(timeout))).then_some(kept.backend)
+    }
+
+    /// A new connection of a client: the time runs anew.
+    pub(super) fn keep(&mut self, node: NodeId, client: Client, backend: End, now: u64) {
+        self.affinities.insert((node, client), Kept { backend, since: now });
+    }
+
+    /// Takes note of the ports of a first fragment.
+    pub(super) fn note_piece(&mut self, node: NodeId, piece: Piece, ports: (u16, u16)) {
+        self.pieces.insert((node, piece), ports);
+    }
+
+    /// The ports of the first fragment.
+    pub(super) fn ports_of(&self, node: NodeId, piece: &Piece) -> Option<(u16, u16)> {
+        self.pieces.get(&(node, *piece)).copied()
+    }
+
     /// Takes note of a packet that the node judged in this state. A known flow is refreshed whatever came of
     /// the packet, since the look-up comes before policy; only a packet that passed starts one. Errors and later
-    /// fragments leave nothing.
+    /// fragments without ports leave nothing.
     pub(super) fn note(
         &mut self,
         node: NodeId,
         tracking: &Tracking,
-        state: CtState,
+        (state, shift): (CtState, Shift),
         passed: bool,
         now: u64,
     ) {
@@ -174,14 +275,24 @@ impl Memory {
         let key = (node, Pair::of(tuple));
         match state {
             CtState::New if passed => {
-                self.flows.insert(key, Entry::open(tuple.from, *flags, now));
+                self.flows.insert(key, Entry::open(tuple, shift, *flags, now));
             }
             CtState::Established | CtState::Reply => {
                 if let Some(entry) = self.flows.get_mut(&key) {
                     entry.see(state == CtState::Established, *flags, now);
+                    if state == CtState::Established && passed {
+                        entry.shift = shift;
+                    }
                 }
             }
             CtState::New | CtState::Related | CtState::Untracked => {}
         }
     }
+}
+
+/// Of a service's flow that is known.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Entered {
+    /// Whether either side has closed: a SYN begins a new one.
+    pub(super) closing: bool,
 }

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::net::{Packet, Protocol, TcpFlags, Transport, icmp};
 use crate::reason::DropReason;
+use crate::trace::Place;
 
 /// One end of a flow. ICMP echo: the identifier is the port of the end that is asked; other ICMP: 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -21,6 +22,127 @@ pub(super) struct Tuple {
     pub(super) to: End,
 }
 
+impl Tuple {
+    fn is_message(&self) -> bool {
+        matches!(self.protocol, Protocol::Icmp | Protocol::Icmpv6)
+    }
+
+    fn identifier(&self) -> u16 {
+        self.from.port.max(self.to.port)
+    }
+
+    /// The sending side with the port that a translation may change: an echo's identifier.
+    pub(super) fn source(&self) -> End {
+        let port = if self.is_message() { self.identifier() } else { self.from.port };
+        End { address: self.from.address, port }
+    }
+
+    /// The receiving side, likewise.
+    pub(super) fn destination(&self) -> End {
+        let port = if self.is_message() { self.identifier() } else { self.to.port };
+        End { address: self.to.address, port }
+    }
+
+    fn set_identifier(&mut self, identifier: u16) {
+        let asks = self.from.port == 0;
+        *(if asks { &mut self.to.port } else { &mut self.from.port }) = identifier;
+    }
+
+    /// The same flow with another sending side.
+    pub(super) fn from_there(mut self, source: End) -> Self {
+        self.from.address = source.address;
+        if self.is_message() {
+            self.set_identifier(source.port);
+        } else {
+            self.from.port = source.port;
+        }
+        self
+    }
+
+    /// The same flow with another receiving side.
+    pub(super) fn to_there(mut self, destination: End) -> Self {
+        self.to.address = destination.address;
+        if self.is_message() {
+            self.set_identifier(destination.port);
+        } else {
+            self.to.port = destination.port;
+        }
+        self
+    }
+
+    /// The flow as the other side's packets show it.
+    pub(super) fn back(self) -> Self {
+        Self { protocol: self.protocol, from: self.to, to: self.from }
+    }
+}
+
+impl Headers {
+    /// Of a packet that cannot be read: its addresses.
+    pub(super) fn unread(packet: &Packet) -> Self {
+        Self {
+            traffic: Traffic { protocol: packet.protocol(), port: None, icmp: None },
+            tracking: Tracking::Nothing,
+            source: packet.ip.source,
+            destination: packet.ip.destination,
+            icmp_fragment: false,
+            discovery: false,
+        }
+    }
+
+    /// The flow that the packet itself belongs to.
+    pub(super) fn tuple(&self) -> Option<Tuple> {
+        match &self.tracking {
+            Tracking::Flow(tuple, _) => Some(*tuple),
+            Tracking::Error(_) | Tracking::Nothing => None,
+        }
+    }
+
+    /// What policy is asked about, and where the packet goes, follow the flow.
+    pub(super) fn set_tuple(&mut self, tuple: Tuple) {
+        (self.source, self.destination) = (tuple.from.address, tuple.to.address);
+        if tuple.protocol.has_ports() {
+            self.traffic.port = Some(tuple.to.port);
+        }
+        if let Tracking::Flow(own, _) = &mut self.tracking {
+            *own = tuple;
+        }
+    }
+
+    /// A later fragment with the ports that the first one had.
+    pub(super) fn complete(&mut self, ports: (u16, u16)) {
+        let (from, to) = (self.source, self.destination);
+        let protocol = self.traffic.protocol;
+        // Nothing of a later fragment is a flag: it neither opens nor closes, but the flow goes on.
+        let flags = (protocol == Protocol::Tcp).then_some(TcpFlags::default());
+        let from = End { address: from, port: ports.0 };
+        let to = End { address: to, port: ports.1 };
+        self.traffic.port = Some(to.port);
+        self.tracking = Tracking::Flow(Tuple { protocol, from, to }, flags);
+    }
+
+    /// The two sides as they are now.
+    pub(super) fn places(&self) -> (Place, Place) {
+        let port = |end: Option<u16>| end.unwrap_or(0);
+        let tuple = self.tuple();
+        (
+            Place { address: self.source, port: port(tuple.map(|t| t.source().port)) },
+            Place { address: self.destination, port: port(tuple.map(|t| t.destination().port)) },
+        )
+    }
+}
+
+impl End {
+    pub(super) fn place(self) -> Place {
+        Place { address: self.address, port: self.port }
+    }
+}
+
+impl From<Place> for End {
+    fn from(place: Place) -> Self {
+        Self { address: place.address, port: place.port }
+    }
+}
+
 /// What conntrack's rules make of a packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Tracking {
@@ -28,7 +150,7 @@ pub(super) enum Tracking {
     Flow(Tuple, Option<TcpFlags>),
     /// An ICMP error, with the flow that it quotes as far as that can be read. It starts no flow itself.
     Error(Option<Tuple>),
-    /// A later fragment: no ports, hence no flow.
+    /// A later fragment whose first was not seen, or a piece of an ICMP message: no ports, hence no flow.
     Nothing,
 }
 
@@ -47,6 +169,9 @@ pub(super) struct Traffic {
 pub(super) struct Headers {
     pub(super) traffic: Traffic,
     pub(super) tracking: Tracking,
+    /// The packet's own addresses, which differ from the flow's where it is an error.
+    pub(super) source: IpAddr,
+    pub(super) destination: IpAddr,
     /// A piece of an ICMP message: dropped whatever policy says.
     pub(super) icmp_fragment: bool,
     /// Neighbour discovery and router messages are not judged.
@@ -75,6 +200,8 @@ pub(super) fn read(packet: &Packet) -> Result<Headers, DropReason> {
         return Ok(Headers {
             traffic: Traffic { protocol, port: None, icmp: None },
             tracking: Tracking::Nothing,
+            source: packet.ip.source,
+            destination: packet.ip.destination,
             icmp_fragment: ping,
             discovery: false,
         });
@@ -150,6 +277,8 @@ impl Fields {
         let mut headers = Headers {
             traffic: Traffic { protocol, port: None, icmp: None },
             tracking: Tracking::Nothing,
+            source: from,
+            destination: to,
             icmp_fragment: false,
             discovery: false,
         };

@@ -1,18 +1,18 @@
-//! Which nodes judge a packet on its way, which directions each asks, and who the other side is to it.
-//! Never a policy's meaning.
+//! Where packets come from and where their addresses lead, and who a sender is to the node that receives. Never a
+//! policy's meaning, and never what a packet becomes on its way.
 
 use std::net::IpAddr;
 
-use crate::net::{Direction, Packet};
-use crate::topology::{Endpoint, NodeId, Party, PodId, World};
+use crate::topology::{Endpoint, NodeId, Party, ServiceId, World};
 
 use super::peers::Who;
+use super::services;
 
 /// Where a packet comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Sender {
-    /// A pod with a network of its own.
-    Pod(PodId),
+    /// A pod with a network of its own, or a health endpoint, on its node.
+    Endpoint(Endpoint, NodeId),
     /// A node, or a pod of its network.
     Node(NodeId),
     /// Outside the cluster.
@@ -22,89 +22,90 @@ pub(super) enum Sender {
 impl Sender {
     /// `None` for an id of another world.
     pub(super) fn of(world: &World, party: Party) -> Option<Self> {
-        Some(match party {
+        match party {
             Party::Pod(id) => {
                 let pod = world.pod(id)?;
-                if pod.host_network { Self::Node(pod.node) } else { Self::Pod(id) }
+                let own = Self::Endpoint(Endpoint::Pod(id), pod.node);
+                Some(if pod.host_network { Self::Node(pod.node) } else { own })
             }
-            Party::Node(id) => {
-                world.node(id)?;
-                Self::Node(id)
-            }
-            Party::Health(id) => Self::Node(id),
-            Party::External(_) | Party::Service(_) => Self::Outside,
+            Party::Node(id) => world.node(id).map(|_| Self::Node(id)),
+            Party::Health(id) => world.node(id).map(|_| Self::Endpoint(Endpoint::Health(id), id)),
+            Party::External(_) | Party::Service(_) => Some(Self::Outside),
             Party::Address(address) => match world.owner(address) {
-                Some(Party::Pod(id)) => Self::Pod(id),
-                Some(Party::Node(id) | Party::Health(id)) => Self::Node(id),
-                Some(Party::External(_) | Party::Service(_) | Party::Address(_)) | None => {
-                    Self::Outside
+                Some(own @ (Party::Pod(_) | Party::Node(_) | Party::Health(_))) => {
+                    Self::of(world, own)
                 }
+                _ => Some(Self::Outside),
             },
-        })
+        }
     }
 }
 
-/// A direction to be asked.
-pub(super) struct Ask {
-    pub(super) endpoint: Endpoint,
-    pub(super) direction: Direction,
-    pub(super) peer: Who,
+/// Where an address leads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lead {
+    /// To an endpoint on its node.
+    Endpoint(Endpoint, NodeId),
+    /// To a node itself.
+    Node(NodeId),
+    /// To a service, by an address of its own.
+    Service(ServiceId),
+    /// To nobody, among the pods of a node.
+    Nobody,
+    /// Out of the cluster.
+    Outside,
 }
 
-/// A node that judges the packet, in one go.
-pub(super) struct Stop {
-    pub(super) node: NodeId,
-    pub(super) asks: Vec<Ask>,
-    /// Whether the node delivers to a pod and takes one from the TTL.
-    pub(super) counts_down: bool,
-}
-
-/// The nodes that judge the packet, in order. It goes where its destination address says, whomever the
-/// question names.
-pub(super) fn stops(world: &World, sender: Sender, packet: &Packet) -> Vec<Stop> {
-    let (from, to) = (packet.ip.source, packet.ip.destination);
-    let receiver = world.pods().find(|(_, p)| !p.host_network && p.addresses.contains(&to));
-    let receiver = receiver.map(|(id, pod)| (id, pod.node));
-    let arrival = |peer| {
-        let (endpoint, node) = receiver?;
-        let asks =
-            vec![Ask { endpoint: Endpoint::Pod(endpoint), direction: Direction::Ingress, peer }];
-        Some(Stop { node, asks, counts_down: true })
+/// Where an address leads from a node. Two nodes may have the same local address: the own one counts.
+pub(super) fn lead(world: &World, node: Option<NodeId>, address: IpAddr) -> Lead {
+    let mut pods = world.pods();
+    let pod = pods.find(|(_, pod)| !pod.host_network && pod.addresses.contains(&address));
+    if let Some((id, pod)) = pod {
+        return Lead::Endpoint(Endpoint::Pod(id), pod.node);
+    }
+    let has = |id: NodeId| {
+        let of = |n: &crate::topology::Node| {
+            n.addresses.contains(&address) || n.locals.contains(&address)
+        };
+        world.node(id).is_some_and(of)
     };
-    match sender {
-        Sender::Pod(id) => {
-            let Some(node) = world.pod(id).map(|pod| pod.node) else { return Vec::new() };
-            let peer = Who::has(world, node, to);
-            let asks =
-                vec![Ask { endpoint: Endpoint::Pod(id), direction: Direction::Egress, peer }];
-            let mut first = Stop { node, asks, counts_down: false };
-            let mut second = arrival(Who::Pod(id));
-            if let Some(same) = second.take_if(|stop| stop.node == node) {
-                first.asks.extend(same.asks);
-                first.counts_down = true;
-            }
-            [first].into_iter().chain(second).collect()
-        }
-        Sender::Node(id) => {
-            let own = receiver.is_some_and(|(_, node)| node == id);
-            let carried = if own { Who::Host } else { Who::RemoteNode };
-            let peer = receiver.map_or(carried, |(_, at)| arriving(world, at, carried, from));
-            // The own stack's packet is sent to the pod, not forwarded to it.
-            let stop = arrival(peer).map(|stop| Stop { counts_down: !own, ..stop });
-            stop.into_iter().collect()
-        }
-        Sender::Outside => {
-            let carried = Who::Outside(from);
-            let peer = receiver.map_or(carried, |(_, at)| arriving(world, at, carried, from));
-            arrival(peer).into_iter().collect()
-        }
+    let nodes = node.into_iter().chain(world.nodes().map(|(id, _)| id));
+    if let Some(id) = nodes.into_iter().find(|id| has(*id)) {
+        return Lead::Node(id);
+    }
+    if let Some((id, _)) = world.nodes().find(|(_, n)| n.health.contains(&address)) {
+        return Lead::Endpoint(Endpoint::Health(id), id);
+    }
+    if let Some((id, _)) = services::owner(world, address) {
+        return Lead::Service(id);
+    }
+    let prefixes = &mut world.nodes.iter().flat_map(|n| &n.pod_cidrs);
+    if prefixes.any(|p| p.contains(&address)) { Lead::Nobody } else { Lead::Outside }
+}
+
+/// An endpoint's own addresses.
+pub(super) fn addresses(world: &World, endpoint: Endpoint) -> &[IpAddr] {
+    let own = match endpoint {
+        Endpoint::Pod(id) => world.pod(id).map(|pod| &pod.addresses),
+        Endpoint::Host(id) => world.node(id).map(|node| &node.addresses),
+        Endpoint::Health(id) => world.node(id).map(|node| &node.health),
+    };
+    own.map_or(&[], Vec::as_slice)
+}
+
+/// Who an endpoint is to whom it speaks on its own node, and beyond.
+pub(super) fn who(endpoint: Endpoint) -> Who {
+    match endpoint {
+        Endpoint::Pod(id) => Who::Pod(id),
+        Endpoint::Host(_) => Who::RemoteNode,
+        Endpoint::Health(id) => Who::Health(id),
     }
 }
 
 /// Who the sender is to the receiver's node. What a packet of a node or of the world carries (host,
 /// remote-node, world) says little, so that the source address tells; but an address of the receiver's own
 /// node proves nothing, since a packet from elsewhere may have been given it.
-fn arriving(world: &World, node: NodeId, carried: Who, source: IpAddr) -> Who {
+pub(super) fn arriving(world: &World, node: NodeId, carried: Who, source: IpAddr) -> Who {
     match (Who::has(world, node, source), carried) {
         (Who::Host, Who::Outside(address)) => Who::Forged(address),
         (Who::Host, carried) => carried,

@@ -5,10 +5,13 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use crate::policy::{Entity, Namespaces, Peer, PeerKind, Policy, Requirement, Selector};
+use crate::policy::{
+    Entity, Namespaces, Peer, PeerKind, Policy, Requirement, Selector, SubjectKind,
+};
 use crate::source::Span;
-use crate::topology::{Labels, NodeId, Pod, PodId, World};
+use crate::topology::{Endpoint, Labels, NodeId, Pod, PodId, World};
 
+use super::services::stands_behind;
 use super::{Check, Mismatch};
 
 /// Who is at the other side of an endpoint.
@@ -22,8 +25,10 @@ pub(super) enum Who {
     RemoteNode,
     /// Outside the cluster, or an address that nobody has.
     Outside(IpAddr),
-    /// Outside the cluster, under an address of the endpoint's own node: the world, and in no prefix
-    /// but that of everything.
+    /// The health endpoint of a node.
+    Health(NodeId),
+    /// The world whatever the address says: an address of the endpoint's own node that came from outside, or what
+    /// another node passed on for the world by the tunnel. In no prefix but that of everything.
     Forged(IpAddr),
 }
 
@@ -43,21 +48,26 @@ impl Who {
             Self::Host
         } else if world.nodes.iter().any(mine) {
             Self::RemoteNode
+        } else if let Some((id, _)) = world.nodes().find(|(_, n)| n.health.contains(&address)) {
+            Self::Health(id)
         } else {
             Self::Outside(address)
         }
     }
 }
 
-/// Whether a selector with its namespaces chooses a pod.
-pub(super) fn selects(
-    world: &World,
-    policy: &Policy,
-    selector: &Selector,
-    namespaces: &Namespaces,
-    pod: &Pod,
-) -> bool {
-    pod_mismatch(world, policy, selector, namespaces, pod).is_none()
+/// Whether a policy is about an endpoint. Health endpoints are nobody's subject.
+pub(super) fn is_subject(world: &World, policy: &Policy, endpoint: Endpoint) -> bool {
+    let (subject, namespaces) = (&policy.subject, &policy.subject_namespaces);
+    match (policy.subject_kind, endpoint) {
+        (SubjectKind::Pods, Endpoint::Pod(id)) => world
+            .pod(id)
+            .is_some_and(|pod| pod_mismatch(world, policy, subject, namespaces, pod).is_none()),
+        (SubjectKind::Nodes, Endpoint::Host(id)) => {
+            world.node(id).is_some_and(|node| subject.matches(&node.labels))
+        }
+        _ => false,
+    }
 }
 
 /// What of a pod peer does not hold: a label, or the namespace.
@@ -152,10 +162,16 @@ fn failing(world: &World, policy: &Policy, peer: &Peer, who: Who) -> Option<Span
                 let is_all = |net: &IpNet| net.prefix_len() == 0 && net.contains(&address);
                 is_all(net) && !except.iter().any(is_all)
             }
-            Who::Pod(_) | Who::Host | Who::RemoteNode => false,
+            Who::Pod(_) | Who::Host | Who::RemoteNode | Who::Health(_) => false,
         },
         PeerKind::Entity(entity) => is_member(world, *entity, who),
-        PeerKind::Service { .. } => false,
+        PeerKind::Service { namespace, name } => {
+            let Who::Pod(id) = who else { return Some(peer.span) };
+            let pod = world.pod(id);
+            let mut named =
+                world.services.iter().filter(|s| s.namespace == *namespace && s.name == *name);
+            pod.is_some_and(|pod| named.any(|service| stands_behind(service, pod)))
+        }
     };
     (!holds).then_some(peer.span)
 }
@@ -166,7 +182,8 @@ fn is_member(world: &World, entity: Entity, who: Who) -> bool {
     match (entity, who) {
         (Entity::All, _)
         | (Entity::World, Who::Outside(_) | Who::Forged(_))
-        | (Entity::Cluster, Who::Pod(_) | Who::Host | Who::RemoteNode)
+        | (Entity::Cluster, Who::Pod(_) | Who::Host | Who::RemoteNode | Who::Health(_))
+        | (Entity::Health, Who::Health(_))
         | (Entity::Host, Who::Host)
         | (Entity::RemoteNode, Who::RemoteNode) => true,
         (Entity::WorldIpv4, Who::Outside(address) | Who::Forged(address)) => {
@@ -175,7 +192,7 @@ fn is_member(world: &World, entity: Entity, who: Who) -> bool {
         (Entity::WorldIpv6, Who::Outside(address) | Who::Forged(address)) => {
             world.is_dual_stack() && address.is_ipv6()
         }
-        // Nobody of the model is an API server, a health endpoint, an ingress proxy, or without an identity.
+        // Nobody of the model is an API server, an ingress proxy, or without an identity.
         _ => false,
     }
 }
@@ -212,6 +229,7 @@ fn who_words(world: &World, who: Who, with_address: bool) -> String {
         },
         Who::Host => Entity::Host.word().to_owned(),
         Who::RemoteNode => Entity::RemoteNode.word().to_owned(),
+        Who::Health(_) => Entity::Health.word().to_owned(),
         Who::Outside(address) | Who::Forged(address) => {
             let entity = match (world.is_dual_stack(), address) {
                 (false, _) => Entity::World,

@@ -9,15 +9,17 @@ mod words;
 
 use std::net::IpAddr;
 
-use crate::eval::{Asked, Judgement, Leg, Memory, judge};
+use crate::eval::{Asked, Choices, Judgement, Leg, Memory, judge};
 use crate::net::{Direction, Fragment, IpHeader, Packet, PortRange, Protocol, TcpFlags, Transport};
 use crate::policy::{
     Action, Entity, Isolation, Namespaces, Operator, Peer, PeerKind, Policy, PolicySet, PortKind,
-    PortSpec, Requirement, Rule, Selector,
+    PortSpec, Requirement, Rule, Selector, SubjectKind,
 };
 use crate::reason::DropReason;
 use crate::source::{FileId, Span};
-use crate::topology::{Labels, NamedPort, Namespace, Node, NodeId, Party, Pod, PodId, World};
+use crate::topology::{
+    Endpoint, Labels, NamedPort, Namespace, Node, NodeId, Party, Pod, PodId, Readiness, World,
+};
 use crate::verdict::{Implied, LegOutcome, Origin, Verdict};
 
 const CLIENT: PodId = PodId(0);
@@ -50,6 +52,8 @@ fn node(name: &str, number: u8) -> Node {
         locals: vec![ip("10.96.0.1"), ip(&format!("10.{number}.0.1"))],
         device: "eth0".into(),
         mac: None,
+        labels: labels(&[("node", name)]),
+        health: vec![ip(&format!("10.{number}.0.200")), ip(&format!("fd00:{number}::200"))],
         span: Span::default(),
     }
 }
@@ -72,6 +76,7 @@ fn pod(name: &str, app: &str, at: NodeId, last: &str) -> Pod {
         ifindex: None,
         endpoint_id: None,
         host_network: false,
+        readiness: Readiness::Ready,
         ports: Vec::new(),
         span: Span::default(),
     }
@@ -212,6 +217,7 @@ fn policy(name: &str, app: &str, rules: Vec<Rule>) -> Policy {
         namespace: Some("shop".into()),
         owner: None,
         because: None,
+        subject_kind: SubjectKind::Pods,
         subject: selector(app),
         subject_namespaces: Namespaces::Own,
         egress: Isolation::ByRules,
@@ -285,11 +291,12 @@ struct Scene {
     policies: PolicySet,
     memory: Memory,
     now: u64,
+    choices: Choices,
 }
 
 impl Scene {
     fn new(policies: PolicySet) -> Self {
-        Self { world: world(), policies, memory: Memory::default(), now: 0 }
+        Self { world: world(), policies, memory: Memory::default(), now: 0, choices: Choices::default() }
     }
 
     /// Judges a packet from whoever has its source address, as part of the scene's flows.
@@ -299,7 +306,8 @@ impl Scene {
 
     fn send_from(&mut self, source: Party, packet: &Packet) -> Judgement {
         let destination = Party::Address(packet.ip.destination);
-        let asked = Asked { source, destination, packet, now: self.now };
+        let (now, choices) = (self.now, self.choices);
+        let asked = Asked { source, destination, packet, now, choices };
         judge(&self.world, &self.policies, &mut self.memory, &asked)
     }
 

@@ -4,7 +4,8 @@ use super::*;
 use crate::eval::peers::Who;
 
 fn places(judgement: &Judgement) -> Vec<(NodeId, PodId, Direction)> {
-    judgement.legs.iter().map(|leg| (leg.node, leg.endpoint, leg.direction)).collect()
+    let pod = |leg: &Leg| leg.endpoint.pod().expect("a pod");
+    judgement.legs.iter().map(|leg| (leg.node, pod(leg), leg.direction)).collect()
 }
 
 #[test]
@@ -41,9 +42,10 @@ fn the_destination_address_decides_who_receives() {
         destination: Party::Pod(VAULT),
         packet: &packet,
         now: 0,
+        choices: Choices::default(),
     };
     let judgement = judge(&scene.world, &scene.policies, &mut scene.memory, &asked);
-    assert_eq!(ingress(&judgement).endpoint, SERVER);
+    assert_eq!(ingress(&judgement).endpoint, Endpoint::Pod(SERVER));
 }
 
 #[test]

@@ -1,0 +1,305 @@
+//! What a packet becomes on a node: the backend that a service's flow gets, the source that leaves, and both of it
+//! undone for answers and errors. Never a policy, and never the way from node to node.
+//!
+//! Drop 167 (no port is free to translate a source to) is never predicted: the datapath gives up after a bounded
+//! number of tries, each of which is its own choice. [`port_is_open`] is where a report of it would be checked: the
+//! drop may be legal wherever the wanted port is not open.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use crate::reason::DropReason;
+use crate::topology::{Endpoint, NodeId};
+use crate::trace::{CtState, Place};
+
+use super::flows::{Client, Shift, opens};
+use super::headers::{End, Tracking, Tuple};
+use super::path::{self, Lead};
+use super::services::{self, Front, Kind, Scope};
+use super::walk::{Halt, Visit, Walk};
+use super::{Serving, peers::Who};
+
+/// The source of what a pod sends to itself by a service.
+pub(super) fn loopback(v6: bool) -> IpAddr {
+    if v6 {
+        IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1))
+    } else {
+        IpAddr::V4(Ipv4Addr::new(169, 254, 42, 1))
+    }
+}
+
+impl Walk<'_> {
+    /// Translates what is sent to a service. `None`: it is not, or it is an error that only follows its flow.
+    pub(super) fn serve(&mut self, node: NodeId, scope: Scope) -> Result<Option<Shift>, Halt> {
+        let here = path::lead(self.world, Some(node), self.headers.destination);
+        if !matches!(here, Lead::Service(_)) && here != Lead::Node(node) {
+            return Ok(None);
+        }
+        if let Tracking::Error(Some(quoted)) = self.headers.tracking {
+            self.serve_error(node, quoted);
+            return Ok(None);
+        }
+        let front = self.headers.tuple().and_then(|tuple| {
+            let of = self.world.node(node)?;
+            Some((tuple, services::front(self.world, of, tuple.to, tuple.protocol)?))
+        });
+        let Some((tuple, front)) = front else {
+            let Lead::Service(service) = here else { return Ok(None) };
+            let (port, candidates) = (None, Vec::new());
+            self.serving.get_or_insert(Serving { service, port, node, candidates, backend: None });
+            return Err(Halt::Drop(DropReason::NoService));
+        };
+        let backend = self.backend(node, &tuple, front, scope)?;
+        self.headers.set_tuple(tuple.to_there(backend));
+        Ok(Some(Shift { through: Some(tuple.to), ..Shift::default() }))
+    }
+
+    /// An error about an answer of a service's goes to the backend that the answer came from.
+    fn serve_error(&mut self, node: NodeId, quoted: Tuple) {
+        if let Some((backend, _)) = self.memory.backend(node, &quoted.back(), self.asked.now) {
+            self.headers.destination = backend.address;
+            self.headers.tracking = Tracking::Error(Some(quoted.from_there(backend)));
+        }
+    }
+
+    /// The backend of a flow, told in [`Serving`].
+    fn backend(
+        &mut self,
+        node: NodeId,
+        tuple: &Tuple,
+        front: Front<'_>,
+        scope: Scope,
+    ) -> Result<End, Halt> {
+        let v6 = tuple.to.address.is_ipv6();
+        let candidates = front.candidates(self.world, node, scope, v6);
+        let places = candidates.iter().map(|end| end.place()).collect();
+        let (service, port) = (front.id, Some(front.index));
+        let mut serving = Serving { service, port, node, candidates: places, backend: None };
+        let chosen = match refusal(&front, scope, tuple.from.address) {
+            Some(reason) => Err(Halt::Drop(reason)),
+            None => self.choose(node, tuple, front, candidates),
+        };
+        serving.backend = chosen.as_ref().ok().map(|end| end.place());
+        self.serving.get_or_insert(serving);
+        chosen
+    }
+
+    fn choose(
+        &mut self,
+        node: NodeId,
+        tuple: &Tuple,
+        front: Front<'_>,
+        mut candidates: Vec<End>,
+    ) -> Result<End, Halt> {
+        let now = self.asked.now;
+        let begins =
+            matches!(self.headers.tracking, Tracking::Flow(_, flags) if opens(flags));
+        if let Some((own, entered)) = self.memory.backend(node, tuple, now)
+            && (!begins || (candidates.contains(&own) && !entered.closing))
+        {
+            return self.take(&[own], "the flow's own backend");
+        }
+        let client = Client {
+            address: tuple.from.address,
+            frontend: tuple.to,
+            protocol: tuple.protocol,
+        };
+        let kept = front.service.affinity.and_then(|timeout| {
+            self.memory.kept(node, client, timeout, now)
+        });
+        let kept = kept.filter(|end| candidates.contains(end));
+        let whose = if kept.is_some() { "the client's last backend" } else { "a backend for it" };
+        if let Some(kept) = kept {
+            candidates = vec![kept];
+        }
+        let backend = self.take(&candidates, whose)?;
+        if front.service.affinity.is_some() {
+            self.memory.keep(node, client, backend, now);
+        }
+        Ok(backend)
+    }
+
+    /// What was chosen, where it is legal. A choice belongs to the first translation on the way.
+    fn take(&mut self, legal: &[End], whose: &str) -> Result<End, Halt> {
+        let chosen = self.choices.backend.take().map(End::from);
+        let Some(first) = legal.first() else {
+            if let Some(chosen) = chosen {
+                let place = chosen.place();
+                self.illegal.push(format!("backend {place} was chosen where there is none"));
+            }
+            return Err(Halt::Drop(DropReason::NoService));
+        };
+        match chosen {
+            Some(chosen) if legal.contains(&chosen) => Ok(chosen),
+            Some(chosen) => {
+                self.illegal.push(format!("backend {} is not {whose}", chosen.place()));
+                Ok(*first)
+            }
+            None if legal.len() == 1 => Ok(*first),
+            None => Err(Halt::Unknown),
+        }
+    }
+
+    /// A pod that reaches itself by a service sees the loopback address.
+    pub(super) fn hairpin(&mut self, sender: Endpoint, shift: &mut Shift) -> bool {
+        let Some(tuple) = self.headers.tuple() else { return false };
+        let own = path::addresses(self.world, sender).contains(&tuple.to.address);
+        if !own || shift.through.is_none() {
+            return false;
+        }
+        shift.origin = Some(tuple.from);
+        let address = loopback(tuple.to.address.is_ipv6());
+        self.headers.set_tuple(Tuple { from: End { address, ..tuple.from }, ..tuple });
+        true
+    }
+
+    /// An answer, or an error about a flow, to an address that a flow's source was translated to. True where it was.
+    pub(super) fn reveal(&mut self, node: NodeId) -> bool {
+        let now = self.asked.now;
+        let answer = match self.headers.tracking {
+            Tracking::Flow(tuple, _) => tuple,
+            Tracking::Error(Some(quoted)) => quoted.back(),
+            Tracking::Error(None) | Tracking::Nothing => return false,
+        };
+        if answer.to.address != self.headers.destination {
+            return false;
+        }
+        let Some(source) = self.memory.behind(node, &answer, now) else { return false };
+        let answer = answer.to_there(source);
+        if let Tracking::Error(_) = self.headers.tracking {
+            self.headers.destination = source.address;
+            self.headers.tracking = Tracking::Error(Some(answer.back()));
+        } else {
+            self.headers.set_tuple(answer);
+        }
+        true
+    }
+
+    /// Gives an answer or an error the addresses that its receiver knows the flow by. Of a service that is gone,
+    /// nothing is translated.
+    pub(super) fn answer(&mut self, visit: &Visit) {
+        let Shift { through, origin, .. } = visit.shift;
+        let node = self.world.node(visit.node);
+        let protocol = visit.tuple().map(|tuple| tuple.protocol);
+        let through = through.zip(node).zip(protocol).filter(|((through, node), protocol)| {
+            services::front(self.world, node, *through, *protocol).is_some()
+        });
+        let through = through.map(|((through, _), _)| through);
+        match (visit.state, self.headers.tracking.clone()) {
+            (CtState::Reply, Tracking::Flow(mut tuple, _)) => {
+                tuple.from = through.unwrap_or(tuple.from);
+                tuple.to = origin.unwrap_or(tuple.to);
+                self.headers.set_tuple(tuple);
+            }
+            (CtState::Related, Tracking::Error(Some(quoted))) => {
+                if let Some(through) = through
+                    && self.headers.source == quoted.to.address
+                {
+                    self.headers.source = through.address;
+                }
+                if let Some(origin) = origin {
+                    self.headers.destination = origin.address;
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// What an endpoint sends out of its node by the device leaves with the node's address, unless it answers, its
+    /// destination is routed to as it is, or excluded.
+    pub(super) fn masquerade(&mut self, visit: &mut Visit, sender: Endpoint) {
+        let cluster = &self.world.cluster;
+        let (from, to) = (self.headers.source, self.headers.destination);
+        let lead = path::lead(self.world, Some(visit.node), to);
+        let native = cluster.routing == crate::topology::Routing::Native;
+        let to_node = native && matches!(lead, Lead::Node(other) if other != visit.node);
+        let keeps = !cluster.masquerade.on
+            || visit.state == CtState::Reply
+            || !path::addresses(self.world, sender).contains(&from)
+            || self.is_native(to)
+            || cluster.masquerade.except.iter().any(|net| net.contains(&to))
+            || to_node;
+        if !keeps {
+            self.leave_as_node(visit);
+        }
+    }
+
+    fn is_native(&self, address: IpAddr) -> bool {
+        let given = &self.world.cluster.native_cidrs;
+        let pods = self.world.nodes.iter().flat_map(|node| &node.pod_cidrs);
+        let mut prefixes: Box<dyn Iterator<Item = _>> =
+            if given.is_empty() { Box::new(pods) } else { Box::new(given.iter()) };
+        prefixes.any(|net| net.contains(&address))
+    }
+
+    /// The source becomes the node's first address of the family. A node without one translates nothing.
+    pub(super) fn leave_as_node(&mut self, visit: &mut Visit) {
+        let v6 = self.headers.source.is_ipv6();
+        let own = self.world.node(visit.node).and_then(|node| node.tunnel_end(v6));
+        let Some(address) = own else { return };
+        let Some(tuple) = self.headers.tuple() else {
+            // An error has no port; one about a flow that is not translated here stays as it is.
+            if visit.state != CtState::Related || visit.shift.beyond.is_some() {
+                self.headers.source = address;
+            }
+            return;
+        };
+        let beyond = match visit.shift.beyond.filter(|_| visit.state == CtState::Established) {
+            Some(beyond) => beyond,
+            None => self.new_source(visit.node, address, &tuple),
+        };
+        visit.shift.beyond = Some(beyond);
+        self.headers.set_tuple(tuple.from_there(beyond));
+    }
+
+    /// The port stays where it is in the range and free; else the datapath chooses any that is.
+    fn new_source(&mut self, node: NodeId, address: IpAddr, tuple: &Tuple) -> End {
+        let chosen = self.choices.source.take_if(|place| place.address == address);
+        let wanted = tuple.source().port;
+        let is_open = |port: u16| port_is_open(self, node, End { address, port }, tuple);
+        let keeps = is_open(wanted) || !has_port(tuple);
+        let legal = |port: u16| if keeps { port == wanted } else { is_open(port) };
+        let (first, last) = self.world.cluster.masquerade.ports;
+        let by_rule = || (first..=last).find(|port| is_open(*port)).filter(|_| !keeps);
+        match chosen {
+            Some(place) if legal(place.port) => End::from(place),
+            None => End { address, port: by_rule().unwrap_or(wanted) },
+            Some(place) => {
+                let port = by_rule().unwrap_or(wanted);
+                self.illegal.push(format!("source {place} is not one that it may leave with"));
+                End { address, port }
+            }
+        }
+    }
+}
+
+/// ICMP that is no echo has nothing to translate but the address.
+fn has_port(tuple: &Tuple) -> bool {
+    tuple.protocol.has_ports() || tuple.source().port != 0
+}
+
+/// Whether a flow may leave with this source: its port is in the range, and no other flow of the node has it
+/// towards the same remote side.
+fn port_is_open(walk: &Walk<'_>, node: NodeId, source: End, tuple: &Tuple) -> bool {
+    let (first, last) = walk.world.cluster.masquerade.ports;
+    let there = tuple.from_there(source);
+    (first..=last).contains(&source.port)
+        && !walk.memory.is_taken(node, &there, tuple, walk.asked.now)
+}
+
+/// Why a client may not use the frontend at all.
+fn refusal(front: &Front<'_>, scope: Scope, client: IpAddr) -> Option<DropReason> {
+    match (scope, front.kind) {
+        (Scope::Inside, _) => None,
+        (Scope::Outside, Kind::Cluster) => Some(DropReason::IsClusterIp),
+        (Scope::Outside, _) => front.refuses(client).then_some(DropReason::NotInSourceRange),
+    }
+}
+
+/// Where a client that comes by the underlay is: the cluster is whom its address says.
+pub(super) fn scope_of(client: Who) -> Scope {
+    match client {
+        Who::Outside(_) | Who::Forged(_) => Scope::Outside,
+        Who::Pod(_) | Who::Host | Who::RemoteNode | Who::Health(_) => Scope::Inside,
+    }
+}
+

@@ -1,0 +1,500 @@
+//! A packet's way from node to node: who looks at it where, what each remembers, and which directions are asked.
+//! The order on a node is the one that the book states: sender, headers, service, flow, policy, answer, route. What
+//! rewriting does is `translate`'s, what policy says is `decide`'s.
+
+use crate::net::{Direction, Protocol};
+use crate::policy::PolicySet;
+use crate::reason::DropReason;
+use crate::topology::{Endpoint, HostRouting, NodeId, Routing, World};
+use crate::trace::{CtState, Place};
+use crate::verdict::LegOutcome;
+
+use super::decide::{Decision, Matter};
+use super::flows::Shift;
+use super::headers::{self, Headers, Tracking, Traffic, Tuple};
+use super::path::{self, Lead, Sender};
+use super::peers::Who;
+use super::translate::scope_of;
+use super::services::{self, Scope};
+use super::{Asked, Choices, Leg, Memory, Serving};
+
+/// Why a packet goes no further.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Halt {
+    /// It is dropped.
+    Drop(DropReason),
+    /// The datapath would have chosen, and what it chose is not known.
+    Unknown,
+}
+
+type Way<T = ()> = Result<T, Halt>;
+
+/// What a walk has of a packet and gathers about it.
+pub(super) struct Walk<'a> {
+    pub(super) world: &'a World,
+    pub(super) policies: &'a PolicySet,
+    pub(super) memory: &'a mut Memory,
+    pub(super) asked: &'a Asked<'a>,
+    /// Choices that no translation has taken yet.
+    pub(super) choices: Choices,
+    /// The headers as they are now, or why they cannot be read.
+    read: Result<(), DropReason>,
+    pub(super) headers: Headers,
+    ttl: u8,
+    pub(super) legs: Vec<Leg>,
+    pub(super) serving: Option<Serving>,
+    pub(super) illegal: Vec<String>,
+}
+
+/// A node that looks at the packet: what it knows of the flow, as it is after a service's translation.
+pub(super) struct Visit {
+    pub(super) node: NodeId,
+    tracking: Tracking,
+    pub(super) state: CtState,
+    pub(super) shift: Shift,
+    /// A pod speaks to itself by a service, or answers: policy is not asked.
+    hairpin: bool,
+}
+
+impl Visit {
+    /// The flow, or the one that an error quotes.
+    pub(super) fn tuple(&self) -> Option<Tuple> {
+        match &self.tracking {
+            Tracking::Flow(tuple, _) | Tracking::Error(Some(tuple)) => Some(*tuple),
+            Tracking::Error(None) | Tracking::Nothing => None,
+        }
+    }
+}
+
+/// Where a packet goes from a node.
+enum Next {
+    /// Nowhere further: delivered, or out of what is judged.
+    End,
+    /// To an endpoint of another node, which takes the sender for this.
+    Endpoint { endpoint: Endpoint, node: NodeId, carried: Who },
+    /// To another node by the underlay, as it is.
+    Node(NodeId),
+}
+
+impl<'a> Walk<'a> {
+    pub(super) fn new(
+        world: &'a World,
+        policies: &'a PolicySet,
+        memory: &'a mut Memory,
+        asked: &'a Asked<'a>,
+    ) -> Self {
+        let packet = asked.packet;
+        let read = headers::read(packet);
+        let (read, headers) = match read {
+            Ok(headers) => (Ok(()), headers),
+            Err(reason) => (Err(reason), Headers::unread(packet)),
+        };
+        let (legs, illegal) = (Vec::new(), Vec::new());
+        let (choices, ttl) = (asked.choices, packet.ip.ttl);
+        let serving = None;
+        Self {
+            world, policies, memory, asked, choices, read, headers, ttl, legs, serving, illegal,
+        }
+    }
+
+    /// The packet's two sides as they are now.
+    pub(super) fn places(&self) -> (Place, Place) {
+        self.headers.places()
+    }
+
+    /// From its sender to wherever it ends.
+    pub(super) fn follow(&mut self, sender: Sender) -> Way {
+        if self.read.is_ok() && self.headers.discovery {
+            return Ok(());
+        }
+        let next = match sender {
+            Sender::Endpoint(endpoint, node) => self.from_endpoint(endpoint, node)?,
+            Sender::Node(node) => self.from_node(node)?,
+            Sender::Outside => match path::lead(self.world, None, self.headers.destination) {
+                Lead::Endpoint(_, node) | Lead::Node(node) => self.from_device(node)?,
+                Lead::Service(id) => {
+                    let service = self.world.service(id);
+                    let node = service.map(|service| services::landing(self.world, service));
+                    self.from_device(node.unwrap_or(NodeId(0)))?
+                }
+                Lead::Nobody | Lead::Outside => Next::End,
+            },
+        };
+        self.go(next)
+    }
+
+    /// On to further nodes; translated packets pass three of them at most.
+    fn go(&mut self, mut next: Next) -> Way {
+        for _ in 0..4 {
+            next = match next {
+                Next::End => return Ok(()),
+                Next::Endpoint { endpoint, node, carried } => {
+                    self.arrive(endpoint, node, carried, true)?;
+                    Next::End
+                }
+                Next::Node(node) => self.from_device(node)?,
+            };
+        }
+        Ok(())
+    }
+
+    /// An endpoint sends.
+    fn from_endpoint(&mut self, sender: Endpoint, node: NodeId) -> Way<Next> {
+        if !path::addresses(self.world, sender).contains(&self.headers.source) {
+            return Err(Halt::Drop(DropReason::InvalidSourceIp));
+        }
+        self.look_into(node)?;
+        let mut shift = self.serve(node, Scope::Inside)?.unwrap_or_default();
+        let hairpin = self.hairpin(sender, &mut shift);
+        let mut visit = self.visit(node, shift, hairpin);
+        let next = self.leave_endpoint(sender, &mut visit);
+        self.note(&visit, next.is_ok());
+        self.cross(&visit, next?)
+    }
+
+    fn leave_endpoint(&mut self, sender: Endpoint, visit: &mut Visit) -> Way<Next> {
+        let traffic = self.headers.traffic;
+        let tunnel = Some(self.world.cluster.tunnel.port);
+        let encapsulated = traffic.protocol == Protocol::Udp && traffic.port == tunnel;
+        if encapsulated && self.is_tunneled() && visit.state != CtState::Reply {
+            return Err(Halt::Drop(DropReason::EncapProhibited));
+        }
+        self.check_pieces()?;
+        let peer = Who::has(self.world, visit.node, self.headers.destination);
+        self.ask(visit, sender, Direction::Egress, peer)?;
+        self.answer(visit);
+        let here = visit.node;
+        match path::lead(self.world, Some(here), self.headers.destination) {
+            Lead::Endpoint(endpoint, node) if node == here => {
+                self.count_down()?;
+                self.ask(visit, endpoint, Direction::Ingress, path::who(sender))?;
+                Ok(Next::End)
+            }
+            Lead::Endpoint(endpoint, node) => {
+                let mut carried = path::who(sender);
+                if !self.is_tunneled() {
+                    self.route()?;
+                    self.masquerade(visit, sender);
+                    carried = Who::Outside(self.headers.source);
+                }
+                Ok(Next::Endpoint { endpoint, node, carried })
+            }
+            Lead::Node(node) if node == here => {
+                self.ask_host(visit, Direction::Ingress, path::who(sender))?;
+                Ok(Next::End)
+            }
+            Lead::Node(node) => {
+                self.route()?;
+                self.masquerade(visit, sender);
+                Ok(Next::Node(node))
+            }
+            Lead::Outside => {
+                self.route()?;
+                self.masquerade(visit, sender);
+                Ok(Next::End)
+            }
+            Lead::Nobody | Lead::Service(_) => Ok(Next::End),
+        }
+    }
+
+    /// A node itself sends: to pods and services by its host device, else by the underlay's.
+    fn from_node(&mut self, node: NodeId) -> Way<Next> {
+        let lead = path::lead(self.world, Some(node), self.headers.destination);
+        let listens = self.headers.tuple().is_some_and(|tuple| {
+            let here = self.world.node(node);
+            here.is_some_and(|n| services::front(self.world, n, tuple.to, tuple.protocol).is_some())
+        });
+        // What a node says to itself passes no device.
+        let own = lead == Lead::Node(node) && !listens;
+        // By the underlay's device only the host firewall reads it.
+        let by_device = matches!(lead, Lead::Node(_) | Lead::Nobody | Lead::Outside);
+        if own {
+            return Ok(Next::End);
+        }
+        if by_device && self.read.is_err() && !self.world.cluster.host_firewall {
+            return Ok(Next::End);
+        }
+        self.look_into(node)?;
+        let shift = self.serve(node, Scope::Inside)?.unwrap_or_default();
+        let mut visit = self.visit(node, shift, false);
+        let next = self.leave_node(&mut visit);
+        self.note(&visit, next.is_ok());
+        self.cross(&visit, next?)
+    }
+
+    fn leave_node(&mut self, visit: &mut Visit) -> Way<Next> {
+        let here = visit.node;
+        let peer = Who::has(self.world, here, self.headers.destination);
+        if peer != Who::Host {
+            self.ask_host(visit, Direction::Egress, peer)?;
+        }
+        self.answer(visit);
+        Ok(match path::lead(self.world, Some(here), self.headers.destination) {
+            Lead::Endpoint(endpoint, node) if node == here => {
+                self.check_pieces()?;
+                // The own stack's packet is sent to the pod, not forwarded to it.
+                let peer = path::arriving(self.world, here, Who::Host, self.headers.source);
+                self.ask(visit, endpoint, Direction::Ingress, peer)?;
+                Next::End
+            }
+            Lead::Endpoint(endpoint, node) => {
+                let source = self.headers.source;
+                let native = Who::Outside(source);
+                let carried = if self.is_tunneled() { Who::RemoteNode } else { native };
+                Next::Endpoint { endpoint, node, carried }
+            }
+            Lead::Node(node) if node != here => Next::Node(node),
+            Lead::Node(_) | Lead::Service(_) | Lead::Nobody | Lead::Outside => Next::End,
+        })
+    }
+
+    /// A packet comes to a node by its underlay device, not encapsulated.
+    fn from_device(&mut self, node: NodeId) -> Way<Next> {
+        self.prefilter(self.headers.source)?;
+        let lead = path::lead(self.world, Some(node), self.headers.destination);
+        if let Lead::Endpoint(endpoint, at) = lead {
+            let carried = Who::Outside(self.headers.source);
+            self.arrive(endpoint, at, carried, false)?;
+            return Ok(Next::End);
+        }
+        if self.read.is_err() && lead == Lead::Node(node) && !self.world.cluster.host_firewall {
+            return Ok(Next::End);
+        }
+        self.look_into(node)?;
+        let revealed = self.reveal(node);
+        let client = path::arriving(
+            self.world,
+            node,
+            Who::Outside(self.headers.source),
+            self.headers.source,
+        );
+        let shift = if revealed { None } else { self.serve(node, scope_of(client))? };
+        let mut visit = self.visit(node, shift.unwrap_or_default(), false);
+        let next = self.pass_on(&mut visit, client, revealed);
+        self.note(&visit, next.is_ok());
+        self.cross(&visit, next?)
+    }
+
+    /// What a node does with a packet of the underlay that was for one of its addresses.
+    fn pass_on(&mut self, visit: &mut Visit, client: Who, revealed: bool) -> Way<Next> {
+        let here = visit.node;
+        match path::lead(self.world, Some(here), self.headers.destination) {
+            Lead::Endpoint(endpoint, node) if node == here => {
+                self.count_down()?;
+                self.check_pieces()?;
+                self.ask(visit, endpoint, Direction::Ingress, client)?;
+                self.answer(visit);
+                Ok(Next::End)
+            }
+            Lead::Endpoint(endpoint, node) => {
+                self.answer(visit);
+                // The tunnel carries it as the world's, and the receiver leaves it at that.
+                let source = self.headers.source;
+                if !revealed {
+                    self.leave_as_node(visit);
+                }
+                let tunneled = self.is_tunneled();
+                if !tunneled {
+                    self.route()?;
+                }
+                let address = if revealed { source } else { self.headers.source };
+                let carried = if tunneled { Who::Forged(address) } else { Who::Outside(address) };
+                Ok(Next::Endpoint { endpoint, node, carried })
+            }
+            Lead::Node(node) if node == here => {
+                self.ask_host(visit, Direction::Ingress, client)?;
+                self.answer(visit);
+                Ok(Next::End)
+            }
+            Lead::Node(node) => {
+                self.answer(visit);
+                if !revealed {
+                    self.leave_as_node(visit);
+                }
+                self.route()?;
+                Ok(Next::Node(node))
+            }
+            Lead::Outside | Lead::Nobody | Lead::Service(_) => {
+                self.answer(visit);
+                self.route()?;
+                Ok(Next::End)
+            }
+        }
+    }
+
+    /// To an endpoint of a node that only delivers: it counts before it looks into the packet.
+    fn arrive(&mut self, endpoint: Endpoint, node: NodeId, carried: Who, sent: bool) -> Way {
+        if sent && !self.is_tunneled() {
+            self.prefilter(self.headers.source)?;
+        }
+        self.count_down()?;
+        self.look_into(node)?;
+        self.check_pieces()?;
+        let source = self.headers.source;
+        let peer = match carried {
+            Who::Forged(_) => carried,
+            _ => path::arriving(self.world, node, carried, source),
+        };
+        let visit = self.visit(node, Shift::default(), false);
+        let result = self.ask(&visit, endpoint, Direction::Ingress, peer);
+        self.answer(&visit);
+        self.note(&visit, result.is_ok());
+        result
+    }
+
+    /// The tunnel itself, where something looks at it: the prefilter of the other node, and host policies of both.
+    fn cross(&mut self, visit: &Visit, next: Next) -> Way<Next> {
+        let Next::Endpoint { node: there, .. } = next else { return Ok(next) };
+        if !self.is_tunneled() {
+            return Ok(next);
+        }
+        self.ask_outer(visit.node, Direction::Egress)?;
+        let v6 = self.world.tunnels_over_ipv6();
+        let own = self.world.node(visit.node).and_then(|node| node.tunnel_end(v6));
+        if let Some(own) = own {
+            self.prefilter(own)?;
+        }
+        self.ask_outer(there, Direction::Ingress)?;
+        Ok(next)
+    }
+
+    /// Host policies about what is encapsulated, one packet at a time: its flow is not remembered.
+    fn ask_outer(&mut self, node: NodeId, direction: Direction) -> Way {
+        if !self.world.cluster.host_firewall {
+            return Ok(());
+        }
+        let port = Some(self.world.cluster.tunnel.port);
+        let outer = Traffic { protocol: Protocol::Udp, port, icmp: None };
+        let endpoint = Endpoint::Host(node);
+        let leg = self.leg(node, endpoint, direction, Who::RemoteNode, CtState::New, &outer);
+        self.judged(leg)
+    }
+
+    fn is_tunneled(&self) -> bool {
+        self.world.cluster.routing == Routing::Tunnel
+    }
+
+    fn prefilter(&self, source: std::net::IpAddr) -> Way {
+        let listed = self.world.cluster.prefilter.iter().any(|net| net.contains(&source));
+        if listed { Err(Halt::Drop(DropReason::Prefiltered)) } else { Ok(()) }
+    }
+
+    /// Delivery takes one from the TTL.
+    fn count_down(&mut self) -> Way {
+        if self.ttl <= 1 {
+            return Err(Halt::Drop(DropReason::TtlExceeded));
+        }
+        self.ttl -= 1;
+        Ok(())
+    }
+
+    /// So does the way out, where the datapath routes. What the node's stack does is not judged.
+    fn route(&mut self) -> Way {
+        match self.world.cluster.host_routing {
+            HostRouting::Bpf => self.count_down(),
+            HostRouting::Stack => {
+                self.ttl = self.ttl.saturating_sub(1);
+                Ok(())
+            }
+        }
+    }
+
+    /// A node reads the headers; of fragments, it remembers the first one's ports for the later ones.
+    fn look_into(&mut self, node: NodeId) -> Way {
+        self.read.map_err(Halt::Drop)?;
+        let ip = &self.asked.packet.ip;
+        if !ip.fragment.is_fragment() || self.headers.icmp_fragment {
+            return Ok(());
+        }
+        let (source, destination) = (self.headers.source, self.headers.destination);
+        let piece = (source, destination, self.headers.traffic.protocol, ip.id);
+        if ip.fragment.is_later() {
+            let ports = self.memory.ports_of(node, &piece);
+            let ports = ports.ok_or(Halt::Drop(DropReason::FragmentNotFound))?;
+            self.headers.complete(ports);
+        } else if let Some(tuple) = self.headers.tuple() {
+            self.memory.note_piece(node, piece, (tuple.from.port, tuple.to.port));
+        }
+        Ok(())
+    }
+
+    /// A piece of an ICMP message names no flow.
+    fn check_pieces(&self) -> Way {
+        let piece = self.headers.icmp_fragment;
+        if piece { Err(Halt::Drop(DropReason::FragmentNotSupported)) } else { Ok(()) }
+    }
+
+    fn visit(&self, node: NodeId, given: Shift, hairpin: bool) -> Visit {
+        let (tracking, now) = (self.headers.tracking.clone(), self.asked.now);
+        let state = self.memory.state(node, &tracking, self.headers.destination, now);
+        let mut visit = Visit { node, tracking, state, shift: given, hairpin };
+        if let (CtState::Established | CtState::Reply | CtState::Related, Some(tuple)) =
+            (state, visit.tuple())
+        {
+            let known = self.memory.shift(node, &tuple, now);
+            visit.shift = Shift {
+                through: given.through.or(known.through),
+                origin: given.origin.or(known.origin),
+                ..known
+            };
+            visit.hairpin |= known.origin.is_some();
+        }
+        visit
+    }
+
+    fn note(&mut self, visit: &Visit, passed: bool) {
+        let known = (visit.state, visit.shift);
+        self.memory.note(visit.node, &visit.tracking, known, passed, self.asked.now);
+    }
+
+    fn ask(&mut self, visit: &Visit, endpoint: Endpoint, direction: Direction, peer: Who) -> Way {
+        if visit.hairpin {
+            return Ok(());
+        }
+        let traffic = self.headers.traffic;
+        let leg = self.leg(visit.node, endpoint, direction, peer, visit.state, &traffic);
+        self.judged(leg)
+    }
+
+    /// The node itself is asked only with the host firewall.
+    fn ask_host(&mut self, visit: &Visit, direction: Direction, peer: Who) -> Way {
+        if !self.world.cluster.host_firewall {
+            return Ok(());
+        }
+        self.check_pieces()?;
+        self.ask(visit, Endpoint::Host(visit.node), direction, peer)
+    }
+
+    fn judged(&mut self, leg: Leg) -> Way {
+        let outcome = leg.outcome;
+        self.legs.push(leg);
+        match outcome {
+            LegOutcome::Deny => Err(Halt::Drop(DropReason::PolicyDeny)),
+            LegOutcome::DefaultDeny => Err(Halt::Drop(DropReason::PolicyDenied)),
+            _ => Ok(()),
+        }
+    }
+
+    fn leg(
+        &self,
+        node: NodeId,
+        endpoint: Endpoint,
+        direction: Direction,
+        peer: Who,
+        state: CtState,
+        traffic: &Traffic,
+    ) -> Leg {
+        let (world, policies) = (self.world, self.policies);
+        let matter = Matter { world, policies, endpoint, direction, peer, traffic };
+        let isolated_by = matter.isolated_by();
+        let skipped = |outcome| Decision { outcome, matching: Vec::new(), trials: Vec::new() };
+        let Decision { outcome, matching, trials } = match state {
+            CtState::Reply => skipped(LegOutcome::Reply),
+            CtState::Related => skipped(LegOutcome::Related),
+            CtState::New | CtState::Established | CtState::Untracked => {
+                matter.decide(!isolated_by.is_empty())
+            }
+        };
+        Leg { node, endpoint, direction, state, outcome, matching, isolated_by, trials }
+    }
+}
