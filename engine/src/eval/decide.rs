@@ -31,9 +31,8 @@ impl Matter<'_> {
     /// The policies that isolate the endpoint in this direction.
     pub(super) fn isolated_by(&self) -> Vec<PolicyId> {
         let selecting = self.policies.iter();
-        let selecting = selecting.filter(|(_, policy)| {
-            policy.isolates(self.direction) && self.is_selected_by(policy)
-        });
+        let selecting = selecting
+            .filter(|(_, policy)| policy.isolates(self.direction) && self.is_selected_by(policy));
         selecting.map(|(id, _)| id).collect()
     }
 
@@ -65,8 +64,7 @@ impl Matter<'_> {
         let mut allows = of(Action::Allow);
         let by_rule = !allows.is_empty();
         let is_node = matches!(self.endpoint, Endpoint::Host(_));
-        let local =
-            self.direction == Direction::Ingress && self.peer == Who::Host && !is_node;
+        let local = self.direction == Direction::Ingress && self.peer == Who::Host && !is_node;
         allows.extend(local.then_some(Origin::Implied(Implied::LocalHost)));
         if !isolated {
             allows.push(Origin::Implied(Implied::NotIsolated));

@@ -1,5 +1,6 @@
-//! The oracle's own memory of flows: one entry per flow and node, who opened it, until when it is
-//! remembered and what it is translated to; besides, clients' last backends and the ports of first fragments. Times and closing as the reference has them (Cilium 1.18 conntrack); never a policy.
+//! The oracle's own memory of flows: one entry per flow and node, who opened it, until when it is remembered and
+//! what it is translated to; besides, clients' last backends and the ports of first fragments. Times and closing
+//! as the reference has them (Cilium 1.18 conntrack); never a policy.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -211,7 +212,7 @@ impl Memory {
     pub(super) fn behind(&self, node: NodeId, answer: &Tuple, now: u64) -> Option<End> {
         let found = self.alive(node, now).find(|(pair, entry)| {
             let there = Tuple { protocol: pair.protocol, from: entry.opener, to: entry.other };
-            entry.shift.beyond.is_some_and(|beyond| there.from_there(beyond).back() == *answer)
+            entry.shift.beyond.is_some_and(|beyond| there.sent_from(beyond).back() == *answer)
         });
         found.map(|(pair, entry)| {
             let protocol = pair.protocol;
@@ -234,7 +235,7 @@ impl Memory {
     pub(super) fn is_taken(&self, node: NodeId, there: &Tuple, own: &Tuple, now: u64) -> bool {
         self.alive(node, now).any(|(pair, entry)| {
             let flow = Tuple { protocol: pair.protocol, from: entry.opener, to: entry.other };
-            let shown = entry.shift.beyond.map_or(flow, |beyond| flow.from_there(beyond));
+            let shown = entry.shift.beyond.map_or(flow, |beyond| flow.sent_from(beyond));
             flow != *own && shown == *there
         })
     }

@@ -49,7 +49,7 @@ impl Tuple {
     }
 
     /// The same flow with another sending side.
-    pub(super) fn from_there(mut self, source: End) -> Self {
+    pub(super) fn sent_from(mut self, source: End) -> Self {
         self.from.address = source.address;
         if self.is_message() {
             self.set_identifier(source.port);
@@ -60,7 +60,7 @@ impl Tuple {
     }
 
     /// The same flow with another receiving side.
-    pub(super) fn to_there(mut self, destination: End) -> Self {
+    pub(super) fn sent_to(mut self, destination: End) -> Self {
         self.to.address = destination.address;
         if self.is_message() {
             self.set_identifier(destination.port);
@@ -158,7 +158,7 @@ pub(super) enum Tracking {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Traffic {
     pub(super) protocol: Protocol,
-    /// The destination port; `None` for ICMP and for a later fragment.
+    /// The destination port; `None` for ICMP, and for a later fragment until the first one's is known.
     pub(super) port: Option<u16>,
     /// ICMP type and code.
     pub(super) icmp: Option<(u8, u8)>,

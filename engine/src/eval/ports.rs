@@ -40,7 +40,7 @@ fn holds(kind: &PortKind, traffic: &Traffic, destination: Option<&Pod>) -> bool 
             of_protocol(*protocol, traffic)
                 && match traffic.port {
                     Some(port) => range.contains(port),
-                    // A later fragment has no port that a condition could be met by.
+                    // What has no port meets no condition about one.
                     None => *range == EVERY_PORT,
                 }
         }
@@ -127,6 +127,6 @@ fn traffic_words(traffic: &Traffic) -> String {
     match (traffic.icmp, traffic.port) {
         (Some((kind, _)), _) => icmp_words(protocol, kind),
         (None, Some(port)) => format!("{port}/{protocol}"),
-        (None, None) => format!("{protocol} without a port (a later fragment)"),
+        (None, None) => format!("{protocol} without a port"),
     }
 }

@@ -2,9 +2,13 @@
 //! the modules below, by subject.
 
 mod conntrack;
+mod fragments;
 mod headers;
+mod leaving;
+mod nodes;
 mod path;
 mod policy;
+mod services;
 mod words;
 
 use std::net::IpAddr;
@@ -53,7 +57,7 @@ fn node(name: &str, number: u8) -> Node {
         device: "eth0".into(),
         mac: None,
         labels: labels(&[("node", name)]),
-        health: vec![ip(&format!("10.{number}.0.200")), ip(&format!("fd00:{number}::200"))],
+        health: vec![ip(&format!("10.{number}.0.250")), ip(&format!("fd00:{number}::250"))],
         span: Span::default(),
     }
 }
@@ -296,7 +300,13 @@ struct Scene {
 
 impl Scene {
     fn new(policies: PolicySet) -> Self {
-        Self { world: world(), policies, memory: Memory::default(), now: 0, choices: Choices::default() }
+        Self {
+            world: world(),
+            policies,
+            memory: Memory::default(),
+            now: 0,
+            choices: Choices::default(),
+        }
     }
 
     /// Judges a packet from whoever has its source address, as part of the scene's flows.

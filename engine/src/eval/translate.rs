@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::reason::DropReason;
 use crate::topology::{Endpoint, NodeId};
-use crate::trace::{CtState, Place};
+use crate::trace::CtState;
 
 use super::flows::{Client, Shift, opens};
 use super::headers::{End, Tracking, Tuple};
@@ -49,7 +49,7 @@ impl Walk<'_> {
             return Err(Halt::Drop(DropReason::NoService));
         };
         let backend = self.backend(node, &tuple, front, scope)?;
-        self.headers.set_tuple(tuple.to_there(backend));
+        self.headers.set_tuple(tuple.sent_to(backend));
         Ok(Some(Shift { through: Some(tuple.to), ..Shift::default() }))
     }
 
@@ -57,7 +57,7 @@ impl Walk<'_> {
     fn serve_error(&mut self, node: NodeId, quoted: Tuple) {
         if let Some((backend, _)) = self.memory.backend(node, &quoted.back(), self.asked.now) {
             self.headers.destination = backend.address;
-            self.headers.tracking = Tracking::Error(Some(quoted.from_there(backend)));
+            self.headers.tracking = Tracking::Error(Some(quoted.sent_from(backend)));
         }
     }
 
@@ -91,21 +91,16 @@ impl Walk<'_> {
         mut candidates: Vec<End>,
     ) -> Result<End, Halt> {
         let now = self.asked.now;
-        let begins =
-            matches!(self.headers.tracking, Tracking::Flow(_, flags) if opens(flags));
+        let begins = matches!(self.headers.tracking, Tracking::Flow(_, flags) if opens(flags));
         if let Some((own, entered)) = self.memory.backend(node, tuple, now)
             && (!begins || (candidates.contains(&own) && !entered.closing))
         {
             return self.take(&[own], "the flow's own backend");
         }
-        let client = Client {
-            address: tuple.from.address,
-            frontend: tuple.to,
-            protocol: tuple.protocol,
-        };
-        let kept = front.service.affinity.and_then(|timeout| {
-            self.memory.kept(node, client, timeout, now)
-        });
+        let client =
+            Client { address: tuple.from.address, frontend: tuple.to, protocol: tuple.protocol };
+        let kept =
+            front.service.affinity.and_then(|timeout| self.memory.kept(node, client, timeout, now));
         let kept = kept.filter(|end| candidates.contains(end));
         let whose = if kept.is_some() { "the client's last backend" } else { "a backend for it" };
         if let Some(kept) = kept {
@@ -164,7 +159,7 @@ impl Walk<'_> {
             return false;
         }
         let Some(source) = self.memory.behind(node, &answer, now) else { return false };
-        let answer = answer.to_there(source);
+        let answer = answer.sent_to(source);
         if let Tracking::Error(_) = self.headers.tracking {
             self.headers.destination = source.address;
             self.headers.tracking = Tracking::Error(Some(answer.back()));
@@ -248,7 +243,7 @@ impl Walk<'_> {
             None => self.new_source(visit.node, address, &tuple),
         };
         visit.shift.beyond = Some(beyond);
-        self.headers.set_tuple(tuple.from_there(beyond));
+        self.headers.set_tuple(tuple.sent_from(beyond));
     }
 
     /// The port stays where it is in the range and free; else the datapath chooses any that is.
@@ -281,7 +276,7 @@ fn has_port(tuple: &Tuple) -> bool {
 /// towards the same remote side.
 fn port_is_open(walk: &Walk<'_>, node: NodeId, source: End, tuple: &Tuple) -> bool {
     let (first, last) = walk.world.cluster.masquerade.ports;
-    let there = tuple.from_there(source);
+    let there = tuple.sent_from(source);
     (first..=last).contains(&source.port)
         && !walk.memory.is_taken(node, &there, tuple, walk.asked.now)
 }
@@ -302,4 +297,3 @@ pub(super) fn scope_of(client: Who) -> Scope {
         Who::Pod(_) | Who::Host | Who::RemoteNode | Who::Health(_) => Scope::Inside,
     }
 }
-

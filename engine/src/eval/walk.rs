@@ -14,8 +14,8 @@ use super::flows::Shift;
 use super::headers::{self, Headers, Tracking, Traffic, Tuple};
 use super::path::{self, Lead, Sender};
 use super::peers::Who;
-use super::translate::scope_of;
 use super::services::{self, Scope};
+use super::translate::scope_of;
 use super::{Asked, Choices, Leg, Memory, Serving};
 
 /// Why a packet goes no further.
@@ -92,9 +92,7 @@ impl<'a> Walk<'a> {
         let (legs, illegal) = (Vec::new(), Vec::new());
         let (choices, ttl) = (asked.choices, packet.ip.ttl);
         let serving = None;
-        Self {
-            world, policies, memory, asked, choices, read, headers, ttl, legs, serving, illegal,
-        }
+        Self { world, policies, memory, asked, choices, read, headers, ttl, legs, serving, illegal }
     }
 
     /// The packet's two sides as they are now.
@@ -108,14 +106,14 @@ impl<'a> Walk<'a> {
             return Ok(());
         }
         let next = match sender {
-            Sender::Endpoint(endpoint, node) => self.from_endpoint(endpoint, node)?,
-            Sender::Node(node) => self.from_node(node)?,
+            Sender::Endpoint(endpoint, node) => self.endpoint_sends(endpoint, node)?,
+            Sender::Node(node) => self.node_sends(node)?,
             Sender::Outside => match path::lead(self.world, None, self.headers.destination) {
-                Lead::Endpoint(_, node) | Lead::Node(node) => self.from_device(node)?,
+                Lead::Endpoint(_, node) | Lead::Node(node) => self.device_receives(node)?,
                 Lead::Service(id) => {
                     let service = self.world.service(id);
                     let node = service.map(|service| services::landing(self.world, service));
-                    self.from_device(node.unwrap_or(NodeId(0)))?
+                    self.device_receives(node.unwrap_or(NodeId(0)))?
                 }
                 Lead::Nobody | Lead::Outside => Next::End,
             },
@@ -132,14 +130,14 @@ impl<'a> Walk<'a> {
                     self.arrive(endpoint, node, carried, true)?;
                     Next::End
                 }
-                Next::Node(node) => self.from_device(node)?,
+                Next::Node(node) => self.device_receives(node)?,
             };
         }
         Ok(())
     }
 
     /// An endpoint sends.
-    fn from_endpoint(&mut self, sender: Endpoint, node: NodeId) -> Way<Next> {
+    fn endpoint_sends(&mut self, sender: Endpoint, node: NodeId) -> Way<Next> {
         if !path::addresses(self.world, sender).contains(&self.headers.source) {
             return Err(Halt::Drop(DropReason::InvalidSourceIp));
         }
@@ -198,7 +196,7 @@ impl<'a> Walk<'a> {
     }
 
     /// A node itself sends: to pods and services by its host device, else by the underlay's.
-    fn from_node(&mut self, node: NodeId) -> Way<Next> {
+    fn node_sends(&mut self, node: NodeId) -> Way<Next> {
         let lead = path::lead(self.world, Some(node), self.headers.destination);
         let listens = self.headers.tuple().is_some_and(|tuple| {
             let here = self.world.node(node);
@@ -249,7 +247,7 @@ impl<'a> Walk<'a> {
     }
 
     /// A packet comes to a node by its underlay device, not encapsulated.
-    fn from_device(&mut self, node: NodeId) -> Way<Next> {
+    fn device_receives(&mut self, node: NodeId) -> Way<Next> {
         self.prefilter(self.headers.source)?;
         let lead = path::lead(self.world, Some(node), self.headers.destination);
         if let Lead::Endpoint(endpoint, at) = lead {

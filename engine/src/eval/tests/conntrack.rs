@@ -261,20 +261,6 @@ fn an_error_starts_no_flow() {
 }
 
 #[test]
-fn a_later_fragment_is_not_tracked() {
-    let mut scene = Scene::new(closed_client());
-    let ask = datagram(C4, S4, 53);
-    scene.send(&ask);
-    let mut back = reply(&ask);
-    back.ip.fragment = Fragment { offset: 1480, more: false };
-    let judgement = scene.send(&back);
-    assert_eq!(word(&judgement), "fragment-not-supported", "even within a reply");
-    assert!(judgement.legs.iter().all(|leg| leg.state == CtState::Untracked));
-    back.ip.fragment = Fragment { offset: 0, more: true };
-    assert_eq!(egress(&scene.send(&back)).state, CtState::Reply, "the first piece has its ports");
-}
-
-#[test]
 fn a_packet_that_is_not_delivered_is_not_seen_by_the_receivers_node() {
     let mut scene = Scene::new(closed_client());
     scene.send(&syn(C4, S4, 80));

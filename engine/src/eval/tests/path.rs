@@ -58,10 +58,12 @@ fn delivery_takes_one_from_the_ttl() {
         (C4, X4, expired),
         (W4, S4, expired),
         ("192.168.1.1", S4, expired),
-        // The own stack sends, it does not forward; what the stack does elsewhere is not judged.
+        // The own stack sends, it does not forward.
         ("192.168.1.2", S4, ALLOWED),
-        (C4, W4, ALLOWED),
-        (C4, "192.168.1.2", ALLOWED),
+        // The datapath routes out of the node itself; within it, it gives the packet to the stack.
+        (C4, W4, expired),
+        (C4, "192.168.1.2", expired),
+        (C4, "192.168.1.1", ALLOWED),
     ] {
         for ttl in [0, 1, 2] {
             let mut packet = syn(from, to, 80);

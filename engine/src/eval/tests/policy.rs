@@ -3,16 +3,6 @@
 use super::*;
 use crate::eval::Trial;
 
-fn later(from: &str, to: &str, protocol: Protocol) -> Packet {
-    let transport = match protocol {
-        Protocol::Tcp => segment(from, to, (0, 0), TcpFlags::default()).transport,
-        _ => Transport::Udp { source: 0, destination: 0 },
-    };
-    let mut packet = packet(from, to, transport);
-    packet.ip.fragment = Fragment { offset: 1480, more: false };
-    packet
-}
-
 #[test]
 fn nothing_is_isolated_without_policies() {
     let mut scene = Scene::new(PolicySet::default());
@@ -454,30 +444,6 @@ fn fragmentation_needed_passes_outright() {
     let judgement = Scene::new(policies).send(&ping(C4, S4, 3, 4));
     let leg = ingress(&judgement);
     assert_eq!((leg.outcome, leg.matching.is_empty()), (LegOutcome::Allow, true));
-}
-
-#[test]
-fn a_later_fragment_matches_rules_without_a_port_only() {
-    let wide = vec![allow_from("client", "53/udp, 0-65534/udp"), allow_from("stranger", "udp")];
-    let missing = "fragment-not-supported";
-    table(
-        &server([wide, vec![deny_from("client/vault", "")]].concat()),
-        &[
-            (later(C4, S4, Protocol::Udp), missing),
-            (later(C6, S6, Protocol::Udp), missing),
-            (later(X4, S4, Protocol::Udp), ALLOWED),
-            (later(X4, S4, Protocol::Tcp), missing),
-            (later(W4, S4, Protocol::Udp), missing),
-            (later(V4, S4, Protocol::Udp), DENY),
-            (later(V4, C4, Protocol::Udp), ALLOWED),
-        ],
-    );
-}
-
-#[test]
-fn a_deny_of_a_port_does_not_hit_a_later_fragment() {
-    let rules = vec![allow_from("client", ""), deny_from("", "53/udp")];
-    table(&server(rules), &[(later(C4, S4, Protocol::Udp), ALLOWED), (datagram(C4, S4, 53), DENY)]);
 }
 
 #[test]

@@ -1,0 +1,43 @@
+//! Later fragments are judged with the ports of the first one, and dropped where it was not seen.
+
+use super::*;
+use crate::trace::CtState;
+
+fn piece(mut packet: Packet, offset: u16, id: u32) -> Packet {
+    packet.ip.fragment = Fragment { offset, more: offset == 0 };
+    packet.ip.id = id;
+    packet
+}
+
+#[test]
+fn later_fragments_have_the_ports_of_the_first() {
+    let mut scene = Scene::new(server(vec![allow_from("client", "53/udp")]));
+    for (from, to) in [(C4, S4), (C6, S6), (C4, L4)] {
+        for (port, expected) in [(53, ALLOWED), (54, DENIED)] {
+            scene.memory = Memory::default();
+            let ask = |at| piece(datagram(from, to, port), at, 9);
+            assert_eq!(word(&scene.send(&ask(1480))), "fragment-not-found");
+            assert_eq!(word(&scene.send(&ask(0))), expected);
+            let later = scene.send(&ask(1480));
+            assert_eq!(word(&later), expected, "{from} to {to}");
+            assert!(later.legs.iter().all(|leg| leg.state != CtState::Untracked));
+        }
+    }
+}
+
+#[test]
+fn fragments_of_another_datagram_or_flow_are_not_found() {
+    let mut scene = Scene::new(PolicySet::default());
+    scene.send(&piece(datagram(C4, S4, 53), 0, 9));
+    for (packet, expected) in [
+        (piece(datagram(C4, S4, 53), 8, 9), ALLOWED),
+        (piece(datagram(C4, S4, 53), 8, 10), "fragment-not-found"),
+        (piece(datagram(C4, L4, 53), 8, 9), "fragment-not-found"),
+        (piece(datagram(S4, C4, 53), 8, 9), "fragment-not-found"),
+        (piece(syn(C4, S4, 53), 8, 9), "fragment-not-found"),
+    ] {
+        let judgement = scene.send(&packet);
+        assert_eq!(word(&judgement), expected, "{packet:?}");
+        assert!(expected == ALLOWED || judgement.legs.is_empty());
+    }
+}

@@ -1,0 +1,113 @@
+//! Nodes and health endpoints as subjects and peers, and the prefilter.
+
+use super::*;
+use crate::eval::Memory;
+
+const N1: &str = "192.168.1.1";
+const N2: &str = "192.168.1.2";
+const H1: &str = "10.1.0.250";
+
+/// A policy about the second node.
+fn host(rules: Vec<Rule>) -> PolicySet {
+    let subject = Selector { requirements: vec![equals("node", "node02")] };
+    let subject_kind = SubjectKind::Nodes;
+    PolicySet::new(vec![Policy { subject_kind, subject, ..clusterwide("host", "", rules) }])
+}
+
+#[test]
+fn host_policies_count_with_the_host_firewall_only() {
+    let rules = vec![allow_from("client/shop", "22/tcp"), allow_from("@world", "443/tcp")];
+    for (on, from, to, port, expected) in [
+        (true, W4, N2, 443, ALLOWED),
+        (true, W4, N2, 22, DENIED),
+        (false, W4, N2, 22, ALLOWED),
+        (true, W4, N1, 22, ALLOWED),
+        (true, N1, N2, 22, DENIED),
+        // The pod leaves its node with the node's address, so that nobody knows it there.
+        (true, C4, N2, 22, DENIED),
+        (true, V4, N2, 80, DENIED),
+        (true, V4, N2, 443, DENIED),
+        // What is encapsulated comes from a node, too.
+        (true, C4, S4, 80, DENIED),
+        (false, C4, S4, 80, ALLOWED),
+        (true, W4, S4, 80, ALLOWED),
+    ] {
+        let mut scene = Scene::new(host(rules.clone()));
+        scene.world.cluster.host_firewall = on;
+        let judgement = scene.send(&syn(from, to, port));
+        assert_eq!(word(&judgement), expected, "{on} {from} {to} {port}");
+        let asked = judgement.legs.iter().any(|leg| matches!(leg.endpoint, Endpoint::Host(_)));
+        assert!(!asked || on);
+    }
+}
+
+#[test]
+fn what_a_node_sends_is_its_egress() {
+    for (rules, to, expected) in [
+        (vec![allow_to("server/*", "")], W4, DENIED),
+        (vec![allow_to("server/*", "")], S4, ALLOWED),
+        (vec![allow_to("server/*", "")], N2, ALLOWED),
+        (vec![allow_to("server/*", "")], C4, DENIED),
+        (vec![allow_to("@remote-node", "")], N1, ALLOWED),
+    ] {
+        let mut scene = Scene::new(host(rules));
+        scene.world.cluster.host_firewall = true;
+        let judgement = scene.send_from(Party::Node(NODE2), &syn(N2, to, 80));
+        assert_eq!(word(&judgement), expected, "{to}");
+    }
+}
+
+#[test]
+fn answers_of_a_node_skip_its_policies() {
+    let mut scene = Scene::new(host(vec![allow_from("@world", ""), allow_to("none", "")]));
+    scene.world.cluster.host_firewall = true;
+    let answer = segment(N2, W4, (80, 40000), TcpFlags::ACK);
+    assert_eq!(word(&scene.alone(&answer)), DENIED);
+    scene.send(&syn(W4, N2, 80));
+    assert_eq!(word(&scene.send(&answer)), ALLOWED);
+}
+
+#[test]
+fn a_health_endpoint_is_a_peer_and_never_isolated() {
+    let rules = vec![allow_from("@health", "80/tcp"), allow_from("@cluster", "81/tcp")];
+    let everybody = clusterwide("all", "", vec![allow_from("none", "")]);
+    let mut scene = Scene::new(PolicySet::new(vec![policy("s", "server", rules), everybody]));
+    for (from, to, port, expected) in [
+        (H1, S4, 80, ALLOWED),
+        (H1, S4, 81, ALLOWED),
+        (H1, S4, 82, DENIED),
+        (C4, S4, 80, DENIED),
+        (S4, H1, 80, ALLOWED),
+        (W4, H1, 80, ALLOWED),
+    ] {
+        let judgement = scene.alone(&syn(from, to, port));
+        assert_eq!(word(&judgement), expected, "{from} {to}");
+    }
+    let judgement = scene.alone(&syn(W4, H1, 80));
+    assert_eq!(ingress(&judgement).endpoint, Endpoint::Health(NODE1));
+    assert_eq!(ingress(&judgement).outcome, LegOutcome::NotIsolated);
+}
+
+#[test]
+fn the_prefilter_comes_before_anything() {
+    let listed = "prefiltered";
+    for (net, from, to, expected) in [
+        ("198.51.100.0/24", W4, S4, listed),
+        ("198.51.100.0/24", W4, N1, listed),
+        ("198.51.100.0/24", C4, S4, ALLOWED),
+        ("192.168.1.1/32", C4, S4, listed),
+        ("192.168.1.1/32", C4, L4, ALLOWED),
+        ("192.168.1.1/32", N1, N2, listed),
+        ("10.1.0.0/16", C4, S4, ALLOWED),
+    ] {
+        let mut scene = Scene::new(PolicySet::default());
+        scene.world.cluster.prefilter = vec![net.parse().expect("a prefix")];
+        assert_eq!(word(&scene.send(&syn(from, to, 80))), expected, "{net} {from} {to}");
+        let mut spent = syn(from, to, 80);
+        spent.ip.ttl = 1;
+        scene.memory = Memory::default();
+        if from == W4 {
+            assert_eq!(word(&scene.send(&spent)), listed);
+        }
+    }
+}

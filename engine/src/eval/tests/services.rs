@@ -1,0 +1,278 @@
+//! Who serves, what a service's flow becomes, and how its answers come back.
+
+use super::*;
+use crate::question::{error_about, reply};
+use crate::topology::{Service, ServiceId, ServicePort, TargetPort, TrafficPolicy};
+use crate::trace::{CtState, Place};
+
+const SHOP: &str = "10.96.0.80";
+const SHOP6: &str = "fd00:96::80";
+const LB: &str = "203.0.113.80";
+const NONE: &str = "no-service";
+
+type Change<'a> = &'a dyn Fn(&mut Scene);
+
+fn place(address: &str, port: u16) -> Place {
+    Place { address: ip(address), port }
+}
+
+fn service() -> Service {
+    let port = |port, target, node_port| ServicePort {
+        name: None,
+        port,
+        protocol: Protocol::Tcp,
+        target,
+        node_port,
+        span: Span::default(),
+    };
+    Service {
+        namespace: "shop".into(),
+        name: "server".into(),
+        cluster_ips: vec![ip(SHOP), ip(SHOP6)],
+        external_ips: vec![ip("203.0.113.7")],
+        load_balancer_ips: vec![ip(LB)],
+        ports: vec![
+            port(80, TargetPort::Number(8080), Some(30080)),
+            port(81, TargetPort::Name("http".into()), None),
+        ],
+        selector: selector("server"),
+        affinity: None,
+        balancing: None,
+        source_ranges: Vec::new(),
+        internal_traffic: TrafficPolicy::Cluster,
+        external_traffic: TrafficPolicy::Cluster,
+        span: Span::default(),
+    }
+}
+
+fn scene(service: Service, policies: PolicySet) -> Scene {
+    let mut scene = Scene::new(policies);
+    scene.world.services = vec![service];
+    scene
+}
+
+/// The service of `server` on the second node alone.
+fn remote() -> Scene {
+    let mut scene = scene(service(), PolicySet::default());
+    scene.world.pods[4].labels = labels(&[("app", "local")]);
+    scene
+}
+
+fn ends(judgement: &Judgement) -> (Place, Place) {
+    judgement.arrives.expect("it arrives")
+}
+
+fn backend(judgement: &Judgement) -> Option<Place> {
+    judgement.serving.as_ref().and_then(|serving| serving.backend)
+}
+
+#[test]
+fn candidates_are_ready_pods_of_the_family_and_the_policy() {
+    let mut base = scene(service(), PolicySet::default());
+    base.world.pods[2].ports = vec![named_port("http", 8888, Protocol::Tcp)];
+    let local = |s: &mut Scene| s.world.services[0].internal_traffic = TrafficPolicy::Local;
+    let drains = |s: &mut Scene| s.world.pods[4].readiness = Readiness::Terminating;
+    let empty = |s: &mut Scene| s.world.services[0].selector = selector("nobody");
+    let agent = |s: &mut Scene| s.world.services[0].selector = selector("client");
+    let rows: [(Change<'_>, &str, u16, Vec<Place>); 8] = [
+        (&|_| (), SHOP, 80, vec![place(S4, 8080), place(L4, 8080)]),
+        (&|_| (), SHOP6, 80, vec![place(S6, 8080), place("fd00:1::12", 8080)]),
+        (&|_| (), SHOP, 81, vec![place(S4, 8888)]),
+        (&local, SHOP, 80, vec![place(L4, 8080)]),
+        (&drains, SHOP, 80, vec![place(S4, 8080)]),
+        (&empty, SHOP, 80, vec![]),
+        (&agent, SHOP, 80, vec![place(C4, 8080), place("192.168.1.1", 8080)]),
+        (&|_| (), SHOP, 82, vec![]),
+    ];
+    for (change, to, port, expected) in rows {
+        let mut scene = Scene::new(PolicySet::default());
+        scene.world = base.world.clone();
+        change(&mut scene);
+        let from = if to == SHOP { X4 } else { "fd00:1::11" };
+        let judgement = scene.send(&syn(from, to, port));
+        let serving = judgement.serving.clone().expect("a service");
+        assert_eq!((serving.service, serving.node), (ServiceId(0), NODE1));
+        assert_eq!(serving.candidates, expected, "{to} {port}");
+        assert_eq!(serving.port.is_none(), port == 82);
+        match expected.as_slice() {
+            [] => assert_eq!(word(&judgement), NONE),
+            [only] => assert_eq!(serving.backend, Some(*only)),
+            _ => assert_eq!(judgement.verdict, Verdict::Undecided),
+        }
+    }
+}
+
+#[test]
+fn policy_sees_the_backend_and_the_answer_comes_from_the_frontend() {
+    for (policies, expected) in [
+        (server(vec![allow_from("client", "8080/tcp")]), ALLOWED),
+        (server(vec![allow_from("client", "80/tcp")]), DENIED),
+    ] {
+        let mut scene = remote();
+        scene.policies = policies;
+        let ask = syn(C4, SHOP, 80);
+        let asked = scene.send(&ask);
+        assert_eq!(word(&asked), expected);
+        if expected == ALLOWED {
+            assert_eq!(ends(&asked), (place(C4, 40000), place(S4, 8080)));
+            let answer = reply(&syn(C4, S4, 8080));
+            let answered = scene.send(&answer);
+            assert_eq!(ends(&answered), (place(SHOP, 80), place(C4, 40000)));
+            let error = scene.send(&error_about(&syn(C4, S4, 8080), 3, 1));
+            assert_eq!(egress(&error).state, CtState::Related);
+            assert_eq!(ends(&error), (place(SHOP, 0), place(C4, 0)));
+        }
+    }
+}
+
+#[test]
+fn choices_are_taken_over_where_they_are_legal() {
+    for (chosen, illegal) in [(L4, 0), (S4, 0), (V4, 1)] {
+        let mut scene = scene(service(), PolicySet::default());
+        scene.choices.backend = Some(place(chosen, 8080));
+        let judgement = scene.send(&syn(C4, SHOP, 80));
+        assert_eq!(judgement.illegal.len(), illegal, "{:?}", judgement.illegal);
+        if illegal == 0 {
+            assert_eq!(backend(&judgement), scene.choices.backend);
+            scene.choices.backend = None;
+            let again = segment(C4, SHOP, (40000, 80), TcpFlags::ACK);
+            assert_eq!(backend(&scene.send(&again)), Some(place(chosen, 8080)), "it keeps it");
+        }
+    }
+}
+
+#[test]
+fn a_flow_drains_and_a_new_one_does_not() {
+    let mut scene = scene(service(), PolicySet::default());
+    scene.choices.backend = Some(place(S4, 8080));
+    scene.send(&syn(C4, SHOP, 80));
+    scene.choices.backend = None;
+    scene.world.pods[2].readiness = Readiness::NotReady;
+    let more = segment(C4, SHOP, (40000, 80), TcpFlags::ACK);
+    assert_eq!(backend(&scene.send(&more)), Some(place(S4, 8080)));
+    assert_eq!(backend(&scene.send(&syn(C4, SHOP, 80))), Some(place(L4, 8080)));
+}
+
+#[test]
+fn a_client_keeps_its_backend_for_a_time() {
+    let mut scene = scene(Service { affinity: Some(100), ..service() }, PolicySet::default());
+    let ask = |port| segment(C4, SHOP, (port, 80), TcpFlags::SYN);
+    scene.choices.backend = Some(place(S4, 8080));
+    scene.send(&ask(40000));
+    scene.choices.backend = None;
+    for (wait, port) in [(99, 40001), (99, 40002)] {
+        scene.now += wait;
+        assert_eq!(backend(&scene.send(&ask(port))), Some(place(S4, 8080)), "{port}");
+    }
+    scene.choices.backend = Some(place(L4, 8080));
+    assert_eq!(scene.send(&ask(40003)).illegal.len(), 1);
+    scene.now += 100;
+    assert_eq!(scene.send(&ask(40004)).illegal.len(), 0);
+}
+
+#[test]
+fn a_pod_that_reaches_itself_is_not_asked() {
+    let mut scene = scene(service(), server(vec![allow_from("none", ""), allow_to("none", "")]));
+    scene.world.pods.remove(2);
+    for (own, frontend, loopback) in [(L4, SHOP, "169.254.42.1"), ("fd00:1::12", SHOP6, "fe80::1")]
+    {
+        let judgement = scene.send(&syn(own, frontend, 80));
+        assert_eq!((word(&judgement), judgement.legs.len()), (ALLOWED, 0));
+        assert_eq!(ends(&judgement), (place(loopback, 40000), place(own, 8080)));
+        let back = segment(own, loopback, (8080, 40000), TcpFlags::ACK);
+        let judgement = scene.send(&back);
+        assert_eq!((word(&judgement), judgement.legs.len()), (ALLOWED, 0));
+        assert_eq!(ends(&judgement), (place(frontend, 80), place(own, 40000)));
+    }
+}
+
+#[test]
+fn from_outside_the_kind_of_address_counts() {
+    let restricted = Service { source_ranges: vec!["192.0.2.0/24".parse().unwrap()], ..service() };
+    for (to, port, expected) in [
+        (SHOP, 80, "is-cluster-ip"),
+        (SHOP, 82, NONE),
+        (LB, 80, "not-in-source-range"),
+        ("203.0.113.7", 80, ALLOWED),
+        ("192.168.1.2", 30080, ALLOWED),
+        ("192.168.1.2", 80, ALLOWED),
+    ] {
+        let mut scene = remote();
+        scene.world.services = vec![restricted.clone()];
+        let judgement = scene.send(&syn(W4, to, port));
+        assert_eq!(word(&judgement), expected, "{to}:{port}");
+        assert_eq!(judgement.serving.is_some(), (to, port) != ("192.168.1.2", 80));
+        let inside = scene.send(&syn(C4, LB, 80));
+        assert_eq!(word(&inside), ALLOWED, "ranges are for clients from outside");
+    }
+}
+
+#[test]
+fn a_node_port_with_its_backend_there_keeps_the_client() {
+    let mut scene = remote();
+    scene.policies = server(vec![allow_from("198.51.100.0/24", "8080/tcp")]);
+    let judgement = scene.send(&syn(W4, "192.168.1.2", 30080));
+    assert_eq!(ends(&judgement), (place(W4, 40000), place(S4, 8080)));
+    let answer = scene.send(&segment(S4, W4, (8080, 40000), TcpFlags::ACK));
+    assert_eq!(ends(&answer), (place("192.168.1.2", 30080), place(W4, 40000)));
+}
+
+#[test]
+fn a_node_port_with_its_backend_elsewhere_hides_the_client() {
+    use crate::topology::Routing::{Native, Tunnel};
+    for (routing, peer) in [(Tunnel, "@world"), (Native, "@remote-node")] {
+        let mut scene = remote();
+        scene.world.cluster.routing = routing;
+        scene.policies = server(vec![allow_from(peer, "8080/tcp")]);
+        let judgement = scene.send(&syn(W4, "192.168.1.1", 30080));
+        assert_eq!(ends(&judgement), (place("192.168.1.1", 40000), place(S4, 8080)));
+        assert_eq!(judgement.legs.len(), 1, "the node that passes it on asks nobody");
+        let answer = scene.send(&segment(S4, "192.168.1.1", (8080, 40000), TcpFlags::ACK));
+        assert_eq!(ends(&answer), (place("192.168.1.1", 30080), place(W4, 40000)));
+    }
+}
+
+#[test]
+fn external_traffic_may_stay_on_its_node() {
+    let mut scene = remote();
+    scene.world.services[0].external_traffic = TrafficPolicy::Local;
+    assert_eq!(word(&scene.send(&syn(W4, "192.168.1.1", 30080))), NONE);
+    assert_eq!(word(&scene.send(&syn(W4, "192.168.1.2", 30080))), ALLOWED);
+}
+
+#[test]
+fn nodes_and_pods_use_services_alike() {
+    for (from, to, port) in [
+        ("192.168.1.1", SHOP, 80),
+        ("192.168.1.1", "192.168.1.1", 30080),
+        (C4, "192.168.1.1", 30080),
+    ] {
+        let mut scene = remote();
+        let judgement = scene.send(&syn(from, to, port));
+        assert_eq!(ends(&judgement), (place(from, 40000), place(S4, 8080)), "{from} {to}");
+        let answer = scene.send(&segment(S4, from, (8080, 40000), TcpFlags::ACK));
+        assert_eq!(ends(&answer), (place(to, port), place(from, 40000)));
+    }
+}
+
+#[test]
+fn a_service_that_is_gone_translates_nothing() {
+    let mut scene = remote();
+    scene.send(&syn(C4, SHOP, 80));
+    scene.world.services.clear();
+    let judgement = scene.send(&segment(C4, SHOP, (40000, 80), TcpFlags::ACK));
+    assert!(judgement.serving.is_none());
+    let answer = scene.send(&segment(S4, C4, (8080, 40000), TcpFlags::ACK));
+    assert_eq!(ends(&answer).0, place(S4, 8080));
+}
+
+#[test]
+fn a_rule_about_a_service_means_the_pods_behind_it() {
+    let kind = PeerKind::Service { namespace: "shop".into(), name: "server".into() };
+    let to = Rule { peers: Some(vec![Peer { kind, span: span(2) }]), ..allow_to("", "") };
+    let mut scene = remote();
+    scene.policies = PolicySet::new(vec![policy("c", "client", vec![to])]);
+    for (to, expected) in [(S4, ALLOWED), (SHOP, ALLOWED), (X4, DENIED), (W4, DENIED)] {
+        assert_eq!(word(&scene.alone(&syn(C4, to, 80))), expected, "{to}");
+    }
+}
