@@ -37,10 +37,12 @@ pub(crate) const LIMITS: Limits = Limits {
     services: 1 << 16,
     backends: 1 << 18,
     maglev: 1 << 10,
-    prefixes: 1 << 16,
+    prefixes: PREFIXES as usize,
     hits: 1 << 18,
 };
 
+/// Rows of the tries that hold prefixes only, in one slot.
+const PREFIXES: u32 = 1 << 16;
 /// Flows that a node remembers of each family; the one not used for longest goes first.
 pub(crate) const FLOWS: u32 = 8192;
 /// Bytes of the ring buffer: many times what one run writes, and a multiple of any page size.
@@ -144,6 +146,9 @@ impl Capacity {
             abi::maps::BACKENDS | abi::maps::MEMBERS => self.backends * 2,
             abi::maps::MAGLEV => self.maglev * 2,
             abi::maps::HITS => self.hits * 2,
+            abi::maps::SOURCE_RANGES | abi::maps::UNMASQUERADED | abi::maps::PREFILTERED => {
+                PREFIXES * 2
+            }
             abi::maps::CT4 | abi::maps::CT6 => FLOWS,
             abi::maps::AFFINITY | abi::maps::FRAGMENTS => BRIEF,
             abi::maps::EVENTS => RING,
@@ -168,6 +173,16 @@ pub(crate) struct Run {
     pub(crate) frame: Vec<u8>,
     pub(crate) mark: u32,
     pub(crate) lost: u64,
+}
+
+/// The return code of a classifier that does what an XDP program's code says.
+pub(crate) fn code_of_xdp(code: i32) -> i32 {
+    /// `XDP_PASS`
+    const PASS: i32 = 2;
+    /// `TC_ACT_OK` and `TC_ACT_SHOT`
+    const OK: i32 = 0;
+    const SHOT: i32 = 2;
+    if code == PASS { OK } else { SHOT }
 }
 
 /// A row of a map as bytes: key and value.

@@ -6,7 +6,7 @@
 //! | `image` | reading the object: programs, functions, source lines, maps |
 //! | `instruction`, `call` | what can be run, and refusing by name what cannot |
 //! | `value`, `memory`, `stack`, `packet`, `map` | what programs work on, every access checked |
-//! | `machine`, `alu`, `help` | running, one instruction after the other |
+//! | `machine`, `alu`, `help`, `checksum` | running, one instruction after the other |
 //! | `quick` | the same for what programs do most, in fewer steps |
 //! | `observer` | watching |
 //! | `coverage` | which lines of the programs ran |
@@ -16,6 +16,7 @@
 
 mod alu;
 pub mod call;
+mod checksum;
 pub mod coverage;
 pub mod debug;
 pub mod disassemble;

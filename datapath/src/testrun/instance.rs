@@ -32,6 +32,8 @@ pub(crate) struct Instance {
     /// By a hook's number: whether its program is loaded and known to the driver. Checking a program takes the
     /// kernel far longer than a packet does, so each is loaded when a packet first comes to it.
     hooks: [bool; HOOKS.len()],
+    /// The program that the driver cannot call, once it is loaded.
+    prefilter: Option<Loaded>,
     capacity: Capacity,
     slots: Slots,
     /// Events lost so far.
@@ -68,6 +70,7 @@ impl Instance {
             object: Rc::clone(object),
             base: loaded,
             hooks: [false; HOOKS.len()],
+            prefilter: None,
             capacity,
             slots: Slots::default(),
             lost: 0,
@@ -90,6 +93,11 @@ impl Instance {
         let place = hook as usize;
         let Some(name) = HOOKS.get(place).filter(|_| !self.hooks[place]) else { return Ok(()) };
         let loaded = listening(|| load_hook(&self.object, &self.base, name)).map_err(of_loading)?;
+        if hook == u32::from(abi::hook::PREFILTER) {
+            self.prefilter = Some(loaded);
+            self.hooks[place] = true;
+            return Ok(());
+        }
         let program = program(&loaded, name)?.as_fd().as_raw_fd();
         // The map keeps the program, which keeps its maps; the rest of the object can go.
         put(&self.map(abi::maps::HOOKS)?, &hook, &program)?;
@@ -181,29 +189,23 @@ impl Node for Instance {
     ) -> Result<Run, BackendError> {
         self.prepare(input.hook)?;
         put(&self.map(abi::maps::INPUT)?, &0_u32, input)?;
-        let driver = program(&self.base, abi::programs::DRIVER)?;
-        let mut context = abi::SkBuff::new_zeroed();
-        // Programs make a frame no longer; a page is what the kernel would give at most.
-        let mut data = vec![0; 4096];
         self.remembers = true;
-        let (code, length) = {
-            let _pinned = Pinned::to(self.cpu);
-            let output = driver
-                .test_run(ProgramInput {
-                    data_in: Some(frame),
-                    data_out: Some(&mut data),
-                    context_out: Some(context.as_mut_bytes()),
-                    ..ProgramInput::default()
-                })
-                .map_err(|error| refused_frame(&error).unwrap_or_else(|| of_running(error)))?;
-            (output.return_value.cast_signed(), output.data.map_or(0, |data| data.len()))
+        let (code, data, mark) = if input.hook == u32::from(abi::hook::PREFILTER) {
+            let object = self.prefilter.as_ref().ok_or_else(|| absent("the prefilter"))?;
+            let run = program(object, abi::programs::PREFILTER)?;
+            let (code, data) = test_run(&run, self.cpu, frame, None)?;
+            (nodes::code_of_xdp(code), data, input.mark)
+        } else {
+            let mut context = abi::SkBuff::new_zeroed();
+            let driver = program(&self.base, abi::programs::DRIVER)?;
+            let (code, data) = test_run(&driver, self.cpu, frame, Some(context.as_mut_bytes()))?;
+            (code, data, context.mark)
         };
-        data.truncate(length);
         let (records, lost) = self.collect()?;
         for bytes in &records {
             record(bytes);
         }
-        Ok(Run { code, frame: data, mark: context.mark, lost })
+        Ok(Run { code, frame: data, mark, lost })
     }
 
     fn forget(&mut self) -> Result<(), BackendError> {
@@ -254,6 +256,30 @@ impl Node for Instance {
         self.remembers = old.remembers;
         Ok(())
     }
+}
+
+/// Runs a program on a frame: the code, and the frame afterwards. `context` is filled in where the program's kind has
+/// one that is given back.
+fn test_run(
+    program: &ProgramMut<'_>,
+    cpu: usize,
+    frame: &[u8],
+    context: Option<&mut [u8]>,
+) -> Result<(i32, Vec<u8>), BackendError> {
+    // Programs make a frame no longer; a page is what the kernel would give at most.
+    let mut data = vec![0; 4096];
+    let _pinned = Pinned::to(cpu);
+    let output = program
+        .test_run(ProgramInput {
+            data_in: Some(frame),
+            data_out: Some(&mut data),
+            context_out: context,
+            ..ProgramInput::default()
+        })
+        .map_err(|error| refused_frame(&error).unwrap_or_else(|| of_running(error)))?;
+    let (code, length) = (output.return_value.cast_signed(), output.data.map_or(0, |d| d.len()));
+    data.truncate(length);
+    Ok((code, data))
 }
 
 fn of_running(error: libbpf_rs::Error) -> BackendError {

@@ -86,6 +86,10 @@ helpers! {
     GetSmpProcessorId = 8 / 0,
     /// Writes bytes of the packet.
     SkbStoreBytes = 9 / 5,
+    /// Corrects the checksum of a network header.
+    L3CsumReplace = 10 / 5,
+    /// Corrects the checksum of a transport header.
+    L4CsumReplace = 11 / 5,
     /// Goes on in another program.
     TailCall = 12 / 3,
     /// The tunnel key that the packet has.
@@ -96,6 +100,8 @@ helpers! {
     Redirect = 23 / 2,
     /// Copies bytes of the packet.
     SkbLoadBytes = 26 / 4,
+    /// The difference that bytes make to a checksum.
+    CsumDiff = 28 / 5,
     /// Changes the packet's type.
     SkbChangeType = 32 / 2,
     /// Makes bytes of the packet directly reachable.
@@ -112,6 +118,8 @@ helpers! {
     RingbufDiscard = 133 / 2,
     /// The state of a ring buffer.
     RingbufQuery = 134 / 2,
+    /// Sends the packet to a device, whose neighbour's Ethernet address the kernel looks up.
+    RedirectNeigh = 152 / 4,
     /// Sends the packet into what is behind a device.
     RedirectPeer = 155 / 2,
 }
@@ -120,6 +128,37 @@ impl Helper {
     /// Its name, without `bpf_`.
     pub fn name(self) -> &'static str {
         name(self.number()).unwrap_or_default()
+    }
+
+    /// Whether a program before there is an `skb` may call it.
+    pub fn is_for_xdp(self) -> bool {
+        match self {
+            Self::SkbStoreBytes
+            | Self::L3CsumReplace
+            | Self::L4CsumReplace
+            | Self::SkbGetTunnelKey
+            | Self::SkbSetTunnelKey
+            | Self::SkbLoadBytes
+            | Self::SkbChangeType
+            | Self::SkbPullData
+            | Self::RedirectNeigh
+            | Self::RedirectPeer => false,
+            Self::MapLookupElem
+            | Self::MapUpdateElem
+            | Self::MapDeleteElem
+            | Self::KtimeGetNs
+            | Self::GetPrandomU32
+            | Self::GetSmpProcessorId
+            | Self::TailCall
+            | Self::Redirect
+            | Self::CsumDiff
+            | Self::Jiffies64
+            | Self::RingbufOutput
+            | Self::RingbufReserve
+            | Self::RingbufSubmit
+            | Self::RingbufDiscard
+            | Self::RingbufQuery => true,
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! What helpers do, with the kernel's limits and errors.
 
 use super::call::Helper;
+use super::checksum;
 use super::fault::Why;
 use super::machine::{Machine, TAIL_CALLS};
 use super::map::{Errno, Kind, Map};
@@ -17,8 +18,57 @@ const INGRESS: u64 = 1;
 const OTHER_HOST: u64 = 3;
 /// Flags of `bpf_skb_store_bytes`.
 const STORE_FLAGS: u64 = 3;
+/// Flags of `bpf_l3_csum_replace` and `bpf_l4_csum_replace`: bytes of what changes, 0 for a difference.
+const HDR_FIELD_MASK: u64 = 0xF;
+/// What changes is of the pseudo header: the same here, where no device sums.
+const PSEUDO_HDR: u64 = 1 << 4;
+/// No checksum stays none, and one of 0 is written as its other form.
+const MARK_MANGLED_0: u64 = 1 << 5;
+/// The first half of that is off.
+const MARK_ENFORCE: u64 = 1 << 6;
+/// The pseudo header is IPv6's.
+const CSUM_IPV6: u64 = 1 << 7;
+/// The other form of a checksum of 0.
+const MANGLED_0: u16 = 0xFFFF;
+/// Bytes of `struct bpf_redir_neigh`.
+const NEXT_HOP: usize = 20;
+/// Return codes of a program before there is an `skb`.
+const XDP_ABORTED: u64 = 0;
+const XDP_REDIRECT: u64 = 4;
 /// Flags of submitting to a ring buffer.
 const RING_FLAGS: u64 = 3;
+
+/// What a checksum is corrected by.
+#[derive(Clone, Copy)]
+struct CsumChange {
+    from: u64,
+    to: u64,
+    flags: u64,
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "as the kernel does")]
+impl CsumChange {
+    fn of(given: Arguments) -> Result<Self, Why> {
+        Ok(Self { from: given.number(2)?, to: given.number(3)?, flags: given.number(4)? })
+    }
+
+    fn from16(self) -> u16 {
+        self.from as u16
+    }
+
+    fn to16(self) -> u16 {
+        self.to as u16
+    }
+
+    /// A sum after a difference or a change of four bytes.
+    fn upon(self, sum: u16) -> Result<u16, Errno> {
+        match self.flags & HDR_FIELD_MASK {
+            0 if self.from == 0 => Ok(checksum::replace_by_difference(sum, self.to as u32)),
+            4 => Ok(checksum::replace4(sum, self.from as u32, self.to as u32)),
+            _ => Err(Errno::INVAL),
+        }
+    }
+}
 
 /// The arguments of a helper, checked as they are taken.
 #[derive(Clone, Copy)]
@@ -105,7 +155,12 @@ impl Machine {
             Helper::SkbLoadBytes => self.load_bytes(given)?,
             Helper::SkbGetTunnelKey => self.get_tunnel_key(given)?,
             Helper::SkbSetTunnelKey => self.set_tunnel_key(given)?,
+            Helper::Redirect if self.skb.is_xdp() => self.redirect_xdp(given)?,
             Helper::Redirect | Helper::RedirectPeer => self.redirect(given)?,
+            Helper::RedirectNeigh => self.redirect_neigh(given)?,
+            Helper::L3CsumReplace => self.replace_l3(given)?,
+            Helper::L4CsumReplace => self.replace_l4(given)?,
+            Helper::CsumDiff => self.csum_diff(given)?,
             Helper::SkbChangeType => self.change_type(given)?,
             Helper::SkbPullData => self.pull_data(given)?,
             Helper::RingbufOutput => self.ring_output(given, observer)?,
@@ -224,7 +279,10 @@ impl Machine {
             return Err(given.wrong(1));
         }
         let Some(program) = table.program(index) else { return Ok(false) };
-        if program as usize >= self.image.programs.len() || self.tail_calls >= TAIL_CALLS {
+        let kind = |program: u32| self.image.programs.get(program as usize).map(|p| p.kind);
+        // The kernel lets no program of another kind into the array.
+        let is_alike = kind(program).is_some_and(|other| kind(self.program) == Some(other));
+        if !is_alike || self.tail_calls >= TAIL_CALLS {
             return Ok(false);
         }
         self.tail_calls += 1;
@@ -300,8 +358,100 @@ impl Machine {
         if flags & !allowed != 0 {
             return Ok(Value::number(SHOT));
         }
-        self.skb.redirect = Some(Redirect { ifindex, peer, ingress: flags & INGRESS != 0 });
+        let ingress = flags & INGRESS != 0;
+        self.skb.redirect = Some(Redirect { ifindex, peer, ingress, neighbour: false });
         Ok(Value::number(REDIRECT))
+    }
+
+    fn redirect_neigh(&mut self, given: Arguments) -> Result<Value, Why> {
+        let (ifindex, size, flags) = (given.word(0)?, given.word(2)? as usize, given.number(3)?);
+        // The next hop; without one its place is taken.
+        if size > 0 {
+            self.bytes(given.values[1], size)?;
+        }
+        if size > 0 && size < NEXT_HOP || flags != 0 {
+            return Ok(Value::number(SHOT));
+        }
+        let to = Redirect { ifindex, peer: false, ingress: false, neighbour: true };
+        self.skb.redirect = Some(to);
+        Ok(Value::number(REDIRECT))
+    }
+
+    fn redirect_xdp(&mut self, given: Arguments) -> Result<Value, Why> {
+        let (ifindex, flags) = (given.word(0)?, given.number(1)?);
+        if flags != 0 {
+            return Ok(Value::number(XDP_ABORTED));
+        }
+        let to = Redirect { ifindex, peer: false, ingress: false, neighbour: false };
+        self.skb.redirect = Some(to);
+        Ok(Value::number(XDP_REDIRECT))
+    }
+
+    /// The two bytes of the packet at an offset, to write: what the kernel makes writable for a checksum.
+    fn checksum(&mut self, offset: u64) -> Result<&mut [u8; 2], Errno> {
+        let at = usize::try_from(offset).ok().filter(|at| *at <= 0xFFFF && at % 2 == 0);
+        let at = at.ok_or(Errno::FAULT)?;
+        self.skb.moved();
+        let end = at + 2;
+        self.skb.linear = self.skb.linear.max(end.min(self.skb.bytes.len()));
+        self.skb.bytes.get_mut(at..end).and_then(|b| b.first_chunk_mut()).ok_or(Errno::FAULT)
+    }
+
+    fn replace_l3(&mut self, given: Arguments) -> Result<Value, Why> {
+        given.context(0)?;
+        let change = CsumChange::of(given)?;
+        if change.flags & !HDR_FIELD_MASK != 0 {
+            return Ok(returned(Err(Errno::INVAL)));
+        }
+        let result = self.checksum(u64::from(given.word(1)?)).and_then(|place| {
+            let sum = u16::from_le_bytes(*place);
+            let sum = match change.flags & HDR_FIELD_MASK {
+                2 => checksum::replace2(sum, change.from16(), change.to16()),
+                _ => change.upon(sum)?,
+            };
+            *place = sum.to_le_bytes();
+            Ok(())
+        });
+        Ok(returned(result))
+    }
+
+    fn replace_l4(&mut self, given: Arguments) -> Result<Value, Why> {
+        given.context(0)?;
+        let change = CsumChange::of(given)?;
+        let flags = change.flags;
+        let known = HDR_FIELD_MASK | PSEUDO_HDR | MARK_MANGLED_0 | MARK_ENFORCE | CSUM_IPV6;
+        if flags & !known != 0 {
+            return Ok(returned(Err(Errno::INVAL)));
+        }
+        let marks = flags & MARK_MANGLED_0 != 0;
+        let result = self.checksum(u64::from(given.word(1)?)).and_then(|place| {
+            let sum = u16::from_le_bytes(*place);
+            // UDP without a checksum keeps none.
+            if marks && flags & MARK_ENFORCE == 0 && sum == 0 {
+                return Ok(());
+            }
+            let sum = match flags & HDR_FIELD_MASK {
+                2 => checksum::replace4(sum, change.from16().into(), change.to16().into()),
+                _ => change.upon(sum)?,
+            };
+            // And one that has one never loses it.
+            let sum = if marks && sum == 0 { MANGLED_0 } else { sum };
+            *place = sum.to_le_bytes();
+            Ok(())
+        });
+        Ok(returned(result))
+    }
+
+    fn csum_diff(&mut self, given: Arguments) -> Result<Value, Why> {
+        let (from_size, to_size) = (given.word(1)? as usize, given.word(3)? as usize);
+        let seed = given.word(4)?;
+        let part = |at: usize, size: usize| match size {
+            0 => Ok(&[][..]),
+            size => self.bytes(given.values[at], size),
+        };
+        let (from, to) = (part(0, from_size)?, part(2, to_size)?);
+        // Older kernels (before 6.13) take multiples of four bytes only.
+        Ok(Value::number(checksum::difference(from, to, seed).into()))
     }
 
     fn set_tunnel_key(&mut self, given: Arguments) -> Result<Value, Why> {

@@ -8,6 +8,7 @@ mod references;
 use std::cell::Cell;
 use std::collections::BTreeMap;
 
+use aya_obj::ProgramSection;
 use aya_obj::btf::BtfExt;
 
 use super::fault::Place;
@@ -52,11 +53,23 @@ pub struct Source<'a> {
     pub lines: BTreeMap<u32, &'a str>,
 }
 
+/// Kinds of programs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ProgramKind {
+    /// `BPF_PROG_TYPE_SCHED_CLS`: sees a packet as `struct __sk_buff`.
+    #[default]
+    Classifier,
+    /// `BPF_PROG_TYPE_XDP`: sees it as `struct xdp_md`.
+    Xdp,
+}
+
 /// A program with every function that it calls.
 #[derive(Clone, Debug)]
 pub struct Program {
     /// Its name.
     pub name: String,
+    /// Its kind.
+    pub kind: ProgramKind,
     /// As encoded, for a disassembler.
     pub raw: Vec<Raw>,
     /// As run, at the same places.
@@ -80,7 +93,21 @@ impl Program {
     ) -> Result<Self, (usize, String)> {
         let code = instruction::decode_all(&raw, &Scope { maps })?;
         let quick = code.iter().map(Quick::of).collect();
-        Ok(Self { name, raw, code, quick, functions, lines })
+        Ok(Self { name, kind: ProgramKind::default(), raw, code, quick, functions, lines })
+    }
+
+    /// The same of another kind. Errors as of [`Program::new`].
+    pub fn of_kind(mut self, kind: ProgramKind) -> Result<Self, (usize, String)> {
+        self.kind = kind;
+        let foreign =
+            self.code.iter().enumerate().find_map(|(pc, instruction)| match instruction {
+                Instruction::Helper(helper) if kind == ProgramKind::Xdp && !helper.is_for_xdp() => {
+                    let name = helper.name();
+                    Some((pc, format!("helper `bpf_{name}` is not for XDP programs")))
+                }
+                _ => None,
+            });
+        foreign.map_or(Ok(self), Err)
     }
 
     /// The function that an instruction is in.
@@ -173,10 +200,12 @@ impl Image {
                 pc: 0,
                 source: String::new(),
             };
-            let maps = image.maps.len();
-            let program =
-                Program::new(name.clone(), raw, maps, parts, lines).map_err(|(pc, refusal)| {
-                    LoadError::Instruction { place: Box::new(Place { pc, ..place }), refusal }
+            let kind = kind_of(name, program)?;
+            let program = Program::new(name.clone(), raw, image.maps.len(), parts, lines)
+                .and_then(|program| program.of_kind(kind))
+                .map_err(|(pc, refusal)| LoadError::Instruction {
+                    place: Box::new(Place { pc, ..place }),
+                    refusal,
                 })?;
             image.programs.push(program);
         }
@@ -279,6 +308,15 @@ impl Image {
             .collect();
         lines.sort_by_key(|line| line.pc);
         lines
+    }
+}
+
+/// The kind of a program, by its section.
+fn kind_of(name: &str, program: &aya_obj::Program) -> Result<ProgramKind, LoadError> {
+    match program.section {
+        ProgramSection::SchedClassifier => Ok(ProgramKind::Classifier),
+        ProgramSection::Xdp { .. } => Ok(ProgramKind::Xdp),
+        _ => Err(LoadError::Object(format!("program `{name}` is of a kind that is not modelled"))),
     }
 }
 

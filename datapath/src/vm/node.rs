@@ -23,6 +23,7 @@ const JIFFIES: u64 = 250;
 pub(crate) struct Instance {
     machine: Machine,
     driver: u32,
+    prefilter: u32,
     capacity: Capacity,
     slots: Slots,
     /// Events lost so far.
@@ -35,9 +36,11 @@ impl Instance {
         let machine =
             Machine::new(image, |map| capacity.entries(map)).map_err(|error| unloadable(&error))?;
         let driver = program(image, abi::programs::DRIVER)?;
-        let mut instance = Self { machine, driver, capacity, slots: Slots::default(), lost: 0 };
+        let prefilter = program(image, abi::programs::PREFILTER)?;
+        let slots = Slots::default();
+        let mut instance = Self { machine, driver, prefilter, capacity, slots, lost: 0 };
         instance.put(abi::maps::CONFIG, &0_u32, &nodes::config())?;
-        for (hook, name) in (0_u32..).zip(HOOKS) {
+        for (hook, name) in (0..abi::hook::COUNT).zip(HOOKS) {
             let program = program(image, name)?;
             instance.put(abi::maps::HOOKS, &hook, &program)?;
         }
@@ -68,14 +71,15 @@ impl Instance {
         self.machine.map_mut(name).ok_or_else(|| absent("map", name))
     }
 
-    /// Puts a packet's circumstances and the packet before the driver program: a debugger goes on from there, step
+    /// Puts a packet's circumstances and the packet before the driver program, or the prefilter's: a debugger goes on from there, step
     /// by step. Errors as of a run.
     pub(super) fn begin(
         &mut self,
         input: &abi::Input,
         frame: &[u8],
     ) -> Result<&mut Machine, BackendError> {
-        if !packet::has_network_header(frame) {
+        let is_xdp = input.hook == u32::from(abi::hook::PREFILTER);
+        if !is_xdp && !packet::has_network_header(frame) {
             return Err(nodes::without_network_header());
         }
         self.put(abi::maps::INPUT, &0_u32, input)?;
@@ -83,7 +87,13 @@ impl Instance {
             nanoseconds: input.now.saturating_mul(1_000_000_000),
             jiffies: input.now.saturating_mul(JIFFIES),
         };
-        self.machine.begin(self.driver, Skb::new(frame.to_vec()), clock);
+        if is_xdp {
+            // Nothing of it is marked yet; the mark is kept for whoever asks for it afterwards.
+            let skb = Skb { mark: input.mark, ..Skb::xdp(frame.to_vec()) };
+            self.machine.begin(self.prefilter, skb, clock);
+        } else {
+            self.machine.begin(self.driver, Skb::new(frame.to_vec()), clock);
+        }
         Ok(&mut self.machine)
     }
 
@@ -102,6 +112,7 @@ impl Instance {
         let skb = self.machine.take_skb();
         #[expect(clippy::cast_possible_truncation, reason = "a program returns 32 bits")]
         let code = (code as u32).cast_signed();
+        let code = if skb.is_xdp() { nodes::code_of_xdp(code) } else { code };
         let mark = skb.mark;
         let lost = lost.wrapping_sub(lost_before);
         Ok(Run { code, frame: skb.into_bytes(), mark, lost })

@@ -61,6 +61,8 @@ pub struct Redirect {
     pub peer: bool,
     /// To the device's ingress instead of its egress.
     pub ingress: bool,
+    /// With Ethernet addresses that the kernel looks up (`bpf_redirect_neigh`).
+    pub neighbour: bool,
 }
 
 /// See the module.
@@ -71,6 +73,8 @@ pub struct Skb {
     pub(super) linear: usize,
     /// Counts the helpers that may have moved the packet.
     pub(super) epoch: u32,
+    /// Whether the device has only just received it: the context is a `struct xdp_md`.
+    pub(super) is_xdp: bool,
     /// `pkt_type`
     pub packet_type: u32,
     /// `mark`
@@ -114,6 +118,7 @@ impl Skb {
             linear: frame.len(),
             bytes: frame,
             epoch: 0,
+            is_xdp: false,
             packet_type,
             mark: 0,
             queue_mapping: 0,
@@ -128,6 +133,16 @@ impl Skb {
             tunnel: None,
             redirect: None,
         }
+    }
+
+    /// The same before there is an `skb`: what a test run of an XDP program makes of a frame.
+    pub fn xdp(frame: Vec<u8>) -> Self {
+        Self { is_xdp: true, ..Self::new(frame) }
+    }
+
+    /// Whether the context is that of an XDP program.
+    pub fn is_xdp(&self) -> bool {
+        self.is_xdp
     }
 
     /// The frame.
@@ -176,6 +191,9 @@ impl Skb {
     pub(super) fn field(&self, at: i64, length: usize) -> Result<Value, Why> {
         let refused = || Why::ContextField { offset: at, length, write: false };
         let epoch = self.epoch;
+        if self.is_xdp {
+            return self.xdp_field(at, length).ok_or_else(refused);
+        }
         match (at, length) {
             // Metadata before the packet: there is none, so that it begins where the packet does.
             (76 | 140, 4) => return Ok(Value::new(Region::Packet { epoch }, 0)),
@@ -207,6 +225,22 @@ impl Skb {
             .ok_or_else(refused)
     }
 
+    /// The same of `struct xdp_md`, of which whole fields can be read: all but the last, which only a program on a
+    /// packet's way out has.
+    fn xdp_field(&self, at: i64, length: usize) -> Option<Value> {
+        let epoch = self.epoch;
+        let value = match at {
+            // The packet; metadata before it: there is none.
+            0 | 8 => Value::new(Region::Packet { epoch }, 0),
+            4 => Value::new(Region::PacketEnd { epoch }, self.linear as u64),
+            12 => Value::number(LOOPBACK.into()),
+            // The first queue.
+            16 => Value::number(0),
+            _ => return None,
+        };
+        (length == 4).then_some(value)
+    }
+
     /// The 4-byte field at an offset that is a multiple of 4.
     fn word(&self, at: i64) -> Option<u32> {
         Some(match at {
@@ -231,6 +265,9 @@ impl Skb {
     /// Writes a field of the context.
     pub(super) fn set_field(&mut self, at: i64, length: usize, value: u64) -> Result<(), Why> {
         let refused = Why::ContextField { offset: at, length, write: true };
+        if self.is_xdp {
+            return Err(refused);
+        }
         #[expect(clippy::cast_possible_truncation, reason = "fields have 32 bits")]
         let word = value as u32;
         if let Some(place) = control(at, length) {

@@ -14,8 +14,9 @@ pub(super) mod kernel;
 mod tables;
 #[cfg(feature = "kernel")]
 mod tails;
+mod xdp;
 
-use super::image::{Function, Program};
+use super::image::{Function, Program, ProgramKind};
 use super::instruction::Raw;
 use super::machine::{Clock, Step};
 use super::map::{Definition, Kind};
@@ -55,10 +56,19 @@ pub(super) fn machine_of(
     programs: &[Vec<Raw>],
     maps: Vec<Definition>,
 ) -> Result<Machine, (usize, String)> {
+    machine_of_kind(ProgramKind::Classifier, programs, maps)
+}
+
+/// The same of programs of a kind.
+pub(super) fn machine_of_kind(
+    kind: ProgramKind,
+    programs: &[Vec<Raw>],
+    maps: Vec<Definition>,
+) -> Result<Machine, (usize, String)> {
     let program = |code: &Vec<Raw>| {
         let name = "test".to_owned();
         let whole = Function { name: name.clone(), start: 0, end: code.len() };
-        Program::new(name, code.clone(), maps.len(), vec![whole], Vec::new())
+        Program::new(name, code.clone(), maps.len(), vec![whole], Vec::new())?.of_kind(kind)
     };
     let programs = programs.iter().map(program).collect::<Result<_, _>>()?;
     let image = Image { programs, maps, ..Image::default() };

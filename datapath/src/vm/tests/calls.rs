@@ -235,3 +235,129 @@ fn a_ring_buffer_fills_as_the_kernels() {
         assert!(agree(&format!("records of {size}"), &code, &maps, vec![frame(); 300]), "{size}");
     }
 }
+
+/// A call of a helper that corrects a checksum.
+fn corrected(helper: i32, offset: i32, from: u64, to: u64, flags: i32) -> Vec<Raw> {
+    let [from, to] = [from, to].map(|wide| {
+        let half = |at: u64| u32::try_from(wide >> at & 0xFFFF_FFFF).unwrap().cast_signed();
+        [half(0), half(32)]
+    });
+    vec![
+        raw(0xBF, 1, 6, 0, 0),
+        raw(0xB7, 2, 0, 0, offset),
+        raw(0x18, 3, 0, 0, from[0]),
+        raw(0, 0, 0, 0, from[1]),
+        raw(0x18, 4, 0, 0, to[0]),
+        raw(0, 0, 0, 0, to[1]),
+        raw(0xB7, 5, 0, 0, flags),
+        raw(0x85, 0, 0, 0, helper),
+    ]
+}
+
+#[test]
+fn checksums_are_corrected_as_the_kernel_does() {
+    if !is_available() {
+        return;
+    }
+    const NUMBERS: [u64; 8] =
+        [0, 1, 0xFFFF, 0x1_0000, 0x8000_7FFF, 0xFFFF_FFFF, 0x1234_5678_9ABC_DEF0, u64::MAX];
+    let sums = [[0, 0], [0xFF, 0xFF], [0x12, 0x34], [0xFF, 0xFE], [1, 0]];
+    let frames = || {
+        sums.map(|sum| {
+            let mut frame = frame();
+            frame[130..132].copy_from_slice(&sum);
+            frame
+        })
+    };
+    for helper in [10, 11] {
+        for size in [0, 2, 4] {
+            for (at, from) in NUMBERS.into_iter().enumerate() {
+                for to in NUMBERS {
+                    // Every combination of flags, each with some of the numbers.
+                    let flags = if helper == 10 { 0 } else { (at as i32 % 8) << 4 };
+                    let code = reported(&corrected(helper, 130, from, to, size | flags), &[]);
+                    let what = format!("{helper} {size} {from:#x} {to:#x} {flags:#x}");
+                    assert!(agree(&what, &code, &[], frames()), "{what}");
+                }
+            }
+        }
+        for flags in [1, 3, 5, 8, 15, 16, 0x24, 0x64, 0x100, 0x104, -1] {
+            let code = reported(&corrected(helper, 130, 5, 7, flags), &[]);
+            assert!(agree(&format!("{helper} {flags}"), &code, &[], frames()));
+        }
+        for offset in [0, 1, 13, 157, 158, 159, 160, 0xFFFE, 0xFFFF, 0x1_0000, -2, i32::MAX] {
+            let code = reported(&corrected(helper, offset, 5, 7, 4), &[]);
+            assert!(agree(&format!("{helper} at {offset}"), &code, &[], frames()), "{offset}");
+        }
+    }
+}
+
+#[test]
+fn differences_of_checksums_are_the_kernels() {
+    // Older kernels return sums of 32 bits, which are the same only when they are folded.
+    if !is_available() || crate::testrun::kernel_version().unwrap() < (6, 13) {
+        return;
+    }
+    let words = [0, -1, 0x0102_0304, i32::MIN, 1];
+    let stack: Vec<Raw> =
+        (1_i16..=16).map(|at| raw(0x62, 10, 0, -4 * at, words[at as usize % 5])).collect();
+    let place = |register, size: i32| match size {
+        0 => vec![raw(0xB7, register, 0, 0, 0)],
+        _ => vec![raw(0xBF, register, 10, 0, 0), raw(0x07, register, 0, 0, -64)],
+    };
+    for from in [0, 3, 4, 8, 12, 20, 40, 64] {
+        for to in [0, 2, 4, 8, 16, 28, 64] {
+            for seed in [0, 1, 0xFFFF, -1, 0x7654_3210] {
+                let body = [
+                    &stack[..],
+                    &place(1, from),
+                    &[raw(0xB7, 2, 0, 0, from)],
+                    &place(3, to),
+                    &[raw(0xB7, 4, 0, 0, to), raw(0xB7, 5, 0, 0, seed), raw(0x85, 0, 0, 0, 28)],
+                ]
+                .concat();
+                check(&format!("difference {from} {to} {seed}"), &body, &[]);
+            }
+        }
+    }
+    // All ones: the other form of zero.
+    for (one, other) in [(-1, 0), (0, -1), (-1, -1), (0, 0)] {
+        let body = [
+            raw(0x62, 10, 0, -4, one),
+            raw(0x62, 10, 0, -8, other),
+            raw(0xBF, 1, 10, 0, 0),
+            raw(0x07, 1, 0, 0, -4),
+            raw(0xB7, 2, 0, 0, 4),
+            raw(0xBF, 3, 10, 0, 0),
+            raw(0x07, 3, 0, 0, -8),
+            raw(0xB7, 4, 0, 0, 4),
+            raw(0xB7, 5, 0, 0, 0),
+            raw(0x85, 0, 0, 0, 28),
+        ];
+        check(&format!("difference of {one} and {other}"), &body, &[]);
+    }
+}
+
+#[test]
+fn a_neighbour_is_redirected_to_as_the_kernel_does() {
+    if !is_available() {
+        return;
+    }
+    let stack: Vec<Raw> = (1_i16..=4).map(|at| raw(0x7A, 10, 0, -8 * at, 0)).collect();
+    for size in [0, 1, 19, 20, 21, 32] {
+        for flags in [0, 1, 2] {
+            let next_hop: &[Raw] = match size {
+                0 => &[raw(0xB7, 2, 0, 0, 0)],
+                _ => &[raw(0xBF, 2, 10, 0, 0), raw(0x07, 2, 0, 0, -32)],
+            };
+            let body = [
+                &stack[..],
+                &[raw(0xB7, 1, 0, 0, 1)],
+                next_hop,
+                &[raw(0xB7, 3, 0, 0, size), raw(0xB7, 4, 0, 0, flags), raw(0x85, 0, 0, 0, 152)],
+            ]
+            .concat();
+            check(&format!("neighbour {size} {flags}"), &body, &[]);
+        }
+    }
+}

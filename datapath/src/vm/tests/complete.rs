@@ -249,6 +249,13 @@ fn called(helper: Helper) -> Vec<Raw> {
             [&set[..], &key, &[context], &stack(2), &[is(3, 44), is(4, 0), call]].concat()
         }
         Helper::Redirect | Helper::RedirectPeer => vec![is(1, 1), is(2, 0), call],
+        Helper::RedirectNeigh => vec![is(1, 1), is(2, 0), is(3, 0), is(4, 0), call],
+        Helper::L3CsumReplace | Helper::L4CsumReplace => {
+            vec![context, is(2, 50), is(3, 0x1234), is(4, -77), is(5, 4), call]
+        }
+        Helper::CsumDiff => {
+            [&set[..], &stack(1), &[is(2, 16)], &stack(3), &[is(4, 24), is(5, 77), call]].concat()
+        }
         Helper::SkbChangeType => {
             vec![context, is(2, 0), call, raw(0x61, 9, 6, 4, 0), raw(0x0F, 0, 9, 0, 0)]
         }

@@ -307,5 +307,5 @@ fn agree_if_run(what: &str, code: &[Raw]) -> bool {
     if run(code, Vec::new(), &frame).is_ok() {
         return agree(what, code, &[], frames());
     }
-    super::kernel::KernelProgram::load(code, &[]).is_some()
+    super::kernel::KernelProgram::load(code, &[], ProgramKind::Classifier).is_some()
 }

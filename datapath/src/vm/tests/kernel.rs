@@ -93,13 +93,17 @@ impl KernelMap {
 }
 
 /// A program of the kernel.
-pub(super) struct KernelProgram(OwnedFd);
+pub(super) struct KernelProgram(OwnedFd, ProgramKind);
 
 #[expect(unsafe_code, reason = "libbpf-rs loads object files only")]
 impl KernelProgram {
     /// Loads instructions, in which constants refer to maps by their place in the list; `None` where the kernel
     /// refuses them.
-    pub(super) fn load(code: &[Raw], maps: &[KernelMap]) -> Option<Self> {
+    pub(super) fn load(code: &[Raw], maps: &[KernelMap], kind: ProgramKind) -> Option<Self> {
+        let number = match kind {
+            ProgramKind::Classifier => libbpf_sys::BPF_PROG_TYPE_SCHED_CLS,
+            ProgramKind::Xdp => libbpf_sys::BPF_PROG_TYPE_XDP,
+        };
         let encoded: Vec<u64> = code.iter().map(|raw| encode(raw, maps)).collect();
         let types = types();
         let functions = functions(code);
@@ -117,7 +121,7 @@ impl KernelProgram {
         // they outlive the call.
         let descriptor = unsafe {
             libbpf_sys::bpf_prog_load(
-                libbpf_sys::BPF_PROG_TYPE_SCHED_CLS,
+                number,
                 c"hopwise_test".as_ptr(),
                 c"Dual MIT/GPL".as_ptr(),
                 encoded.as_ptr().cast(),
@@ -126,7 +130,7 @@ impl KernelProgram {
             )
         };
         // SAFETY: a descriptor that the kernel has just given, which nothing else owns.
-        (descriptor >= 0).then(|| Self(unsafe { OwnedFd::from_raw_fd(descriptor) }))
+        (descriptor >= 0).then(|| Self(unsafe { OwnedFd::from_raw_fd(descriptor) }, kind))
     }
 
     /// Runs it; the code and the frame afterwards, or an error number.
@@ -134,14 +138,19 @@ impl KernelProgram {
         let mut out = vec![0; 4096];
         // As the backend asks for it, which makes the kernel fill in a length on the wire.
         let mut context = [0_u8; 192];
+        // An XDP program's is given back only where one was given.
+        let context_size = if self.1 == ProgramKind::Xdp { 0 } else { 192 };
         let mut options = libbpf_sys::bpf_test_run_opts {
             sz: size_of::<libbpf_sys::bpf_test_run_opts>() as libbpf_sys::size_t,
             data_in: frame.as_ptr().cast(),
             data_size_in: u32::try_from(frame.len()).unwrap(),
             data_out: out.as_mut_ptr().cast(),
             data_size_out: 4096,
-            ctx_out: context.as_mut_ptr().cast(),
-            ctx_size_out: 192,
+            ctx_out: match context_size {
+                0 => std::ptr::null_mut(),
+                _ => context.as_mut_ptr().cast(),
+            },
+            ctx_size_out: context_size,
             ..libbpf_sys::bpf_test_run_opts::default()
         };
         // SAFETY: the buffers have the sizes given and outlive the call.
@@ -204,21 +213,31 @@ pub(super) struct Pair {
     programs: Vec<KernelProgram>,
     maps: Vec<KernelMap>,
     machine: Machine,
+    kind: ProgramKind,
 }
 
 impl Pair {
     /// `None` where the kernel refuses one of the programs. Maps of maps hold maps like the one after them.
     pub(super) fn new(programs: &[Vec<Raw>], definitions: &[Definition]) -> Option<Self> {
+        Self::of_kind(ProgramKind::Classifier, programs, definitions)
+    }
+
+    /// The same of programs of a kind.
+    pub(super) fn of_kind(
+        kind: ProgramKind,
+        programs: &[Vec<Raw>],
+        definitions: &[Definition],
+    ) -> Option<Self> {
         let mut maps: Vec<KernelMap> = Vec::new();
         for definition in definitions.iter().rev() {
             let inner = (definition.kind == Kind::HashOfMaps).then(|| maps.last().unwrap());
             maps.push(KernelMap::with_inner(definition, inner));
         }
         maps.reverse();
-        let load = |code: &Vec<Raw>| KernelProgram::load(code, &maps);
+        let load = |code: &Vec<Raw>| KernelProgram::load(code, &maps, kind);
         let loaded = programs.iter().map(load).collect::<Option<Vec<_>>>()?;
-        let machine = machine_of(programs, definitions.to_vec()).unwrap();
-        Some(Self { programs: loaded, maps, machine })
+        let machine = machine_of_kind(kind, programs, definitions.to_vec()).unwrap();
+        Some(Self { programs: loaded, maps, machine, kind })
     }
 
     /// Puts a program into an array of programs.
@@ -241,7 +260,11 @@ impl Pair {
     /// Runs the first program in both: code and frame must be equal. What they are is returned.
     pub(super) fn run(&mut self, what: &str, frame: &[u8]) -> (u32, Vec<u8>) {
         let (expected, out) = self.programs[0].run(frame).unwrap();
-        self.machine.begin(0, Skb::new(frame.to_vec()), Clock::default());
+        let packet = match self.kind {
+            ProgramKind::Classifier => Skb::new(frame.to_vec()),
+            ProgramKind::Xdp => Skb::xdp(frame.to_vec()),
+        };
+        self.machine.begin(0, packet, Clock::default());
         // The way of a run and that of single steps.
         let mut stepped = self.machine.clone();
         let by_steps = loop {
