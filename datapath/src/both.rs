@@ -3,34 +3,48 @@
 
 use datapath_abi as abi;
 use engine::backend::{Backend, BackendError, Injection, Observation, Remembered};
+use engine::net::Hook;
 use engine::tables::{Generation, Tables};
 use engine::topology::NodeId;
 use engine::trace::{ConntrackEntry, Counter, Hit};
 
+use crate::decode;
 use crate::encode::Limits;
-use crate::nodes::{FLOWS, LIMITS, Node as _, Row};
+use crate::nodes::{LIMITS, Node as _, REMEMBERING, Row};
 use crate::testrun::TestRun;
 use crate::vm::Vm;
 
-/// Conntrack: hashes that forget.
-const FORGETTING: [&str; 2] = [abi::maps::CT4, abi::maps::CT6];
-/// Maps that are read after every packet: conntrack, and what is as small as the state of the tables.
-const WRITTEN: [&str; 6] = [
+/// Maps that are read after every packet: what packets leave behind, and what is as small as the state of the tables.
+const WRITTEN: [&str; 8] = [
     abi::maps::CT4,
     abi::maps::CT6,
+    abi::maps::AFFINITY,
+    abi::maps::FRAGMENTS,
     abi::maps::INPUT,
     abi::maps::ACTIVE,
     abi::maps::SETTINGS,
     abi::maps::CONFIG,
 ];
-/// Per-CPU arrays of numbers that only grow, read after every packet, and how many of their entries.
-const COUNTED: [(&str, u32); 2] = [(abi::maps::COUNTERS, 512), (abi::maps::LOST, 1)];
+/// Per-CPU arrays of numbers that only grow. All of them are read with the tables; after every packet only the counters
+/// of its hook.
+const COUNTED: [&str; 3] = [abi::maps::LOST, abi::maps::COUNTERS, abi::maps::HITS];
 /// A per-CPU array that every run writes anew.
 const SEAM: &str = abi::maps::SEAM;
 /// Tables, both slots of them. Only loading writes them: they are read after the first packet that a node sees in
 /// a state of the tables, and after one of so many later ones.
-const LOADED: [&str; 4] =
-    [abi::maps::TARGETS, abi::maps::IPCACHE, abi::maps::ATTACHMENTS, abi::maps::POLICY];
+const LOADED: [&str; 11] = [
+    abi::maps::TARGETS,
+    abi::maps::IPCACHE,
+    abi::maps::ATTACHMENTS,
+    abi::maps::POLICY,
+    abi::maps::SERVICES,
+    abi::maps::BACKENDS,
+    abi::maps::MEMBERS,
+    abi::maps::MAGLEV,
+    abi::maps::SOURCE_RANGES,
+    abi::maps::UNMASQUERADED,
+    abi::maps::PREFILTERED,
+];
 /// Maps that are not compared: what is left of earlier structs in a scratch area's padding; programs, which the kernel
 /// loads when they are first needed; records, which were read and are compared as events.
 #[cfg(test)]
@@ -54,6 +68,8 @@ pub(crate) struct Both {
     injected: u64,
     /// What is loaded.
     generation: Option<Generation>,
+    /// The hook of the last packet.
+    hook: Hook,
     /// Nodes whose tables were compared, and after how many injections last.
     seen: std::collections::BTreeMap<NodeId, u64>,
 }
@@ -66,6 +82,7 @@ impl Both {
             period: 1,
             injected: 0,
             generation: None,
+            hook: Hook::FromContainer,
             seen: std::collections::BTreeMap::new(),
         })
     }
@@ -105,8 +122,11 @@ impl Both {
     /// one thing that the interpreter does not model.
     fn may_have_forgotten(&mut self, node: NodeId) -> bool {
         let Ok(vm) = self.vm.node(node) else { return false };
-        let many = |map: &str| vm.count(map) > FLOWS as usize / 2;
-        FORGETTING.iter().any(|map| many(map))
+        let capacity = vm.capacity();
+        let many = |map: &str| {
+            capacity.entries(map).is_some_and(|entries| vm.count(map) > entries as usize / 2)
+        };
+        REMEMBERING.into_iter().any(many)
     }
 
     /// Compares what a node's maps hold.
@@ -133,7 +153,13 @@ impl Both {
             let rows = (kernel.rows(map)?, vm.rows(map)?);
             difference = difference.or_else(|| rows_differ(map, rows.0, rows.1));
         }
-        for (map, index) in COUNTED.iter().flat_map(|(map, n)| (0..*n).map(move |at| (map, at))) {
+        let all = |map| (0..vm.entries(map)).map(move |at| (map, at));
+        let counted: Vec<(&str, u32)> = if with_tables {
+            COUNTED.into_iter().flat_map(all).collect()
+        } else {
+            decode::counter_indices_of(self.hook).map(|at| (abi::maps::COUNTERS, at)).collect()
+        };
+        for (map, index) in counted {
             let (one, other) = (kernel.per_cpu(map, index)?, vm.per_cpu(map, index)?);
             if is_zero(&one) && is_zero(&other) {
                 continue;
@@ -205,6 +231,7 @@ impl Backend for Both {
     }
 
     fn inject(&mut self, injection: &Injection) -> Result<Observation, BackendError> {
+        self.hook = injection.hook;
         let (kernel, vm) = (self.kernel.inject(injection), self.vm.inject(injection));
         if self.may_have_forgotten(injection.node) {
             return kernel;

@@ -11,6 +11,7 @@ use engine::trace::{Action, Event};
 use libbpf_rs::{MapType, ProgramType};
 
 use crate::check::{Check, KERNEL_BACKEND};
+use crate::nodes::HOOKS;
 use crate::object::Object;
 use crate::testrun::{CAPABILITIES, OLDEST_KERNEL, TestRun, effective, kernel_version, lacking};
 use crate::testrun::{LIMITS, listening};
@@ -22,7 +23,7 @@ const PRIVILEGES: &str =
 pub fn checks() -> Vec<Check> {
     let mut checks = vec![kernel()];
     checks.extend(capabilities());
-    checks.extend([unprivileged(), btf(), bpffs(), jit(), program_type(), map_types(), helpers()]);
+    checks.extend([unprivileged(), btf(), bpffs(), jit(), program_types(), map_types(), helpers()]);
     checks.extend(object());
     checks
 }
@@ -174,8 +175,9 @@ fn probe_all<T>(
     }
 }
 
-fn program_type() -> Check {
-    probe_all("program type", &[("sched_cls", ProgramType::SchedCls)], ProgramType::is_supported)
+fn program_types() -> Check {
+    let types = [("sched_cls", ProgramType::SchedCls), ("xdp", ProgramType::Xdp)];
+    probe_all("program types", &types, ProgramType::is_supported)
 }
 
 fn map_types() -> Check {
@@ -196,6 +198,8 @@ fn helpers() -> Check {
     let helpers = [
         ("map_lookup_elem", 1),
         ("map_update_elem", 2),
+        ("skb_store_bytes", 9),
+        ("l4_csum_replace", 11),
         ("tail_call", 12),
         ("skb_get_tunnel_key", 20),
         ("skb_set_tunnel_key", 21),
@@ -206,6 +210,7 @@ fn helpers() -> Check {
         ("jiffies64", 118),
         ("ringbuf_reserve", 131),
         ("ringbuf_submit", 132),
+        ("redirect_neigh", 152),
         ("redirect_peer", 155),
     ];
     probe_all("helpers", &helpers, |id| ProgramType::SchedCls.is_helper_supported(*id))
@@ -228,7 +233,10 @@ fn object() -> [Check; 2] {
             return [failed(LOADS, &error), after];
         }
     };
-    let loads = Check::pass(LOADS, format!("5 programs, {}", origin.unwrap_or_default()));
+    // The hooks' and the driver.
+    let programs = HOOKS.len() + 1;
+    let origin = origin.unwrap_or_default();
+    let loads = Check::pass(LOADS, format!("{programs} programs, {origin}"));
     let runs = match run(&mut backend) {
         Ok(found) => Check::pass(RUNS, found),
         Err(error) => failed(RUNS, &error),
@@ -321,7 +329,7 @@ mod tests {
         "kernel BTF",
         "BPF file system",
         "JIT compiler",
-        "program type",
+        "program types",
         "map types",
         "helpers",
         "programs load",

@@ -67,6 +67,12 @@ impl Instance {
         self.machine.map(map).map_or(0, Map::count)
     }
 
+    /// How many entries a map can have.
+    #[cfg(feature = "kernel")]
+    pub(crate) fn entries(&self, map: &str) -> u32 {
+        self.machine.map(map).map_or(0, |map| map.definition().capacity)
+    }
+
     fn map_mut(&mut self, name: &str) -> Result<&mut Map, BackendError> {
         self.machine.map_mut(name).ok_or_else(|| absent("map", name))
     }

@@ -35,10 +35,17 @@ impl Place<'_> {
     pub(super) fn key(self, map: &str, bytes: &[u8]) -> String {
         match key_of(map, bytes) {
             EntryKey::Index(index) => index.to_string(),
-            EntryKey::Counter(reason, direction) => {
+            EntryKey::Counter(hook, reason, direction) => {
                 let what = reason.map_or_else(|| "forwarded".to_owned(), |r| r.to_string());
-                format!("{direction} {what}")
+                format!("{hook} {direction} {what}")
             }
+            EntryKey::Service { place, protocol, .. } => format!("{protocol} {place}"),
+            EntryKey::Member { first, place } => format!("{place} among those from {first}"),
+            EntryKey::Range { entry, prefix, .. } => format!("{prefix} to frontend {}", entry.0),
+            EntryKey::Client { client, frontend, protocol } => {
+                format!("{client} to {protocol} {frontend}")
+            }
+            EntryKey::Pieces(flow, id) => format!("{}, id {id}", flow_in_words(&flow)),
             EntryKey::Prefix { prefix, .. } if prefix.prefix_len() == prefix.max_prefix_len() => {
                 prefix.addr().to_string()
             }
@@ -97,6 +104,21 @@ impl Place<'_> {
                 let left = flow.expires_in;
                 format!("{state}, {opened}, {forward}, {replies} back, {left}s left")
             }
+            EntryValue::Service { entry, internal, external, affinity } => {
+                let of = |(first, count): (u32, u32)| format!("{count} from {first}");
+                let (inside, outside) = (of(internal), of(external));
+                let keeps = match affinity {
+                    0 => String::new(),
+                    seconds => format!(", kept for {seconds}s"),
+                };
+                format!("frontend {}: backends {inside}, outside {outside}{keeps}", entry.0)
+            }
+            EntryValue::Backend(address, port) => SocketAddr::new(address, port).to_string(),
+            EntryValue::Affinity(address, port, last) => {
+                format!("{}, since tick {last}", SocketAddr::new(address, port))
+            }
+            EntryValue::Maglev => "a Maglev table".to_owned(),
+            EntryValue::Ports(source, destination) => format!("ports {source} and {destination}"),
             EntryValue::Count { packets, bytes } => {
                 let packets = counted(packets, "packet", "packets");
                 format!("{packets}, {}", counted(bytes, "byte", "bytes"))
@@ -135,6 +157,9 @@ impl Place<'_> {
                 format!("{name} at {device}, {}", self.scene.identity(identity))
             }
             Target::Tunnel(remote) => format!("tunnel to {remote}"),
+            Target::Native(remote) => format!("pods at {remote}, by no tunnel"),
+            Target::Node(remote) => format!("the node at {remote}"),
+            Target::Service => "services".to_owned(),
             Target::Host => "the node itself".to_owned(),
             Target::Stack => "the node's routing".to_owned(),
             Target::Unused => "unused".to_owned(),
@@ -159,14 +184,18 @@ impl Place<'_> {
     pub(super) fn entries(self, map: &Map, active: u32, now: u64) -> Vec<(Vec<u8>, String)> {
         let name = &map.definition().name;
         let shown = |key: &[u8], value: &[u8]| match key_of(name, key) {
-            EntryKey::Prefix { slot, .. } | EntryKey::Policy { slot, .. } => {
-                u32::from(slot) == active & 1
-            }
+            EntryKey::Prefix { slot, .. }
+            | EntryKey::Policy { slot, .. }
+            | EntryKey::Service { slot, .. }
+            | EntryKey::Range { slot, .. } => u32::from(slot) == active & 1,
             EntryKey::Attachment { slot, .. } => slot == active & 1,
             EntryKey::Index(_) | EntryKey::Counter(..) | EntryKey::Bytes(_) => {
                 value.iter().any(|byte| *byte != 0)
             }
-            EntryKey::Flow(_) => true,
+            EntryKey::Flow(_)
+            | EntryKey::Member { .. }
+            | EntryKey::Client { .. }
+            | EntryKey::Pieces(..) => true,
         };
         let entries = map.entries();
         let entries = entries.iter().filter(|(key, value)| shown(key, value));
