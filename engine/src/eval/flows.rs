@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use crate::net::{Protocol, TcpFlags};
 use crate::topology::NodeId;
-use crate::trace::CtState;
+use crate::trace::{CtState, Place};
 
 use super::headers::{End, Tracking, Tuple};
 
@@ -24,7 +24,12 @@ pub struct Memory {
     flows: BTreeMap<(NodeId, Pair), Entry>,
     affinities: BTreeMap<(NodeId, Client), Kept>,
     pieces: BTreeMap<(NodeId, Piece), (u16, u16)>,
+    outer: BTreeMap<(NodeId, Inner), u64>,
 }
+
+/// What a tunnel's packet holds. Its source port follows from that, so that each inner flow and direction of it is a
+/// flow of the tunnel.
+pub(super) type Inner = (Protocol, Place, Place);
 
 /// A client of a frontend, by its address alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -244,6 +249,17 @@ impl Memory {
     pub(super) fn kept(&self, node: NodeId, client: Client, timeout: u32, now: u64) -> Option<End> {
         let kept = self.affinities.get(&(node, client))?;
         (now < kept.since.saturating_add(u64::from(timeout))).then_some(kept.backend)
+    }
+
+    /// What a node knows of a flow of the tunnel. It has no answers: those have another source port.
+    pub(super) fn outer_state(&self, node: NodeId, inner: &Inner, now: u64) -> CtState {
+        let known = self.outer.get(&(node, *inner)).is_some_and(|expires| now < *expires);
+        if known { CtState::Established } else { CtState::New }
+    }
+
+    /// Takes note of a packet of the tunnel, as [`Self::note`] does of others.
+    pub(super) fn note_outer(&mut self, node: NodeId, inner: Inner, now: u64) {
+        self.outer.insert((node, inner), now.saturating_add(SHORT));
     }
 
     /// A new connection of a client: the time runs anew.

@@ -5,7 +5,7 @@
 use crate::net::{Direction, Protocol};
 use crate::policy::PolicySet;
 use crate::reason::DropReason;
-use crate::topology::{Endpoint, HostRouting, NodeId, Routing, World};
+use crate::topology::{Endpoint, HostRouting, NodeId, Party, Routing, ServiceId, World};
 use crate::trace::{CtState, Place};
 use crate::verdict::LegOutcome;
 
@@ -110,15 +110,24 @@ impl<'a> Walk<'a> {
             Sender::Node(node) => self.node_sends(node)?,
             Sender::Outside => match path::lead(self.world, None, self.headers.destination) {
                 Lead::Endpoint(_, node) | Lead::Node(node) => self.device_receives(node)?,
-                Lead::Service(id) => {
-                    let service = self.world.service(id);
-                    let node = service.map(|service| services::landing(self.world, service));
-                    self.device_receives(node.unwrap_or(NodeId(0)))?
+                Lead::Service(id) => self.device_receives(self.landing(id))?,
+                Lead::Nobody => {
+                    self.prefilter(self.headers.source)?;
+                    Next::End
                 }
-                Lead::Nobody | Lead::Outside => Next::End,
+                Lead::Outside => Next::End,
             },
         };
         self.go(next)
+    }
+
+    /// The node that a packet from outside to a service's address comes to, unless the question names one.
+    fn landing(&self, id: ServiceId) -> NodeId {
+        if let Party::Node(named) = self.asked.destination {
+            return named;
+        }
+        let service = self.world.service(id);
+        service.map_or(NodeId(0), |service| services::landing(self.world, service))
     }
 
     /// On to further nodes; translated packets pass three of them at most.
@@ -356,16 +365,24 @@ impl<'a> Walk<'a> {
         Ok(next)
     }
 
-    /// Host policies about what is encapsulated, one packet at a time: its flow is not remembered.
+    /// Host policies about what is encapsulated.
     fn ask_outer(&mut self, node: NodeId, direction: Direction) -> Way {
         if !self.world.cluster.host_firewall {
             return Ok(());
         }
         let port = Some(self.world.cluster.tunnel.port);
         let outer = Traffic { protocol: Protocol::Udp, port, icmp: None };
+        let (source, destination) = self.places();
+        let inner = (self.headers.traffic.protocol, source, destination);
+        let now = self.asked.now;
+        let state = self.memory.outer_state(node, &inner, now);
         let endpoint = Endpoint::Host(node);
-        let leg = self.leg(node, endpoint, direction, Who::RemoteNode, CtState::New, &outer);
-        self.judged(leg)
+        let leg = self.leg(node, endpoint, direction, Who::RemoteNode, state, &outer);
+        let result = self.judged(leg);
+        if result.is_ok() || state == CtState::Established {
+            self.memory.note_outer(node, inner, now);
+        }
+        result
     }
 
     fn is_tunneled(&self) -> bool {

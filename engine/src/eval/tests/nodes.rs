@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::eval::Memory;
+use crate::trace::CtState;
 
 const N1: &str = "192.168.1.1";
 const N2: &str = "192.168.1.2";
@@ -65,6 +66,27 @@ fn answers_of_a_node_skip_its_policies() {
     assert_eq!(word(&scene.alone(&answer)), DENIED);
     scene.send(&syn(W4, N2, 80));
     assert_eq!(word(&scene.send(&answer)), ALLOWED);
+}
+
+#[test]
+fn each_flow_in_the_tunnel_is_one_of_the_tunnel() {
+    let mut scene = Scene::new(host(vec![allow_from("@remote-node", "8472/udp")]));
+    scene.world.cluster.host_firewall = true;
+    let mut state = |packet: &Packet| {
+        let judgement = scene.send(packet);
+        assert_eq!(word(&judgement), ALLOWED);
+        let mut legs = judgement.legs.iter();
+        legs.find(|leg| leg.endpoint == Endpoint::Host(NODE2)).map(|leg| leg.state)
+    };
+    let answer = segment(S4, C4, (80, 40000), TcpFlags::ACK);
+    for (packet, expected) in [
+        (syn(C4, S4, 80), CtState::New),
+        (syn(C4, S4, 80), CtState::Established),
+        (answer, CtState::New),
+        (syn(C4, S4, 81), CtState::New),
+    ] {
+        assert_eq!(state(&packet), Some(expected), "{packet:?}");
+    }
 }
 
 #[test]
