@@ -205,6 +205,11 @@ impl Memory {
         self.entry(node, tuple, now).map_or_else(Shift::default, |entry| entry.shift)
     }
 
+    /// Whether a flow was opened by the side that sends here.
+    pub(super) fn is_opener(&self, node: NodeId, tuple: &Tuple, now: u64) -> bool {
+        self.entry(node, tuple, now).is_some_and(|entry| entry.opener == tuple.from)
+    }
+
     /// Flows of a node that are remembered.
     fn alive(&self, node: NodeId, now: u64) -> impl Iterator<Item = (&Pair, &Entry)> {
         let all = self.flows.iter();

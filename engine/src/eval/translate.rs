@@ -185,7 +185,10 @@ impl Walk<'_> {
                 tuple.to = origin.unwrap_or(tuple.to);
                 self.headers.set_tuple(tuple);
             }
-            (CtState::Related, Tracking::Error(Some(quoted))) => {
+            // Only the opener knows the flow by other addresses.
+            (CtState::Related, Tracking::Error(Some(quoted)))
+                if self.memory.is_opener(visit.node, &quoted, self.asked.now) =>
+            {
                 if let Some(through) = through
                     && self.headers.source == quoted.to.address
                 {

@@ -127,3 +127,15 @@ fn native_routing_counts_on_both_nodes_and_tells_pods_by_address() {
         assert_eq!(word(&scene.alone(&packet)), expected);
     }
 }
+
+#[test]
+fn a_flow_that_is_translated_from_now_on_finds_back() {
+    let mut scene = Scene::new(PolicySet::default());
+    scene.world.cluster.masquerade.on = false;
+    scene.send(&syn(C4, W4, 80));
+    scene.world.cluster.masquerade.on = true;
+    let more = scene.send(&segment(C4, W4, (40000, 80), TcpFlags::ACK));
+    assert_eq!(source(&more), place(NODE, 40000));
+    let answer = scene.send(&segment(W4, NODE, (80, 40000), TcpFlags::ACK));
+    assert_eq!(answer.arrives.map(|ends| ends.1), Some(place(C4, 40000)));
+}

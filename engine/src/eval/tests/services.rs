@@ -276,3 +276,23 @@ fn a_rule_about_a_service_means_the_pods_behind_it() {
         assert_eq!(word(&scene.alone(&syn(C4, to, 80))), expected, "{to}");
     }
 }
+
+#[test]
+fn a_syn_on_a_closing_flow_chooses_anew() {
+    let mut scene = scene(service(), PolicySet::default());
+    for (flags, chosen) in [(TcpFlags::SYN, S4), (TcpFlags::FIN, S4), (TcpFlags::SYN, L4)] {
+        scene.choices.backend = Some(place(chosen, 8080));
+        let judgement = scene.send(&segment(C4, SHOP, (40000, 80), flags));
+        assert_eq!((backend(&judgement), judgement.illegal.len()), (scene.choices.backend, 0));
+    }
+}
+
+#[test]
+fn an_error_about_an_answer_goes_to_the_backend() {
+    let mut scene = remote();
+    scene.send(&syn(C4, SHOP, 80));
+    let answer = segment(SHOP, C4, (80, 40000), TcpFlags::ACK);
+    let error = scene.send(&error_about(&answer, 3, 1));
+    assert_eq!(ends(&error), (place(C4, 0), place(S4, 0)));
+    assert!(error.legs.iter().all(|leg| leg.state == CtState::Related) && error.legs.len() == 2);
+}
