@@ -42,12 +42,13 @@ pub enum FlowState {
 }
 
 impl FlowState {
-    /// The state of an entry.
-    pub fn of(entry: &ConntrackEntry) -> Self {
-        match (entry.closing, entry.seen_reply) {
-            (true, _) => Self::Closing,
-            (false, true) => Self::Established,
-            (false, false) => Self::New,
+    /// The state of an entry; `None` for those of services and translations, which live as long as their flow.
+    pub fn of(entry: &ConntrackEntry) -> Option<Self> {
+        match (kind(entry), entry.closing, entry.seen_reply) {
+            (FlowKind::Service | FlowKind::Nat, ..) => None,
+            (FlowKind::Flow, true, _) => Some(Self::Closing),
+            (FlowKind::Flow, false, true) => Some(Self::Established),
+            (FlowKind::Flow, false, false) => Some(Self::New),
         }
     }
 }
@@ -67,8 +68,8 @@ impl std::fmt::Display for FlowState {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct KnownFlow {
-    /// How far the flow has come.
-    pub state: FlowState,
+    /// How far the flow has come; null for entries of services and translations, which live as long as their flow.
+    pub state: Option<FlowState>,
     /// Seconds until it is forgotten.
     pub expires_in: u32,
 }
@@ -132,7 +133,8 @@ fn is_same(one: &ConntrackEntry, other: &ConntrackEntry) -> bool {
 
 /// Whether the state, the class of the time to live or the translation changed.
 fn is_news(before: &ConntrackEntry, after: &ConntrackEntry) -> bool {
-    let is_short = |entry: &ConntrackEntry| entry.expires_in <= SHORT;
+    let is_short =
+        |entry: &ConntrackEntry| kind(entry) == FlowKind::Flow && entry.expires_in <= SHORT;
     FlowState::of(before) != FlowState::of(after)
         || is_short(before) != is_short(after)
         || before.kind != after.kind

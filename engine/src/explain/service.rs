@@ -124,7 +124,11 @@ pub(super) fn step(context: &Context<'_>, hop: &Hop, event: &Event) -> Option<St
     let pod = context.backend_pod(&told).map(|id| context.pod(id));
     Some(Step::Service {
         service,
-        frontend: frontend.to_string(),
+        frontend: if protocol.has_ports() {
+            frontend.to_string()
+        } else {
+            frontend.address.to_string()
+        },
         kind: known.map(|f| f.kind),
         protocol,
         entry: known.map(|f| f.entry),

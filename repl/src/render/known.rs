@@ -10,18 +10,21 @@ pub(super) fn line(change: &KnownChange) -> String {
         (None, Some(after)) => ("added", state(*after)),
         (Some(before), Some(after)) if before.state == after.state => ("changed", state(*after)),
         (Some(before), Some(after)) => {
-            ("changed", format!("{} -> {}", before.state, state(*after)))
+            let earlier = before.state.map_or_else(String::new, |state| format!("{state} -> "));
+            ("changed", format!("{earlier}{}", state(*after)))
         }
-        (Some(before), None) => ("gone", format!("was {}", before.state)),
-        (None, None) => ("gone", String::new()),
+        (Some(KnownFlow { state: Some(state), .. }), None) => ("gone", format!("was {state}")),
+        (_, None) => ("gone", String::new()),
     };
     let (verb, state) = what;
-    let text = format!("{} {verb} {}, {state}", change.node, flow(change));
+    let state = if state.is_empty() { state } else { format!(", {state}") };
+    let text = format!("{} {verb} {}{state}", change.node, flow(change));
     fact(1, "conntrack", &text)
 }
 
 fn state(flow: KnownFlow) -> String {
-    format!("{}, for {} s", flow.state, flow.expires_in)
+    let state = flow.state.map_or_else(String::new, |state| format!("{state}, "));
+    format!("{state}for {} s", flow.expires_in)
 }
 
 /// `tcp A -> B`, with where the entry leads.
@@ -43,8 +46,10 @@ pub(super) fn minimal(change: &KnownChange) -> String {
         FlowKind::Service => "service",
         FlowKind::Nat => "nat",
     };
-    let at =
-        |flow: &Option<KnownFlow>| flow.map_or_else(|| "none".to_owned(), |f| f.state.to_string());
+    let at = |flow: &Option<KnownFlow>| match flow {
+        None => "none".to_owned(),
+        Some(flow) => flow.state.map_or_else(|| "there".to_owned(), |state| state.to_string()),
+    };
     format!("conntrack {} {kind} {}->{}", change.node, at(&change.before), at(&change.after))
 }
 
@@ -56,7 +61,7 @@ mod tests {
     use super::*;
 
     fn change(before: Option<FlowState>, after: Option<FlowState>) -> KnownChange {
-        let at = |state| KnownFlow { state, expires_in: 60 };
+        let at = |state| KnownFlow { state: Some(state), expires_in: 60 };
         KnownChange {
             node: "node01".into(),
             kind: FlowKind::Flow,

@@ -8,7 +8,12 @@ use super::hop::fact;
 /// The cause on the verdict's line, where it says more than the reason's meaning.
 pub(super) fn cause(obstacle: &Obstacle) -> String {
     match obstacle {
-        Obstacle::NoPort { service, asked, .. } => format!("{service} has no port {asked}"),
+        Obstacle::NoPort { service, asked, .. } if asked.contains('/') => {
+            format!("{service} has no port {asked}")
+        }
+        Obstacle::NoPort { service, asked, .. } => {
+            format!("{service} answers for its ports only, and this is {asked}")
+        }
         Obstacle::NoBackend { service, port, .. } => {
             format!("{service} has no backend for port {}", number(port))
         }
@@ -107,7 +112,7 @@ fn next(obstacle: &Obstacle) -> Vec<String> {
             "ask for one of these ports, or add `port {asked} -> TARGET` to service {service}"
         )],
         Obstacle::NoPort { .. } => {
-            vec!["ask a backend pod itself: a service answers for its ports only".to_owned()]
+            vec!["ask for one of its ports, or ask a backend pod itself".to_owned()]
         }
         Obstacle::NoBackend { service, port, pods, .. } => no_backend(service, port, pods),
         Obstacle::ClusterOnly { service, outside, .. } if outside.is_empty() => vec![format!(

@@ -370,7 +370,7 @@ mod tests {
             destination: "10.96.0.20:80".into(),
             translated: Some("10.0.0.2:8080".into()),
             before: None,
-            after: Some(KnownFlow { state: FlowState::New, expires_in: 60 }),
+            after: Some(KnownFlow { state: Some(FlowState::New), expires_in: 60 }),
         };
         let step = crate::suite::StepReport {
             step: "a -> b:80/tcp".into(),

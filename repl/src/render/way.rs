@@ -22,9 +22,11 @@ pub(super) fn service(step: &Step) -> String {
         return String::new();
     };
     let (Some(backend), Some(address)) = (backend, backend_address) else {
+        let has_ports = protocol.has_ports();
         let protocol = words::protocol(*protocol);
         let lack = match kind {
             Some(_) => "no backend is chosen",
+            None if !has_ports => "a service answers for its ports only",
             None => "the service does not have this port",
         };
         return format!("{service} {frontend} {protocol}: {lack}");

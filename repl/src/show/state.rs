@@ -192,7 +192,7 @@ fn flow(node: &str, entry: &ConntrackEntry) -> Vec<Cell> {
         end(destination, destination_port).into(),
         kind.into(),
         leads_to.into(),
-        FlowState::of(entry).to_string().into(),
+        FlowState::of(entry).map(|state| state.to_string()).into(),
         format!("{}s", entry.expires_in).into(),
         entry.forward.0.into(),
         entry.replies.0.into(),

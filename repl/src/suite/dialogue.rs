@@ -116,7 +116,13 @@ impl Talk<'_, '_, '_> {
     fn following(&mut self, follow_up: &FollowUp) -> Option<Question> {
         let world = self.runner.stage.world;
         let flow = self.flow.as_mut()?;
-        let sides = flow.sides.filter(|_| follow_up.reply);
+        // An error comes from whoever got the latest packet.
+        let from_near = |packet: &Packet| {
+            (packet.ip.source, packet.ports()) == (flow.first.ip.source, flow.first.ports())
+        };
+        let answers =
+            if follow_up.error.is_some() { from_near(&flow.latest) } else { follow_up.reply };
+        let sides = flow.sides.filter(|_| answers);
         let seen = |packet: &Packet| match &sides {
             Some(sides) => sides.far(packet),
             None => packet.clone(),
@@ -124,7 +130,7 @@ impl Talk<'_, '_, '_> {
         let packet = question::follow_up(&seen(&flow.first), &seen(&flow.latest), follow_up);
         let (source, destination) = match &sides {
             Some(sides) => sides.parties(world, flow.source, flow.destination),
-            None if follow_up.reply => (flow.destination, flow.source),
+            None if answers => (flow.destination, flow.source),
             None => (flow.source, flow.destination),
         };
         if follow_up.error.is_none() {
@@ -135,7 +141,7 @@ impl Talk<'_, '_, '_> {
             destination,
             packet,
             with_reply: false,
-            choose: flow.choose.filter(|_| !follow_up.reply),
+            choose: flow.choose.filter(|_| !answers),
             known: None,
             assumed: Vec::new(),
             undetermined: Vec::new(),

@@ -33,7 +33,11 @@ fn found(before: &[ConntrackEntry], after: &[ConntrackEntry]) -> Vec<String> {
     let changes = changes(&shop.context(), &known(before), &known(after));
     let words = changes.iter().map(|c| {
         let at = |flow: &Option<crate::explain::KnownFlow>| {
-            flow.map_or_else(|| "-".to_owned(), |f| format!("{} {}", f.state, f.expires_in))
+            let state = |f: crate::explain::KnownFlow| {
+                let state = f.state.map_or_else(|| "-".to_owned(), |state| state.to_string());
+                format!("{state} {}", f.expires_in)
+            };
+            flow.map_or_else(|| "-".to_owned(), state)
         };
         let leads = c.translated.as_deref().unwrap_or("-");
         format!("{} {:?} {leads} {} => {}", c.node, c.kind, at(&c.before), at(&c.after))
@@ -70,9 +74,9 @@ fn entries_of_services_and_translations_say_where_they_lead() {
     let leads = |kind| found(&[], &[ConntrackEntry { kind, ..flow(60) }]).concat();
     let (backend, source) = (place("10.244.6.11", 8080), place("10.244.1.154", 40312));
     let service = leads(ConntrackKind::Service { backend });
-    assert_eq!(service, "node01 Service 10.244.6.11:8080 - => new 60");
+    assert_eq!(service, "node01 Service 10.244.6.11:8080 - => - 60");
     let nat = leads(ConntrackKind::Nat { source });
-    assert_eq!(nat, "node01 Nat 10.244.1.154:40312 - => new 60");
+    assert_eq!(nat, "node01 Nat 10.244.1.154:40312 - => - 60");
     let frontend = Some(place("10.96.0.20", 80));
     let plain = leads(ConntrackKind::Translated { frontend, nat_port: 0, loopback: false });
     assert_eq!(plain, "node01 Flow 10.96.0.20:80 - => new 60");

@@ -216,7 +216,7 @@ fn changes_of_conntrack_stand_before_what_was_checked() {
         destination: "10.244.6.11:8080".into(),
         translated: to.map(Into::into),
         before,
-        after: Some(KnownFlow { state: FlowState::New, expires_in: 60 }),
+        after: Some(KnownFlow { state: Some(FlowState::New), expires_in: 60 }),
     };
     answer.known = vec![
         change(FlowKind::Flow, Some("10.96.0.20:80"), None),
