@@ -1,5 +1,7 @@
 //! Every event and value as the programs write it, and bytes that they never write.
 
+mod translated;
+
 use super::*;
 use zerocopy::IntoBytes;
 
@@ -348,8 +350,8 @@ proptest::proptest! {
     #[test]
     fn no_bytes_make_a_reader_panic(
         record in proptest::collection::vec(proptest::num::u8::ANY, 0..130),
-        kind in 0..7_u8,
-        hook in 0..6_u8,
+        kind in 0..10_u8,
+        hook in 0..11_u8,
         now in proptest::num::u64::ANY,
     ) {
         let _ = super::event(&record);
@@ -360,7 +362,7 @@ proptest::proptest! {
         let _ = super::event(&whole);
         let _ = conntrack4(&whole[..16], &record, now);
         let _ = conntrack6(&whole[..40], &record, now);
-        let value: Vec<u8> = record.iter().copied().cycle().take(128).collect();
+        let value: Vec<u8> = record.iter().copied().cycle().take(size_of::<abi::CtValue>()).collect();
         if let Ok(entry) = conntrack4(&whole[..16], &value, now) {
             assert!(entry.remembered.len() <= 2);
         }

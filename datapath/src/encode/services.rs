@@ -6,6 +6,7 @@ use engine::backend::BackendError;
 use engine::tables::{BackendSet, Frontend, FrontendKind, NodeTables};
 use engine::topology::Balancing;
 use ipnet::IpNet;
+use zerocopy::FromZeros;
 
 use super::{Limits, address_bytes, contradiction, count, distinct, family, room, sorted};
 
@@ -83,7 +84,7 @@ fn backend(entry: &engine::tables::BackendEntry) -> abi::Backend {
 }
 
 fn maglev_table(set: &BackendSet) -> Result<abi::MaglevTable, BackendError> {
-    let mut table = abi::MaglevTable { positions: [0; 16_384] };
+    let mut table = abi::MaglevTable::new_zeroed();
     let is_within = |position: &u16| usize::from(*position) < set.backends.len();
     if set.maglev.len() != abi::MAGLEV_SIZE as usize || !set.maglev.iter().all(is_within) {
         return Err(contradiction("a Maglev table that is not one of its set".to_owned()));

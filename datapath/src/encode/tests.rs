@@ -1,5 +1,7 @@
 //! Rows of every map for a small node, in both slots, and tables that contradict themselves.
 
+mod services;
+
 use super::*;
 use engine::identity::Identity;
 use engine::net::{Mac, Protocol};

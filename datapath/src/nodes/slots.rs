@@ -185,8 +185,11 @@ where
     rows.iter().map(|(key, value)| (key.as_bytes(), value.as_bytes())).collect()
 }
 
+/// A map's rows of a slot.
+type RowsOf = fn(&Placed) -> Rows<'_>;
+
 /// Maps whose rows have keys that name the slot, and their rows.
-const KEYED: [(&str, fn(&Placed) -> Rows<'_>); 8] = [
+const KEYED: [(&str, RowsOf); 8] = [
     (abi::maps::IPCACHE, |placed| bytes(&placed.slot.ipcache)),
     (abi::maps::ATTACHMENTS, |placed| bytes(&placed.slot.attachments)),
     (abi::maps::POLICY, |placed| bytes(&placed.slot.policy)),

@@ -11,6 +11,7 @@ mod loading;
 mod measuring;
 mod policies;
 mod routes;
+mod slots;
 
 use std::net::IpAddr;
 

@@ -32,7 +32,9 @@ pub(super) fn partial(bytes: &[u8], sum: u32) -> u32 {
         all = next.wrapping_add(carry.into());
     };
     let (words, rest) = bytes.as_chunks::<8>();
-    words.iter().for_each(|word| upon(u64::from_le_bytes(*word)));
+    for word in words {
+        upon(u64::from_le_bytes(*word));
+    }
     if !rest.is_empty() {
         let mut last = [0; 8];
         last[..rest.len()].copy_from_slice(rest);

@@ -256,11 +256,11 @@ fn corrected(helper: i32, offset: i32, from: u64, to: u64, flags: i32) -> Vec<Ra
 
 #[test]
 fn checksums_are_corrected_as_the_kernel_does() {
+    const NUMBERS: [u64; 8] =
+        [0, 1, 0xFFFF, 0x1_0000, 0x8000_7FFF, 0xFFFF_FFFF, 0x1234_5678_9ABC_DEF0, u64::MAX];
     if !is_available() {
         return;
     }
-    const NUMBERS: [u64; 8] =
-        [0, 1, 0xFFFF, 0x1_0000, 0x8000_7FFF, 0xFFFF_FFFF, 0x1234_5678_9ABC_DEF0, u64::MAX];
     let sums = [[0, 0], [0xFF, 0xFF], [0x12, 0x34], [0xFF, 0xFE], [1, 0]];
     let frames = || {
         sums.map(|sum| {
@@ -271,10 +271,10 @@ fn checksums_are_corrected_as_the_kernel_does() {
     };
     for helper in [10, 11] {
         for size in [0, 2, 4] {
-            for (at, from) in NUMBERS.into_iter().enumerate() {
+            for (at, from) in (0_i32..).zip(NUMBERS) {
                 for to in NUMBERS {
                     // Every combination of flags, each with some of the numbers.
-                    let flags = if helper == 10 { 0 } else { (at as i32 % 8) << 4 };
+                    let flags = if helper == 10 { 0 } else { (at % 8) << 4 };
                     let code = reported(&corrected(helper, 130, from, to, size | flags), &[]);
                     let what = format!("{helper} {size} {from:#x} {to:#x} {flags:#x}");
                     assert!(agree(&what, &code, &[], frames()), "{what}");
@@ -299,8 +299,9 @@ fn differences_of_checksums_are_the_kernels() {
         return;
     }
     let words = [0, -1, 0x0102_0304, i32::MIN, 1];
+    let words = words.into_iter().cycle();
     let stack: Vec<Raw> =
-        (1_i16..=16).map(|at| raw(0x62, 10, 0, -4 * at, words[at as usize % 5])).collect();
+        (1_i16..=16).zip(words).map(|(at, word)| raw(0x62, 10, 0, -4 * at, word)).collect();
     let place = |register, size: i32| match size {
         0 => vec![raw(0xB7, register, 0, 0, 0)],
         _ => vec![raw(0xBF, register, 10, 0, 0), raw(0x07, register, 0, 0, -64)],
