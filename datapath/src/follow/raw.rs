@@ -4,8 +4,9 @@ use engine::backend::{BackendError, TunnelKey};
 use engine::net::Hook;
 use engine::tables::{NodeTables, Tables};
 use engine::topology::{Endpoint, NodeId, World};
+use engine::trace::Ethernet;
 
-use super::link::Pinned;
+use super::link::{self, Pinned};
 use super::{Arrival, HOST_DEVICE, enter};
 
 /// A frame at a hook.
@@ -109,4 +110,26 @@ pub fn devices(world: &World, here: &NodeTables, hook: Hook) -> Vec<(String, u32
         }
         Hook::FromHost | Hook::ToHost => vec![(HOST_DEVICE.to_owned(), here.host_ifindex)],
     }
+}
+
+/// The Ethernet addresses that a frame at a hook naturally has, for one that is written without: those of the veth,
+/// of the underlay towards the outside, of the host's own device.
+///
+/// # Errors
+/// As [`super::follow_from`] of the same place. `raw.frame` is not looked at.
+pub fn ethernet(world: &World, tables: &Tables, raw: &Raw) -> Result<Ethernet, BackendError> {
+    let here = enter::node(tables, raw.node)?;
+    let (_, ifindex) = device(world, here, raw)?;
+    let turned = |way: Ethernet| Ethernet { source: way.destination, destination: way.source };
+    let outward = match here.endpoint_at(ifindex).filter(|_| hangs_on_veths(raw.hook)) {
+        Some(entry) => Ethernet { source: entry.mac, destination: entry.host_mac },
+        None => link::underlay(world, here, None).0,
+    };
+    Ok(match raw.hook {
+        Hook::FromContainer | Hook::ToNetdev => outward,
+        Hook::ToContainer | Hook::FromNetdev | Hook::Prefilter => turned(outward),
+        Hook::FromOverlay | Hook::ToOverlay | Hook::FromHost | Hook::ToHost => {
+            link::host_device(here)
+        }
+    })
 }

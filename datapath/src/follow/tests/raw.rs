@@ -1,7 +1,7 @@
 //! Frames that are given as bytes, at any hook.
 
 use engine::backend::{BackendError, TunnelKey};
-use engine::net::Hook;
+use engine::net::{Hook, Mac};
 use engine::question::Question;
 use engine::topology::{NodeId, Routing, TunnelKind};
 use engine::trace::{Action, Ethernet, Trace};
@@ -11,7 +11,7 @@ use super::scene::{
     OVERLAY, STACK, Scripted, address, deliver, hooks, path, ping, tables, tunnel_to, world,
 };
 use super::{CA, CB, at};
-use crate::follow::{Device, Raw, follow_from};
+use crate::follow::{Device, Raw, ethernet, follow_from};
 use crate::frame;
 
 const MACS: Ethernet = Ethernet { source: CLIENT_MAC, destination: CLIENT_HOST_MAC };
@@ -170,4 +170,24 @@ fn natively_routed_frames_reach_their_node() {
     let trace = follow_from(&mut script, &world(), &tables, &start, 0).unwrap();
     assert_eq!(hooks(&trace), [(NODE01, Hook::ToNetdev), (NODE02, Hook::FromNetdev)]);
     assert_eq!(trace.hops[0].frame_out, start.frame, "bytes that were given stay");
+}
+
+#[test]
+fn a_frame_written_without_ethernet_gets_what_it_would_have() {
+    let at = |hook, device| {
+        let raw = Raw { device, ..raw(NODE01, hook, Vec::new()) };
+        ethernet(&world(), &tables(), &raw).unwrap()
+    };
+    let turned = |way: Ethernet| Ethernet { source: way.destination, destination: way.source };
+    assert_eq!(at(Hook::FromContainer, Device::Named("lxc1".into())), MACS);
+    assert_eq!(at(Hook::ToContainer, Device::Index(10)), turned(MACS));
+    let out = at(Hook::ToNetdev, Device::Own);
+    let (router, node) = (Mac([2, 0, 0, 0, 0, 1]), Mac([10, 88, 192, 168, 66, 226]));
+    assert_eq!(out, Ethernet { source: node, destination: router });
+    for hook in [Hook::FromNetdev, Hook::Prefilter] {
+        assert_eq!(at(hook, Device::Own), turned(out));
+    }
+    assert_eq!(at(Hook::FromHost, Device::Own), Ethernet { source: node, destination: node });
+    let nowhere = raw(NODE01, Hook::FromContainer, Vec::new());
+    assert!(ethernet(&world(), &tables(), &nowhere).is_err());
 }
