@@ -222,6 +222,8 @@ pub enum Step {
         after: String,
         /// Who has the address that matters: the pod or client that the node stands for, the service that answers.
         party: String,
+        /// The identifier of an echo as it goes on, which is told instead of a port.
+        identifier: Option<u16>,
         /// Whether this packet chose the port.
         created: bool,
     },

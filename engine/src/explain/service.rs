@@ -3,6 +3,7 @@
 
 use std::net::IpAddr;
 
+use crate::net::Protocol;
 use crate::tables::{EntryId, Frontend, IpcacheOrigin, Target};
 use crate::topology::{Encryption, NodeId, Party, PodId, ServiceId, TargetPort};
 use crate::trace::{Choice, Event, Hop, Place, Rewriting};
@@ -152,12 +153,26 @@ pub(super) fn rewritten(context: &Context<'_>, hop: &Hop, event: &Event) -> Opti
         }
         Rewriting::ServiceReply => context.answering(hop.node, after),
     };
+    let has_ports = !is_icmp(hop);
     let words = |place: Place| match place.port {
-        0 => place.address.to_string(),
-        _ => place.to_string(),
+        port if port != 0 && has_ports => place.to_string(),
+        _ => place.address.to_string(),
     };
-    let (before, after) = (words(before), words(after));
-    Some(Step::Rewritten { rewriting, before, after, party, created })
+    Some(Step::Rewritten {
+        rewriting,
+        before: words(before),
+        after: words(after),
+        party,
+        identifier: Some(after.port).filter(|identifier| *identifier != 0 && !has_ports),
+        created,
+    })
+}
+
+fn is_icmp(hop: &Hop) -> bool {
+    hop.events.iter().any(|stamped| {
+        let Event::Parsed { flow, .. } = stamped.event else { return false };
+        matches!(flow.protocol, Protocol::Icmp | Protocol::Icmpv6)
+    })
 }
 
 impl Context<'_> {

@@ -2,6 +2,7 @@
 //! wrote, and the bytes before and after.
 
 use engine::explain::{Condition, HopReport, Nearest, Step};
+use engine::trace::Rewriting;
 
 use super::{hop, words};
 
@@ -22,11 +23,14 @@ pub(super) fn lookups(step: &Step) -> Vec<String> {
             let found = entry.map_or_else(|| "no entry".to_owned(), |e| format!("entry {}", e.0));
             vec![lookup(&format!("frontends {frontend}/{protocol}: {found}"))]
         }
-        Step::Rewritten { created, .. } => {
-            let port = if *created { "chosen for this flow" } else { "the flow's own" };
-            vec![lookup(&format!("translation: {port}"))]
+        Step::Rewritten {
+            rewriting: Rewriting::Masquerade | Rewriting::NodePort, created, ..
+        } => {
+            let port = if *created { "chosen for this flow" } else { "the flow's from before" };
+            vec![lookup(&format!("port of the node: {port}"))]
         }
         Step::Skipped { .. }
+        | Step::Rewritten { .. }
         | Step::Encrypted { .. }
         | Step::Network { .. }
         | Step::Left { .. }

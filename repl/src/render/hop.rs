@@ -66,8 +66,9 @@ fn words_of(step: &Step, node: &str) -> (&'static str, String) {
         }
         Step::Skipped { decided } => (keyword(decided.direction), decision(decided)),
         Step::Service { .. } => ("service", way::service(step)),
-        Step::Rewritten { rewriting, before, after, party, .. } => {
-            way::rewritten(*rewriting, before, after, party)
+        Step::Rewritten { rewriting, before, after, party, identifier, .. } => {
+            let echo = identifier.map_or_else(String::new, |id| format!(" echo id {id}"));
+            way::rewritten(*rewriting, before, &format!("{after}{echo}"), party)
         }
         Step::Encrypted { .. } => ("encrypt", way::encrypted(step)),
         Step::Tunnel { .. }

@@ -188,6 +188,7 @@ mod tests {
             before: "10.244.1.154:40312".into(),
             after: "192.168.66.226:61000".into(),
             party: "web/client".into(),
+            identifier: None,
             created: true,
         };
         let left = Step::Left { device: "eth0".into(), node: None };

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::explain::{Explanation, LegOutcome, Step, Verdict, explain};
 use crate::identity::Identity;
-use crate::net::{Direction, Hook};
+use crate::net::{Direction, Hook, Protocol};
 use crate::tables::{EndpointEntry, EndpointId, Implied, Origin};
 use crate::topology::{Encryption, Endpoint};
 use crate::trace::{Action, CtState, Event, Hop, IdentitySource, PolicyOutcome, Rewriting};
@@ -52,11 +52,29 @@ fn a_packet_leaves_the_cluster() {
         before: "10.244.1.154:40312".into(),
         after: "192.168.66.226:40312".into(),
         party: "web/client".into(),
+        identifier: None,
         created: true,
     };
     let left = Step::Left { device: "eth0".into(), node: None };
     assert_eq!(e.hops[1].steps, [snat, left]);
     assert!(!e.hops[1].quiet);
+}
+
+#[test]
+fn an_echo_is_rewritten_with_its_identifier() {
+    let rewritten = Event::Rewritten {
+        rewriting: Rewriting::Masquerade,
+        before: place("10.244.1.154", 0),
+        after: place("192.168.66.226", 53281),
+        created: true,
+    };
+    let events = vec![parsed(Protocol::Icmp, Some((8, 0))), rewritten, pass()];
+    let e = explained(vec![hop(NODE01, Hook::ToNetdev, events)]);
+    let Some(Step::Rewritten { before, after, identifier, .. }) = e.hops[0].steps.first() else {
+        panic!("a rewriting: {:?}", e.hops[0].steps)
+    };
+    assert_eq!((before.as_str(), after.as_str()), ("10.244.1.154", "192.168.66.226"));
+    assert_eq!(*identifier, Some(53281));
 }
 
 #[test]

@@ -38,6 +38,7 @@ fn rewritten(rewriting: Rewriting, before: &str, after: &str) -> Step {
         before: before.into(),
         after: after.into(),
         party: "web/client".into(),
+        identifier: None,
         created: true,
     }
 }
