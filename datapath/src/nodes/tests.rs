@@ -11,6 +11,7 @@ mod loading;
 mod measuring;
 mod policies;
 mod routes;
+mod services;
 mod slots;
 
 use std::net::IpAddr;
@@ -158,7 +159,7 @@ fn node(egress: Vec<PolicyEntry>, ingress: Vec<PolicyEntry>) -> NodeTables {
         node: NODE,
         dual_stack: true,
         routing: Routing::Tunnel,
-        host_routing: HostRouting::Bpf,
+        host_routing: HostRouting::Stack,
         tunnel: Tunnel { kind: TunnelKind::Vxlan, port: 8472, device: "vxlan0".to_owned() },
         tunnel_ifindex: TUNNEL,
         device_ifindex: DEVICE,

@@ -86,7 +86,23 @@ pub(super) fn run(code: &[Raw], maps: Vec<Definition>, frame: &[u8]) -> Result<u
 fn the_built_in_object_is_read_with_its_functions_and_lines() {
     let image = Image::read(Object::embedded().bytes()).unwrap();
     let names: Vec<_> = image.programs.iter().map(|p| p.name.as_str()).collect();
-    assert_eq!(names, ["driver", "from_container", "from_netdev", "from_overlay", "to_container"]);
+    let expected = [
+        "driver",
+        "from_container",
+        "from_host",
+        "from_netdev",
+        "from_overlay",
+        "prefilter",
+        "to_container",
+        "to_host",
+        "to_netdev",
+        "to_overlay",
+    ];
+    assert_eq!(names, expected);
+    for program in &image.programs {
+        let is_xdp = program.name == "prefilter";
+        assert_eq!(program.kind == ProgramKind::Xdp, is_xdp, "{}", program.name);
+    }
     for program in &image.programs {
         let mut end = 0;
         for function in &program.functions {

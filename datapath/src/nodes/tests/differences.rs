@@ -37,7 +37,9 @@ fn made_up(map: &Map) -> (Vec<u8>, Vec<u8>) {
 fn a_difference_in_any_map_of_the_object_is_seen() {
     let Some(mut both) = after_packets() else { return };
     let names: Vec<String> = both.vm.image().maps.iter().map(|map| map.name.clone()).collect();
-    let compared = names.iter().filter(|name| !LEFT_OUT.contains(&name.as_str()));
+    // Constants of the programs are nobody's to write.
+    let names: Vec<_> = names.iter().filter(|name| !name.starts_with('.')).collect();
+    let compared = names.iter().copied().filter(|name| !LEFT_OUT.contains(&name.as_str()));
     let mut changed = 0;
     for name in compared {
         let Some((key, old)) = map(&mut both, name).entries().into_iter().last() else {

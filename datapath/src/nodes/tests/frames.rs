@@ -39,7 +39,10 @@ fn fragments_of_ipv6_are_known_by_their_header() {
     assert!(said.is_delivered_to(2), "{:?}", said.0);
     piece.ip.fragment = Fragment { offset: 1440, more: false };
     let said = backend.say(&from_a(&piece));
-    assert_eq!(said.reason(), Some(DropReason::FragmentNotSupported));
+    assert!(said.is_delivered_to(2), "its ports are those of the first piece: {:?}", said.0);
+    backend.forget().unwrap();
+    let said = backend.say(&from_a(&piece));
+    assert_eq!(said.reason(), Some(DropReason::FragmentNotFound));
     let parsed = said.0.events.iter().find_map(|stamped| match stamped.event {
         Event::Parsed { fragment, .. } => Some(fragment),
         _ => None,

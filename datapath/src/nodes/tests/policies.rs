@@ -131,7 +131,7 @@ fn fragmentation_needed_passes_whatever_the_policy() {
 }
 
 #[test]
-fn a_later_fragment_needs_an_entry_for_every_port() {
+fn a_later_fragment_has_the_ports_of_the_first_one() {
     let mut backend = backend();
     let mut piece = packet("10.0.0.1", "10.0.0.2", udp(4000, 53));
     piece.ip.fragment = Fragment { offset: 1480, more: false };
@@ -139,17 +139,19 @@ fn a_later_fragment_needs_an_entry_for_every_port() {
     let by_port = vec![allow(A, Some(Protocol::Udp), 53, 16)];
     backend.load(&tables(1, everything(), by_port)).unwrap();
     let said = backend.say(&from_a(&piece));
-    assert_eq!(said.reason(), Some(DropReason::FragmentNotSupported));
+    assert_eq!(said.reason(), Some(DropReason::FragmentNotFound));
     assert_eq!(said.state(), Some(CtState::Untracked));
-    let every_port = vec![allow(A, Some(Protocol::Udp), 0, 0)];
-    backend.load(&tables(2, everything(), every_port)).unwrap();
-    let said = backend.say(&from_a(&piece));
-    assert!(said.is_delivered_to(2));
     assert!(backend.conntrack(NODE, 0).unwrap().is_empty());
     let mut first = piece.clone();
     first.ip.fragment = Fragment { offset: 0, more: true };
     let said = backend.say(&from_a(&first));
     assert_eq!(said.state(), Some(CtState::New), "the first piece has its ports");
+    let said = backend.say(&from_a(&piece));
+    assert!(said.is_delivered_to(2), "{:?}", said.0);
+    assert_eq!(said.policy(Direction::Ingress).map(|won| won.0), Some(1));
+    let mut other = piece.clone();
+    other.ip.id = 2;
+    assert_eq!(backend.say(&from_a(&other)).reason(), Some(DropReason::FragmentNotFound));
     let mut ping = packet("10.0.0.1", "10.0.0.2", echo(8, 1));
     ping.ip.fragment = Fragment { offset: 0, more: true };
     assert_eq!(backend.say(&from_a(&ping)).reason(), Some(DropReason::FragmentNotSupported));
