@@ -55,11 +55,16 @@ fn without_capabilities_the_error_says_which_and_what_to_do() {
 /// reason, or the program made simpler.
 #[test]
 fn programs_stay_quick_to_verify() {
-    const BOUNDS: [(&str, u32); 4] = [
-        (abi::programs::FROM_CONTAINER, 36_000),
-        (abi::programs::TO_CONTAINER, 20_000),
-        (abi::programs::FROM_OVERLAY, 24_000),
-        (abi::programs::FROM_NETDEV, 20_000),
+    const BOUNDS: [(&str, u32); 9] = [
+        (abi::programs::FROM_CONTAINER, 150_000),
+        (abi::programs::TO_CONTAINER, 50_000),
+        (abi::programs::FROM_OVERLAY, 450_000),
+        (abi::programs::FROM_NETDEV, 450_000),
+        (abi::programs::TO_OVERLAY, 10_000),
+        (abi::programs::TO_NETDEV, 400_000),
+        (abi::programs::FROM_HOST, 80_000),
+        (abi::programs::TO_HOST, 45_000),
+        (abi::programs::PREFILTER, 1_000),
     ];
     let Some(mut backend) = backend() else { return };
     let spare = backend.host.spare.as_mut().unwrap();
