@@ -55,6 +55,8 @@ reasons! {
     FragmentNotSupported = 157, "fragment-not-supported";
     /// A service without a backend that may be used, or a port that the service does not have.
     NoService = 158, "no-service";
+    /// A service's port would have to be rewritten in a protocol whose checksum the datapath cannot keep right.
+    UnsupportedServiceProtocol = 159, "unsupported-service-protocol";
     /// An Ethernet frame of a type that is not supported.
     UnsupportedL2 = 166, "unsupported-l2-protocol";
     /// No port is free to translate the source to.

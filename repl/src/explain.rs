@@ -114,6 +114,7 @@ fn page(reason: DropReason) -> &'static str {
         R::InvalidExtensionHeader => page!("156-invalid-extension-header.md"),
         R::FragmentNotSupported => page!("157-fragment-not-supported.md"),
         R::NoService => page!("158-no-service.md"),
+        R::UnsupportedServiceProtocol => page!("159-unsupported-service-protocol.md"),
         R::UnsupportedL2 => page!("166-unsupported-l2-protocol.md"),
         R::NatNoMapping => page!("167-nat-no-mapping.md"),
         R::EncapProhibited => page!("170-encapsulation-prohibited.md"),

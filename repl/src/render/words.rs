@@ -87,6 +87,9 @@ pub(super) fn meaning(reason: DropReason) -> &'static str {
         DropReason::InvalidExtensionHeader => "an IPv6 extension header cannot be skipped",
         DropReason::FragmentNotSupported => "pieces of an ICMP message are never let through",
         DropReason::NoService => "the service has no backend, or not this port",
+        DropReason::UnsupportedServiceProtocol => {
+            "the service changes the port, and that cannot be done in this protocol"
+        }
         DropReason::UnsupportedL2 => "the Ethernet type is not supported",
         DropReason::NatNoMapping => "no port is free to translate the source to",
         DropReason::EncapProhibited => "a pod may not send to the tunnel port",

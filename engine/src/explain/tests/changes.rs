@@ -1,5 +1,7 @@
 //! What counts as a change of conntrack.
 
+use std::slice::from_ref;
+
 use crate::explain::changes;
 use crate::net::{FlowKey, Protocol};
 use crate::trace::{ConntrackEntry, ConntrackKind};
@@ -51,21 +53,21 @@ fn entries_come_change_and_go() {
     let check = |before: &[ConntrackEntry], after: &[ConntrackEntry], expected: &[&str]| {
         assert_eq!(found(before, after), expected);
     };
-    check(&[], &[new.clone()], &["node01 Flow - - => new 60"]);
+    check(&[], from_ref(&new), &["node01 Flow - - => new 60"]);
     let answered = ["node01 Flow - new 60 => established 21600"];
-    check(&[new.clone()], &[established.clone()], &answered);
+    check(from_ref(&new), from_ref(&established), &answered);
     let closing = ConntrackEntry { closing: true, expires_in: 10, ..established.clone() };
     let ended = ["node01 Flow - established 21600 => closing 10"];
-    check(&[established.clone()], &[closing], &ended);
-    check(&[established.clone()], &[flow(0)], &["node01 Flow - established 21600 => -"]);
-    check(&[established.clone()], &[], &["node01 Flow - established 21600 => -"]);
+    check(from_ref(&established), &[closing], &ended);
+    check(from_ref(&established), &[flow(0)], &["node01 Flow - established 21600 => -"]);
+    check(from_ref(&established), &[], &["node01 Flow - established 21600 => -"]);
     check(&[flow(0)], &[new], &["node01 Flow - - => new 60"]);
 }
 
 #[test]
 fn counters_and_refreshed_times_are_no_news() {
     let later = ConntrackEntry { forward: (9, 999), ..flow(55) };
-    assert!(found(&[flow(60)], &[later.clone()]).is_empty());
+    assert!(found(&[flow(60)], from_ref(&later)).is_empty());
     assert!(found(&[later], &[flow(60)]).is_empty());
 }
 
