@@ -176,6 +176,8 @@ pub mod reason {
     pub const FRAGMENT_NOT_SUPPORTED: u8 = 157;
     /// The service has no backend to use, or not the port.
     pub const NO_SERVICE: u8 = 158;
+    /// A service would have to change what the transport's checksum does not let it.
+    pub const UNSUPPORTED_SERVICE_PROTOCOL: u8 = 159;
     /// Not an Ethernet II frame.
     pub const UNSUPPORTED_L2: u8 = 166;
     /// No port is free to translate the source to.

@@ -3,14 +3,16 @@
 
 use core::ptr;
 
+use aya_ebpf::bindings::__sk_buff;
 use datapath_abi::{
-    CtKey4, CtKey6, CtLeg, CtValue, conntrack, ct_state, direction, outcome, source,
+    CtKey4, CtKey6, CtLeg, CtValue, conntrack, ct_state, direction, hook, outcome, source,
 };
 
 use crate::context::add_atomically;
-use crate::headers::{self, ACK, FIN, Packet, RST, SYN, TCP};
+use crate::headers::{ACK, FIN, Packet, RST, SYN, TCP};
 use crate::maps::{CT4, CT6, SCRATCH};
-use crate::run::{Facts, Judged, Place, Run, clear};
+use crate::run::{Facts, Judged, Place, Run, Sides, apart, clear};
+use crate::{fragments, related, service, translate};
 
 /// What conntrack knows about a packet.
 #[derive(Clone, Copy)]
@@ -94,23 +96,41 @@ fn entry_of(packet: &Packet, key: &Key) -> *mut CtValue {
     found.unwrap_or(ptr::null_mut())
 }
 
+/// The entry of a packet's flow, expired or not; null if there is none. Notes the source's side. Not inlined: keys take much of a
+/// stack.
+#[inline(never)]
+pub(crate) fn find(packet: &mut Packet) -> *mut CtValue {
+    let key = key_of(packet);
+    packet.source_side = u8::from(!key.source_is_low);
+    entry_of(packet, &key)
+}
+
+/// Puts an entry into the table of the packet's family, under the packet's flow, with the source as its initiator; `flags` as of
+/// `bpf_map_update_elem`.
+#[inline(never)]
+pub(crate) fn put(packet: &Packet, value: &mut CtValue, flags: u64) -> bool {
+    let key = key_of(packet);
+    value.initiator = u8::from(!key.source_is_low);
+    insert(packet, &key, value, flags)
+}
+
 /// Asks what is known about a packet and notes it in the facts. Changes nothing in the table. An expired entry counts as absent, in simulation
 /// and live alike (the reference leaves that to its agent).
 #[inline(always)]
-fn look_up(run: &Run, packet: &Packet, facts: &mut Facts) -> Flow {
-    if packet.is_later_fragment() {
-        facts.set_state(ct_state::UNTRACKED, conntrack::INITIATOR);
-        return Flow::UNKNOWN;
-    }
+fn look_up(run: &Run, packet: &mut Packet, facts: &mut Facts) -> Flow {
     if packet.is_icmp_error() {
-        if is_related(run, packet) {
+        if related::relate(run.skb) != 0 {
             facts.set_state(ct_state::RELATED, conntrack::INITIATOR);
         }
         return Flow::UNKNOWN;
     }
-    let key = key_of(packet);
-    facts.source_is_low = key.source_is_low;
-    let entry = entry_of(packet, &key);
+    look_up_flow(run, packet, facts)
+}
+
+/// The same for a packet that is no error.
+#[inline(always)]
+fn look_up_flow(run: &Run, packet: &mut Packet, facts: &mut Facts) -> Flow {
+    let entry = find(packet);
     if entry.is_null() {
         return Flow::UNKNOWN;
     }
@@ -121,7 +141,7 @@ fn look_up(run: &Run, packet: &Packet, facts: &mut Facts) -> Flow {
     if run.now >= expires || reopened {
         return Flow::UNKNOWN;
     }
-    if (initiator == 0) == key.source_is_low {
+    if initiator == packet.source_side {
         facts.set_state(ct_state::ESTABLISHED, conntrack::INITIATOR);
     } else {
         facts.set_state(ct_state::REPLY, conntrack::RESPONDER);
@@ -129,31 +149,26 @@ fn look_up(run: &Run, packet: &Packet, facts: &mut Facts) -> Flow {
     Flow { entry }
 }
 
-/// The same for a packet whose transport may not be readable; what cannot be read has no flow.
+/// The same for a packet whose transport may not be readable; what cannot be read has no flow. A piece of a datagram is
+/// given its ports first.
 #[inline(always)]
-pub(crate) fn look_up_readable(run: &Run, packet: &Packet, facts: &mut Facts) -> Flow {
+pub(crate) fn look_up_readable(run: &Run, packet: &mut Packet, facts: &mut Facts) -> Flow {
+    if packet.is_fragment() {
+        fragments::complete(run.skb);
+    }
     if packet.fault == 0 { look_up(run, packet, facts) } else { Flow::UNKNOWN }
 }
 
-/// Whether an ICMP error is about a known flow and goes to the sender of the packet that it quotes. The
-/// second condition keeps a quoted foreign flow from opening a door to someone else.
+/// Asks anew, about a packet that was translated since.
 #[inline(never)]
-fn is_related(run: &Run, packet: &Packet) -> bool {
-    let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return false };
-    // SAFETY: this CPU's value, which this run has to itself; nothing else refers to this field.
-    let quoted = unsafe {
-        clear(&raw mut (*scratch).quoted);
-        &mut (*scratch).quoted
-    };
-    if !headers::read_quoted(run.skb, packet, quoted) || quoted.source != packet.destination {
-        return false;
-    }
-    // An error is of no flow, but has the key of other messages between its two ends (and is no cause for another
-    // error: RFC 1122 3.2.2).
-    if quoted.is_icmp_error() {
-        return false;
-    }
-    let entry = entry_of(quoted, &key_of(quoted));
+pub(crate) fn look_up_again(run: &Run, packet: &mut Packet, facts: &mut Facts) -> Flow {
+    facts.set_state(ct_state::NEW, conntrack::INITIATOR);
+    look_up_flow(run, packet, facts)
+}
+
+/// Whether an entry is there and has not expired.
+#[inline(always)]
+pub(crate) fn is_alive(run: &Run, entry: *const CtValue) -> bool {
     // SAFETY: a map value.
     !entry.is_null() && run.now < unsafe { (*entry).expires }
 }
@@ -161,6 +176,107 @@ fn is_related(run: &Run, packet: &Packet) -> bool {
 impl Flow {
     /// No entry.
     pub(crate) const UNKNOWN: Self = Self { entry: ptr::null_mut() };
+
+    /// What is in the table for a packet, expired or not.
+    #[inline(always)]
+    pub(crate) fn of(packet: &mut Packet) -> Self {
+        Self { entry: find(packet) }
+    }
+
+    /// Whether nothing is known.
+    #[inline(always)]
+    pub(crate) fn is_unknown(&self) -> bool {
+        self.entry.is_null()
+    }
+
+    /// Whether its entry is of a kind of [`ct_kind`].
+    #[inline(always)]
+    pub(crate) fn is(&self, kind: u8) -> bool {
+        // SAFETY: a map value.
+        !self.entry.is_null() && unsafe { (*self.entry).kind } == kind
+    }
+
+    /// Its flags; 0 without an entry.
+    #[inline(always)]
+    pub(crate) fn flags(&self) -> u8 {
+        // SAFETY: a map value.
+        if self.entry.is_null() { 0 } else { unsafe { (*self.entry).flags } }
+    }
+
+    /// What its entry translates to: address and port.
+    #[inline(always)]
+    pub(crate) fn translation(&self) -> ([u64; 2], u16) {
+        if self.entry.is_null() {
+            return ([0; 2], 0);
+        }
+        // SAFETY: a map value.
+        unsafe { (translate::address_of(self.entry), translate::port_of(self.entry)) }
+    }
+
+    /// Whether answers get this address and port as their source.
+    #[inline(always)]
+    pub(crate) fn has_frontend(&self, address: [u64; 2], port: u16) -> bool {
+        let (own, own_port) = self.translation();
+        self.flags() & conntrack::FRONTEND != 0 && own == address && own_port == port
+    }
+
+    /// The port that its source leaves with, in network order (0: its own), if that was found in this generation.
+    #[inline(always)]
+    pub(crate) fn nat_port(&self, run: &Run) -> Option<u16> {
+        if self.entry.is_null() {
+            return None;
+        }
+        // SAFETY: a map value.
+        let (generation, port) = unsafe {
+            ((*self.entry).nat_generation, (&raw const (*self.entry).nat_port).cast::<u16>().read())
+        };
+        (generation == run.generation).then_some(port)
+    }
+
+    /// The port that its source leaves with, in network order, whenever that was found; 0: its own.
+    #[inline(always)]
+    pub(crate) fn last_nat_port(&self) -> u16 {
+        if self.entry.is_null() {
+            return 0;
+        }
+        // SAFETY: a map value.
+        unsafe { (&raw const (*self.entry).nat_port).cast::<u16>().read() }
+    }
+
+    /// Remembers what port its source leaves with.
+    #[inline(always)]
+    pub(crate) fn remember_nat(&self, run: &Run, port: u16) {
+        if !self.entry.is_null() {
+            // SAFETY: a map value; the port first, since the generation says that it holds.
+            unsafe {
+                (&raw mut (*self.entry).nat_port).cast::<u16>().write_volatile(port);
+                (&raw mut (*self.entry).nat_generation).write_volatile(run.generation);
+            }
+        }
+    }
+
+    /// Of a client's entry: the generation in which its backend was one of the frontend's, and the frontend's number.
+    #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "the two halves of the word")]
+    pub(crate) fn chosen(&self) -> (u32, u32) {
+        if self.entry.is_null() {
+            return (0, 0);
+        }
+        // SAFETY: a map value; one word, written as one.
+        let word = unsafe { self.path_word(conntrack::INITIATOR).read_volatile() };
+        ((word >> 32) as u32, word as u32)
+    }
+
+    /// Notes that in a client's entry.
+    #[inline(always)]
+    pub(crate) fn confirm(&self, run: &Run, frontend: u32) {
+        if !self.entry.is_null() {
+            // SAFETY: as in `chosen`.
+            unsafe {
+                self.path_word(conntrack::INITIATOR).write_volatile(path_word(run, frontend))
+            };
+        }
+    }
 
     /// The target that packets of this side go to, if it is remembered from this generation; else
     /// [`Place::UNKNOWN`].
@@ -294,14 +410,28 @@ fn close(run: &Run, packet: &Packet, entry: &mut CtValue, role: usize) {
 pub(crate) fn remember(run: &Run, packet: &Packet, facts: &mut Facts, to: u32, back: u32) -> bool {
     let is_new = facts.state() == ct_state::NEW && !packet.is_icmp_error();
     let is_judged_anew = facts.state() == ct_state::ESTABLISHED
-        && (is_fresh(&facts.egress) || is_fresh(&facts.ingress));
+        && (is_fresh(&facts.egress) || is_fresh(&facts.ingress) || facts.is_retranslated);
     if !is_new && !is_judged_anew {
+        if facts.is_forward() {
+            remember_choice(run, facts);
+        }
         return true;
     }
-    let written = write(run, packet, facts, path_word(run, to), path_word(run, back));
+    let written = write_entry(run.skb, path_word(run, to), path_word(run, back)) != 0;
+    if written {
+        remember_choice(run, facts);
+    }
     // Where it fails for a known flow the old entry stays, whose verdicts no longer count: nothing is lost
     // but time.
     written || is_judged_anew
+}
+
+/// What a choice of a backend leaves behind.
+#[inline(always)]
+fn remember_choice(run: &Run, facts: &Facts) {
+    if facts.is_chosen {
+        service::remember_backend(run.skb);
+    }
 }
 
 #[inline(always)]
@@ -311,7 +441,13 @@ fn is_fresh(judged: &Judged) -> bool {
 
 /// Replaces the flow's entry as a whole, so that no run sees half of a verdict. What another CPU counts
 /// in the old entry meanwhile is lost; that happens once a flow after a change of the tables.
+#[unsafe(no_mangle)]
 #[inline(never)]
+extern "C" fn write_entry(skb: *mut __sk_buff, to: u64, back: u64) -> u32 {
+    apart(skb, |run, packet, facts| u32::from(write(run, packet, facts, to, back)))
+}
+
+#[inline(always)]
 fn write(run: &Run, packet: &Packet, facts: &mut Facts, to: u64, back: u64) -> bool {
     let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return false };
     // SAFETY: this CPU's value, which this run has to itself; nothing else refers to this field.
@@ -321,7 +457,7 @@ fn write(run: &Run, packet: &Packet, facts: &mut Facts, to: u64, back: u64) -> b
     let known =
         if facts.state() == ct_state::NEW { ptr::null_mut() } else { entry_of(packet, &key) };
     if known.is_null() {
-        begin(run, packet, facts.source_is_low, value);
+        begin(run, packet, key.source_is_low, value);
         facts.created = true;
         facts.expires = value.expires;
     } else {
@@ -334,14 +470,50 @@ fn write(run: &Run, packet: &Packet, facts: &mut Facts, to: u64, back: u64) -> b
     if back != 0 {
         value.paths[conntrack::RESPONDER] = back;
     }
+    // SAFETY: as above, another field.
+    set_translation(run, facts, value, unsafe { &(*scratch).before });
     set_leg(run, &facts.egress, &mut value.legs[usize::from(direction::EGRESS)]);
     set_leg(run, &facts.ingress, &mut value.legs[usize::from(direction::INGRESS)]);
+    insert(packet, &key, value, 0)
+}
+
+/// Puts an entry into the table of the packet's family; `flags` as of `bpf_map_update_elem`.
+#[inline(always)]
+fn insert(packet: &Packet, key: &Key, value: &CtValue, flags: u64) -> bool {
     let written = if packet.is_ipv4() {
-        CT4.insert(key.as_v4(), &*value, 0)
+        CT4.insert(key.as_v4(), value, flags)
     } else {
-        CT6.insert(key.as_v6(), &*value, 0)
+        CT6.insert(key.as_v6(), value, flags)
     };
     written.is_ok()
+}
+
+/// What the packet's translation leaves in its flow's entry. `before` is how the packet came.
+#[inline(always)]
+fn set_translation(run: &Run, facts: &Facts, value: &mut CtValue, before: &Sides) {
+    if facts.is_served {
+        // SAFETY: sixteen bytes, aligned as words, and two.
+        unsafe {
+            (&raw mut value.address).cast::<[u64; 2]>().write(before.destination);
+            (&raw mut value.port).cast::<u16>().write(before.destination_port);
+        }
+        value.flags |= conntrack::FRONTEND;
+        if facts.is_loopback {
+            value.flags |= conntrack::LOOPBACK;
+        }
+    }
+    if facts.is_masquerade_new {
+        value.nat_port = facts.nat_port.to_ne_bytes();
+        value.nat_generation = run.generation;
+    }
+    if facts.is_node_port {
+        value.flags |= conntrack::NODE_PORT;
+        value.nat_port = facts.nat_port.to_ne_bytes();
+        value.nat_generation = run.generation;
+    }
+    if run.hook == hook::FROM_OVERLAY {
+        value.flags |= conntrack::FROM_TUNNEL;
+    }
 }
 
 #[inline(always)]
@@ -374,7 +546,7 @@ fn set_leg(run: &Run, judged: &Judged, leg: &mut CtLeg) {
 
 /// A remembered verdict as one of this run; only allowing ones are ever remembered.
 #[inline(always)]
-pub(crate) fn recall(leg: &CtLeg, endpoint: u16) -> Judged {
+pub(crate) fn recall(leg: &CtLeg, endpoint: u16, hits: u32) -> Judged {
     Judged {
         entry: leg.entry,
         other: leg.other,
@@ -384,5 +556,6 @@ pub(crate) fn recall(leg: &CtLeg, endpoint: u16) -> Judged {
         outcome: outcome::ALLOW,
         source: source::REMEMBERED,
         remembered: true,
+        hits,
     }
 }

@@ -6,6 +6,13 @@ use core::mem::offset_of;
 
 use aya_ebpf::bindings::__sk_buff;
 
+/// Uses the context, so that callers hand it over even where nothing is read of it: the verifier wants it.
+#[inline(always)]
+pub(crate) fn hold(skb: *mut __sk_buff) {
+    // SAFETY: no instruction.
+    unsafe { asm!("/* {skb} */", skb = in(reg) skb, options(nomem, nostack, preserves_flags)) };
+}
+
 /// Reads the 32-bit field at an offset.
 #[inline(always)]
 fn field<const OFFSET: usize>(skb: *mut __sk_buff) -> u64 {

@@ -18,7 +18,16 @@ fn driver(ctx: TcContext) -> i32 {
         return TC_ACT_SHOT;
     };
     // SAFETY: this CPU's value.
-    unsafe { *seam = Seam { now: input.now, ifindex: input.ifindex, hook: input.hook } };
+    unsafe {
+        *seam = Seam {
+            now: input.now,
+            ifindex: input.ifindex,
+            hook: input.hook,
+            flags: input.flags,
+            reserved: 0,
+            choose: input.choose,
+        }
+    };
     context::set_mark(skb, input.mark);
     if input.flags & input::TUNNELED != 0 {
         // SAFETY: sixteen bytes as two words.

@@ -1,25 +1,31 @@
 //! What a run leaves for those who look: counters always, events when asked for. Runs after everything
 //! is decided and done, so that tracing costs one test when nobody looks.
 
-use aya_ebpf::bindings::BPF_RB_NO_WAKEUP;
+use aya_ebpf::bindings::{__sk_buff, BPF_RB_NO_WAKEUP};
 use datapath_abi::{
-    ConntrackEvent, EVENT_SIZE, EventHeader, IdentityEvent, OutcomeEvent, ParsedEvent, PolicyEvent,
-    action, config, direction, family, hook, kind, reason,
+    ConntrackEvent, Count, EVENT_SIZE, EncryptedEvent, EventHeader, IdentityEvent, OutcomeEvent,
+    ParsedEvent, PolicyEvent, RewrittenEvent, ServiceEvent, action, choice, config, direction,
+    family, hook, kind, reason, rewriting, settings, target,
 };
 
 use crate::forward::{TUNNEL_TTL, remote_of, vni};
 use crate::headers::Packet;
-use crate::maps::{COUNTERS, EVENTS, LOST};
-use crate::run::{Facts, Judged, Peer, Run, Verdict, clear};
+use crate::maps::{COUNTERS, EVENTS, HITS, LOST, SCRATCH};
+use crate::run::{Facts, Judged, Peer, Run, Sides, Verdict, apart, clear};
 
-/// Counts the packet: on the sender's side, the receiver's, or both for local delivery.
+/// Counts the packet: on the sender's side, the receiver's, or both for local delivery; and the entries that decided.
 #[inline(always)]
-pub(crate) fn count(run: &Run, verdict: Verdict) {
+pub(crate) fn count(run: &Run, facts: &Facts, verdict: Verdict) {
+    hit(run, &facts.egress);
+    hit(run, &facts.ingress);
     if verdict.is_drop() {
         add(run, verdict.reason, verdict.direction);
         return;
     }
-    let is_sent = run.hook == hook::FROM_CONTAINER;
+    let is_sent = matches!(
+        run.hook,
+        hook::FROM_CONTAINER | hook::FROM_HOST | hook::TO_OVERLAY | hook::TO_NETDEV
+    );
     if is_sent {
         add(run, reason::FORWARDED, direction::EGRESS);
     }
@@ -30,13 +36,39 @@ pub(crate) fn count(run: &Run, verdict: Verdict) {
 
 #[inline(always)]
 fn add(run: &Run, reason: u8, direction: u8) {
-    let index = u32::from(reason) * 2 + u32::from(direction);
+    count_frame(run.hook, reason, direction, run.frame_length());
+}
+
+/// Counts a frame of some bytes at a hook.
+#[inline(always)]
+pub(crate) fn count_frame(hook: u8, reason: u8, direction: u8, bytes: u32) {
+    let index = u32::from(hook) * 512 + u32::from(reason) * 2 + u32::from(direction);
     if let Some(count) = COUNTERS.get_ptr_mut(index) {
         // SAFETY: this CPU's value.
-        unsafe {
-            (*count).packets += 1;
-            (*count).bytes += u64::from(run.frame_length());
-        }
+        unsafe { increase(count, bytes) };
+    }
+}
+
+/// Counts a policy's verdict at its entry.
+#[inline(always)]
+fn hit(run: &Run, judged: &Judged) {
+    if judged.hits == 0 {
+        return;
+    }
+    if let Some(count) = HITS.get_ptr_mut(judged.hits + judged.entry) {
+        // SAFETY: this CPU's value.
+        unsafe { increase(count, run.frame_length()) };
+    }
+}
+
+/// # Safety
+/// The counter must be this CPU's alone.
+#[inline(always)]
+unsafe fn increase(count: *mut Count, bytes: u32) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        (*count).packets += 1;
+        (*count).bytes += u64::from(bytes);
     }
 }
 
@@ -46,27 +78,56 @@ pub(crate) fn is_watched(run: &Run) -> bool {
     run.has(config::TRACE | config::SIMULATED)
 }
 
-/// Writes the run's events.
+/// Writes the run's events, by what is in the scratch.
+#[unsafe(no_mangle)]
 #[inline(never)]
-pub(crate) fn report(run: &Run, packet: &Packet, facts: &Facts, verdict: &Verdict) {
+pub(crate) extern "C" fn report(skb: *mut __sk_buff) -> u32 {
+    apart(skb, |run, packet, facts| {
+        let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return 0 };
+        // SAFETY: this CPU's value, which this run has to itself.
+        write(run, packet, facts, unsafe { &(*scratch).verdict });
+        0
+    })
+}
+
+#[inline(always)]
+fn write(run: &Run, packet: &Packet, facts: &Facts, verdict: &Verdict) {
     if run.has(config::TRACE) {
+        let Some(before) = before(packet, facts) else { return };
         if packet.family != 0 {
-            parsed(run, packet);
+            parsed(run, packet, &before);
+        }
+        if facts.is_served {
+            service(run, packet, facts, &before);
+        }
+        if facts.destination_for > rewriting::SERVICE {
+            let sides = (
+                (before.destination, before.destination_port),
+                (packet.destination, packet.destination_port),
+            );
+            rewritten(run, packet, facts.destination_for, false, sides);
+        }
+        if facts.source_for != 0 {
+            let sides = ((before.source, before.source_port), (packet.source, packet.source_port));
+            rewritten(run, packet, facts.source_for, facts.is_port_new, sides);
         }
         if facts.asked {
             conntrack(run, facts);
         }
         if facts.source.from != 0 {
-            identity(run, packet, &facts.source, true);
+            identity(run, packet, &facts.source, before.source, true);
         }
         if facts.destination.from != 0 {
-            identity(run, packet, &facts.destination, false);
+            identity(run, packet, &facts.destination, packet.destination, false);
         }
         if facts.egress.outcome != 0 {
             policy(run, packet, &facts.egress, direction::EGRESS);
         }
         if facts.ingress.outcome != 0 {
             policy(run, packet, &facts.ingress, direction::INGRESS);
+        }
+        if facts.encrypted != 0 {
+            encrypted(run, facts);
         }
     }
     outcome(run, verdict);
@@ -75,6 +136,16 @@ pub(crate) fn report(run: &Run, packet: &Packet, facts: &Facts, verdict: &Verdic
 /// Puts one event into the ring, or counts it as lost. What `fill` leaves out is 0.
 #[inline(always)]
 fn put<E: 'static>(run: &Run, kind: u8, fill: impl FnOnce(&mut E, EventHeader)) {
+    put_frame((run.hook, run.generation, run.flags), kind, fill);
+}
+
+/// The same for a hook under a generation, with the bits of [`config`].
+#[inline(always)]
+fn put_frame<E: 'static>(
+    (hook, generation, flags): (u8, u32, u32),
+    kind: u8,
+    fill: impl FnOnce(&mut E, EventHeader),
+) {
     let Some(mut room) = EVENTS.reserve_untyped::<E>(0) else {
         if let Some(lost) = LOST.get_ptr_mut(0) {
             // SAFETY: this CPU's value.
@@ -88,9 +159,9 @@ fn put<E: 'static>(run: &Run, kind: u8, fill: impl FnOnce(&mut E, EventHeader)) 
         clear(event.cast::<[u64; EVENT_SIZE / 8]>());
         &mut *event
     };
-    fill(event, EventHeader { kind, hook: run.hook, reserved: [0; 2], generation: run.generation });
+    fill(event, EventHeader { kind, hook, reserved: [0; 2], generation });
     // A reader of simulated packets looks by itself; waking it costs more than the packet.
-    let quiet = if run.has(config::SIMULATED) { BPF_RB_NO_WAKEUP } else { 0 };
+    let quiet = if flags & config::SIMULATED != 0 { BPF_RB_NO_WAKEUP } else { 0 };
     room.submit(u64::from(quiet));
 }
 
@@ -100,18 +171,29 @@ fn bytes(words: [u64; 2]) -> [u8; 16] {
     unsafe { core::mem::transmute(words) }
 }
 
+/// The packet's sides as it came.
 #[inline(always)]
-fn parsed(run: &Run, packet: &Packet) {
+fn before(packet: &Packet, facts: &Facts) -> Option<Sides> {
+    if !facts.is_translated {
+        return Some(Sides::of(packet));
+    }
+    let scratch = SCRATCH.get_ptr_mut(0)?;
+    // SAFETY: this CPU's value, which this run has to itself.
+    Some(unsafe { (&raw const (*scratch).before).read() })
+}
+
+#[inline(always)]
+fn parsed(run: &Run, packet: &Packet, before: &Sides) {
     // What stands in for the ports of an ICMP echo is conntrack's business.
     let ports = if packet.is_icmp() {
         (0, 0)
     } else {
-        (u16::from_be(packet.source_port), u16::from_be(packet.destination_port))
+        (u16::from_be(before.source_port), u16::from_be(before.destination_port))
     };
     put(run, kind::PARSED, |event: &mut ParsedEvent, header| {
         event.header = header;
-        event.source = bytes(packet.source);
-        event.destination = bytes(packet.destination);
+        event.source = bytes(before.source);
+        event.destination = bytes(before.destination);
         event.length = packet.length;
         event.source_port = ports.0;
         event.destination_port = ports.1;
@@ -124,6 +206,64 @@ fn parsed(run: &Run, packet: &Packet) {
         event.has_icmp = u8::from(packet.is_icmp() && packet.fault == 0);
         event.icmp_type = packet.icmp_type;
         event.icmp_code = packet.icmp_code;
+    });
+}
+
+#[inline(always)]
+fn service(run: &Run, packet: &Packet, facts: &Facts, before: &Sides) {
+    let is_found = facts.choice != choice::NOBODY;
+    put(run, kind::SERVICE, |event: &mut ServiceEvent, header| {
+        event.header = header;
+        event.frontend = bytes(before.destination);
+        event.frontend_port = u16::from_be(before.destination_port);
+        if is_found {
+            event.backend = bytes(packet.destination);
+            event.backend_port = u16::from_be(packet.destination_port);
+        }
+        event.entry = facts.frontend;
+        event.of = facts.candidates;
+        event.family = packet.family;
+        event.protocol = packet.protocol;
+        event.choice = facts.choice;
+    });
+}
+
+/// An address with its port.
+type Side = ([u64; 2], u16);
+
+#[inline(always)]
+fn rewritten(
+    run: &Run,
+    packet: &Packet,
+    what_for: u8,
+    created: bool,
+    (before, after): (Side, Side),
+) {
+    // An echo's identifier stands at one side only; it is told at the one that is translated.
+    let port = |side: Side, now: bool| {
+        let icmp = if now { packet.source_port | packet.destination_port } else { side.1 };
+        u16::from_be(if packet.is_icmp() { icmp } else { side.1 })
+    };
+    put(run, kind::REWRITTEN, |event: &mut RewrittenEvent, header| {
+        event.header = header;
+        event.before = bytes(before.0);
+        event.after = bytes(after.0);
+        event.before_port = port(before, false);
+        event.after_port = port(after, true);
+        event.rewriting = what_for;
+        event.created = u8::from(created);
+        event.family = packet.family;
+    });
+}
+
+#[inline(always)]
+fn encrypted(run: &Run, facts: &Facts) {
+    put(run, kind::ENCRYPTED, |event: &mut EncryptedEvent, header| {
+        event.header = header;
+        event.mark = facts.mark;
+        event.by = facts.encrypted;
+        event.key = if run.is_set(settings::IPSEC) { run.settings.key } else { 0 };
+        event.nodes = u8::from(run.is_set(settings::ENCRYPT_NODES));
     });
 }
 
@@ -142,10 +282,10 @@ fn conntrack(run: &Run, facts: &Facts) {
 }
 
 #[inline(always)]
-fn identity(run: &Run, packet: &Packet, peer: &Peer, is_source: bool) {
+fn identity(run: &Run, packet: &Packet, peer: &Peer, address: [u64; 2], is_source: bool) {
     put(run, kind::IDENTITY, |event: &mut IdentityEvent, header| {
         event.header = header;
-        event.address = bytes(if is_source { packet.source } else { packet.destination });
+        event.address = bytes(address);
         event.identity = peer.identity;
         event.entry = peer.entry;
         event.source_side = u8::from(is_source);
@@ -177,7 +317,7 @@ pub(crate) fn outcome(run: &Run, verdict: &Verdict) {
         event.header = header;
         event.action = verdict.action;
         event.reason = verdict.reason;
-        let leads_on = matches!(verdict.action, action::DELIVER | action::TUNNEL);
+        let leads_on = matches!(verdict.action, action::DELIVER | action::TUNNEL | action::NETWORK);
         let to = if leads_on { run.target(verdict.to) } else { None };
         match (verdict.action, to) {
             (action::STACK, _) => event.host = u8::from(verdict.host),
@@ -194,7 +334,25 @@ pub(crate) fn outcome(run: &Run, verdict: &Verdict) {
                 event.remote = bytes(remote);
                 event.remote_family = if is_v6 { family::V6 } else { family::V4 };
             }
+            (action::NETWORK, to) => {
+                event.ifindex = run.settings.device_ifindex;
+                if let Some(to) = to.filter(|to| matches!(to.kind, target::NATIVE | target::NODE)) {
+                    let (remote, is_v6) = remote_of(to);
+                    event.remote = bytes(remote);
+                    event.remote_family = if is_v6 { family::V6 } else { family::V4 };
+                }
+            }
             _ => {}
         }
+    });
+}
+
+/// What was done with a frame of which nothing else is told.
+#[inline(always)]
+pub(crate) fn frame_outcome(hook: u8, generation: u32, reason: u8, flags: u32) {
+    put_frame((hook, generation, flags), kind::OUTCOME, |event: &mut OutcomeEvent, header| {
+        event.header = header;
+        event.action = if reason == reason::FORWARDED { action::PASS } else { action::DROP };
+        event.reason = reason;
     });
 }

@@ -6,14 +6,15 @@ use aya_ebpf::bindings::{
     __sk_buff, BPF_F_TUNINFO_IPV6, BPF_F_ZERO_CSUM_TX, TC_ACT_OK, TC_ACT_REDIRECT, TC_ACT_SHOT,
 };
 use aya_ebpf::helpers::{
-    bpf_redirect, bpf_redirect_peer, bpf_skb_change_type, bpf_skb_get_tunnel_key,
-    bpf_skb_set_tunnel_key,
+    bpf_redirect, bpf_redirect_neigh, bpf_redirect_peer, bpf_skb_change_type,
+    bpf_skb_get_tunnel_key, bpf_skb_set_tunnel_key,
 };
-use datapath_abi::{Target, action, config, mark, reason, target};
+use datapath_abi::{Target, action, config, mark, reason, settings, target};
 
 use crate::context;
 use crate::headers::{Bytes, ETHERNET, IPV4, IPV6, Packet};
-use crate::run::{IDENTITY_HOST, IDENTITY_REMOTE_NODE, IDENTITY_WORLD, Run, Verdict};
+use crate::run::{Facts, IDENTITY_HOST, IDENTITY_REMOTE_NODE, IDENTITY_WORLD, Run, Verdict};
+use crate::translate;
 
 /// TTL of outer headers, as in the reference.
 pub(crate) const TUNNEL_TTL: u8 = 64;
@@ -42,12 +43,29 @@ const PACKET_HOST: u32 = 0;
 /// Does what was decided. Returns the program's return code and what was really done: where the kernel
 /// refuses a step the packet is dropped.
 #[inline(always)]
-pub(crate) fn carry_out(run: &Run, packet: &Packet, verdict: Verdict) -> (i32, Verdict) {
+pub(crate) fn carry_out(
+    run: &Run,
+    packet: &Packet,
+    facts: &Facts,
+    verdict: Verdict,
+) -> (i32, Verdict) {
+    if verdict.is_drop() {
+        return (TC_ACT_SHOT, verdict);
+    }
+    if facts.is_translated && translate::write_sides(run.skb) == 0 {
+        return (TC_ACT_SHOT, Verdict::drop_egress(reason::WRITE_ERROR));
+    }
     let done = match verdict.action {
-        action::DROP => return (TC_ACT_SHOT, verdict),
         action::PASS => {
-            context::set_mark(run.skb, 0);
+            context::set_mark(run.skb, facts.mark);
             return (TC_ACT_OK, verdict);
+        }
+        action::NETWORK => {
+            context::set_mark(run.skb, mark_of(facts));
+            if !run.is_set(settings::HOST_ROUTING) {
+                return (TC_ACT_OK, Verdict::stack(false));
+            }
+            route(run, packet, verdict)
         }
         action::TUNNEL | action::DELIVER => match run.target(verdict.to) {
             Some(to) if verdict.action == action::TUNNEL => encapsulate(run, to, verdict.identity),
@@ -63,6 +81,16 @@ pub(crate) fn carry_out(run: &Run, packet: &Packet, verdict: Verdict) -> (i32, V
     }
 }
 
+/// What tells the programs and the kernel further on about a packet that leaves: that it is translated, or whose it is.
+#[inline(always)]
+fn mark_of(facts: &Facts) -> u32 {
+    if facts.is_translated {
+        mark::TRANSLATED
+    } else {
+        mark::IDENTITY | facts.source.identity << 16
+    }
+}
+
 /// The VNI that stands for an identity on the wire: only numbers that mean the same everywhere.
 #[inline(always)]
 pub(crate) fn vni(identity: u32) -> u32 {
@@ -74,7 +102,7 @@ pub(crate) fn vni(identity: u32) -> u32 {
 }
 
 /// Sets the tunnel key and sends to the tunnel device; false if the kernel refuses.
-#[inline(always)]
+#[inline(never)]
 fn encapsulate(run: &Run, to: &Target, identity: u32) -> bool {
     let (remote, is_v6) = remote_of(to);
     set_tunnel_key(run.skb, vni(identity), &remote, is_v6)
@@ -142,6 +170,46 @@ pub(crate) fn received_vni(skb: *mut __sk_buff) -> Option<u32> {
     // SAFETY: filled.
     (failed == 0).then(|| unsafe { key.assume_init().vni })
 }
+
+/// Routes the packet out of the node: one hop less to live, and the kernel's neighbours. False if the kernel refuses.
+#[inline(never)]
+fn route(run: &Run, packet: &Packet, verdict: Verdict) -> bool {
+    let header = if packet.is_ipv4() { IPV4 } else { IPV6 };
+    let Some(frame) = Bytes::of(run.skb).at(0, ETHERNET + header) else { return false };
+    let base = core::ptr::with_exposed_provenance_mut::<u8>(frame);
+    // SAFETY: within the bytes checked above.
+    unsafe {
+        if packet.is_ipv4() {
+            decrement_ttl(base.add(ETHERNET));
+        } else {
+            *base.add(ETHERNET + 7) = packet.ttl - 1;
+        }
+    }
+    let mut next = NextHop { family: 0, address: [0; 4] };
+    let mut size = 0;
+    if let Some(to) = run.target(verdict.to).filter(|to| to.kind == target::NATIVE) {
+        let (remote, is_v6) = remote_of(to);
+        // SAFETY: sixteen bytes in network order, as the kernel takes them.
+        next.address = unsafe { mem::transmute::<[u64; 2], [u32; 4]>(remote) };
+        next.family = if is_v6 { AF_INET6 } else { AF_INET };
+        size = size_of::<NextHop>() as i32;
+    }
+    let to = if size == 0 { core::ptr::null_mut() } else { (&raw mut next).cast() };
+    // SAFETY: no next hop, or one of the size given.
+    let code = unsafe { bpf_redirect_neigh(run.settings.device_ifindex, to, size, 0) };
+    code == i64::from(TC_ACT_REDIRECT)
+}
+
+/// `struct bpf_redir_neigh`
+#[repr(C)]
+struct NextHop {
+    family: u32,
+    address: [u32; 4],
+}
+
+/// Families as sockets number them.
+const AF_INET: u32 = 2;
+const AF_INET6: u32 = 10;
 
 /// Routes the packet into a pod of this node: Ethernet addresses, one hop less to live, redirect. False if
 /// the kernel refuses.

@@ -1,14 +1,15 @@
-//! A pod sends: TC ingress of its host-side veth. Judges the pod's egress policy and, where the receiver
-//! is a pod of the same node, that pod's ingress policy too; so a local packet is judged once, here.
+//! A pod sends: TC ingress of its host-side veth. Leads what is for a service to a backend, judges the pod's egress policy and,
+//! where the receiver is of the same node, that one's ingress policy too; so a local packet is judged once, here.
 
 use aya_ebpf::{macros::classifier, programs::TcContext};
-use datapath_abi::{Target, ct_state, direction, hook, reason, source, target};
+use datapath_abi::{Target, conntrack, ct_kind, ct_state, direction, hook, reason, source, target};
 
 use crate::conntrack::{Flow, look_up_readable, recall, remember};
 use crate::headers::{self, Frame, Packet, UDP};
 use crate::policy::{self, Table};
 use crate::receive::{self, Sender};
 use crate::run::{Facts, Peer, Place, Run, Verdict};
+use crate::{node, service};
 
 /// The program.
 #[classifier]
@@ -19,8 +20,10 @@ fn from_container(ctx: TcContext) -> i32 {
 #[inline(always)]
 fn decide(run: &Run, packet: &mut Packet, facts: &mut Facts) -> Verdict {
     let frame = headers::read(run.skb, packet);
-    let flow = match frame {
-        Frame::Ip => look_up_readable(run, packet, facts),
+    // A piece of a datagram may be forged: it is given ports, and gives others theirs, only after its source was seen to be right.
+    let is_piece = packet.is_fragment();
+    let mut flow = match frame {
+        Frame::Ip if !is_piece && !packet.is_icmp_error() => look_up_readable(run, packet, facts),
         _ => Flow::UNKNOWN,
     };
     let index = attached(run, &flow, facts);
@@ -38,11 +41,16 @@ fn decide(run: &Run, packet: &mut Packet, facts: &mut Facts) -> Verdict {
         return Verdict::drop_egress(reason::INVALID_SOURCE_IP);
     }
     facts.source = Peer { identity: own.identity, entry: 0, from: source::ENDPOINT };
+    if is_piece || packet.is_icmp_error() {
+        flow = look_up_readable(run, packet, facts);
+    }
     if packet.fault != 0 {
         return Verdict::drop_egress(packet.fault);
     }
-    let index = resolve(run, packet, facts, &flow, own);
-    let to = facts.place(run, index);
+    let (flow, to) = match find_way(run, packet, facts, flow, own) {
+        Ok(way) => way,
+        Err(refused) => return Verdict::drop_egress(refused),
+    };
     flow.observe(run, packet, facts);
     let verdict = judge(run, packet, facts, &flow, own, to);
     if verdict.is_drop() {
@@ -56,6 +64,51 @@ fn decide(run: &Run, packet: &mut Packet, facts: &mut Facts) -> Verdict {
         return Verdict::drop_egress(reason::CT_CREATE_FAILED);
     }
     verdict
+}
+
+/// Where the packet goes, after its destination was translated if it is a service's, and the flow that it is of then.
+#[inline(always)]
+fn find_way(
+    run: &Run,
+    packet: &mut Packet,
+    facts: &mut Facts,
+    mut flow: Flow,
+    own: &Target,
+) -> Result<(Flow, Place), u8> {
+    if flow.is(ct_kind::SERVICE) {
+        flow = service::resume(run, packet, facts, flow, false);
+    } else if flow.is(ct_kind::NAT) {
+        facts.set_state(ct_state::NEW, conntrack::INITIATOR);
+        flow = Flow::UNKNOWN;
+    }
+    receive::answer(packet, facts, &flow);
+    let index = resolve(run, packet, facts, &flow, own);
+    let to = facts.place(run, index);
+    if !may_be_service(facts, to) {
+        return Ok((flow, to));
+    }
+    match service::begin(run, false) {
+        reason::FORWARDED => {}
+        service::NO_FRONTEND if to.is_host() => return Ok((flow, to)),
+        service::NO_FRONTEND => {
+            facts.is_served = true;
+            return Err(reason::NO_SERVICE);
+        }
+        refused => return Err(refused),
+    }
+    let flow = service::flow_of(run, packet, facts);
+    let index = resolve(run, packet, facts, &flow, own);
+    Ok((flow, facts.place(run, index)))
+}
+
+/// Whether frontends are to be asked about a destination: it was just found to be a service's or the node's own.
+#[inline(always)]
+fn may_be_service(facts: &Facts, to: Place) -> bool {
+    let kind = to.target.map_or(0, |to| to.kind);
+    matches!(kind, target::HOST | target::SERVICE)
+        && facts.destination.from == source::IPCACHE
+        && facts.is_forward()
+        && !facts.is_translated
 }
 
 /// The pod whose device it is. Conntrack may remember where the flow's packets to the sender go; if that is a pod at
@@ -91,7 +144,7 @@ fn resolve(run: &Run, packet: &Packet, facts: &mut Facts, flow: &Flow, own: &Tar
         }
         if let Some(leg) = flow.leg(run, facts, direction::EGRESS, policy::port(packet)) {
             facts.destination = Peer { identity: leg.identity, entry: 0, from: source::REMEMBERED };
-            facts.egress = recall(leg, own.endpoint);
+            facts.egress = recall(leg, own.endpoint, own.egress_hits);
             return path;
         }
     }
@@ -118,7 +171,32 @@ fn judge(
     match target.kind {
         target::TUNNEL => Verdict::tunnel(to.index, own.identity),
         target::ENDPOINT => judge_ingress(run, packet, facts, flow, (to.index, target)),
-        _ => Verdict::stack(to.is_host()),
+        target::HOST => match judge_for_host(run, packet, facts, flow) {
+            reason::FORWARDED => Verdict::stack(true),
+            refused => Verdict::drop_ingress(refused),
+        },
+        // What a node sent by the tunnel it gets back by it: from a pod's address the nodes' network may not lead there.
+        target::NODE if is_tunneled(facts, flow) => Verdict::tunnel(to.index, own.identity),
+        _ if packet.ttl <= 1 => Verdict::drop_egress(reason::TTL_EXCEEDED),
+        _ => Verdict::network(to.index),
+    }
+}
+
+/// Whether the packet answers what came by the tunnel.
+#[inline(always)]
+fn is_tunneled(facts: &Facts, flow: &Flow) -> bool {
+    facts.state() == ct_state::REPLY && flow.flags() & conntrack::FROM_TUNNEL != 0
+}
+
+/// The receiver is the node itself: its ingress policy, if it has one.
+#[inline(always)]
+fn judge_for_host(run: &Run, packet: &Packet, facts: &mut Facts, flow: &Flow) -> u8 {
+    match node::host(run) {
+        Some(host) if facts.needs_policy() => {
+            let sender = Sender::known(facts.source);
+            receive::judge(run, packet, facts, flow, host, sender)
+        }
+        _ => reason::FORWARDED,
     }
 }
 
@@ -126,14 +204,12 @@ fn judge(
 #[inline(always)]
 fn judge_egress(run: &Run, packet: &Packet, facts: &mut Facts, own: &Target) -> u8 {
     // Or a pod could forge what another node believes.
-    if packet.protocol == UDP
-        && u16::from_be(packet.destination_port) == run.settings.tunnel_port
-        && !packet.is_later_fragment()
-    {
+    if packet.protocol == UDP && u16::from_be(packet.destination_port) == run.settings.tunnel_port {
         return reason::ENCAP_PROHIBITED;
     }
+    facts.egress.hits = own.egress_hits;
     policy::judge(Table::egress(own), packet, &facts.destination, &mut facts.egress);
-    policy::refusal(&facts.egress, facts.state())
+    policy::refusal(&facts.egress)
 }
 
 /// The receiver is a pod of this node: one hop less to live, and its ingress policy.

@@ -1,11 +1,13 @@
 //! The wire sends: TC ingress of an underlay device. Packets for pods of this node are judged and
-//! delivered; everything else, tunnel packets included, is the stack's.
+//! delivered, those for services are led to backends, and answers to translated sources to those; everything else, tunnel
+//! packets included, is the stack's.
 
 use aya_ebpf::{macros::classifier, programs::TcContext};
-use datapath_abi::{hook, reason};
+use datapath_abi::{hook, reason, target};
 
 use crate::conntrack::look_up_readable;
 use crate::headers::{self, Frame, Packet};
+use crate::node;
 use crate::receive::{self, Sender};
 use crate::run::{Facts, Run, Verdict};
 
@@ -26,14 +28,25 @@ fn decide(run: &Run, packet: &mut Packet, facts: &mut Facts) -> Verdict {
     // Most packets here are not for pods: the destination comes first, conntrack only where it matters.
     let index = receive::destination(run, packet, facts);
     let place = facts.place(run, index);
-    let Some(to) = place.pod() else { return Verdict::stack(place.is_host()) };
-    if packet.ttl <= 1 {
+    let kind = place.target.map_or(0, |to| to.kind);
+    if !matches!(kind, target::ENDPOINT | target::HOST | target::SERVICE) {
+        return Verdict::stack(false);
+    }
+    if kind == target::ENDPOINT && packet.ttl <= 1 {
         return Verdict::drop_ingress(reason::TTL_EXCEEDED);
     }
     let flow = look_up_readable(run, packet, facts);
-    let sender = Sender::by_address(run.world(packet.family));
-    match receive::admit(run, packet, facts, &flow, (place.index, to), sender) {
-        reason::FORWARDED => Verdict::deliver(place.index),
-        reason => Verdict::drop_ingress(reason),
+    let way = if kind == target::ENDPOINT {
+        receive::answer(packet, facts, &flow);
+        Ok((flow, place))
+    } else {
+        node::find_way(run, packet, facts, flow, place)
+    };
+    match way {
+        Ok(way) => {
+            let sender = Sender::by_address(run.world(packet.family));
+            node::arrive(run, packet, facts, way, sender)
+        }
+        Err(refused) => Verdict::drop_ingress(refused),
     }
 }

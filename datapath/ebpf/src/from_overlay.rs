@@ -1,11 +1,12 @@
 //! Another node sends: TC ingress of the tunnel device. The tunnel key says who the sender is.
 
 use aya_ebpf::{macros::classifier, programs::TcContext};
-use datapath_abi::{hook, reason, source};
+use datapath_abi::{ct_kind, hook, reason, source};
 
 use crate::conntrack::look_up_readable;
 use crate::forward::received_vni;
 use crate::headers::{self, Frame, Packet};
+use crate::node;
 use crate::receive::{self, Sender};
 use crate::run::{
     Facts, IDENTITY_HOST, IDENTITY_REMOTE_NODE, IDENTITY_WORLD, Peer, Place, Run, Verdict,
@@ -34,18 +35,24 @@ fn decide(run: &Run, packet: &mut Packet, facts: &mut Facts) -> Verdict {
     }
     let flow = look_up_readable(run, packet, facts);
     let index = match flow.path(run, facts) {
-        Place::UNKNOWN => receive::destination(run, packet, facts),
-        index => index,
+        index if index != Place::UNKNOWN && flow.is(ct_kind::PLAIN) => index,
+        _ => receive::destination(run, packet, facts),
     };
     let place = facts.place(run, index);
-    let Some(to) = place.pod() else { return Verdict::stack(place.is_host()) };
-    if packet.ttl <= 1 {
-        return Verdict::drop_ingress(reason::TTL_EXCEEDED);
-    }
-    let sender = sender(run, packet, vni);
-    match receive::admit(run, packet, facts, &flow, (place.index, to), sender) {
-        reason::FORWARDED => Verdict::deliver(place.index),
-        reason => Verdict::drop_ingress(reason),
+    let way = if place.is_host() {
+        node::find_way(run, packet, facts, flow, place)
+    } else if place.pod().is_some() {
+        receive::answer(packet, facts, &flow);
+        Ok((flow, place))
+    } else {
+        return Verdict::stack(false);
+    };
+    match way {
+        Ok(way) => {
+            let sender = sender(run, packet, vni);
+            node::arrive(run, packet, facts, way, sender)
+        }
+        Err(refused) => Verdict::drop_ingress(refused),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Reading headers: Ethernet, IPv4 with options and fragments, IPv6 with extension headers, TCP, UDP,
 //! SCTP, ICMP and ICMPv6, and the packet that an ICMP error quotes. Reads only; judges nothing.
 
+use core::marker::PhantomPinned;
 use core::mem::MaybeUninit;
 
 use aya_ebpf::bindings::__sk_buff;
@@ -100,6 +101,14 @@ pub(crate) struct Packet {
     pub(crate) more_fragments: bool,
     /// Why the packet must be dropped if a policy has to judge it: its transport cannot be read. 0: it can.
     pub(crate) fault: u8,
+    /// Identification of a datagram in pieces, as it lies: 16 bits of IPv4, 32 of IPv6.
+    pub(crate) fragment_id: u32,
+    /// Which side of its flow's key the source is: 0 the lower, 1 the higher. Known once the flow was looked for.
+    pub(crate) source_side: u8,
+    /// 0
+    pub(crate) reserved: [u8; 7],
+    /// Functions apart change packets that their callers hold: nothing read before stays good.
+    pub(crate) pinned: PhantomPinned,
 }
 
 impl Packet {
@@ -143,6 +152,12 @@ impl Packet {
     #[inline(always)]
     pub(crate) fn is_later_fragment(&self) -> bool {
         self.fragment_offset != 0
+    }
+
+    /// Whether it is a piece of a datagram.
+    #[inline(always)]
+    pub(crate) fn is_fragment(&self) -> bool {
+        self.more_fragments || self.fragment_offset != 0
     }
 
     /// Whether it is an ICMP error, which quotes a packet: destination unreachable, packet too big, time
@@ -228,10 +243,11 @@ fn parse(skb: *mut __sk_buff, packet: &mut Packet) -> Frame {
 fn parse_ipv4(skb: *mut __sk_buff, bytes: Bytes, packet: &mut Packet) -> Frame {
     let Some(header) = bytes.at(ETHERNET, IPV4) else { return Frame::Invalid };
     // SAFETY: all within the 20 bytes checked above.
-    let (version_length, total, fragment, ttl, protocol, source, destination) = unsafe {
+    let (version_length, total, id, fragment, ttl, protocol, source, destination) = unsafe {
         (
             load::<u8>(header),
             u16::from_be(load(header + 2)),
+            load::<u16>(header + 4),
             u16::from_be(load(header + 6)),
             load::<u8>(header + 8),
             load::<u8>(header + 9),
@@ -251,6 +267,7 @@ fn parse_ipv4(skb: *mut __sk_buff, bytes: Bytes, packet: &mut Packet) -> Frame {
     packet.protocol = protocol;
     packet.fragment_offset = (fragment & 0x1FFF) << 3;
     packet.more_fragments = fragment & 0x2000 != 0;
+    packet.fragment_id = u32::from(id);
     packet.fault = parse_transport(skb, ETHERNET + header_length, packet);
     Frame::Ip
 }
@@ -390,6 +407,8 @@ fn skip_extensions(skb: *mut __sk_buff, start: usize, packet: &mut Packet) {
             FRAGMENT => {
                 packet.fragment_offset = u16::from_be_bytes([high, low & 0xF8]);
                 packet.more_fragments = low & 1 != 0;
+                let id = copy::<4>(skb, packet.transport() as u32 + 4);
+                packet.fragment_id = id.map_or(0, u32::from_ne_bytes);
                 8
             }
             AUTHENTICATION => (u16::from(length) + 2) * 4,
@@ -406,7 +425,7 @@ fn skip_extensions(skb: *mut __sk_buff, start: usize, packet: &mut Packet) {
 
 /// Copies bytes of the packet, wherever they lie.
 #[inline(always)]
-fn copy<const N: usize>(skb: *mut __sk_buff, offset: u32) -> Option<[u8; N]> {
+pub(crate) fn copy<const N: usize>(skb: *mut __sk_buff, offset: u32) -> Option<[u8; N]> {
     let mut bytes = MaybeUninit::<[u8; N]>::uninit();
     // SAFETY: the context, and a buffer of the size given.
     let failed =
@@ -426,6 +445,11 @@ pub(crate) fn read_quoted(skb: *mut __sk_buff, error: &Packet, quoted: &mut Pack
         read_quoted_ipv6(skb, start, quoted)
     };
     let Some(offset) = transport else { return false };
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "callers start within MAX_OFFSET, headers are short"
+    )]
+    quoted.set_transport(offset as u16);
     let Some([a, b, c, d]) = copy::<4>(skb, offset) else { return false };
     match quoted.protocol {
         TCP | UDP | SCTP => {

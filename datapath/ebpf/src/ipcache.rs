@@ -1,8 +1,8 @@
 //! Who an address is and where it leads.
 
-use datapath_abi::{IPCACHE_STATIC_BITS, family, source};
+use datapath_abi::{IPCACHE_STATIC_BITS, IpcacheKey, family, source};
 
-use crate::maps::IPCACHE;
+use crate::maps::{IPCACHE, Trie};
 use crate::run::{IDENTITY_HOST, Peer, Place, Run};
 
 /// [`datapath_abi::IpcacheKey`] in words.
@@ -11,6 +11,16 @@ struct Key {
     prefixlen: u32,
     slot_and_family: u32,
     address: [u64; 2],
+}
+
+#[inline(always)]
+fn key(run: &Run, family: u8, address: &[u64; 2]) -> Key {
+    let bits = if family == family::V4 { 32 } else { 128 };
+    Key {
+        prefixlen: IPCACHE_STATIC_BITS + bits,
+        slot_and_family: run.slot() | u32::from(family) << 8,
+        address: *address,
+    }
 }
 
 /// What the ipcache says about an address.
@@ -25,12 +35,7 @@ pub(crate) struct Found {
 /// address is outside.
 #[inline(never)]
 pub(crate) fn look_up(run: &Run, family: u8, address: &[u64; 2]) -> Found {
-    let bits = if family == family::V4 { 32 } else { 128 };
-    let key = Key {
-        prefixlen: IPCACHE_STATIC_BITS + bits,
-        slot_and_family: run.slot() | u32::from(family) << 8,
-        address: *address,
-    };
+    let key = key(run, family, address);
     match IPCACHE.look_up(&key) {
         Some(value) => Found {
             peer: Peer { identity: value.identity, entry: value.entry, from: source::IPCACHE },
@@ -41,6 +46,17 @@ pub(crate) fn look_up(run: &Run, family: u8, address: &[u64; 2]) -> Found {
             index: Place::UNKNOWN,
         },
     }
+}
+
+/// Whether a table of prefixes covers an address.
+#[inline(always)]
+pub(crate) fn is_covered<const CAPACITY: usize>(
+    table: &Trie<IpcacheKey, u32, CAPACITY>,
+    run: &Run,
+    family: u8,
+    address: &[u64; 2],
+) -> bool {
+    table.look_up(&key(run, family, address)).is_some()
 }
 
 /// Who sent a packet, by its address. An address of this node counts as `own_address`: what came in from a wire is

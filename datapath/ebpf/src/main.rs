@@ -38,22 +38,33 @@ mod context;
 mod driver;
 mod emit;
 mod forward;
+mod fragments;
 mod from_container;
+mod from_host;
 mod from_netdev;
 mod from_overlay;
 mod headers;
 mod ipcache;
 mod maps;
+mod nat;
+mod node;
 mod policy;
+mod prefilter;
 mod receive;
+mod related;
 mod run;
+mod service;
 mod to_container;
+mod to_host;
+mod to_netdev;
+mod to_overlay;
+mod translate;
 
-use aya_ebpf::bindings::{__sk_buff, TC_ACT_OK};
+use aya_ebpf::bindings::{__sk_buff, TC_ACT_OK, TC_ACT_SHOT};
 
 use crate::headers::Packet;
 use crate::maps::SCRATCH;
-use crate::run::{Facts, Run, Verdict, clear};
+use crate::run::{Facts, Run, Verdict, apart, clear};
 
 /// Runs a hook: circumstances, decision, deed, records.
 #[inline(always)]
@@ -68,18 +79,32 @@ fn run_hook(
     // SAFETY: this CPU's value, which this run has to itself; the fields do not overlap, and all bytes 0
     // are a value of both.
     let (packet, facts, settled) = unsafe {
+        run.keep(&raw mut (*scratch).kept);
         clear(&raw mut (*scratch).packet);
         clear(&raw mut (*scratch).facts);
         (&mut (*scratch).packet, &mut (*scratch).facts, &mut (*scratch).verdict)
     };
-    let verdict = decide(&run, packet, facts).settle(settled);
-    let (code, done) = forward::carry_out(&run, packet, verdict);
-    let done = done.settle(settled);
-    emit::count(&run, done);
+    decide(&run, packet, facts).put(settled);
+    let code = finish(skb);
     if emit::is_watched(&run) {
-        emit::report(&run, packet, facts, &done);
+        emit::report(skb);
     }
-    code
+    code as i32
+}
+
+/// Carries out what a hook decided and leaves records of it. Returns the program's return code.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn finish(skb: *mut __sk_buff) -> u32 {
+    apart(skb, |run, packet, facts| {
+        let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return TC_ACT_SHOT as u32 };
+        // SAFETY: this CPU's value, which this run has to itself.
+        let settled = unsafe { &mut (*scratch).verdict };
+        let (code, done) = forward::carry_out(run, packet, facts, settled.get());
+        done.put(settled);
+        emit::count(run, facts, done);
+        code as u32
+    })
 }
 
 /// Programs cannot unwind; nothing in them panics, and a path here would not load.

@@ -8,8 +8,9 @@ use aya_ebpf::btf_maps::{Array, HashMap, LruHashMap, PerCpuArray, ProgramArray, 
 use aya_ebpf::helpers::bpf_map_lookup_elem;
 use aya_ebpf::macros::btf_map;
 use datapath_abi::{
-    AttachmentKey, Config, Count, CtKey4, CtKey6, CtValue, Input, IpcacheKey, IpcacheValue,
-    PolicyKey, PolicyValue, Seam, Settings, Target, hook,
+    AffinityKey, AffinityValue, AttachmentKey, Backend, Config, Count, CtKey4, CtKey6, CtValue,
+    FragmentKey, FragmentValue, Input, IpcacheKey, IpcacheValue, MaglevTable, MemberKey, PolicyKey,
+    PolicyValue, Seam, ServiceKey, ServiceValue, Settings, SourceRangeKey, Target, hook,
 };
 
 use crate::run::Scratch;
@@ -82,7 +83,37 @@ pub(crate) static CT4: LruHashMap<CtKey4, CtValue, 65_536> = LruHashMap::new();
 pub(crate) static CT6: LruHashMap<CtKey6, CtValue, 65_536> = LruHashMap::new();
 
 #[btf_map]
-pub(crate) static COUNTERS: PerCpuArray<Count, 512> = PerCpuArray::new();
+pub(crate) static COUNTERS: PerCpuArray<Count, { hook::ALL as usize * 512 }> = PerCpuArray::new();
+
+#[btf_map]
+pub(crate) static SERVICES: HashMap<ServiceKey, ServiceValue, 65_536> = HashMap::new();
+
+#[btf_map]
+pub(crate) static BACKENDS: Array<Backend, 65_536> = Array::new();
+
+#[btf_map]
+pub(crate) static MEMBERS: HashMap<MemberKey, u32, 65_536> = HashMap::new();
+
+#[btf_map]
+pub(crate) static MAGLEV: Array<MaglevTable, 1> = Array::new();
+
+#[btf_map]
+pub(crate) static AFFINITY: LruHashMap<AffinityKey, AffinityValue, 8192> = LruHashMap::new();
+
+#[btf_map]
+pub(crate) static SOURCE_RANGES: Trie<SourceRangeKey, u32, 65_536> = Trie::new();
+
+#[btf_map]
+pub(crate) static UNMASQUERADED: Trie<IpcacheKey, u32, 65_536> = Trie::new();
+
+#[btf_map]
+pub(crate) static PREFILTERED: Trie<IpcacheKey, u32, 65_536> = Trie::new();
+
+#[btf_map]
+pub(crate) static FRAGMENTS: LruHashMap<FragmentKey, FragmentValue, 8192> = LruHashMap::new();
+
+#[btf_map]
+pub(crate) static HITS: PerCpuArray<Count, 65_536> = PerCpuArray::new();
 
 #[btf_map]
 pub(crate) static EVENTS: RingBuf<(), 262_144> = RingBuf::new();

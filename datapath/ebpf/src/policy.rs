@@ -1,8 +1,7 @@
 //! Asking a policy table: two look-ups and the rule which hit wins, as `engine::tables` states it.
 
 use datapath_abi::{
-    POLICY_PORT_BITS, POLICY_STATIC_BITS, PolicyValue, Target, ct_state, outcome, policy, reason,
-    target,
+    POLICY_PORT_BITS, POLICY_STATIC_BITS, PolicyValue, Target, outcome, policy, reason, target,
 };
 
 use crate::headers::{ICMP, Packet};
@@ -66,6 +65,7 @@ pub(crate) fn judge(table: Table, packet: &Packet, peer: &Peer, judged: &mut Jud
         outcome: outcome::ALLOW,
         source: peer.from,
         remembered: false,
+        hits: judged.hits,
     };
     // Path MTU discovery must work whatever the policy (the reference's default).
     if packet.protocol == ICMP
@@ -74,10 +74,8 @@ pub(crate) fn judge(table: Table, packet: &Packet, peer: &Peer, judged: &mut Jud
     {
         return;
     }
-    // Without its ports a fragment can only match an entry for all of them: the key is that much shorter.
-    let unknown = if packet.is_later_fragment() { 16 } else { 0 };
     let mut key = Key {
-        prefixlen: POLICY_STATIC_BITS + POLICY_PORT_BITS - unknown,
+        prefixlen: POLICY_STATIC_BITS + POLICY_PORT_BITS,
         table: table.0 as u32,
         identity: peer.identity,
         protocol_and_port: u32::from(packet.protocol) << 8 | u32::from(port(packet)) << 16,
@@ -129,11 +127,10 @@ fn decide(
 
 /// What a packet is dropped for after a verdict; [`reason::FORWARDED`] if it is allowed.
 #[inline(always)]
-pub(crate) fn refusal(judged: &Judged, state: u8) -> u8 {
+pub(crate) fn refusal(judged: &Judged) -> u8 {
     match judged.outcome {
         outcome::ALLOW => reason::FORWARDED,
         outcome::DENY => reason::POLICY_DENY,
-        _ if state == ct_state::UNTRACKED => reason::FRAGMENT_NOT_SUPPORTED,
         _ => reason::POLICY_DENIED,
     }
 }

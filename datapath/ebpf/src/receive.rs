@@ -8,6 +8,7 @@ use crate::headers::Packet;
 use crate::ipcache;
 use crate::policy::{self, Table};
 use crate::run::{Facts, Peer, Place, Run};
+use crate::translate;
 
 /// How the sender's identity is known. A struct for the reason that [`crate::run::Verdict`] is one.
 #[derive(Clone, Copy)]
@@ -34,6 +35,14 @@ impl Sender {
     #[inline(always)]
     fn is_known(self) -> bool {
         self.peer.from != 0
+    }
+}
+
+/// Translates what a backend answers a client back, if the flow says so.
+#[inline(always)]
+pub(crate) fn answer(packet: &mut Packet, facts: &mut Facts, flow: &Flow) {
+    if facts.state() == ct_state::REPLY {
+        translate::answer(packet, facts, flow);
     }
 }
 
@@ -104,7 +113,7 @@ pub(crate) fn judge(
             if !sender.is_known() {
                 facts.source = Peer { identity: leg.identity, entry: 0, from: source::REMEMBERED };
             }
-            facts.ingress = conntrack::recall(leg, to.endpoint);
+            facts.ingress = conntrack::recall(leg, to.endpoint, to.ingress_hits);
             return reason::FORWARDED;
         }
     }
@@ -114,6 +123,7 @@ pub(crate) fn judge(
         ipcache::sender(run, packet.family, &packet.source, sender.own_address)
     };
     facts.source = peer;
+    facts.ingress.hits = to.ingress_hits;
     policy::judge(Table::ingress(to), packet, &peer, &mut facts.ingress);
-    policy::refusal(&facts.ingress, facts.state())
+    policy::refusal(&facts.ingress)
 }

@@ -1,5 +1,6 @@
 //! One program run: what it reads before it looks at the packet, and what it comes to.
 
+use core::marker::PhantomPinned;
 use core::ptr;
 
 use aya_ebpf::bindings::__sk_buff;
@@ -11,7 +12,7 @@ use datapath_abi::{
 
 use crate::context;
 use crate::headers::Packet;
-use crate::maps::{ACTIVE, ATTACHMENTS, CONFIG, SEAM, SETTINGS, TARGETS};
+use crate::maps::{ACTIVE, ATTACHMENTS, CONFIG, SCRATCH, SEAM, SETTINGS, TARGETS};
 
 /// Identity of the node itself.
 pub(crate) const IDENTITY_HOST: u32 = 1;
@@ -35,6 +36,36 @@ pub(crate) unsafe fn clear<T>(place: *mut T) {
         // SAFETY: within the value, aligned; volatile so that the stores stay what they are.
         unsafe { words.add(at).write_volatile(0) };
         at += 1;
+    }
+}
+
+/// The two sides of a packet. Ports are in network order; ICMP echo: as in [`Packet`].
+#[derive(Clone, Copy)]
+#[repr(C, align(8))]
+pub(crate) struct Sides {
+    /// Source address.
+    pub(crate) source: [u64; 2],
+    /// Destination address.
+    pub(crate) destination: [u64; 2],
+    /// Port of the source.
+    pub(crate) source_port: u16,
+    /// Port of the destination.
+    pub(crate) destination_port: u16,
+    /// 0
+    pub(crate) reserved: u32,
+}
+
+impl Sides {
+    /// Those of a packet as it is now.
+    #[inline(always)]
+    pub(crate) fn of(packet: &Packet) -> Self {
+        Self {
+            source: packet.source,
+            destination: packet.destination,
+            source_port: packet.source_port,
+            destination_port: packet.destination_port,
+            reserved: 0,
+        }
     }
 }
 
@@ -85,6 +116,44 @@ impl Run {
         })
     }
 
+    /// Keeps the circumstances for functions apart.
+    #[inline(always)]
+    pub(crate) fn keep(&self, place: *mut Kept) {
+        // SAFETY: a field of this CPU's scratch.
+        unsafe {
+            place.write(Kept {
+                now: self.now,
+                flags: self.flags,
+                ticks_per_second: self.ticks_per_second,
+                generation: self.generation,
+                ifindex: self.ifindex,
+                hook: u32::from(self.hook),
+                reserved: 0,
+            });
+        }
+    }
+
+    /// The circumstances that were kept.
+    ///
+    /// # Safety
+    /// `kept` must be a field of this CPU's scratch.
+    #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "a hook's number")]
+    unsafe fn resume(skb: *mut __sk_buff, kept: *const Kept) -> Option<Self> {
+        // SAFETY: the caller's promise.
+        let kept = unsafe { &*kept };
+        Some(Self {
+            skb,
+            settings: SETTINGS.get(kept.generation & 1)?,
+            now: kept.now,
+            flags: kept.flags,
+            ticks_per_second: kept.ticks_per_second,
+            generation: kept.generation,
+            ifindex: kept.ifindex,
+            hook: kept.hook as u8,
+        })
+    }
+
     /// Which half of the tables.
     #[inline(always)]
     pub(crate) fn slot(&self) -> u32 {
@@ -101,6 +170,12 @@ impl Run {
     #[inline(always)]
     pub(crate) fn target(&self, index: u32) -> Option<&'static Target> {
         TARGETS.get(self.settings.target_base.wrapping_add(index))
+    }
+
+    /// Whether a bit of [`settings`] is on.
+    #[inline(always)]
+    pub(crate) fn is_set(&self, setting: u32) -> bool {
+        self.settings.flags & setting != 0
     }
 
     /// Index of the endpoint whose device the program hangs on.
@@ -158,6 +233,8 @@ pub(crate) struct Judged {
     pub(crate) source: u8,
     /// Taken from conntrack.
     pub(crate) remembered: bool,
+    /// Index in `HITS` of the entry; 0: not counted.
+    pub(crate) hits: u32,
 }
 
 /// What a run found out, for its events and for conntrack. All bytes are 0 where nothing was.
@@ -181,12 +258,48 @@ pub(crate) struct Facts {
     pub(crate) closing: u8,
     /// Conntrack was asked.
     pub(crate) asked: bool,
-    /// The packet's source is the lower side of the flow's key.
-    pub(crate) source_is_low: bool,
     /// Who sent the packet: `conntrack::INITIATOR` or `RESPONDER`.
     role: u8,
     /// Index of a target that was just found out.
     place: u32,
+    /// The frontend's number; 0: none was looked up.
+    pub(crate) frontend: u32,
+    /// How many backends there were to choose from.
+    pub(crate) candidates: u16,
+    /// Port that the source leaves with, in network order; 0: its own.
+    pub(crate) nat_port: u16,
+    /// A number of `datapath_abi::choice`.
+    pub(crate) choice: u8,
+    /// The destination is a service's: `choice` and `frontend` say more.
+    pub(crate) is_served: bool,
+    /// What the destination was rewritten for: a number of `datapath_abi::rewriting`.
+    pub(crate) destination_for: u8,
+    /// The same of the source.
+    pub(crate) source_for: u8,
+    /// The packet is not as it came: [`Scratch::before`] tells how that was.
+    pub(crate) is_translated: bool,
+    /// So is the packet that it quotes.
+    pub(crate) is_quote_translated: bool,
+    /// The source is the loopback address: no policy.
+    pub(crate) is_loopback: bool,
+    /// The flow's entry does not know this frontend or translated port yet.
+    pub(crate) is_retranslated: bool,
+    /// Conntrack is to know the backend of client and frontend.
+    pub(crate) is_chosen: bool,
+    /// The client is to keep the backend.
+    pub(crate) keeps_affinity: bool,
+    /// It goes from a node port to another node.
+    pub(crate) is_node_port: bool,
+    /// Its source is translated where it leaves, and its flow has no entry yet.
+    pub(crate) is_masquerade_new: bool,
+    /// This packet chose the translated port.
+    pub(crate) is_port_new: bool,
+    /// To be encrypted by: a number of `datapath_abi::encryption`.
+    pub(crate) encrypted: u8,
+    /// The mark that says so.
+    pub(crate) mark: u32,
+    /// Functions apart change facts that their callers hold: nothing read before stays good.
+    pub(crate) pinned: PhantomPinned,
 }
 
 impl Facts {
@@ -231,8 +344,44 @@ impl Facts {
     /// Whether policy has a say: it is not asked about replies and related errors.
     #[inline(always)]
     pub(crate) fn needs_policy(&self) -> bool {
-        !matches!(self.state(), ct_state::REPLY | ct_state::RELATED)
+        !matches!(self.state(), ct_state::REPLY | ct_state::RELATED) && !self.is_loopback
     }
+
+    /// Whether the packet may open a flow, or is of the side that did.
+    #[inline(always)]
+    pub(crate) fn is_forward(&self) -> bool {
+        matches!(self.state(), ct_state::NEW | ct_state::ESTABLISHED)
+    }
+}
+
+/// Circumstances of a run that another function of it reads again: see [`apart`].
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub(crate) struct Kept {
+    now: u64,
+    flags: u32,
+    ticks_per_second: u32,
+    generation: u32,
+    ifindex: u32,
+    hook: u32,
+    reserved: u32,
+}
+
+/// What a function is made of that the verifier reads once, by itself, and not on every way to it: it takes the packet's context and
+/// numbers, and finds everything else in this CPU's scratch. 0 where there is none.
+#[inline(always)]
+pub(crate) fn apart(
+    skb: *mut __sk_buff,
+    body: impl FnOnce(&Run, &mut Packet, &mut Facts) -> u32,
+) -> u32 {
+    context::hold(skb);
+    let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return 0 };
+    // SAFETY: this CPU's value, which this run has to itself; whoever called reads these fields anew.
+    let (run, packet, facts) = unsafe {
+        let Some(run) = Run::resume(skb, &raw const (*scratch).kept) else { return 0 };
+        (run, &mut (*scratch).packet, &mut (*scratch).facts)
+    };
+    body(&run, packet, facts)
 }
 
 /// What a run works on beside its registers: the stack of a program and everything it calls is 512 bytes.
@@ -243,12 +392,18 @@ pub(crate) struct Scratch {
     pub(crate) packet: Packet,
     /// What is found out about it.
     pub(crate) facts: Facts,
-    /// The packet that an ICMP error quotes.
+    /// The packet that an ICMP error quotes; elsewhere a place for one side of a translation.
     pub(crate) quoted: Packet,
+    /// The packet's sides as it came, if it was translated.
+    pub(crate) before: Sides,
+    /// The same of the packet that it quotes.
+    pub(crate) quoted_before: Sides,
     /// Where a conntrack entry is built.
     pub(crate) entry: CtValue,
     /// What it came to.
     pub(crate) verdict: Verdict,
+    /// The circumstances.
+    pub(crate) kept: Kept,
 }
 
 /// Where an address leads: a target of the active slot with its index.
@@ -346,20 +501,30 @@ impl Verdict {
         Self { host, ..Self::new(action::STACK) }
     }
 
+    /// Route it out of the node, to a node if the target is one.
+    #[inline(always)]
+    pub(crate) fn network(to: u32) -> Self {
+        Self { to, ..Self::new(action::NETWORK) }
+    }
+
     /// Let it through to the device.
     #[inline(always)]
     pub(crate) fn pass() -> Self {
         Self::new(action::PASS)
     }
 
-    /// The same after it was in memory: the verifier follows one way on from here and not one for each verdict.
+    /// Puts it into memory.
     #[inline(always)]
-    pub(crate) fn settle(self, place: &mut Self) -> Self {
+    pub(crate) fn put(self, place: &mut Self) {
         // SAFETY: a field of this CPU's scratch.
-        unsafe {
-            ptr::from_mut(place).write_volatile(self);
-            ptr::from_ref(place).read_volatile()
-        }
+        unsafe { ptr::from_mut(place).write_volatile(self) };
+    }
+
+    /// Reads it from memory.
+    #[inline(always)]
+    pub(crate) fn get(&self) -> Self {
+        // SAFETY: a field of this CPU's scratch.
+        unsafe { ptr::from_ref(self).read_volatile() }
     }
 
     /// Whether the packet ends here.

@@ -1,0 +1,143 @@
+//! ICMP errors: whether one is about a known flow, and its translation with that of the packet that it quotes. Where a
+//! flow was translated here, the error comes with the addresses beyond; whoever gets it must find its own.
+
+use aya_ebpf::bindings::__sk_buff;
+use datapath_abi::{CtValue, conntrack, ct_kind, hook, rewriting};
+
+use crate::conntrack::{find, is_alive};
+use crate::headers::{self, Packet};
+use crate::maps::SCRATCH;
+use crate::nat;
+use crate::run::{Facts, Run, Sides, apart, clear};
+use crate::translate::{address_of, port_of, set_destination, set_source};
+
+/// Whether an ICMP error is about a known flow and goes to the sender of the packet that it quotes. The
+/// second condition keeps a quoted foreign flow from opening a door to someone else.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(crate) extern "C" fn relate(skb: *mut __sk_buff) -> u32 {
+    apart(skb, |run, packet, facts| u32::from(is_known(run, packet, facts)))
+}
+
+#[inline(always)]
+fn is_known(run: &Run, packet: &mut Packet, facts: &mut Facts) -> bool {
+    let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return false };
+    // SAFETY: this CPU's value, which this run has to itself; nothing else refers to this field.
+    let quoted = unsafe {
+        clear(&raw mut (*scratch).quoted);
+        &mut (*scratch).quoted
+    };
+    if !headers::read_quoted(run.skb, packet, quoted) || quoted.source != packet.destination {
+        return false;
+    }
+    // An error is of no flow, but has the key of other messages between its two ends (and is no cause for another
+    // error: RFC 1122 3.2.2).
+    if quoted.is_icmp_error() {
+        return false;
+    }
+    keep(quoted);
+    let known = relate_any(run, packet, quoted, facts);
+    facts.is_quote_translated = known && facts.is_translated;
+    known
+}
+
+/// Keeps the quoted packet's sides as they came.
+#[inline(never)]
+fn keep(quoted: &Packet) {
+    let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return };
+    // SAFETY: this CPU's value, which this run has to itself; nothing else refers to this field.
+    unsafe { (&raw mut (*scratch).quoted_before).write(Sides::of(quoted)) };
+}
+
+/// Finds the quoted packet's flow and translates both packets as that flow's were.
+#[inline(always)]
+fn relate_any(run: &Run, packet: &mut Packet, quoted: &mut Packet, facts: &mut Facts) -> bool {
+    let mut entry = find(quoted);
+    if !is_alive(run, entry) {
+        return false;
+    }
+    // SAFETY: a map value.
+    let (kind, initiator) = unsafe { ((*entry).kind, (*entry).initiator) };
+    let forward = initiator == quoted.source_side;
+    if kind != ct_kind::PLAIN {
+        let is_nat = kind == ct_kind::NAT;
+        if is_nat != forward {
+            // The client's own packet to a frontend is nothing that it sent; what it sent is the plain flow's.
+            return !is_nat;
+        }
+        // SAFETY: a map value.
+        let (address, port) = unsafe { (address_of(entry), port_of(entry)) };
+        set_side(quoted, true, address, port);
+        let what_for = if is_nat { rewriting::MASQUERADE_REPLY } else { rewriting::SERVICE };
+        set_destination(packet, facts, address, 0, what_for);
+        entry = find(quoted);
+        if !is_alive(run, entry) {
+            return false;
+        }
+        // SAFETY: a map value.
+        if is_nat && unsafe { (*entry).flags } & conntrack::NODE_PORT != 0 {
+            facts.destination_for = rewriting::NODE_PORT_REPLY;
+        }
+    }
+    relate_plain(run, packet, quoted, facts, (entry, forward));
+    true
+}
+
+/// Gives a quoted packet's source or destination another address and port; an echo's identifier is where it was.
+#[inline(always)]
+fn set_side(quoted: &mut Packet, source: bool, address: [u64; 2], port: u16) {
+    if source {
+        quoted.source = address;
+    } else {
+        quoted.destination = address;
+    }
+    if quoted.is_icmp() {
+        if quoted.source_port == 0 {
+            quoted.destination_port = port;
+        } else {
+            quoted.source_port = port;
+        }
+    } else if source {
+        quoted.source_port = port;
+    } else {
+        quoted.destination_port = port;
+    }
+}
+
+/// The part of a plain entry: a forward packet's backend is the frontend again; what answers a translated source is so on its way out.
+#[inline(always)]
+fn relate_plain(
+    run: &Run,
+    packet: &mut Packet,
+    quoted: &mut Packet,
+    facts: &mut Facts,
+    (entry, forward): (*mut CtValue, bool),
+) {
+    // SAFETY: a map value.
+    let (flags, nat_port) = unsafe { ((*entry).flags, u16::from_ne_bytes((*entry).nat_port)) };
+    if forward {
+        if flags & conntrack::FRONTEND != 0 {
+            // SAFETY: a map value.
+            let (address, port) = unsafe { (address_of(entry), port_of(entry)) };
+            let backend = quoted.destination;
+            set_side(quoted, false, address, port);
+            // Only the backend itself is known by that name; a router on the way has its own.
+            let own = if packet.source == backend { address } else { packet.source };
+            set_source(packet, facts, own, 0, rewriting::SERVICE_REPLY);
+        }
+        return;
+    }
+    // The other way the source's translation is made where the flow's own packets leave.
+    let leaves = run.hook == hook::TO_NETDEV || flags & conntrack::NODE_PORT != 0;
+    if nat_port != 0
+        && leaves
+        && let Some(address) = nat::address(run, packet)
+    {
+        let source = quoted.destination;
+        set_side(quoted, false, address, nat_port);
+        let own = if packet.source == source { address } else { packet.source };
+        let is_node_port = flags & conntrack::NODE_PORT != 0;
+        let what_for = if is_node_port { rewriting::NODE_PORT } else { rewriting::MASQUERADE };
+        set_source(packet, facts, own, 0, what_for);
+    }
+}
