@@ -101,8 +101,10 @@ fn rows(
     let mut rows = Vec::new();
     for direction in [Direction::Ingress, Direction::Egress] {
         let sums = sums(view, node, endpoint, direction, counted);
-        let wanted = sums.into_iter().filter(|(origin, _)| match (of, origin) {
-            (Of::Pod(_) | Of::Everyone, _) => true,
+        // A rule that never decided is news; that nothing was denied by default is none.
+        let wanted = sums.into_iter().filter(|(origin, sum)| match (of, origin) {
+            (Of::Pod(_) | Of::Everyone, Origin::Implied(_)) => sum.packets > 0,
+            (Of::Pod(_) | Of::Everyone, Origin::Rule(_)) => true,
             (Of::Policy(policy), Origin::Rule(rule)) => rule.policy == policy,
             (Of::Policy(_), Origin::Implied(_)) => false,
         });

@@ -137,7 +137,7 @@ fn guarded() -> Shop {
         let endpoint = Endpoint::Host(node.node);
         let (id, ifindex) = (HOST_ENDPOINT, 3);
         let identity = Identity::HOST;
-        node.endpoints.push(EndpointEntry { id, endpoint, ifindex, identity, ..like });
+        node.endpoints.push(EndpointEntry { id, endpoint, identity, ifindex, ..like });
     }
     let origins = vec![vec![Origin::Implied(Implied::NotIsolated)]];
     for direction in [Direction::Ingress, Direction::Egress] {
