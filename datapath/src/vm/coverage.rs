@@ -6,7 +6,7 @@ pub mod lines;
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use engine::backend::{Backend, BackendError, Injection, Observation};
+use engine::backend::{Backend, BackendError, Injection, Observation, Remembered};
 use engine::tables::Tables;
 use engine::topology::NodeId;
 use engine::trace::{ConntrackEntry, Counter, Hit};
@@ -178,6 +178,14 @@ impl Backend for Counting {
 
     fn conntrack(&mut self, node: NodeId, now: u64) -> Result<Vec<ConntrackEntry>, BackendError> {
         self.0.vm.conntrack(node, now)
+    }
+
+    fn remembered(&mut self, node: NodeId) -> Result<Vec<Remembered>, BackendError> {
+        self.0.vm.remembered(node)
+    }
+
+    fn remember(&mut self, node: NodeId, flows: &[Remembered]) -> Result<(), BackendError> {
+        self.0.vm.remember(node, flows)
     }
 
     fn counters(&mut self, node: NodeId) -> Result<Vec<Counter>, BackendError> {

@@ -186,13 +186,18 @@ fn whatever_comes_in_has_an_outcome() {
     backend.load(&tables(1, everything(), everything())).unwrap();
     let mut numbers = Numbers(0x9E37_79B9_7F4A_7C15);
     let mut reasons = std::collections::BTreeSet::new();
-    for _ in 0..4000 {
+    for _ in 0..2000 {
         let bytes = garbage(&mut numbers);
         for (hook, ifindex) in [
             (Hook::FromContainer, PORT_A),
             (Hook::ToContainer, PORT_B),
             (Hook::FromNetdev, DEVICE),
             (Hook::FromOverlay, TUNNEL),
+            (Hook::ToOverlay, TUNNEL),
+            (Hook::ToNetdev, DEVICE),
+            (Hook::FromHost, HOST_DEVICE),
+            (Hook::ToHost, HOST_DEVICE),
+            (Hook::Prefilter, DEVICE),
         ] {
             let key = TunnelKey { vni: 3000, source: ip("192.168.0.2") };
             let tunnel = (hook == Hook::FromOverlay).then_some(key);

@@ -227,6 +227,33 @@ fn the_prefilter_drops_what_is_listed_before_anything_else() {
 }
 
 #[test]
+fn the_prefilter_is_stepped_through_and_counted_like_any_other_program() {
+    let mut tables = tables(1, everything(), everything());
+    tables.nodes[0].prefilter = vec!["203.0.113.0/24".parse().unwrap()];
+    let frame = frame(&packet("203.0.113.9", "10.0.0.1", syn(80)));
+    let injection = injection(Hook::Prefilter, DEVICE, frame);
+    let mut vm = crate::vm::Vm::find().unwrap();
+    vm.load(&tables).unwrap();
+    let image = Rc::clone(vm.image());
+    let prefilter = image.program(abi::programs::PREFILTER).unwrap();
+    let machine = vm.begin(&injection).unwrap();
+    assert_eq!((machine.program(), machine.pc()), (prefilter, 0));
+    let code = loop {
+        match machine.step(&mut ()).unwrap() {
+            crate::vm::machine::Step::Next => {}
+            crate::vm::machine::Step::Done(code) => break code,
+        }
+    };
+    let stepped = vm.finish(NODE, code).unwrap();
+    assert_eq!(stepped.code, 2);
+    let recorder = crate::vm::coverage::Recorder::find().unwrap();
+    let mut counting = recorder.backend();
+    counting.load(&tables).unwrap();
+    assert_eq!(counting.inject(&injection).unwrap(), stepped);
+    assert_eq!(recorder.counts().ran(prefilter, 0), 1);
+}
+
+#[test]
 fn what_leaves_the_node_past_its_stack_goes_to_the_device() {
     let mut backend = backend();
     let mut tables = tables(1, everything(), everything());
