@@ -79,7 +79,7 @@ fn subject(bench: &Bench, vm: &mut Vm, world: &World, scenario: Scenario) -> Sub
             }
         };
         let (frame, tunnel) = (step.frame.clone(), step.drive.tunnel);
-        Injection { node: tables.node, hook, ifindex, mark: 0, tunnel, now: 0, frame }
+        Injection { node: tables.node, hook, ifindex, mark: 0, tunnel, choose: None, now: 0, frame }
     };
     let opened_by = scenario.opened_by.as_ref();
     let driver = |drive: &Drive| bench.driver(drive).expect("the driver loads");
