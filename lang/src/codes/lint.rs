@@ -9,8 +9,8 @@ OUTSIDE_POD_PREFIX = 401, "outside-pod-prefix", "the address of a pod or health 
     "Other nodes reach a pod by its own entry, so this works. But a real cluster takes pod addresses from the node's prefixes, so one of the two is probably mistyped.";
     wrong "cluster c {\n  node node01 { ip 192.168.66.226 pods 10.244.1.0/24 }\n}\nnamespace web {}\npod web/client on node01 { ip 10.244.6.154 }\n";
     right "cluster c {\n  node node01 { ip 192.168.66.226 pods 10.244.1.0/24 }\n}\nnamespace web {}\npod web/client on node01 { ip 10.244.1.154 }\n";
-CIDR_COVERS_PODS = 402, "cidr-covers-pods", "a prefix covers pods or nodes, which it never matches";
-    "As in Cilium, a CIDR peer matches only addresses outside the cluster. Pods are matched by their labels and nodes by entities, whatever their addresses. Here the prefix covers some of them and nobody else that the world names. The prefix of everything, such as `0.0.0.0/0`, is taken to mean anyone outside.";
+CIDR_COVERS_PODS = 402, "cidr-covers-pods", "a prefix covers pods, nodes or services, which it never matches";
+    "As in Cilium, a CIDR peer matches only addresses outside the cluster. Pods are matched by their labels and nodes by entities, whatever their addresses, and of a service policy sees the pod that was chosen, never the address. Here the prefix covers some of them and nobody else that the world names. The prefix of everything, such as `0.0.0.0/0`, is taken to mean anyone outside.";
     wrong "cluster c {\n  node node01 { ip 192.168.66.226 pods 10.244.1.0/24 }\n}\nnamespace web {}\npod web/client on node01 { ip 10.244.1.154 }\npolicy web/echo {\n  select {}\n  allow ingress from cidr 10.244.1.0/24\n}\n";
     right "cluster c {\n  node node01 { ip 192.168.66.226 pods 10.244.1.0/24 }\n}\nnamespace web {}\npod web/client on node01 { ip 10.244.1.154 }\npolicy web/echo {\n  select {}\n  allow ingress from pods {}\n}\n";
 UNKNOWN_NAMED_PORT = 403, "unused-port-name", "no pod gives this name to a port";

@@ -312,10 +312,9 @@ impl<'w> Lints<'w, '_> {
         let found = known.unwrap_or_else(|| self.covered(net, except));
         self.prefixes.insert((net, except), found.clone());
         if let Some(message) = found {
-            self.sink.push(
-                Diagnostic::warning(codes::CIDR_COVERS_PODS, message, span)
-                    .help("name pods by labels, nodes by `entities host, remote-node`"),
-            );
+            self.sink.push(Diagnostic::warning(codes::CIDR_COVERS_PODS, message, span).help(
+                "name pods by labels or by their `service`, nodes by `entities host, remote-node`",
+            ));
         }
     }
 
@@ -328,6 +327,9 @@ impl<'w> Lints<'w, '_> {
         let first = inside.first().and_then(|owner| match owner {
             Owner::Pod(at) => self.world.pods.get(*at).map(|p| format!("pod {}", p.qualified())),
             Owner::Node(at) => self.world.nodes.get(*at).map(|n| format!("node {}", n.name)),
+            Owner::Service(at) => {
+                self.world.services.get(*at).map(|s| format!("service {}", s.qualified()))
+            }
         });
         if let Some(first) = first {
             let more = match inside.len() - 1 {

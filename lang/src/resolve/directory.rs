@@ -120,10 +120,11 @@ mod tests {
     use super::*;
 
     /// Names and addresses that several have, aliases over names, host network, both families.
-    const WORLD: &str = "cluster c {\n  node n { ip 192.168.0.1, fd00::1 pods 10.1.0.0/24 local 10.1.0.1 }\n}\n\
-        namespace x {}\nnamespace y {}\npod x/a on n { ip 10.1.0.10 }\npod y/a on n { ip 10.1.0.11 }\n\
-        pod x/n on n { host-network }\nexternal a { ip 9.9.9.9, 2620:fe::fe }\nexternal e { ip 1.1.1.1 }\n\
-        alias A = x/a\nalias e = external e\n";
+    const WORLD: &str = "cluster c {\n  node n { ip 192.168.0.1, fd00::1 pods 10.1.0.0/24 local 10.1.0.1, 10.96.0.9 health 10.1.0.9 }\n}\n\
+        namespace x {}\nnamespace y {}\npod x/a on n { ip 10.1.0.10 }\npod y/a on n { ip 10.1.0.11 labels { l = v } }\n\
+        pod x/n on n { host-network labels { l = v } }\nexternal a { ip 9.9.9.9, 2620:fe::fe }\nexternal e { ip 1.1.1.1 }\n\
+        service y/s { cluster-ip 10.96.0.9 external-ip 9.9.9.10 port 80 select { l } }\n\
+        service x/a { cluster-ip none select { l } }\nalias A = pod x/a\nalias e = external e\n";
 
     #[test]
     fn the_index_says_what_looking_through_the_world_says() {
@@ -133,14 +134,23 @@ mod tests {
         let directory = Directory::of(&loaded.world);
         let (plain, indexed) =
             (Atlas::plain(&loaded.world), Atlas::with(&loaded.world, Some(&directory)));
-        for name in ["a", "n", "e", "A", "x/a", ""] {
+        for name in ["a", "n", "e", "s", "A", "x/a", ""] {
             assert_eq!(indexed.bearers(name), plain.bearers(name), "{name}");
             assert_eq!(indexed.alias(name), plain.alias(name), "{name}");
         }
-        assert_eq!((indexed.bearers("a").len(), indexed.bearers("n").len()), (3, 2));
-        for address in
-            ["10.1.0.10", "10.1.0.1", "192.168.0.1", "fd00::1", "2620:fe::fe", "1.1.1.1", "8.8.8.8"]
-        {
+        assert_eq!((indexed.bearers("a").len(), indexed.bearers("n").len()), (4, 2));
+        for address in [
+            "10.1.0.10",
+            "10.1.0.1",
+            "192.168.0.1",
+            "fd00::1",
+            "2620:fe::fe",
+            "1.1.1.1",
+            "8.8.8.8",
+            "10.1.0.9",
+            "10.96.0.9",
+            "9.9.9.10",
+        ] {
             let address: IpAddr = address.parse().unwrap();
             assert_eq!(indexed.owner(address), plain.owner(address), "{address}");
         }

@@ -134,6 +134,7 @@ impl<'w> Crowd<'w> {
 pub(super) enum Owner {
     Pod(usize),
     Node(usize),
+    Service(usize),
 }
 
 /// Addresses of a world.
@@ -155,6 +156,11 @@ impl Addresses {
                 inside.entry(*address).or_default().insert(Owner::Node(at));
             }
         }
+        for (at, service) in world.services.iter().enumerate() {
+            for address in service.addresses() {
+                inside.entry(address).or_default().insert(Owner::Service(at));
+            }
+        }
         let outside = world.externals.iter().flat_map(|e| &e.addresses).copied().collect();
         Self { inside, outside }
     }
@@ -164,7 +170,7 @@ impl Addresses {
         self.outside.range(net.network()..=net.broadcast()).any(|a| !is_in(except, a))
     }
 
-    /// The pods and nodes that have one.
+    /// The pods, nodes and services that have one.
     pub(super) fn inside(&self, net: IpNet, except: &[IpNet]) -> BTreeSet<Owner> {
         let inside = self.inside.range(net.network()..=net.broadcast());
         inside.filter(|(a, _)| !is_in(except, a)).flat_map(|(_, o)| o).copied().collect()

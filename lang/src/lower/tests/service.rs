@@ -154,6 +154,10 @@ const WRONG: &[(&str, &[&str])] = &[
     ("clusterwide policy p {\n  select nodes\n  allow ingress\n}", &["HW0404"]),
     ("clusterwide policy p {\n  select nodes { a = b }\n  allow ingress\n}", &["HW0400", "HW0404"]),
     ("policy web/p {\n  select {}\n  allow egress to service s\n}", &["HW0127"]),
+    (
+        "service web/s { cluster-ip 10.96.0.1 port 80 select { app = a } }\npolicy web/p {\n  select {}\n  allow egress to cidr 10.96.0.0/16\n}",
+        &["HW0402"],
+    ),
     ("clusterwide policy p {\n  select {}\n  allow egress to service s\n}", &["HW0111"]),
     ("test \"t\" {\n  web/a -> web/b:80 => allowed, backend web/z\n}", &["HW0200"]),
     (
