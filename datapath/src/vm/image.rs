@@ -518,7 +518,7 @@ mod tests {
                 assert_eq!(line, Some(*text), "{}:{number}", source.file);
             }
         }
-        assert_eq!(image.functions("policy::judge").len(), 4);
+        assert_eq!(image.functions("policy::judge").len(), 7);
         assert_eq!(image.functions("from_container"), [(1, 0)]);
         assert_eq!(image.functions("nothing"), []);
     }

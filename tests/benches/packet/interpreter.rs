@@ -72,8 +72,9 @@ fn subject(bench: &Bench, vm: &mut Vm, world: &World, scenario: Scenario) -> Sub
         let tables = &world.tables.nodes[0];
         let hook = step.drive.hook.expect("a scenario has a hook");
         let ifindex = match hook {
-            Hook::FromOverlay => tables.tunnel_ifindex,
-            Hook::FromNetdev => tables.device_ifindex,
+            Hook::FromOverlay | Hook::ToOverlay => tables.tunnel_ifindex,
+            Hook::FromNetdev | Hook::ToNetdev | Hook::Prefilter => tables.device_ifindex,
+            Hook::FromHost | Hook::ToHost => tables.host_ifindex,
             Hook::FromContainer | Hook::ToContainer => {
                 tables.endpoint(step.pod).expect("the pod is there").ifindex
             }
