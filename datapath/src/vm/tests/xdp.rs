@@ -4,7 +4,8 @@
 use super::kernel::{Pair, is_available};
 use super::*;
 
-/// r1 to r3 of the context, checked for 64 bytes, then the body; it ends with code 2 where the packet is shorter.
+/// r6 = context, r7 = packet of at least 64 bytes; then the body, and code 2, which is also that of a shorter packet.
+#[cfg(feature = "kernel")]
 fn program(body: &[Raw]) -> Vec<Raw> {
     let length = i16::try_from(body.len()).unwrap();
     [
@@ -22,6 +23,7 @@ fn program(body: &[Raw]) -> Vec<Raw> {
     .concat()
 }
 
+#[cfg(feature = "kernel")]
 fn frames() -> Vec<Vec<u8>> {
     [14, 63, 64, 65, 1000].map(|length| (0..=255).cycle().take(length).collect()).to_vec()
 }
