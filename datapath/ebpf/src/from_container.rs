@@ -177,8 +177,7 @@ fn judge(
         },
         // What a node sent by the tunnel it gets back by it: from a pod's address the nodes' network may not lead there.
         target::NODE if is_tunneled(facts, flow) => Verdict::tunnel(to.index, own.identity),
-        _ if packet.ttl <= 1 => Verdict::drop_egress(reason::TTL_EXCEEDED),
-        _ => Verdict::network(to.index),
+        _ => Verdict::routed(run, packet, to.index),
     }
 }
 

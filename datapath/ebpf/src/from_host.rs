@@ -88,8 +88,10 @@ fn judge(run: &Run, packet: &Packet, facts: &mut Facts, flow: &Flow, to: Place) 
     match target.kind {
         target::TUNNEL => Verdict::tunnel(to.index, facts.source.identity),
         target::HOST => Verdict::stack(true),
-        _ if packet.ttl <= 1 => Verdict::drop_egress(reason::TTL_EXCEEDED),
         target::ENDPOINT => {
+            if packet.ttl <= 1 {
+                return Verdict::drop_egress(reason::TTL_EXCEEDED);
+            }
             if facts.needs_policy() {
                 let sender = Sender::by_address(IDENTITY_HOST);
                 let refused = receive::judge(run, packet, facts, flow, target, sender);
@@ -104,6 +106,6 @@ fn judge(run: &Run, packet: &Packet, facts: &mut Facts, flow: &Flow, to: Place) 
         {
             Verdict::tunnel(to.index, facts.source.identity)
         }
-        _ => Verdict::network(to.index),
+        _ => Verdict::routed(run, packet, to.index),
     }
 }

@@ -102,7 +102,7 @@ pub(crate) fn host(run: &Run) -> Option<&'static Target> {
 fn pass_on(run: &Run, packet: &mut Packet, facts: &mut Facts, flow: Flow, place: Place) -> Verdict {
     // The tunnel alone takes nothing from the TTL.
     let by_tunnel = place.target.is_some_and(|to| to.kind == target::TUNNEL);
-    if packet.ttl <= 1 && !by_tunnel {
+    if packet.ttl <= 1 && !by_tunnel && run.is_set(settings::HOST_ROUTING) {
         return Verdict::drop_ingress(reason::TTL_EXCEEDED);
     }
     flow.observe(run, packet, facts);

@@ -507,6 +507,15 @@ impl Verdict {
         Self { to, ..Self::new(action::NETWORK) }
     }
 
+    /// The same where the datapath itself counts the hop, unless the packet has none left. The node's stack counts for itself.
+    #[inline(always)]
+    pub(crate) fn routed(run: &Run, packet: &Packet, to: u32) -> Self {
+        if packet.ttl <= 1 && run.is_set(settings::HOST_ROUTING) {
+            return Self::drop_egress(reason::TTL_EXCEEDED);
+        }
+        Self::network(to)
+    }
+
     /// Let it through to the device.
     #[inline(always)]
     pub(crate) fn pass() -> Self {
