@@ -2,7 +2,9 @@
 //! where the receiver is of the same node, that one's ingress policy too; so a local packet is judged once, here.
 
 use aya_ebpf::{macros::classifier, programs::TcContext};
-use datapath_abi::{Target, conntrack, ct_kind, ct_state, direction, hook, reason, source, target};
+use datapath_abi::{
+    Target, conntrack, ct_kind, ct_state, direction, hook, reason, settings, source, target,
+};
 
 use crate::conntrack::{Flow, look_up_readable, recall, remember};
 use crate::headers::{self, Frame, Packet, UDP};
@@ -203,7 +205,10 @@ fn judge_for_host(run: &Run, packet: &Packet, facts: &mut Facts, flow: &Flow) ->
 #[inline(always)]
 fn judge_egress(run: &Run, packet: &Packet, facts: &mut Facts, own: &Target) -> u8 {
     // Or a pod could forge what another node believes.
-    if packet.protocol == UDP && u16::from_be(packet.destination_port) == run.settings.tunnel_port {
+    if packet.protocol == UDP
+        && !run.is_set(settings::NATIVE)
+        && u16::from_be(packet.destination_port) == run.settings.tunnel_port
+    {
         return reason::ENCAP_PROHIBITED;
     }
     facts.egress.hits = own.egress_hits;
