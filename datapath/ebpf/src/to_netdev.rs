@@ -35,7 +35,10 @@ fn decide(run: &Run, packet: &mut Packet, facts: &mut Facts) -> Verdict {
             encrypt_overlay(run, packet, facts, mark >> 16);
             return Verdict::pass();
         }
-        mark::TRANSLATED => return Verdict::pass(),
+        mark::TRANSLATED => {
+            encrypt_native(run, packet, facts);
+            return Verdict::pass();
+        }
         _ => {}
     }
     let flow = look_up_readable(run, packet, facts);
@@ -64,19 +67,34 @@ fn translate(run: &Run, packet: &mut Packet, facts: &mut Facts, flow: Flow) -> u
         rewrite(run, packet, facts, port);
         return reason::FORWARDED;
     }
-    if !matches!(state, ct_state::NEW | ct_state::ESTABLISHED)
-        || (state == ct_state::ESTABLISHED && flow.is(ct_kind::SERVICE))
-    {
+    if state == ct_state::ESTABLISHED && flow.is(ct_kind::SERVICE) {
+        return reason::FORWARDED;
+    }
+    if !matches!(state, ct_state::NEW | ct_state::ESTABLISHED) {
+        if node::host(run).is_some() && is_from_host(run, packet) {
+            flow.observe(run, packet, facts);
+        }
         receive::answer(packet, facts, &flow);
         return reason::FORWARDED;
     }
-    let source = ipcache::look_up(run, packet.family, &packet.source);
-    let kind = Place::of(run, source.index).target.map_or(0, |from| from.kind);
-    match kind {
+    match source_kind(run, packet) {
         target::HOST => send_as_host(run, packet, facts, flow),
         target::ENDPOINT => masquerade(run, packet, facts, flow),
         _ => reason::FORWARDED,
     }
+}
+
+/// The kind of the target that the source is.
+#[inline(always)]
+fn source_kind(run: &Run, packet: &Packet) -> u8 {
+    let source = ipcache::look_up(run, packet.family, &packet.source);
+    Place::of(run, source.index).target.map_or(0, |from| from.kind)
+}
+
+/// Whether the node itself sends.
+#[inline(always)]
+fn is_from_host(run: &Run, packet: &Packet) -> bool {
+    source_kind(run, packet) == target::HOST
 }
 
 /// Gives the packet the node's address and a port that stands for its source; 0: it keeps its own.

@@ -3,24 +3,19 @@
 
 use datapath_abi::mark;
 use engine::backend::BackendError;
-use engine::net::Hook;
 use engine::tables::Generation;
 use engine::trace::{Action, Hop};
 
 /// What a program returns must be what it says it did.
 pub(super) fn code(hop: &Hop, action: Action, code: i32) -> Result<(), BackendError> {
-    // `TC_ACT_*` of the kernel's `pkt_cls.h`, `XDP_*` of its `bpf.h`.
+    // `TC_ACT_*` of the kernel's `pkt_cls.h`; backends give XDP's codes as these.
     const OK: i32 = 0;
     const SHOT: i32 = 2;
     const REDIRECT: i32 = 7;
-    const XDP_DROP: i32 = 1;
-    const XDP_PASS: i32 = 2;
-    let expected = match (hop.hook, action) {
-        (Hook::Prefilter, Action::Drop(_)) => XDP_DROP,
-        (Hook::Prefilter, _) => XDP_PASS,
-        (_, Action::Drop(_)) => SHOT,
-        (_, Action::Deliver { .. } | Action::Tunnel { .. } | Action::Network { .. }) => REDIRECT,
-        (_, Action::Stack { .. } | Action::Pass) => OK,
+    let expected = match action {
+        Action::Drop(_) => SHOT,
+        Action::Deliver { .. } | Action::Tunnel { .. } | Action::Network { .. } => REDIRECT,
+        Action::Stack { .. } | Action::Pass => OK,
     };
     if code == expected {
         return Ok(());

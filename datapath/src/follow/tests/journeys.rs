@@ -287,14 +287,6 @@ fn the_prefilter_comes_first() {
 }
 
 #[test]
-fn the_prefilter_returns_as_xdp_programs_do() {
-    let question = ping(at("198.51.100.9"), CB);
-    let shot = Answer { code: Some(2), ..DROP.into() };
-    let refused = Scripted::new([shot]).follow_in(&world(), &prefiltered(NODE02), &question);
-    assert!(matches!(refused, Err(BackendError::BadEvent(_))));
-}
-
-#[test]
 fn the_prefilter_sees_outer_frames() {
     let tables = prefiltered(NODE02);
     let question = ping(CA, CB);

@@ -214,8 +214,7 @@ impl From<Action> for Answer {
 /// The code that fits an action.
 fn code(hook: Hook, action: Option<Action>) -> i32 {
     match (hook, action) {
-        (Hook::Prefilter, Some(Action::Drop(_))) => 1,
-        (Hook::Prefilter, _) | (_, Some(Action::Drop(_))) => 2,
+        (_, Some(Action::Drop(_))) => 2,
         (_, Some(Action::Deliver { .. } | Action::Tunnel { .. } | Action::Network { .. })) => 7,
         (_, Some(Action::Stack { .. } | Action::Pass) | None) => 0,
     }
