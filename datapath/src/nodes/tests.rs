@@ -9,6 +9,7 @@ mod frames;
 mod loading;
 #[cfg(feature = "measure")]
 mod measuring;
+mod outside;
 mod policies;
 mod routes;
 mod services;
