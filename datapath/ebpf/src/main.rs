@@ -6,29 +6,39 @@
 //! |---|---|
 //! | `maps` | the maps |
 //! | `run` | circumstances of a run, what it finds out, what it comes to |
-//! | `context`, `headers` | reading the context and frames |
-//! | `conntrack`, `ipcache`, `policy` | one kind of look-up each |
-//! | `receive` | the receiver's side, for all hooks that lead to a pod |
+//! | `context`, `headers`, `fragments` | reading the context, frames, and pieces of datagrams |
+//! | `conntrack`, `ipcache`, `policy`, `service` | one kind of look-up each |
+//! | `nat`, `related`, `translate` | translated sources, ICMP errors about translated flows, rewriting |
+//! | `receive`, `node` | the receiver's side, for all hooks that lead to a pod, and for those that lead to a node |
 //! | `forward` | carrying a verdict out |
 //! | `emit` | counters and events |
 //!
 //! Only helpers of Linux 5.10 are called. Loops are bounded; no pointer outlives the run.
 //!
+//! **Read once.** What is rare, or the same for every hook, is a function of external linkage that takes the context and numbers
+//! (`run::apart`): the verifier reads such a function by itself and once, and not on every way that leads to it. Such functions find
+//! packet and facts in this CPU's scratch.
+//!
 //! **Operations per packet**, beside parsing and array look-ups (1 ns each), with events off. H hash
-//! look-up, L conntrack look-up, T trie look-up, I conntrack insert, A atomic add, K tunnel key, R redirect.
+//! look-up, L conntrack look-up, T trie look-up, I conntrack insert, A atomic add, K tunnel key, R redirect, W rewriting of
+//! addresses, port and checksums.
 //!
 //! | scenario | from_container | from_overlay | from_netdev |
 //! |---|---|---|---|
 //! | established or reply, remembered, local pod | L 2A R | | |
 //! | established or reply, remembered, by the tunnel | L 2A K R | K L 2A R | T L 2A R |
+//! | the same by a service | 2L 2A W R, 2L 2A W K R | K L 2A W R | T 2L 2A W R |
 //! | new, local pod | L H 5T I R | | |
 //! | new, by the tunnel | L H 3T I K R | K L 3T I R | T L 3T I R |
+//! | new, by a service: beside the above | H T L I W | | H T L I W |
 //! | dropped by egress policy | L H 3T | | |
 //! | dropped by ingress policy | L H 5T | K L 3T | T L 3T |
 //! | established, first after a change of the tables | as new, and 2A | as new, and 2A | as new, and 2A |
-//! | not for a pod | L H 3T I | K L T | T |
+//! | not for a pod or a service | L H 3T I | K L T | T |
+//! | answer to a translated source | | | T 2L 2A W R |
 //!
-//! Two T of each policy are one, or none, where its table has no entries of a concrete identity or of any.
+//! `to_netdev` costs a known translation L W; a flow that it decides about for the first time L 3T and, where it translates, I for each port
+//! that it tries. Two T of each policy are one, or none, where its table has no entries of a concrete identity or of any.
 #![no_std]
 #![no_main]
 #![feature(asm_experimental_arch)]

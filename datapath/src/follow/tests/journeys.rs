@@ -1,7 +1,7 @@
 //! Journeys past one program: the underlay, nodes as senders, encryption, firewalls.
 
 use datapath_abi::mark;
-use engine::backend::{BackendError, TunnelKey};
+use engine::backend::TunnelKey;
 use engine::identity::Identity;
 use engine::net::{Hook, Mac};
 use engine::reason::DropReason;
