@@ -8,6 +8,7 @@ mod network;
 mod outer;
 mod read;
 mod step;
+mod sums;
 #[cfg(test)]
 mod tests;
 mod transport;
@@ -22,6 +23,7 @@ pub use layer::{DEFAULT_WINDOW, Layer, assemble};
 pub use outer::{Outer, encapsulate, source_port};
 pub use read::{Headers, read};
 pub use step::{count_down, readdress};
+pub use sums::wrong_checksum;
 pub use tunnel::{Tunneled, decapsulate};
 
 /// Bytes of the shortest frame that a backend takes: an Ethernet header.

@@ -14,6 +14,7 @@ mod policies;
 mod routes;
 mod services;
 mod slots;
+mod sums;
 
 use std::net::IpAddr;
 
@@ -277,7 +278,13 @@ trait Say {
 impl Say for Tested {
     fn say(&mut self, injection: &Injection) -> Said {
         match self.inject(injection) {
-            Ok(seen) => Said::of(seen, injection.hook),
+            Ok(seen) => {
+                let said = Said::of(seen, injection.hook);
+                let was_right = crate::frame::wrong_checksum(&injection.frame).is_none();
+                let wrong = crate::frame::wrong_checksum(&said.0.frame).filter(|_| was_right);
+                assert_eq!(wrong, None, "checksum after {:?}", said.0);
+                said
+            }
             Err(error) => panic!("{error}"),
         }
     }
