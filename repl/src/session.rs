@@ -42,7 +42,7 @@ pub(crate) use format::{Formatted, format_file, format_text};
 pub use interrupt::Interrupt;
 pub(crate) use journey::{Journey, Stage};
 pub use settings::{ColorMode, ConntrackMode, SETTINGS, Settings};
-pub(crate) use sides::Sides;
+pub use sides::Sides;
 pub(crate) use state::State;
 
 /// Makes the backend when the first question needs it.

@@ -9,18 +9,18 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use engine::backend::{Backend, BackendError, Injection, Observation};
 use engine::diag::Severity;
-use engine::eval::{Asked, Judgement, Memory, judge};
-use engine::explain::{Agreement, Context, explain};
+use engine::eval::{Asked, Choices, Judgement, Memory, judge};
+use engine::explain::{Agreement, Context, choices, explain};
 use engine::policy::{Policy, PolicySet};
 use engine::question::Question;
 use engine::source::SourceMap;
 use engine::tables::{Generation, Tables};
 use engine::topology::{NodeId, World};
-use engine::trace::{ConntrackEntry, Counter};
+use engine::trace::{ConntrackEntry, Counter, Hit};
 use lang::suite::Case;
 
 use crate::kernel;
-use crate::oracle::Run;
+use crate::oracle::{Run, decide};
 use random::Random;
 
 /// Flows one after the other on one conntrack, in a random world.
@@ -74,16 +74,16 @@ impl Scenario {
     fn judgements(&self) -> Vec<Judgement> {
         let (mut memory, mut judgements) = (Memory::default(), Vec::new());
         self.play(|stage, question| {
-            judgements.push(self.judge(stage, question, &mut memory));
+            let choices = Choices::default();
+            let (source, destination) = (question.source, question.destination);
+            let (packet, now) = (&question.packet, stage.now);
+            let asked = Asked { source, destination, packet, now, choices };
+            let wanted = question.choose;
+            let (judgement, _) = decide(&self.world, &stage.policies, &mut memory, &asked, wanted);
+            judgements.push(judgement);
             true
         });
         judgements
-    }
-
-    fn judge(&self, stage: &Stage, question: &Question, memory: &mut Memory) -> Judgement {
-        let (source, destination) = (question.source, question.destination);
-        let asked = Asked { source, destination, packet: &question.packet, now: stage.now };
-        judge(&self.world, &stage.policies, memory, &asked)
     }
 }
 
@@ -112,7 +112,6 @@ pub(crate) fn disagreement(
     let mut compiled: Option<(PolicySet, Tables)> = None;
     backend.forget()?;
     scenario.play(|stage, question| {
-        let judgement = scenario.judge(stage, question, &mut memory);
         // New tables only where the policies are others: what conntrack remembers holds for one state of them, and
         // would never be used if every packet had its own.
         let tables = match compiled.take_if(|(policies, _)| *policies != stage.policies) {
@@ -122,7 +121,7 @@ pub(crate) fn disagreement(
         };
         found = match (tables, &compiled) {
             (Ok(()), Some((_, tables))) => {
-                compare(backend, &scenario.world, stage, tables, question, &judgement)
+                compare(backend, &scenario.world, stage, tables, question, &mut memory)
             }
             (problems, _) => Ok(Some(Disagreement {
                 kind: "the compiler refuses".to_owned(),
@@ -141,7 +140,7 @@ fn compare(
     stage: &Stage,
     tables: &Tables,
     question: &Question,
-    judgement: &Judgement,
+    memory: &mut Memory,
 ) -> Result<Option<Disagreement>, BackendError> {
     let policies = &stage.policies;
     let differs = |kind: &str, more: &dyn std::fmt::Debug| {
@@ -149,7 +148,12 @@ fn compare(
         Ok(Some(Disagreement { kind: format!("datapath and oracle: {kind}"), words }))
     };
     backend.load(tables)?;
-    let trace = match datapath::follow::follow(backend, world, tables, question, stage.now) {
+    let followed = datapath::follow::follow(backend, world, tables, question, stage.now);
+    let (source, destination) = (question.source, question.destination);
+    let choices = followed.as_ref().map(choices).unwrap_or_default();
+    let asked = Asked { source, destination, packet: &question.packet, now: stage.now, choices };
+    let judgement = judge(world, policies, memory, &asked);
+    let trace = match followed {
         Ok(trace) => trace,
         // A packet that meets no pod enters no program, and the oracle has nobody judge it.
         Err(BackendError::BadInjection(_)) if judgement.legs.is_empty() => return Ok(None),
@@ -157,7 +161,7 @@ fn compare(
     };
     let sources = SourceMap::default();
     let context = Context { world, policies, tables, sources: &sources };
-    match explain(&context, question, &trace, Some(judgement)) {
+    match explain(&context, question, &trace, Some(&judgement)) {
         Some(answer) if answer.agreement == Agreement::Agree => Ok(None),
         Some(answer) => match answer.divergence {
             Some(divergence) => {
@@ -280,6 +284,10 @@ impl Backend for Mute {
     }
 
     fn counters(&mut self, _: NodeId) -> Result<Vec<Counter>, BackendError> {
+        Ok(Vec::new())
+    }
+
+    fn hits(&mut self, _: NodeId) -> Result<Vec<Hit>, BackendError> {
         Ok(Vec::new())
     }
 }

@@ -2,14 +2,16 @@
 //! identity numbers, the TTL on the wire) is `cases`' to check.
 
 use engine::diag::Severity;
-use engine::eval::{Asked, Judgement, Leg, Memory, judge};
+use engine::eval::{Asked, Choices, Judgement, Leg, Memory, judge};
 use engine::net::Packet;
 use engine::policy::{Policy, PolicySet};
 use engine::question::{self, FollowUp, Question};
 use engine::source::SourceMap;
-use engine::topology::{Party, World};
+use engine::topology::{Party, PodId, World};
+use engine::trace::Place;
 use engine::verdict::{LegOutcome, Origin, Verdict};
 use lang::suite::{Case, Dialogue, Expectation, Fact, Reason, StepKind};
+use repl::session::Sides;
 
 use crate::tree::{cases, name, read, root};
 
@@ -51,6 +53,30 @@ impl lang::Loader for Files {
     }
 }
 
+/// What the oracle says where nothing has chosen before it, and what was chosen then: of several backends the wanted pod's,
+/// else the first.
+pub(crate) fn decide(
+    world: &World,
+    policies: &PolicySet,
+    memory: &mut Memory,
+    asked: &Asked<'_>,
+    wanted: Option<PodId>,
+) -> (Judgement, Choices) {
+    let mut tried = memory.clone();
+    let came = judge(world, policies, &mut tried, asked);
+    let candidates = came.serving.as_ref().map(|serving| &serving.candidates);
+    let candidates = candidates.filter(|_| came.verdict == Verdict::Undecided);
+    let Some(first) = candidates.and_then(|all| all.first().copied()) else {
+        *memory = tried;
+        return (came, asked.choices);
+    };
+    let wanted = wanted.and_then(|id| world.pod(id));
+    let is_wanted = |place: &&Place| wanted.is_some_and(|p| p.addresses.contains(&place.address));
+    let backend = candidates.and_then(|all| all.iter().find(is_wanted).copied()).unwrap_or(first);
+    let choices = Choices { backend: Some(backend), ..asked.choices };
+    (judge(world, policies, memory, &Asked { choices, ..*asked }), choices)
+}
+
 /// One case: its policies as they are now, the oracle's memory and the clock.
 pub(crate) struct Run<'w> {
     world: &'w World,
@@ -67,8 +93,11 @@ pub(crate) struct Run<'w> {
 /// The flow that follow-ups continue.
 struct Flow {
     parties: (Party, Party),
+    choose: Option<PodId>,
     first: Packet,
     latest: Packet,
+    /// How the other side sees it, once a packet got there.
+    sides: Option<Sides>,
 }
 
 impl<'w> Run<'w> {
@@ -84,18 +113,25 @@ impl<'w> Run<'w> {
         }
     }
 
-    fn judge(&mut self, (source, destination): (Party, Party), packet: &Packet) -> Judgement {
-        let asked = Asked { source, destination, packet, now: self.now };
-        judge(self.world, &self.policies, &mut self.memory, &asked)
+    fn judge(
+        &mut self,
+        (source, destination): (Party, Party),
+        packet: &Packet,
+        wanted: Option<PodId>,
+    ) -> Judgement {
+        let choices = Choices::default();
+        let asked = Asked { source, destination, packet, now: self.now, choices };
+        decide(self.world, &self.policies, &mut self.memory, &asked, wanted).0
     }
 
     fn flow(&mut self, question: &Question, expectation: &Expectation, text: &str) {
         let (source, destination) = (question.source, question.destination);
-        let came = self.judge((source, destination), &question.packet);
-        let answered = question.with_reply && came.verdict == Verdict::Allowed;
-        let reply = answered.then(|| {
-            let packet = question::reply(&question.packet);
-            self.judge((destination, source), &packet).verdict
+        let came = self.judge((source, destination), &question.packet, question.choose);
+        let sides = sides(&question.packet, &came).filter(|_| question.with_reply);
+        let reply = sides.map(|sides| {
+            let packet = question::reply(&sides.far(&question.packet));
+            let parties = sides.parties(self.world, source, destination);
+            self.judge(parties, &packet, None).verdict
         });
         self.hold(expectation, &came, reply, text);
     }
@@ -120,11 +156,14 @@ impl<'w> Run<'w> {
                 StepKind::FollowUp(follow_up) => self.following(follow_up),
             };
             let text = format!("{} {}", sources.location(step.span), step.text);
-            let Some((parties, packet)) = sent else {
+            let Some((parties, packet, wanted)) = sent else {
                 self.misses.push(format!("{text}: no flow came before"));
                 return;
             };
-            let came = self.judge(parties, &packet);
+            let came = self.judge(parties, &packet, wanted);
+            if let Some(flow) = self.flow.as_mut().filter(|flow| flow.latest == packet) {
+                flow.sides = sides(&packet, &came).or(flow.sides);
+            }
             if let Some(expectation) = &step.expectation {
                 self.hold(expectation, &came, None, &text);
             }
@@ -136,31 +175,40 @@ impl<'w> Run<'w> {
         self.policies = PolicySet::new(others.chain(policy).cloned().collect());
     }
 
-    fn opening(
-        &mut self,
-        question: &Question,
-        quote_last: bool,
-    ) -> Option<((Party, Party), Packet)> {
+    fn opening(&mut self, question: &Question, quote_last: bool) -> Option<Sent> {
         let parties = (question.source, question.destination);
         let mut packet = question.packet.clone();
         if quote_last {
             packet.payload = question::quote(&self.flow.as_ref()?.latest);
         } else {
-            self.flow = Some(Flow { parties, first: packet.clone(), latest: packet.clone() });
+            let (first, latest) = (packet.clone(), packet.clone());
+            let choose = question.choose;
+            self.flow = Some(Flow { parties, choose, first, latest, sides: None });
         }
-        Some((parties, packet))
+        Some((parties, packet, question.choose))
     }
 
-    fn following(&mut self, follow_up: &FollowUp) -> Option<((Party, Party), Packet)> {
+    /// The next packet of the flow. Whoever got the flow's packets speaks of it as they arrived.
+    fn following(&mut self, follow_up: &FollowUp) -> Option<Sent> {
         let flow = self.flow.as_mut()?;
-        let packet = question::follow_up(&flow.first, &flow.latest, follow_up);
-        if follow_up.error.is_none() {
-            flow.latest = packet.clone();
-        }
         let (source, destination) = flow.parties;
-        let answers = packet.ip.source != flow.first.ip.source;
-        let parties = if answers { (destination, source) } else { (source, destination) };
-        Some((parties, packet))
+        let opened = |packet: &Packet| {
+            (packet.ip.source, packet.ports()) == (flow.first.ip.source, flow.first.ports())
+        };
+        let answers =
+            if follow_up.error.is_some() { opened(&flow.latest) } else { follow_up.reply };
+        let sides = flow.sides.filter(|_| answers);
+        let seen = |packet: &Packet| sides.map_or_else(|| packet.clone(), |s| s.far(packet));
+        let packet = question::follow_up(&seen(&flow.first), &seen(&flow.latest), follow_up);
+        if follow_up.error.is_none() {
+            flow.latest = sides.map_or_else(|| packet.clone(), |s| s.near(&packet));
+        }
+        let parties = match sides {
+            Some(sides) => sides.parties(self.world, source, destination),
+            None if answers => (destination, source),
+            None => (source, destination),
+        };
+        Some((parties, packet, flow.choose.filter(|_| !answers)))
     }
 
     fn hold(&mut self, wanted: &Expectation, came: &Judgement, reply: Option<Verdict>, text: &str) {
@@ -179,8 +227,7 @@ impl<'w> Run<'w> {
         }
         if let Some((direction, of)) = wanted.place {
             let met = deciding.is_some_and(|leg| {
-                leg.direction == direction
-                    && of.is_none_or(|party| party == Party::Pod(leg.endpoint))
+                leg.direction == direction && of.is_none_or(|party| party == leg.endpoint.party())
             });
             check(met, format!("at {direction}"));
         }
@@ -209,9 +256,28 @@ impl<'w> Run<'w> {
                 leg.map_or(LegOutcome::NotReached, |leg| leg.outcome) == *outcome
             }
             Fact::Reply(verdict) => reply == Some(*verdict),
+            Fact::Backend { pod, port } => came.serving.as_ref().is_some_and(|serving| {
+                let pod = self.world.pod(*pod);
+                serving.backend.is_some_and(|place| {
+                    pod.is_some_and(|pod| pod.addresses.contains(&place.address))
+                        && port.is_none_or(|port| port == place.port)
+                })
+            }),
+            Fact::NoBackend => came.serving.as_ref().is_some_and(|s| s.backend.is_none()),
+            // What the packet is on its way is the datapath's to say.
+            Fact::Snat(_) | Fact::NotSnat | Fact::Encrypted | Fact::NotEncrypted => true,
             Fact::Tunneled(_) | Fact::NotTunneled | Fact::Identity(_) | Fact::Ttl(_) => true,
         }
     }
+}
+
+/// A packet on its way, with its parties and the backend that a service shall choose.
+type Sent = ((Party, Party), Packet, Option<PodId>);
+
+/// The two views of a flow, of a packet of it that got through.
+pub(crate) fn sides(packet: &Packet, came: &Judgement) -> Option<Sides> {
+    let arrived = came.arrives.filter(|_| came.verdict == Verdict::Allowed)?;
+    Some(Sides::arrived(packet, arrived))
 }
 
 /// The direction that settled the verdict: the one that dropped, else the last.

@@ -13,7 +13,7 @@ type Pair = (Place, Place);
 
 /// A flow's two views.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Sides {
+pub struct Sides {
     /// As the side that asked sent it.
     near: Pair,
     /// As the other side got it.
@@ -35,23 +35,31 @@ impl Sides {
         Some(Self { near, far: (source, destination) })
     }
 
+    /// The views of a packet that arrived so. What has no ports of its own keeps those that it was sent with.
+    #[must_use]
+    pub fn arrived(packet: &Packet, (mut source, mut destination): (Place, Place)) -> Self {
+        let near = pair(packet);
+        if !packet.protocol().has_ports() && !is_echo(packet) {
+            (source.port, destination.port) = (near.0.port, near.1.port);
+        }
+        Self { near, far: (source, destination) }
+    }
+
     /// A packet of the flow as the far side sees it.
-    pub(crate) fn far(&self, packet: &Packet) -> Packet {
+    #[must_use]
+    pub fn far(&self, packet: &Packet) -> Packet {
         translated(packet, self.near, self.far)
     }
 
     /// A packet of the flow as the near side sees it.
-    pub(crate) fn near(&self, packet: &Packet) -> Packet {
+    #[must_use]
+    pub fn near(&self, packet: &Packet) -> Packet {
         translated(packet, self.far, self.near)
     }
 
     /// Who answers, and to whom, as the far side sees it: the parties of the question unless they were translated.
-    pub(crate) fn parties(
-        &self,
-        world: &World,
-        source: Party,
-        destination: Party,
-    ) -> (Party, Party) {
+    #[must_use]
+    pub fn parties(&self, world: &World, source: Party, destination: Party) -> (Party, Party) {
         let who = |asked: Party, near: Place, far: Place| {
             if near.address == far.address {
                 return asked;

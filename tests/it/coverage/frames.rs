@@ -58,10 +58,20 @@ impl Bench {
         let node = &self.tables.nodes[0];
         let ifindex = match hook {
             Hook::FromContainer | Hook::ToContainer => self.pod(0).ifindex,
-            Hook::FromOverlay => node.tunnel_ifindex,
-            Hook::FromNetdev => node.device_ifindex,
+            Hook::FromOverlay | Hook::ToOverlay => node.tunnel_ifindex,
+            Hook::FromNetdev | Hook::ToNetdev | Hook::Prefilter => node.device_ifindex,
+            Hook::FromHost | Hook::ToHost => node.host_ifindex,
         };
-        Injection { node: node.node, hook, ifindex, mark: 0, tunnel: None, now: 0, frame }
+        Injection {
+            node: node.node,
+            hook,
+            ifindex,
+            mark: 0,
+            tunnel: None,
+            choose: None,
+            now: 0,
+            frame,
+        }
     }
 
     fn say(&mut self, injection: &Injection) -> Observation {

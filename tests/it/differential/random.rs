@@ -9,11 +9,11 @@ use engine::net::{
 };
 use engine::policy::{
     Action, Entity, Isolation, Namespaces, Operator, Peer, PeerKind, Policy, PortKind, PortSpec,
-    Requirement, Rule, Selector,
+    Requirement, Rule, Selector, SubjectKind,
 };
 use engine::question::{Question, error_about, reply};
 use engine::source::Span;
-use engine::topology::{Labels, NamedPort, Namespace, Node, NodeId, Party, Pod, World};
+use engine::topology::{Labels, NamedPort, Namespace, Node, NodeId, Party, Pod, Readiness, World};
 
 use super::{Scenario, Step};
 
@@ -151,6 +151,8 @@ impl Random {
             locals: locals.iter().map(|a| ip(a)).collect(),
             device: "eth0".to_owned(),
             mac: None,
+            labels: Labels::new(),
+            health: Vec::new(),
             span: Span::default(),
         }
     }
@@ -203,6 +205,7 @@ impl Random {
             ifindex: None,
             endpoint_id: None,
             host_network,
+            readiness: Readiness::Ready,
             ports,
             span: Span::default(),
         }
@@ -232,6 +235,7 @@ impl Random {
             handle,
             owner: None,
             because: None,
+            subject_kind: SubjectKind::Pods,
             subject: self.selector(&[("app", &["x", "y"]), ("tier", &["front", "back"])]),
             subject_namespaces,
             egress,
@@ -533,6 +537,8 @@ fn question(source: Party, destination: Party, packet: Packet) -> Box<Question> 
         destination,
         packet,
         with_reply: false,
+        choose: None,
+        known: None,
         assumed: Vec::new(),
         undetermined: Vec::new(),
     })

@@ -148,6 +148,7 @@ fn peer(peer: &Peer) -> String {
         PeerKind::Cidr { net, except } if except.is_empty() => format!("cidr {net}"),
         PeerKind::Cidr { net, except } => format!("cidr {net} except {}", list(except)),
         PeerKind::Entity(entity) => format!("entities {}", entity.word()),
+        PeerKind::Service { namespace, name } => format!("service {namespace}/{name}"),
     }
 }
 
