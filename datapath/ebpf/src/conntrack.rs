@@ -183,6 +183,16 @@ impl Flow {
         Self { entry: find(packet) }
     }
 
+    /// Packets of the initiator so far; 1 without an entry.
+    #[inline(always)]
+    pub(crate) fn packets(&self) -> u64 {
+        if self.entry.is_null() {
+            return 1;
+        }
+        // SAFETY: a map value.
+        unsafe { (&raw const (*self.entry).packets).cast::<u64>().read_volatile() }
+    }
+
     /// Whether nothing is known.
     #[inline(always)]
     pub(crate) fn is_unknown(&self) -> bool {

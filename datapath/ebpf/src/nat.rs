@@ -62,24 +62,9 @@ extern "C" fn claim_port(skb: *mut __sk_buff) -> u32 {
 
 #[inline(always)]
 fn look_for(run: &Run, packet: &Packet) -> u16 {
-    let Some(address) = address(run, packet) else { return 0 };
-    let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return 0 };
-    // SAFETY: this CPU's value, which this run has to itself; nothing else refers to these fields now.
-    let (beyond, value) = unsafe {
-        clear(&raw mut (*scratch).quoted);
-        clear(&raw mut (*scratch).entry);
-        (&mut (*scratch).quoted, &mut (*scratch).entry)
-    };
-    let own = port(packet);
-    value.expires = u64::MAX;
-    value.kind = ct_kind::NAT;
-    // SAFETY: sixteen bytes, aligned as words, and two.
-    unsafe {
-        (&raw mut value.address).cast::<[u64; 2]>().write(packet.source);
-        (&raw mut value.port).cast::<u16>().write(own);
-    }
-    as_beyond(beyond, packet, address);
+    let Some((beyond, value)) = entry_beyond(run, packet) else { return 0 };
     let (first, last) = (run.settings.nat_first, run.settings.nat_last);
+    let own = port(packet);
     let wanted = u16::from_be(own);
     // Another port would need another checksum of SCTP, over all of the packet.
     let is_fixed = packet.protocol == SCTP;
@@ -90,6 +75,51 @@ fn look_for(run: &Run, packet: &Packet) -> u16 {
         }
     }
     if is_fixed { 0 } else { find_free(beyond, value, (first, last), wanted) }
+}
+
+/// The packet as it is beyond the node, but for its port, and the entry that leads back to its source; both in the scratch.
+#[inline(always)]
+fn entry_beyond(run: &Run, packet: &Packet) -> Option<(&'static mut Packet, &'static mut CtValue)> {
+    let address = address(run, packet)?;
+    let scratch = SCRATCH.get_ptr_mut(0)?;
+    // SAFETY: this CPU's value, which this run has to itself; nothing else refers to these fields now.
+    let (beyond, value) = unsafe {
+        clear(&raw mut (*scratch).quoted);
+        clear(&raw mut (*scratch).entry);
+        (&mut (*scratch).quoted, &mut (*scratch).entry)
+    };
+    value.expires = u64::MAX;
+    value.kind = ct_kind::NAT;
+    // SAFETY: sixteen bytes, aligned as words, and two.
+    unsafe {
+        (&raw mut value.address).cast::<[u64; 2]>().write(packet.source);
+        (&raw mut value.port).cast::<u16>().write(port(packet));
+    }
+    as_beyond(beyond, packet, address);
+    Some((beyond, value))
+}
+
+/// Every so many packets of a translated flow see to it that its answers find back: nothing but answers touches the entry that
+/// leads them, and what nothing touches is the first that a full table forgets.
+const SEEN_TO_EVERY: u64 = 64;
+
+/// Writes the entry that leads answers to a port back to the packet's source, if it is time and it is not there any more.
+#[inline(always)]
+pub(crate) fn see_to(run: &Run, flow: &Flow, port: u16) {
+    if port != 0 && flow.packets() % SEEN_TO_EVERY == 0 {
+        restore_port(run.skb, u32::from(port));
+    }
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn restore_port(skb: *mut __sk_buff, wanted: u32) -> u32 {
+    apart(skb, |run, packet, _| {
+        let Some((beyond, value)) = entry_beyond(run, packet) else { return 0 };
+        #[expect(clippy::cast_possible_truncation, reason = "a port")]
+        set_port(beyond, wanted as u16);
+        u32::from(put(beyond, value, NEW_ONLY))
+    })
 }
 
 /// `BPF_NOEXIST`

@@ -136,6 +136,7 @@ fn send_as_node(
     facts.is_port_new = known == 0;
     facts.is_retranslated |= known == 0;
     facts.nat_port = if known == 0 { nat::claim(run) } else { known };
+    nat::see_to(run, &flow, known);
     if facts.nat_port == 0 || !flows::remember(run, packet, facts, place.index, Place::UNKNOWN) {
         return false;
     }

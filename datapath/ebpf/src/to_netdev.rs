@@ -64,6 +64,7 @@ fn translate(run: &Run, packet: &mut Packet, facts: &mut Facts, flow: Flow) -> u
         && !run.is_set(settings::HOST_FIREWALL)
         && let Some(port) = flow.nat_port(run)
     {
+        nat::see_to(run, &flow, port);
         rewrite(run, packet, facts, port);
         return reason::FORWARDED;
     }

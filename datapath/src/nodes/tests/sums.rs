@@ -233,3 +233,34 @@ fn a_wrong_checksum_is_found() {
         }
     }
 }
+
+#[test]
+fn what_leads_answers_back_is_seen_to() {
+    let mut backend = backend();
+    backend.load(&world()).unwrap();
+    let Family { a, node, outside, .. } = &FAMILIES[0];
+    let sent = packet(a, outside, udp(40_000, 53));
+    let send = |backend: &mut Tested| {
+        backend.say(&from_a(&sent));
+        let left = backend.say(&injection(Hook::ToNetdev, DEVICE, frame(&sent)));
+        assert_eq!(sides(&left.0.frame), format!("{node} 40000 -> {outside} 53"));
+    };
+    send(&mut backend);
+    let answer = from_netdev(&packet(outside, node, udp(53, 40_000)));
+    assert!(backend.say(&answer).is_delivered_to(1));
+    // A full table has forgotten it.
+    let is_nat = |row: &&engine::backend::Remembered| {
+        row.value.get(std::mem::offset_of!(datapath_abi::CtValue, kind))
+            == Some(&datapath_abi::ct_kind::NAT)
+    };
+    let rows = backend.remembered(NODE).unwrap();
+    assert_eq!(rows.iter().filter(is_nat).count(), 1);
+    let kept: Vec<_> = rows.iter().filter(|row| !is_nat(row)).cloned().collect();
+    backend.forget().unwrap();
+    backend.remember(NODE, &kept).unwrap();
+    assert!(!backend.say(&answer).is_delivered_to(1));
+    for _ in 0..64 {
+        send(&mut backend);
+    }
+    assert!(backend.say(&answer).is_delivered_to(1));
+}
