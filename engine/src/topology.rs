@@ -574,17 +574,14 @@ impl World {
         (0..).map(NodeId).zip(&self.nodes)
     }
 
-    /// Who owns an address: a pod with its own network, a node (any of its addresses) or its health endpoint, a service, else
-    /// a named external; `None` means an unnamed outside address.
+    /// Who owns an address: a pod with its own network, a node, its health endpoint, a service, a node by one of
+    /// its further addresses, else a named external; `None` means an unnamed outside address.
     pub fn owner(&self, address: IpAddr) -> Option<Party> {
         let pod = self.pods().find(|(_, p)| !p.host_network && p.addresses.contains(&address));
         if let Some((id, _)) = pod {
             return Some(Party::Pod(id));
         }
-        let node = self
-            .nodes()
-            .find(|(_, n)| n.addresses.contains(&address) || n.locals.contains(&address));
-        if let Some((id, _)) = node {
+        if let Some((id, _)) = self.nodes().find(|(_, n)| n.addresses.contains(&address)) {
             return Some(Party::Node(id));
         }
         if let Some((id, _)) = self.nodes().find(|(_, n)| n.health.contains(&address)) {
@@ -593,6 +590,9 @@ impl World {
         let service = self.services().find(|(_, s)| s.addresses().any(|own| own == address));
         if let Some((id, _)) = service {
             return Some(Party::Service(id));
+        }
+        if let Some((id, _)) = self.nodes().find(|(_, n)| n.locals.contains(&address)) {
+            return Some(Party::Node(id));
         }
         let external = (0..).map(ExternalId).zip(&self.externals);
         external

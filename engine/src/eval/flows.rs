@@ -49,7 +49,7 @@ struct Kept {
 /// A datagram of which there are fragments: source, destination, protocol, id.
 pub(super) type Piece = (IpAddr, IpAddr, Protocol, u32);
 
-/// What is translated of a flow on a node.
+/// What a node knows of a flow besides its two ends: what it translates, and the way that it came.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Shift {
     /// The frontend that the opener spoke to; answers come from it.
@@ -58,6 +58,8 @@ pub(super) struct Shift {
     pub(super) origin: Option<End>,
     /// The source that the opener has beyond this node.
     pub(super) beyond: Option<End>,
+    /// The opener's packets come by the tunnel.
+    pub(super) by_tunnel: bool,
 }
 
 /// A flow without a direction.

@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use crate::topology::{Endpoint, NodeId, Party, ServiceId, World};
+use crate::topology::{Endpoint, Node, NodeId, Party, ServiceId, World};
 
 use super::peers::Who;
 use super::services;
@@ -63,21 +63,25 @@ pub(super) fn lead(world: &World, node: Option<NodeId>, address: IpAddr) -> Lead
     if let Some((id, pod)) = pod {
         return Lead::Endpoint(Endpoint::Pod(id), pod.node);
     }
-    let has = |id: NodeId| {
-        let of = |n: &crate::topology::Node| {
-            n.addresses.contains(&address) || n.locals.contains(&address)
-        };
-        world.node(id).is_some_and(of)
+    let has = |id: &NodeId| {
+        let of = |n: &Node| n.addresses.contains(&address) || n.locals.contains(&address);
+        world.node(*id).is_some_and(of)
     };
     let nodes = node.into_iter().chain(world.nodes().map(|(id, _)| id));
-    if let Some(id) = nodes.into_iter().find(|id| has(*id)) {
-        return Lead::Node(id);
+    let keeper = nodes.into_iter().find(has).map(Lead::Node);
+    // Further addresses of a node are the service's that has them.
+    let is_own = world.nodes.iter().any(|n| n.addresses.contains(&address));
+    if let Some(keeper) = keeper.filter(|_| is_own) {
+        return keeper;
     }
     if let Some((id, _)) = world.nodes().find(|(_, n)| n.health.contains(&address)) {
         return Lead::Endpoint(Endpoint::Health(id), id);
     }
     if let Some((id, _)) = services::owner(world, address) {
         return Lead::Service(id);
+    }
+    if let Some(keeper) = keeper {
+        return keeper;
     }
     let prefixes = &mut world.nodes.iter().flat_map(|n| &n.pod_cidrs);
     if prefixes.any(|p| p.contains(&address)) { Lead::Nobody } else { Lead::Outside }

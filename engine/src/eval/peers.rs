@@ -11,6 +11,7 @@ use crate::policy::{
 use crate::source::Span;
 use crate::topology::{Endpoint, Labels, NodeId, Pod, PodId, World};
 
+use super::path::{self, Lead};
 use super::services::stands_behind;
 use super::{Check, Mismatch};
 
@@ -35,23 +36,12 @@ pub(super) enum Who {
 impl Who {
     /// Who has an address, as seen from a node.
     pub(super) fn has(world: &World, node: NodeId, address: IpAddr) -> Self {
-        let pods = &mut world.pods();
-        if let Some((id, _)) = pods.find(|(_, p)| !p.host_network && p.addresses.contains(&address))
-        {
-            return Self::Pod(id);
-        }
-        let mine = |n: &crate::topology::Node| {
-            n.addresses.contains(&address) || n.locals.contains(&address)
-        };
-        // Two nodes may have the same local address: the own one counts.
-        if world.node(node).is_some_and(mine) {
-            Self::Host
-        } else if world.nodes.iter().any(mine) {
-            Self::RemoteNode
-        } else if let Some((id, _)) = world.nodes().find(|(_, n)| n.health.contains(&address)) {
-            Self::Health(id)
-        } else {
-            Self::Outside(address)
+        match path::lead(world, Some(node), address) {
+            Lead::Endpoint(Endpoint::Pod(id), _) => Self::Pod(id),
+            Lead::Endpoint(Endpoint::Health(id), _) => Self::Health(id),
+            Lead::Node(id) | Lead::Endpoint(Endpoint::Host(id), _) if id == node => Self::Host,
+            Lead::Node(_) | Lead::Endpoint(Endpoint::Host(_), _) => Self::RemoteNode,
+            Lead::Service(_) | Lead::Nobody | Lead::Outside => Self::Outside(address),
         }
     }
 }

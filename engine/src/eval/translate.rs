@@ -11,12 +11,12 @@ use crate::reason::DropReason;
 use crate::topology::{Endpoint, NodeId};
 use crate::trace::CtState;
 
+use super::Serving;
 use super::flows::{Client, Shift, opens};
 use super::headers::{End, Tracking, Tuple};
 use super::path::{self, Lead};
 use super::services::{self, Front, Kind, Scope};
 use super::walk::{Halt, Visit, Walk};
-use super::{Serving, peers::Who};
 
 /// The source of what a pod sends to itself by a service.
 pub(super) fn loopback(v6: bool) -> IpAddr {
@@ -32,6 +32,11 @@ impl Walk<'_> {
     pub(super) fn serve(&mut self, node: NodeId, scope: Scope) -> Result<Option<Shift>, Halt> {
         let here = path::lead(self.world, Some(node), self.headers.destination);
         if !matches!(here, Lead::Service(_)) && here != Lead::Node(node) {
+            return Ok(None);
+        }
+        let (tracking, now) = (&self.headers.tracking, self.asked.now);
+        if self.memory.state(node, tracking, self.headers.destination, now) == CtState::Reply {
+            // The node's own flow may have a node port's number at its own side.
             return Ok(None);
         }
         if let Tracking::Error(Some(quoted)) = self.headers.tracking {
@@ -108,7 +113,7 @@ impl Walk<'_> {
         }
         let backend = self.take(&candidates, whose)?;
         if front.service.affinity.is_some() {
-            self.memory.keep(node, client, backend, now);
+            self.keeping = Some((client, backend));
         }
         Ok(backend)
     }
@@ -290,13 +295,5 @@ fn refusal(front: &Front<'_>, scope: Scope, client: IpAddr) -> Option<DropReason
         (Scope::Inside, _) => None,
         (Scope::Outside, Kind::Cluster) => Some(DropReason::IsClusterIp),
         (Scope::Outside, _) => front.refuses(client).then_some(DropReason::NotInSourceRange),
-    }
-}
-
-/// Where a client that comes by the underlay is: the cluster is whom its address says.
-pub(super) fn scope_of(client: Who) -> Scope {
-    match client {
-        Who::Outside(_) | Who::Forged(_) => Scope::Outside,
-        Who::Pod(_) | Who::Host | Who::RemoteNode | Who::Health(_) => Scope::Inside,
     }
 }

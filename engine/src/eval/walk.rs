@@ -10,12 +10,11 @@ use crate::trace::{CtState, Place};
 use crate::verdict::LegOutcome;
 
 use super::decide::{Decision, Matter};
-use super::flows::Shift;
-use super::headers::{self, Headers, Tracking, Traffic, Tuple};
+use super::flows::{Client, Shift};
+use super::headers::{self, End, Headers, Tracking, Traffic, Tuple};
 use super::path::{self, Lead, Sender};
 use super::peers::Who;
 use super::services::{self, Scope};
-use super::translate::scope_of;
 use super::{Asked, Choices, Leg, Memory, Serving};
 
 /// Why a packet goes no further.
@@ -37,6 +36,8 @@ pub(super) struct Walk<'a> {
     pub(super) asked: &'a Asked<'a>,
     /// Choices that no translation has taken yet.
     pub(super) choices: Choices,
+    /// A client that is to keep its backend, if the packet passes where that was chosen.
+    pub(super) keeping: Option<(Client, End)>,
     /// The headers as they are now, or why they cannot be read.
     read: Result<(), DropReason>,
     pub(super) headers: Headers,
@@ -74,6 +75,8 @@ enum Next {
     Endpoint { endpoint: Endpoint, node: NodeId, carried: Who },
     /// To another node by the underlay, as it is.
     Node(NodeId),
+    /// To another node itself by the tunnel, as an answer to what came by it; that node takes the sender for this.
+    Tunnel { node: NodeId, carried: Who },
 }
 
 impl<'a> Walk<'a> {
@@ -91,8 +94,21 @@ impl<'a> Walk<'a> {
         };
         let (legs, illegal) = (Vec::new(), Vec::new());
         let (choices, ttl) = (asked.choices, packet.ip.ttl);
-        let serving = None;
-        Self { world, policies, memory, asked, choices, read, headers, ttl, legs, serving, illegal }
+        let (serving, keeping) = (None, None);
+        Self {
+            world,
+            policies,
+            memory,
+            asked,
+            choices,
+            keeping,
+            read,
+            headers,
+            ttl,
+            legs,
+            serving,
+            illegal,
+        }
     }
 
     /// The packet's two sides as they are now.
@@ -140,6 +156,7 @@ impl<'a> Walk<'a> {
                     Next::End
                 }
                 Next::Node(node) => self.device_receives(node)?,
+                Next::Tunnel { node, carried } => self.node_receives(node, carried)?,
             };
         }
         Ok(())
@@ -189,6 +206,9 @@ impl<'a> Walk<'a> {
             Lead::Node(node) if node == here => {
                 self.ask_host(visit, Direction::Ingress, path::who(sender))?;
                 Ok(Next::End)
+            }
+            Lead::Node(node) if self.is_answer_to_tunnel(visit) => {
+                Ok(Next::Tunnel { node, carried: path::who(sender) })
             }
             Lead::Node(node) => {
                 self.route()?;
@@ -267,15 +287,16 @@ impl<'a> Walk<'a> {
         if self.read.is_err() && lead == Lead::Node(node) && !self.world.cluster.host_firewall {
             return Ok(Next::End);
         }
+        self.node_receives(node, Who::Outside(self.headers.source))
+    }
+
+    /// A node reads what came to one of its addresses, or to a service's. Whoever sends it by a device is a client from
+    /// outside, whatever its address says.
+    fn node_receives(&mut self, node: NodeId, carried: Who) -> Way<Next> {
         self.look_into(node)?;
         let revealed = self.reveal(node);
-        let client = path::arriving(
-            self.world,
-            node,
-            Who::Outside(self.headers.source),
-            self.headers.source,
-        );
-        let shift = if revealed { None } else { self.serve(node, scope_of(client))? };
+        let client = path::arriving(self.world, node, carried, self.headers.source);
+        let shift = if revealed { None } else { self.serve(node, Scope::Outside)? };
         let mut visit = self.visit(node, shift.unwrap_or_default(), false);
         let next = self.pass_on(&mut visit, client, revealed);
         self.note(&visit, next.is_ok());
@@ -342,31 +363,33 @@ impl<'a> Walk<'a> {
             Who::Forged(_) => carried,
             _ => path::arriving(self.world, node, carried, source),
         };
-        let visit = self.visit(node, Shift::default(), false);
+        let mut visit = self.visit(node, Shift::default(), false);
+        visit.shift.by_tunnel |= sent && self.is_tunneled();
         let result = self.ask(&visit, endpoint, Direction::Ingress, peer);
         self.answer(&visit);
         self.note(&visit, result.is_ok());
         result
     }
 
-    /// The tunnel itself, where something looks at it: the prefilter of the other node, and host policies of both.
+    /// The tunnel itself, where something looks at it: the prefilter and the host policies of the other node. The
+    /// sender's host policies are not asked about what it encapsulates.
     fn cross(&mut self, visit: &Visit, next: Next) -> Way<Next> {
-        let Next::Endpoint { node: there, .. } = next else { return Ok(next) };
-        if !self.is_tunneled() {
-            return Ok(next);
-        }
-        self.ask_outer(visit.node, Direction::Egress)?;
+        let there = match next {
+            Next::Endpoint { node, .. } if self.is_tunneled() => node,
+            Next::Tunnel { node, .. } => node,
+            _ => return Ok(next),
+        };
         let v6 = self.world.tunnels_over_ipv6();
         let own = self.world.node(visit.node).and_then(|node| node.tunnel_end(v6));
         if let Some(own) = own {
             self.prefilter(own)?;
         }
-        self.ask_outer(there, Direction::Ingress)?;
+        self.ask_outer(there)?;
         Ok(next)
     }
 
-    /// Host policies about what is encapsulated.
-    fn ask_outer(&mut self, node: NodeId, direction: Direction) -> Way {
+    /// Host policies about what arrives encapsulated.
+    fn ask_outer(&mut self, node: NodeId) -> Way {
         if !self.world.cluster.host_firewall {
             return Ok(());
         }
@@ -376,7 +399,7 @@ impl<'a> Walk<'a> {
         let inner = (self.headers.traffic.protocol, source, destination);
         let now = self.asked.now;
         let state = self.memory.outer_state(node, &inner, now);
-        let endpoint = Endpoint::Host(node);
+        let (endpoint, direction) = (Endpoint::Host(node), Direction::Ingress);
         let leg = self.leg(node, endpoint, direction, Who::RemoteNode, state, &outer);
         let result = self.judged(leg);
         if result.is_ok() || state == CtState::Established {
@@ -387,6 +410,11 @@ impl<'a> Walk<'a> {
 
     fn is_tunneled(&self) -> bool {
         self.world.cluster.routing == Routing::Tunnel
+    }
+
+    /// What came by the tunnel is answered by it: from the address of a pod the nodes' network may not lead there.
+    fn is_answer_to_tunnel(&self, visit: &Visit) -> bool {
+        self.is_tunneled() && visit.state == CtState::Reply && visit.shift.by_tunnel
     }
 
     fn prefilter(&self, source: std::net::IpAddr) -> Way {
@@ -460,6 +488,10 @@ impl<'a> Walk<'a> {
     fn note(&mut self, visit: &Visit, passed: bool) {
         let known = (visit.state, visit.shift);
         self.memory.note(visit.node, &visit.tracking, known, passed, self.asked.now);
+        // Only a packet that its node lets pass binds its client.
+        if let Some((client, backend)) = self.keeping.take().filter(|_| passed) {
+            self.memory.keep(visit.node, client, backend, self.asked.now);
+        }
     }
 
     fn ask(&mut self, visit: &Visit, endpoint: Endpoint, direction: Direction, peer: Who) -> Way {

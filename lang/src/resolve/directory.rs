@@ -35,16 +35,15 @@ impl Directory {
         // The first who has an address owns it, in the order of `World::owner`.
         let pods = world.pods().filter(|(_, pod)| !pod.host_network);
         let pods = pods.map(|(id, pod)| (Party::Pod(id), &pod.addresses));
-        let nodes = world.nodes();
-        let nodes = nodes.map(|(id, n)| (Party::Node(id), n.addresses.iter().chain(&n.locals)));
         directory.own(pods);
-        directory.own(nodes);
+        directory.own(world.nodes().map(|(id, n)| (Party::Node(id), &n.addresses)));
         directory.own(world.nodes().map(|(id, n)| (Party::Health(id), &n.health)));
         for (id, service) in world.services() {
             for address in service.addresses() {
                 directory.owners.entry(address).or_insert(Party::Service(id));
             }
         }
+        directory.own(world.nodes().map(|(id, n)| (Party::Node(id), &n.locals)));
         let externals = (0..).map(ExternalId).zip(&world.externals);
         directory.own(externals.map(|(id, e)| (Party::External(id), &e.addresses)));
         directory

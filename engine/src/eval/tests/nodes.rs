@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::eval::Memory;
+use crate::topology::ServiceId;
 use crate::trace::CtState;
 
 const N1: &str = "192.168.1.1";
@@ -72,11 +73,12 @@ fn answers_of_a_node_skip_its_policies() {
 fn each_flow_in_the_tunnel_is_one_of_the_tunnel() {
     let mut scene = Scene::new(host(vec![allow_from("@remote-node", "8472/udp")]));
     scene.world.cluster.host_firewall = true;
+    scene.world.nodes[0].labels = labels(&[("node", "node02")]);
     let mut state = |packet: &Packet| {
         let judgement = scene.send(packet);
         assert_eq!(word(&judgement), ALLOWED);
         let mut legs = judgement.legs.iter();
-        legs.find(|leg| leg.endpoint == Endpoint::Host(NODE2)).map(|leg| leg.state)
+        legs.find(|leg| matches!(leg.endpoint, Endpoint::Host(_))).map(|leg| leg.state)
     };
     let answer = segment(S4, C4, (80, 40000), TcpFlags::ACK);
     for (packet, expected) in [
@@ -87,6 +89,81 @@ fn each_flow_in_the_tunnel_is_one_of_the_tunnel() {
     ] {
         assert_eq!(state(&packet), Some(expected), "{packet:?}");
     }
+}
+
+#[test]
+fn the_senders_node_is_not_asked_about_what_it_encapsulates() {
+    let mut scene = Scene::new(host(vec![allow_to("none", "")]));
+    scene.world.cluster.host_firewall = true;
+    let judgement = scene.send(&syn(S4, C4, 80));
+    assert_eq!(word(&judgement), ALLOWED);
+    assert!(judgement.legs.iter().all(|leg| leg.endpoint != Endpoint::Host(NODE2)));
+    let own = scene.send_from(Party::Node(NODE2), &syn(N2, C4, 80));
+    assert_eq!(word(&own), DENIED, "what it sends itself is");
+}
+
+#[test]
+fn what_came_by_the_tunnel_is_answered_by_it() {
+    use crate::topology::Routing::{Native, Tunnel};
+    let answer = segment(S4, N1, (80, 40000), TcpFlags::ACK);
+    for (routing, filter, ttl, expected) in [
+        (Tunnel, "10.2.0.0/16", 1, ALLOWED),
+        (Tunnel, "192.168.1.2/32", 64, "prefiltered"),
+        (Native, "10.3.0.0/16", 1, "ttl-exceeded"),
+        (Native, "10.2.0.0/16", 64, "prefiltered"),
+    ] {
+        let mut scene = Scene::new(PolicySet::default());
+        scene.world.cluster.routing = routing;
+        scene.send(&syn(N1, S4, 80));
+        scene.world.cluster.prefilter = vec![filter.parse().expect("a prefix")];
+        let mut answer = answer.clone();
+        answer.ip.ttl = ttl;
+        let judgement = scene.send(&answer);
+        assert_eq!(word(&judgement), expected, "{filter} {ttl}");
+        if expected == ALLOWED {
+            let ends = judgement.arrives.expect("it arrives");
+            assert_eq!((ends.0.address, ends.0.port), (ip(S4), 80), "and keeps its source");
+        }
+    }
+    // Who opens a flow to a node itself has nothing to answer.
+    let mut scene = Scene::new(PolicySet::default());
+    scene.world.cluster.prefilter = vec!["192.168.1.2/32".parse().expect("a prefix")];
+    let own = scene.send(&syn(S4, N1, 80));
+    assert_eq!(word(&own), "prefiltered", "it leaves with its node's address");
+}
+
+#[test]
+fn answers_by_the_tunnel_meet_host_policies_twice() {
+    let subject_kind = SubjectKind::Nodes;
+    let rules = vec![allow_from("@remote-node", "8472/udp")];
+    let policies = PolicySet::new(vec![Policy { subject_kind, ..clusterwide("h", "", rules) }]);
+    let mut scene = Scene::new(policies);
+    scene.world.cluster.host_firewall = true;
+    scene.send(&syn(N1, S4, 80));
+    let judgement = scene.send(&segment(S4, N1, (80, 40000), TcpFlags::ACK));
+    assert_eq!(word(&judgement), ALLOWED);
+    let asked = judgement.legs.iter().filter(|leg| leg.endpoint == Endpoint::Host(NODE1));
+    let outcomes: Vec<_> = asked.map(|leg| (leg.state, leg.outcome)).collect();
+    let outer = (CtState::New, LegOutcome::Allow);
+    assert_eq!(outcomes, [outer, (CtState::Reply, LegOutcome::Reply)]);
+}
+
+#[test]
+fn a_service_has_what_nodes_only_list() {
+    let mut world = world();
+    let (shared, gateway) = (ip("10.96.0.1"), ip("10.1.0.1"));
+    assert_eq!(world.owner(shared), Some(Party::Node(NODE1)));
+    let mut scene = super::services::scene(super::services::service(), PolicySet::default());
+    scene.world.services[0].cluster_ips = vec![shared];
+    scene.world.services[0].external_ips = vec![ip(N1)];
+    world.services = scene.world.services.clone();
+    assert_eq!(world.owner(shared), Some(Party::Service(ServiceId(0))));
+    assert_eq!(world.owner(gateway), Some(Party::Node(NODE1)));
+    assert_eq!(world.owner(ip(N1)), Some(Party::Node(NODE1)), "an own address stays the node's");
+    let judgement = scene.send(&syn(C4, "10.96.0.1", 81));
+    assert_eq!(word(&judgement), "no-service");
+    let judgement = scene.send(&syn(C4, "10.1.0.1", 81));
+    assert_eq!(word(&judgement), ALLOWED);
 }
 
 #[test]

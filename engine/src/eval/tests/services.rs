@@ -16,7 +16,7 @@ fn place(address: &str, port: u16) -> Place {
     Place { address: ip(address), port }
 }
 
-fn service() -> Service {
+pub(super) fn service() -> Service {
     let port = |port, target, node_port| ServicePort {
         name: None,
         port,
@@ -45,7 +45,7 @@ fn service() -> Service {
     }
 }
 
-fn scene(service: Service, policies: PolicySet) -> Scene {
+pub(super) fn scene(service: Service, policies: PolicySet) -> Scene {
     let mut scene = Scene::new(policies);
     scene.world.services = vec![service];
     scene
@@ -168,6 +168,81 @@ fn a_client_keeps_its_backend_for_a_time() {
     assert_eq!(scene.send(&ask(40003)).illegal.len(), 1);
     scene.now += 100;
     assert_eq!(scene.send(&ask(40004)).illegal.len(), 0);
+}
+
+#[test]
+fn a_client_keeps_no_backend_that_its_node_refused() {
+    let rules = || vec![allow_to("192.168.0.0/16", "")];
+    let refuses = |app, rules| PolicySet::new(vec![policy("p", app, rules)]);
+    let none = || vec![allow_from("none", "")];
+    for (policies, chosen, expected, is_kept) in [
+        (refuses("client", rules()), S4, DENIED, false),
+        (refuses("server", none()), L4, DENIED, false),
+        // Another node refuses it.
+        (refuses("server", none()), S4, DENIED, true),
+        (PolicySet::default(), S4, ALLOWED, true),
+    ] {
+        let service = Service { affinity: Some(100), ..service() };
+        let mut scene = scene(service, policies);
+        scene.choices.backend = Some(place(chosen, 8080));
+        assert_eq!(word(&scene.send(&syn(C4, SHOP, 80))), expected);
+        scene.policies = PolicySet::default();
+        let other = if chosen == S4 { L4 } else { S4 };
+        scene.choices.backend = Some(place(other, 8080));
+        let again = scene.send(&segment(C4, SHOP, (40001, 80), TcpFlags::SYN));
+        assert_eq!(!again.illegal.is_empty(), is_kept, "{chosen} {expected}");
+    }
+}
+
+#[test]
+fn whoever_comes_by_the_device_is_outside() {
+    let outside = Party::External(crate::topology::ExternalId(0));
+    for (from, to, expected) in [
+        (C4, SHOP, "is-cluster-ip"),
+        ("192.168.1.2", SHOP, "is-cluster-ip"),
+        (C4, LB, "not-in-source-range"),
+        ("192.0.2.9", LB, ALLOWED),
+    ] {
+        let source_ranges = vec!["192.0.2.0/24".parse().unwrap()];
+        let mut scene = scene(Service { source_ranges, ..service() }, PolicySet::default());
+        scene.world.pods[4].labels = labels(&[("app", "local")]);
+        let judgement = scene.send_from(outside, &syn(from, to, 80));
+        assert_eq!(word(&judgement), expected, "{from} to {to}");
+    }
+    // Another node's pod, or that node, asks a node port.
+    for (external, expected) in [(TrafficPolicy::Cluster, ALLOWED), (TrafficPolicy::Local, NONE)] {
+        for from in [V4, "192.168.1.2"] {
+            let mut scene = remote();
+            scene.world.services[0].external_traffic = external;
+            let judgement = scene.send(&syn(from, "192.168.1.1", 30080));
+            assert_eq!(word(&judgement), expected, "{from} {external:?}");
+        }
+    }
+}
+
+#[test]
+fn a_node_port_elsewhere_is_answered_by_the_tunnel() {
+    let mut scene = remote();
+    scene.send(&syn(W4, "192.168.1.1", 30080));
+    scene.world.cluster.prefilter = vec!["10.2.0.0/16".parse().unwrap()];
+    let answer = segment(S4, "192.168.1.1", (8080, 40000), TcpFlags::ACK);
+    for (ttl, expected) in [(1, "ttl-exceeded"), (2, ALLOWED)] {
+        let mut answer = answer.clone();
+        answer.ip.ttl = ttl;
+        let judgement = scene.send(&answer);
+        assert_eq!(word(&judgement), expected, "only the node that passes it on counts");
+    }
+    scene.world.cluster.prefilter = vec!["192.168.1.2/32".parse().unwrap()];
+    assert_eq!(word(&scene.send(&answer)), "prefiltered");
+}
+
+#[test]
+fn an_answer_is_for_no_frontend() {
+    let mut scene = remote();
+    scene.send(&segment("192.168.1.1", W4, (30080, 80), TcpFlags::SYN));
+    let answer = scene.send(&segment(W4, "192.168.1.1", (80, 30080), TcpFlags::ACK));
+    assert!(answer.serving.is_none());
+    assert_eq!(ends(&answer), (place(W4, 80), place("192.168.1.1", 30080)));
 }
 
 #[test]
