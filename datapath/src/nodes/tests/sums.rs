@@ -253,9 +253,9 @@ fn what_leads_answers_back_is_seen_to() {
         row.value.get(std::mem::offset_of!(datapath_abi::CtValue, kind))
             == Some(&datapath_abi::ct_kind::NAT)
     };
-    let rows = backend.remembered(NODE).unwrap();
-    assert_eq!(rows.iter().filter(is_nat).count(), 1);
-    let kept: Vec<_> = rows.iter().filter(|row| !is_nat(row)).cloned().collect();
+    let found = backend.remembered(NODE).unwrap();
+    assert_eq!(found.iter().filter(is_nat).count(), 1);
+    let kept: Vec<_> = found.iter().filter(|row| !is_nat(row)).cloned().collect();
     backend.forget().unwrap();
     backend.remember(NODE, &kept).unwrap();
     assert!(!backend.say(&answer).is_delivered_to(1));
