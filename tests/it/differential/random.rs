@@ -1,21 +1,20 @@
-//! Random scenarios from a seed: small worlds in which flows meet the edges of rules often. Everything in them
-//! can be written in the language.
+//! Random scenarios from a seed: small worlds in which flows meet the edges of rules often. Everything in them but what happens
+//! in the world itself can be written in the language. Owns the dice, the world's parties and the policies.
+
+mod network;
+mod packets;
 
 use std::net::IpAddr;
 
-use engine::net::Direction;
-use engine::net::{
-    Fragment, IpHeader, Packet, PortRange, Protocol, TcpFlags, Transport, extension,
-};
+use engine::net::{Direction, PortRange, Protocol};
 use engine::policy::{
     Action, Entity, Isolation, Namespaces, Operator, Peer, PeerKind, Policy, PortKind, PortSpec,
     Requirement, Rule, Selector, SubjectKind,
 };
-use engine::question::{Question, error_about, reply};
 use engine::source::Span;
-use engine::topology::{Labels, NamedPort, Namespace, Node, NodeId, Party, Pod, Readiness, World};
+use engine::topology::{Labels, NamedPort, Namespace, Node, NodeId, Pod, Readiness, World};
 
-use super::{Scenario, Step};
+use super::play::{Scenario, Step};
 
 /// `SplitMix64`: small, and the same everywhere.
 pub(super) struct Random {
@@ -46,7 +45,16 @@ const PREFIXES: [&str; 12] = [
     "2001:db8:1::/48",
     "fd00::/16",
 ];
-const PORTS: [u16; 10] = [80, 8080, 79, 82, 53, 100, 127, 1, 65535, 8472];
+const READINESS: [Readiness; 8] = [
+    Readiness::Ready,
+    Readiness::Ready,
+    Readiness::Ready,
+    Readiness::Ready,
+    Readiness::Ready,
+    Readiness::Ready,
+    Readiness::NotReady,
+    Readiness::Terminating,
+];
 const RANGES: [(u16, u16); 9] = [
     (80, 80),
     (8080, 8080),
@@ -90,25 +98,30 @@ impl Random {
 
     pub(super) fn scenario(&mut self) -> Scenario {
         let world = self.world();
-        let policies: Vec<Policy> = (0..self.below(6)).map(|at| self.policy(at)).collect();
+        let policies: Vec<Policy> = (0..self.below(6)).map(|at| self.policy(&world, at)).collect();
         let mut steps: Vec<Step> = Vec::new();
-        for _ in 0..6 + self.below(10) {
+        let mut goes = self.once_in(3);
+        for number in 0..6 + self.below(12) {
             if self.once_in(10) {
                 steps.push(Step::Wait(*self.one(&WAITS)));
             }
             if self.once_in(20) && !policies.is_empty() {
                 steps.push(Step::Remove(self.one(&policies).handle.clone()));
             }
-            steps.extend(self.send(&world, &steps));
+            if goes && number > 2 && self.once_in(3) {
+                goes = self.once_in(2);
+                steps.extend(self.going(&world, &policies));
+            }
+            steps.extend(self.send(&world, &steps, number));
         }
         let mut removed = Vec::new();
         steps.retain(|step| match step {
-            Step::Remove(handle) if removed.contains(handle) => false,
-            Step::Remove(handle) => {
+            Step::Remove(handle) | Step::Gone(handle) if removed.contains(handle) => false,
+            Step::Remove(handle) | Step::Gone(handle) => {
                 removed.push(handle.clone());
                 true
             }
-            Step::Wait(_) | Step::Send { .. } => true,
+            Step::Wait(_) | Step::Ready(..) | Step::Send { .. } | Step::Follow { .. } => true,
         });
         Scenario { world, policies, steps }
     }
@@ -127,6 +140,14 @@ impl Random {
         for at in 0..2 + self.below(6) {
             let pod = self.pod(at, &world.nodes, families);
             world.pods.push(pod);
+        }
+        world.cluster = self.cluster(families);
+        if self.once_in(3) {
+            world.nodes.iter_mut().for_each(|node| node.health = health(node));
+        }
+        if !self.once_in(4) {
+            world.services = (0..=self.below(3)).map(|at| self.service(at, families)).collect();
+            world.services.iter_mut().for_each(|s| s.namespace = world.pods[0].namespace.clone());
         }
         world
     }
@@ -151,7 +172,7 @@ impl Random {
             locals: locals.iter().map(|a| ip(a)).collect(),
             device: "eth0".to_owned(),
             mac: None,
-            labels: Labels::new(),
+            labels: self.labels(&[("role", &["x", "y"])]),
             health: Vec::new(),
             span: Span::default(),
         }
@@ -205,7 +226,7 @@ impl Random {
             ifindex: None,
             endpoint_id: None,
             host_network,
-            readiness: Readiness::Ready,
+            readiness: *self.one(&READINESS),
             ports,
             span: Span::default(),
         }
@@ -214,7 +235,17 @@ impl Random {
 
 /// The policies.
 impl Random {
-    fn policy(&mut self, at: usize) -> Policy {
+    fn policy(&mut self, world: &World, at: usize) -> Policy {
+        let mut policy = self.policy_of_pods(world, at);
+        if policy.namespace.is_none() && world.cluster.host_firewall && !self.once_in(3) {
+            policy.subject_kind = SubjectKind::Nodes;
+            policy.subject = self.selector(&[("role", &["x", "y"])]);
+            policy.subject_namespaces = Namespaces::Any;
+        }
+        policy
+    }
+
+    fn policy_of_pods(&mut self, world: &World, at: usize) -> Policy {
         let namespace = (!self.once_in(3)).then(|| (*self.one(&NAMESPACES)).to_owned());
         let handle = match &namespace {
             Some(namespace) => format!("{namespace}/q{at}"),
@@ -240,7 +271,7 @@ impl Random {
             subject_namespaces,
             egress,
             ingress,
-            rules: (0..=self.below(4)).map(|n| self.rule(n, namespace.is_none())).collect(),
+            rules: (0..=self.below(4)).map(|n| self.rule(world, n, namespace.is_none())).collect(),
             namespace,
             span: Span::default(),
         }
@@ -278,13 +309,13 @@ impl Random {
         Selector { requirements }
     }
 
-    fn rule(&mut self, at: usize, clusterwide: bool) -> Rule {
+    fn rule(&mut self, world: &World, at: usize, clusterwide: bool) -> Rule {
         let direction = *self.one(&[Direction::Ingress, Direction::Egress]);
         let action = if self.once_in(3) { Action::Deny } else { Action::Allow };
         let peers = match self.below(8) {
             0 | 1 => None,
             2 if self.once_in(4) => Some(Vec::new()),
-            _ => Some((0..=self.below(3)).map(|_| self.peer(clusterwide)).collect()),
+            _ => Some((0..=self.below(3)).map(|_| self.peer(world, clusterwide)).collect()),
         };
         let ports = match self.below(3) {
             0 => None,
@@ -302,13 +333,18 @@ impl Random {
         }
     }
 
-    fn peer(&mut self, clusterwide: bool) -> Peer {
+    fn peer(&mut self, world: &World, clusterwide: bool) -> Peer {
         let kind = match self.below(4) {
             0 | 1 => PeerKind::Pods {
                 selector: self.selector(&[("app", &["x", "y"]), ("tier", &["front", "back"])]),
                 namespaces: self.namespaces(clusterwide),
             },
             2 => self.cidr(),
+            _ if self.once_in(4) && !world.services.is_empty() => {
+                let service = self.one(&world.services);
+                let (namespace, name) = (service.namespace.clone(), service.name.clone());
+                PeerKind::Service { namespace, name }
+            }
             _ => PeerKind::Entity(self.one(&Entity::ALL).0),
         };
         Peer { kind, span: Span::default() }
@@ -352,208 +388,14 @@ impl Random {
     }
 }
 
-/// The packets.
-impl Random {
-    /// A packet of a flow of its own, the answer to an earlier one, or an error about it; one of the parties
-    /// is a pod. `None` where the dice give nothing that could be sent.
-    fn send(&mut self, world: &World, earlier: &[Step]) -> Option<Step> {
-        let sent: Vec<&Question> = earlier
-            .iter()
-            .filter_map(|step| match step {
-                Step::Send { question, about: None } => Some(&**question),
-                Step::Send { .. } | Step::Wait(_) | Step::Remove(_) => None,
-            })
-            .collect();
-        let last = (!sent.is_empty()).then(|| *self.one(&sent)).filter(|q| is_honest(q));
-        match (self.below(8), last) {
-            (0 | 1, Some(last)) => {
-                let mut packet = reply(&last.packet);
-                self.change(&mut packet);
-                Some(Step::Send {
-                    question: question(last.destination, last.source, packet),
-                    about: None,
-                })
-            }
-            (2, Some(last)) if self.once_in(2) => Some(self.again(last)),
-            (2, Some(last)) => Some(self.forged(world, last)),
-            (3, Some(last)) => {
-                let v6 = last.packet.ip.source.is_ipv6();
-                let kinds: &[(u8, u8)] =
-                    if v6 { &[(1, 4), (2, 0), (3, 0)] } else { &[(3, 3), (11, 0), (3, 4)] };
-                let (kind, code) = *self.one(kinds);
-                let packet = error_about(&last.packet, kind, code);
-                let question = question(last.destination, last.source, packet);
-                Some(Step::Send { question, about: Some(Box::new(last.clone())) })
-            }
-            _ => self.fresh(world),
-        }
-    }
-
-    /// Somebody else speaks under the addresses and ports of a known flow.
-    fn forged(&mut self, world: &World, last: &Question) -> Step {
-        let pods = world.pods.iter().flat_map(|p| &p.addresses);
-        let nodes = world.nodes.iter().flat_map(|n| &n.addresses);
-        let all = pods.chain(nodes).copied().chain(OUTSIDE.map(ip));
-        let packet = last.packet.clone();
-        let v6 = packet.ip.source.is_ipv6();
-        let others: Vec<IpAddr> = all.filter(|a| a.is_ipv6() == v6).collect();
-        let question = question(Party::Address(*self.one(&others)), last.destination, packet);
-        Step::Send { question, about: None }
-    }
-
-    /// The same side speaks again.
-    fn again(&mut self, last: &Question) -> Step {
-        let mut packet = last.packet.clone();
-        if let Transport::Tcp { flags, .. } = &mut packet.transport {
-            *flags = self.flags();
-        }
-        self.change(&mut packet);
-        let question = question(last.source, last.destination, packet);
-        Step::Send { question, about: None }
-    }
-
-    fn fresh(&mut self, world: &World) -> Option<Step> {
-        let pods: Vec<&Pod> = world.pods.iter().filter(|p| !p.host_network).collect();
-        if pods.is_empty() {
-            return None;
-        }
-        let one = self.one(&pods).addresses.clone();
-        let other = self.other(world, &pods);
-        let v6 = self.once_in(2);
-        let of = |list: &[IpAddr]| list.iter().copied().find(|a| a.is_ipv6() == v6);
-        let (mut source, mut destination) = (of(&one)?, of(&other)?);
-        if self.once_in(3) {
-            (source, destination) = (destination, source);
-        }
-        // The sender must be somebody; an address of nobody only receives.
-        let nobody = world.owner(source).is_none()
-            && world.nodes.iter().any(|n| n.pod_cidrs.iter().any(|p| p.contains(&source)));
-        if nobody || source == destination {
-            return None;
-        }
-        let transport = self.transport(v6);
-        let mut packet = Packet { ip: header(source, destination), transport, payload: Vec::new() };
-        self.change(&mut packet);
-        let asked = question(Party::Address(source), Party::Address(destination), packet);
-        Some(Step::Send { question: self.claim(world, asked), about: None })
-    }
-
-    /// Addresses of a pod, a node, an outside party, or of nobody.
-    fn other(&mut self, world: &World, pods: &[&Pod]) -> Vec<IpAddr> {
-        match self.below(10) {
-            0 => {
-                let node = self.one(&world.nodes);
-                if self.once_in(2) { node.addresses.clone() } else { node.locals.clone() }
-            }
-            1 | 2 => {
-                let outside = [*self.one(&OUTSIDE[..4]), *self.one(&OUTSIDE[4..])];
-                outside.iter().map(|a| ip(a)).collect()
-            }
-            3 => vec![ip("10.1.0.200"), ip("fd00:1::200")],
-            _ => self.one(pods).addresses.clone(),
-        }
-    }
-
-    /// Rarely, the packet claims another's address.
-    fn claim(&mut self, world: &World, mut asked: Box<Question>) -> Box<Question> {
-        let (source, destination) = (asked.packet.ip.source, asked.packet.ip.destination);
-        let pods = world.pods.iter().flat_map(|p| &p.addresses);
-        let all = pods.chain(world.nodes.iter().flat_map(|n| &n.addresses)).copied();
-        let all = all.chain(OUTSIDE.map(ip)).filter(|a| a.is_ipv6() == source.is_ipv6());
-        let others: Vec<IpAddr> = all.filter(|a| *a != source && *a != destination).collect();
-        if self.once_in(12) && !others.is_empty() {
-            asked.packet.ip.source = *self.one(&others);
-        }
-        asked
-    }
-
-    fn transport(&mut self, v6: bool) -> Transport {
-        let destination = *self.one(&PORTS);
-        let source = *self.one(&[40312, 40312, 40313, 80]);
-        match self.below(8) {
-            0..=3 => Transport::Tcp {
-                source,
-                destination,
-                flags: self.flags(),
-                sequence: 1,
-                acknowledgement: 0,
-            },
-            4 | 5 => Transport::Udp { source, destination },
-            6 => Transport::Sctp { source, destination },
-            _ => self.message(v6),
-        }
-    }
-
-    fn message(&mut self, v6: bool) -> Transport {
-        let kinds: &[u8] = if v6 { &[128, 129, 1, 2, 135] } else { &[8, 0, 13, 14, 3] };
-        let kind = *self.one(kinds);
-        let echo = if v6 { (128..130).contains(&kind) } else { kind == 8 || kind == 0 };
-        let code = if !v6 && kind == 3 { *self.one(&[3, 4]) } else { 0 };
-        let identifier = u8::try_from(1 + self.below(2)).expect("small");
-        Transport::Icmp { kind, code, rest: if echo { [0, identifier, 0, 1] } else { [0; 4] } }
-    }
-
-    fn flags(&mut self) -> TcpFlags {
-        let (syn, ack) = (TcpFlags::SYN, TcpFlags::ACK);
-        let rest =
-            [syn.with(ack), ack, TcpFlags::FIN.with(ack), TcpFlags::RST, TcpFlags::RST.with(ack)];
-        if self.once_in(2) { syn } else { *self.one(&rest) }
-    }
-
-    /// Rarely, another TTL, a piece of a datagram, or more before the transport.
-    fn change(&mut self, packet: &mut Packet) {
-        if self.once_in(16) {
-            packet.ip.ttl = *self.one(&[1, 2]);
-        }
-        if self.once_in(16) {
-            let later = Fragment { offset: 1480, more: self.once_in(2) };
-            packet.ip.fragment = *self.one(&[Fragment { offset: 0, more: true }, later]);
-        }
-        if self.once_in(16) {
-            if packet.ip.source.is_ipv6() {
-                let kinds = extension::NAMES.iter().map(|(_, number)| *number);
-                let kinds: Vec<u8> = kinds.collect();
-                let most = 1 + self.below(4);
-                packet.ip.extensions = (0..most).map(|_| (*self.one(&kinds), vec![0; 6])).collect();
-            } else {
-                packet.ip.options = vec![1; 4 * (1 + self.below(10))];
-            }
-        }
-    }
-}
-
 fn ip(text: &str) -> IpAddr {
     text.parse().expect("an address")
 }
 
-/// Whether what the packet says of its sender is true, so that an answer goes back there.
-fn is_honest(asked: &Question) -> bool {
-    asked.source == Party::Address(asked.packet.ip.source)
-}
-
-fn question(source: Party, destination: Party, packet: Packet) -> Box<Question> {
-    Box::new(Question {
-        source,
-        destination,
-        packet,
-        with_reply: false,
-        choose: None,
-        known: None,
-        assumed: Vec::new(),
-        undetermined: Vec::new(),
-    })
-}
-
-fn header(source: IpAddr, destination: IpAddr) -> IpHeader {
-    IpHeader {
-        source,
-        destination,
-        traffic_class: 0,
-        ttl: 64,
-        id: 0,
-        dont_fragment: false,
-        fragment: Fragment::default(),
-        options: Vec::new(),
-        extensions: Vec::new(),
-    }
+/// Addresses of a node's health endpoint, in its pod prefixes.
+fn health(node: &Node) -> Vec<IpAddr> {
+    let number = node.name.trim_start_matches("node");
+    let all = [format!("10.{number}.0.250"), format!("fd00:{number}::250")].map(|a| ip(&a));
+    let inside = |a: &IpAddr| node.pod_cidrs.iter().any(|prefix| prefix.contains(a));
+    all.into_iter().filter(inside).collect()
 }

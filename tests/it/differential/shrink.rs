@@ -1,5 +1,7 @@
 //! Makes a scenario that shows something smaller, piece by piece, while it still shows it.
 
+use engine::topology::{Cluster, TrafficPolicy, World};
+
 use super::{Scenario, Step};
 
 /// The smallest scenario that greedy removal finds: no further step, policy, rule, condition or pod can be
@@ -31,6 +33,20 @@ fn smaller(scenario: &Scenario) -> Vec<Scenario> {
     for at in (0..scenario.steps.len()).rev() {
         with(&|s| drop(s.steps.remove(at)));
     }
+    let mut concrete: Vec<Step> = Vec::new();
+    scenario.told(&[], |_, step, sent| {
+        if let (Step::Follow { number, .. }, Some((sent, _))) = (step, sent) {
+            let (question, about) = (sent.question.clone(), sent.about.clone());
+            concrete.push(Step::Send { number: *number, question, about });
+        }
+    });
+    for step in &concrete {
+        // A packet that followed another one, without it.
+        with(&|s| {
+            let same = |other: &&mut Step| other.number() == step.number();
+            s.steps.iter_mut().filter(same).for_each(|other| *other = step.clone());
+        });
+    }
     for (at, policy) in scenario.policies.iter().enumerate() {
         for rule in 0..policy.rules.len() {
             with(&|s| drop(s.policies[at].rules.remove(rule)));
@@ -39,12 +55,58 @@ fn smaller(scenario: &Scenario) -> Vec<Scenario> {
     for at in 0..scenario.world.pods.len() {
         with(&|s| drop(s.world.pods.remove(at)));
     }
+    for at in 0..scenario.world.services.len() {
+        with(&|s| drop(s.world.services.remove(at)));
+    }
+    settings(scenario, &mut with);
     conditions(scenario, &mut with);
     found
 }
 
 /// Takes one change of a scenario.
 type With<'a> = dyn FnMut(&dyn Fn(&mut Scenario)) + 'a;
+
+/// Settings as they are where nothing is written, and plainer services. What is so already makes no smaller scenario.
+fn settings(scenario: &Scenario, with: &mut With<'_>) {
+    let mut set = |changes: &dyn Fn(&mut World)| {
+        let mut changed = scenario.world.clone();
+        changes(&mut changed);
+        if changed != scenario.world {
+            with(&|s| s.world = changed.clone());
+        }
+    };
+    let usual = Cluster::default;
+    set(&|w| w.cluster = usual());
+    set(&|w| w.cluster.encryption = None);
+    set(&|w| w.cluster.prefilter.clear());
+    set(&|w| w.cluster.host_firewall = false);
+    set(&|w| w.cluster.native_cidrs.clear());
+    set(&|w| w.cluster.masquerade = usual().masquerade);
+    set(&|w| w.cluster.host_routing = usual().host_routing);
+    set(&|w| w.cluster.balancing = usual().balancing);
+    set(&|w| (w.cluster.routing, w.cluster.tunnel) = (usual().routing, usual().tunnel));
+    for at in 0..scenario.world.nodes.len() {
+        set(&|w| w.nodes[at].health.clear());
+        set(&|w| w.nodes[at].locals.clear());
+    }
+    for at in 0..scenario.world.services.len() {
+        set(&|w| w.services[at].affinity = None);
+        set(&|w| w.services[at].balancing = None);
+        set(&|w| w.services[at].external_ips.clear());
+        set(&|w| w.services[at].load_balancer_ips.clear());
+        set(&|w| w.services[at].source_ranges.clear());
+        set(&|w| w.services[at].internal_traffic = TrafficPolicy::Cluster);
+        set(&|w| w.services[at].external_traffic = TrafficPolicy::Cluster);
+        for port in 0..scenario.world.services[at].ports.len() {
+            set(&|w| {
+                if w.services[at].ports.len() > 1 {
+                    w.services[at].ports.remove(port);
+                }
+            });
+            set(&|w| w.services[at].ports[port].node_port = None);
+        }
+    }
+}
 
 /// Alternatives of rules and requirements of selectors; the last alternative stays, since none would mean
 /// something else.

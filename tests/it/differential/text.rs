@@ -1,48 +1,67 @@
 //! A scenario as a case file, with what the oracle says as expectations: what a disagreement is kept as.
 
+mod network;
+
 use std::fmt::{self, Write};
 use std::net::IpAddr;
 
-use engine::eval::Judgement;
-use engine::net::{Packet, PortRange, Transport, extension};
+use engine::eval::{Choices, Judgement};
+use engine::net::{Direction, Packet, PortRange, Transport, extension};
 use engine::policy::{
     Isolation, Namespaces, Operator, Peer, PeerKind, Policy, PortKind, PortSpec, Rule, Selector,
+    SubjectKind,
 };
 use engine::question::Question;
-use engine::topology::{Labels, Party, World};
+use engine::topology::{Labels, Party, Pod, Readiness, World};
 use engine::verdict::Verdict;
 
 use super::{Scenario, Step};
 
 /// The whole file.
-pub(super) fn case(scenario: &Scenario) -> String {
+pub(super) fn case(scenario: &Scenario, chosen: &[Choices]) -> String {
     let mut text = String::new();
-    write(&mut text, scenario).expect("a string takes every text");
+    write(&mut text, scenario, chosen).expect("a string takes every text");
     text
 }
 
-fn write(text: &mut String, scenario: &Scenario) -> fmt::Result {
+fn write(text: &mut String, scenario: &Scenario, chosen: &[Choices]) -> fmt::Result {
     world(text, &scenario.world)?;
     for policy in &scenario.policies {
         write_policy(text, policy)?;
     }
     writeln!(text, "\ntest \"random\" {{\n  dialogue \"steps\" {{")?;
-    let mut judgements = scenario.judgements().into_iter();
-    for step in &scenario.steps {
-        match step {
-            Step::Wait(seconds) => writeln!(text, "    wait {seconds}s")?,
-            Step::Remove(handle) => writeln!(text, "    remove policy {handle}")?,
-            Step::Send { question: asked, about } => {
-                let question = question(&scenario.world, asked, about.as_deref());
-                let came = judgements.next().map_or_else(String::new, |j| expectation(&j));
-                writeln!(text, "    {question} => {came}")?;
+    let mut written = Ok(());
+    scenario.told(chosen, |stage, step, sent| {
+        let line = match (step, sent) {
+            (Step::Wait(seconds), _) => format!("wait {seconds}s"),
+            (Step::Remove(handle), _) => format!("remove policy {handle}"),
+            (Step::Gone(service), _) => format!("# service {service} goes"),
+            (Step::Ready(pod, readiness), _) => format!("# pod {pod} is {readiness:?} now"),
+            (_, Some((sent, came))) => {
+                let question = question(&stage.world, &sent.question, sent.about.as_deref());
+                let choice = choice(&stage.world, came);
+                format!("{question}{choice} => {}", expectation(&stage.world, came))
             }
-        }
-    }
+            _ => return,
+        };
+        written = written.and_then(|()| writeln!(text, "    {line}"));
+    });
+    written?;
     writeln!(text, "  }}\n}}")
 }
 
-fn expectation(judgement: &Judgement) -> String {
+/// The backend that the packet of a service goes to, where there are several.
+fn choice(world: &World, judgement: &Judgement) -> String {
+    let Some(serving) = judgement.serving.as_ref().filter(|s| s.candidates.len() > 1) else {
+        return String::new();
+    };
+    let is_behind =
+        |pod: &&Pod| serving.backend.is_some_and(|b| pod.addresses.contains(&b.address));
+    let pod = world.pods.iter().find(is_behind);
+    pod.map_or_else(String::new, |pod| format!(" choose backend {}", pod.qualified()))
+}
+
+fn expectation(world: &World, judgement: &Judgement) -> String {
     let mut words = judgement.verdict.to_string();
     if let Some(reason) = judgement.reason.filter(|_| judgement.verdict == Verdict::Dropped) {
         let _ = write!(words, " {}", reason.name());
@@ -50,21 +69,39 @@ fn expectation(judgement: &Judgement) -> String {
     if let Some(first) = judgement.legs.first() {
         let _ = write!(words, ", conntrack {}", first.state);
     }
-    for leg in &judgement.legs {
-        let _ = write!(words, ", {} {}", leg.direction, leg.outcome);
+    // Where a direction is asked of pod and node, the first stands for it.
+    for direction in [Direction::Egress, Direction::Ingress] {
+        if let Some(leg) = judgement.legs.iter().find(|leg| leg.direction == direction) {
+            let _ = write!(words, ", {direction} {}", leg.outcome);
+        }
+    }
+    match judgement.serving.as_ref().map(|serving| serving.backend) {
+        Some(Some(place)) => {
+            let pods = world.pods.iter().filter(|pod| !pod.host_network);
+            let mut behind = pods.filter(|pod| pod.addresses.contains(&place.address));
+            if let Some(pod) = behind.next() {
+                let _ = write!(words, ", backend {}:{}", pod.qualified(), place.port);
+            }
+        }
+        Some(None) => words.push_str(", backend none"),
+        None => {}
     }
     words
 }
 
 fn world(text: &mut String, world: &World) -> fmt::Result {
     writeln!(text, "# A random scenario: flows one after the other.\n\ncluster lab {{")?;
+    network::settings(text, &world.cluster)?;
     for node in &world.nodes {
         write!(text, "  node {} {{ ip {}", node.name, list(&node.addresses))?;
         write!(text, " pods {}", list(&node.pod_cidrs))?;
         if !node.locals.is_empty() {
             write!(text, " local {}", list(&node.locals))?;
         }
-        writeln!(text, " }}")?;
+        if !node.health.is_empty() {
+            write!(text, " health {}", list(&node.health))?;
+        }
+        writeln!(text, "{} }}", labels(&node.labels))?;
     }
     writeln!(text, "}}")?;
     for namespace in &world.namespaces {
@@ -82,9 +119,14 @@ fn world(text: &mut String, world: &World) -> fmt::Result {
         for port in &pod.ports {
             write!(text, " port {} {}/{}", port.name, port.port, port.protocol)?;
         }
+        text.push_str(match pod.readiness {
+            Readiness::Ready => "",
+            Readiness::NotReady => " not-ready",
+            Readiness::Terminating => " terminating",
+        });
         writeln!(text, " }}")?;
     }
-    Ok(())
+    world.services.iter().try_for_each(|service| network::service(text, service))
 }
 
 fn list<T: fmt::Display>(items: &[T]) -> String {
@@ -102,8 +144,15 @@ fn labels(labels: &Labels) -> String {
 fn write_policy(text: &mut String, policy: &Policy) -> fmt::Result {
     let clusterwide = if policy.namespace.is_none() { "clusterwide " } else { "" };
     writeln!(text, "\n{clusterwide}policy {} {{", policy.handle)?;
-    let pods = if policy.namespace.is_none() { "pods " } else { "" };
-    let scope = scope(&policy.subject_namespaces);
+    let pods = match (policy.subject_kind, &policy.namespace) {
+        (SubjectKind::Nodes, _) => "nodes ",
+        (SubjectKind::Pods, None) => "pods ",
+        (SubjectKind::Pods, Some(_)) => "",
+    };
+    let scope = match policy.subject_kind {
+        SubjectKind::Pods => scope(&policy.subject_namespaces),
+        SubjectKind::Nodes => String::new(),
+    };
     writeln!(text, "  select {pods}{}{scope}", selector(&policy.subject))?;
     let directions: Vec<&str> = [("ingress", policy.ingress), ("egress", policy.egress)]
         .into_iter()
@@ -207,6 +256,7 @@ fn question(world: &World, asked: &Question, about: Option<&Question>) -> String
     parts.push(if ip.source.is_ipv6() { "ip6".to_owned() } else { "ip4".to_owned() });
     let claimed = asked.source != Party::Address(ip.source);
     parts.extend(claimed.then(|| format!("from-ip {}", ip.source)));
+    parts.extend((ip.id != 0).then(|| format!("ip-id {}", ip.id)));
     parts.extend((ip.ttl != 64).then(|| format!("ttl {}", ip.ttl)));
     // The random ones are all `01`, which does nothing.
     let options = "01".repeat(ip.options.len());
