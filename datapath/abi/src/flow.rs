@@ -86,6 +86,9 @@ pub mod conntrack {
     pub const NODE_PORT: u8 = 1 << 3;
     /// The initiator's packets came by the tunnel, so that replies go by it as well.
     pub const FROM_TUNNEL: u8 = 1 << 4;
+    /// Of a client's entry ([`super::ct_kind::SERVICE`]): the client is outside the cluster. It counts for no packet from inside,
+    /// nor the other way round.
+    pub const OUTSIDE: u8 = 1 << 5;
     /// [`super::CtValue::closing`]: the initiator sent FIN or RST.
     pub const INITIATOR_CLOSING: u8 = 1;
     /// [`super::CtValue::closing`]: the responder sent FIN or RST.

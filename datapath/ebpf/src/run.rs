@@ -286,6 +286,8 @@ pub(crate) struct Facts {
     pub(crate) is_retranslated: bool,
     /// Conntrack is to know the backend of client and frontend.
     pub(crate) is_chosen: bool,
+    /// The client is outside.
+    pub(crate) is_outside: bool,
     /// The client is to keep the backend.
     pub(crate) keeps_affinity: bool,
     /// It goes from a node port to another node.

@@ -178,6 +178,7 @@ fn choose(
         return reason::UNSUPPORTED_SERVICE_PROTOCOL;
     }
     facts.is_chosen = true;
+    facts.is_outside = outside;
     facts.keeps_affinity = value.affinity != 0;
     lead(packet, facts, backend);
     reason::FORWARDED
@@ -329,7 +330,8 @@ pub(crate) fn resume(
     known: Flow,
     outside: bool,
 ) -> Flow {
-    if facts.state() != ct_state::ESTABLISHED {
+    let is_outside = known.flags() & conntrack::OUTSIDE != 0;
+    if facts.state() != ct_state::ESTABLISHED || is_outside != outside {
         facts.set_state(ct_state::NEW, conntrack::INITIATOR);
         return Flow::UNKNOWN;
     }
@@ -399,6 +401,7 @@ fn remember(run: &Run, packet: &Packet, facts: &Facts) {
     as_it_came(client, packet, before);
     value.expires = u64::MAX;
     value.kind = ct_kind::SERVICE;
+    value.flags = if facts.is_outside { conntrack::OUTSIDE } else { 0 };
     value.paths[conntrack::INITIATOR] = u64::from(run.generation) << 32 | u64::from(facts.frontend);
     // SAFETY: sixteen bytes, aligned as words, and two.
     unsafe {
