@@ -10,7 +10,7 @@ use crate::trace::{CtState, Place};
 use crate::verdict::LegOutcome;
 
 use super::decide::{Decision, Matter};
-use super::flows::{Client, Shift};
+use super::flows::{Client, Piece, Shift};
 use super::headers::{self, End, Headers, Tracking, Traffic, Tuple};
 use super::path::{self, Lead, Sender};
 use super::peers::Who;
@@ -238,7 +238,7 @@ impl<'a> Walk<'a> {
         if own {
             return Ok(Next::End);
         }
-        if by_device && self.read.is_err() && !self.world.cluster.host_firewall {
+        if by_device && !self.is_legible(node) && !self.world.cluster.host_firewall {
             return Ok(Next::End);
         }
         self.look_into(node)?;
@@ -284,7 +284,7 @@ impl<'a> Walk<'a> {
             self.arrive(endpoint, at, carried, false)?;
             return Ok(Next::End);
         }
-        if self.read.is_err() && lead == Lead::Node(node) && !self.world.cluster.host_firewall {
+        if !self.is_legible(node) && lead == Lead::Node(node) && !self.world.cluster.host_firewall {
             return Ok(Next::End);
         }
         self.node_receives(node, Who::Outside(self.headers.source))
@@ -442,6 +442,18 @@ impl<'a> Walk<'a> {
         }
     }
 
+    /// Whether a node finds out the packet's flow: its own headers tell, or the first fragment's did.
+    fn is_legible(&self, node: NodeId) -> bool {
+        let is_later = self.asked.packet.ip.fragment.is_later() && !self.headers.icmp_fragment;
+        self.read.is_ok() && (!is_later || self.memory.ports_of(node, &self.piece()).is_some())
+    }
+
+    /// The datagram that a fragment is of.
+    fn piece(&self) -> Piece {
+        let protocol = self.headers.traffic.protocol;
+        (self.headers.source, self.headers.destination, protocol, self.asked.packet.ip.id)
+    }
+
     /// A node reads the headers; of fragments, it remembers the first one's ports for the later ones.
     fn look_into(&mut self, node: NodeId) -> Way {
         self.read.map_err(Halt::Drop)?;
@@ -449,8 +461,7 @@ impl<'a> Walk<'a> {
         if !ip.fragment.is_fragment() || self.headers.icmp_fragment {
             return Ok(());
         }
-        let (source, destination) = (self.headers.source, self.headers.destination);
-        let piece = (source, destination, self.headers.traffic.protocol, ip.id);
+        let piece = self.piece();
         if ip.fragment.is_later() {
             let ports = self.memory.ports_of(node, &piece);
             let ports = ports.ok_or(Halt::Drop(DropReason::FragmentNotFound))?;

@@ -41,3 +41,22 @@ fn fragments_of_another_datagram_or_flow_are_not_found() {
         assert!(expected == ALLOWED || judgement.legs.is_empty());
     }
 }
+
+#[test]
+fn what_no_policy_is_about_need_not_be_found() {
+    let (node, other) = ("192.168.1.1", "192.168.1.2");
+    for (from, to, policed, expected) in [
+        (W4, node, false, ALLOWED),
+        (W4, node, true, "fragment-not-found"),
+        (node, W4, false, ALLOWED),
+        (node, W4, true, "fragment-not-found"),
+        (node, other, false, ALLOWED),
+        (C4, W4, false, "fragment-not-found"),
+        (node, C4, false, "fragment-not-found"),
+    ] {
+        let mut scene = Scene::new(PolicySet::default());
+        scene.world.cluster.host_firewall = policed;
+        let judgement = scene.send(&piece(datagram(from, to, 53), 1480, 9));
+        assert_eq!(word(&judgement), expected, "{from} to {to} {policed}");
+    }
+}
