@@ -171,7 +171,7 @@ pub fn judge(
     let result = walk.follow(sender);
     let arrives = result.is_ok().then(|| walk.places());
     let (verdict, reason) = match result {
-        Ok(()) => (Verdict::Allowed, None),
+        Ok(()) | Err(Halt::Spent) => (Verdict::Allowed, None),
         Err(Halt::Drop(reason)) => (Verdict::Dropped, Some(reason)),
         Err(Halt::Unknown) => (Verdict::Undecided, None),
     };

@@ -1,6 +1,7 @@
 //! Where packets come from and where their addresses lead, and who a sender is to the node that receives. Never a
 //! policy's meaning, and never what a packet becomes on its way.
 
+use std::cmp::Reverse;
 use std::net::IpAddr;
 
 use crate::topology::{Endpoint, Node, NodeId, Party, ServiceId, World};
@@ -51,7 +52,7 @@ pub(super) enum Lead {
     /// To a service, by an address of its own.
     Service(ServiceId),
     /// To nobody, among the pods of a node.
-    Nobody,
+    Nobody(NodeId),
     /// Out of the cluster.
     Outside,
 }
@@ -83,8 +84,12 @@ pub(super) fn lead(world: &World, node: Option<NodeId>, address: IpAddr) -> Lead
     if let Some(keeper) = keeper {
         return keeper;
     }
-    let prefixes = &mut world.nodes.iter().flat_map(|n| &n.pod_cidrs);
-    if prefixes.any(|p| p.contains(&address)) { Lead::Nobody } else { Lead::Outside }
+    let covers = |n: &Node| {
+        let prefixes = n.pod_cidrs.iter().filter(|p| p.contains(&address));
+        prefixes.map(|p| p.prefix_len()).max()
+    };
+    let around = world.nodes().filter_map(|(id, n)| Some((covers(n)?, Reverse(id))));
+    around.max().map_or(Lead::Outside, |(_, Reverse(id))| Lead::Nobody(id))
 }
 
 /// An endpoint's own addresses.

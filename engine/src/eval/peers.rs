@@ -41,7 +41,7 @@ impl Who {
             Lead::Endpoint(Endpoint::Health(id), _) => Self::Health(id),
             Lead::Node(id) | Lead::Endpoint(Endpoint::Host(id), _) if id == node => Self::Host,
             Lead::Node(_) | Lead::Endpoint(Endpoint::Host(_), _) => Self::RemoteNode,
-            Lead::Service(_) | Lead::Nobody | Lead::Outside => Self::Outside(address),
+            Lead::Service(_) | Lead::Nobody(_) | Lead::Outside => Self::Outside(address),
         }
     }
 }

@@ -49,6 +49,7 @@ impl Walk<'_> {
         });
         let Some((tuple, front)) = front else {
             let Lead::Service(service) = here else { return Ok(None) };
+            self.check_pieces()?;
             let (port, candidates) = (None, Vec::new());
             self.serving.get_or_insert(Serving { service, port, node, candidates, backend: None });
             return Err(Halt::Drop(DropReason::NoService));

@@ -24,6 +24,8 @@ pub(super) enum Halt {
     Drop(DropReason),
     /// The datapath would have chosen, and what it chose is not known.
     Unknown,
+    /// The node's own stack has no hop left for it. What a stack does is not judged.
+    Spent,
 }
 
 type Way<T = ()> = Result<T, Halt>;
@@ -75,6 +77,8 @@ enum Next {
     Endpoint { endpoint: Endpoint, node: NodeId, carried: Who },
     /// To another node by the underlay, as it is.
     Node(NodeId),
+    /// To an address among another node's pods that nobody has.
+    Nobody(NodeId),
     /// To another node itself by the tunnel, as an answer to what came by it; that node takes the sender for this.
     Tunnel { node: NodeId, carried: Who },
 }
@@ -118,6 +122,13 @@ impl<'a> Walk<'a> {
 
     /// From its sender to wherever it ends.
     pub(super) fn follow(&mut self, sender: Sender) -> Way {
+        match self.walk(sender) {
+            Err(Halt::Spent) => Ok(()),
+            ended => ended,
+        }
+    }
+
+    fn walk(&mut self, sender: Sender) -> Way {
         if self.read.is_ok() && self.headers.discovery {
             return Ok(());
         }
@@ -127,7 +138,7 @@ impl<'a> Walk<'a> {
             Sender::Outside => match path::lead(self.world, None, self.headers.destination) {
                 Lead::Endpoint(_, node) | Lead::Node(node) => self.device_receives(node)?,
                 Lead::Service(id) => self.device_receives(self.landing(id))?,
-                Lead::Nobody => {
+                Lead::Nobody(_) => {
                     self.prefilter(self.headers.source)?;
                     Next::End
                 }
@@ -155,6 +166,13 @@ impl<'a> Walk<'a> {
                     self.arrive(endpoint, node, carried, true)?;
                     Next::End
                 }
+                Next::Nobody(_) => {
+                    // What the tunnel holds is no device's.
+                    if !self.is_tunneled() {
+                        self.prefilter(self.headers.source)?;
+                    }
+                    Next::End
+                }
                 Next::Node(node) => self.device_receives(node)?,
                 Next::Tunnel { node, carried } => self.node_receives(node, carried)?,
             };
@@ -172,7 +190,7 @@ impl<'a> Walk<'a> {
         let hairpin = self.hairpin(sender, &mut shift);
         let mut visit = self.visit(node, shift, hairpin);
         let next = self.leave_endpoint(sender, &mut visit);
-        self.note(&visit, next.is_ok());
+        self.note(&visit, &next);
         self.cross(&visit, next?)
     }
 
@@ -220,7 +238,17 @@ impl<'a> Walk<'a> {
                 self.masquerade(visit, sender);
                 Ok(Next::End)
             }
-            Lead::Nobody | Lead::Service(_) => Ok(Next::End),
+            Lead::Nobody(node) if node != here => {
+                if !self.is_tunneled() {
+                    self.route()?;
+                    self.masquerade(visit, sender);
+                }
+                Ok(Next::Nobody(node))
+            }
+            Lead::Nobody(_) | Lead::Service(_) => {
+                self.route()?;
+                Ok(Next::End)
+            }
         }
     }
 
@@ -234,7 +262,7 @@ impl<'a> Walk<'a> {
         // What a node says to itself passes no device.
         let own = lead == Lead::Node(node) && !listens;
         // By the underlay's device only the host firewall reads it.
-        let by_device = matches!(lead, Lead::Node(_) | Lead::Nobody | Lead::Outside);
+        let by_device = matches!(lead, Lead::Node(_) | Lead::Outside);
         if own {
             return Ok(Next::End);
         }
@@ -245,7 +273,7 @@ impl<'a> Walk<'a> {
         let shift = self.serve(node, Scope::Inside)?.unwrap_or_default();
         let mut visit = self.visit(node, shift, false);
         let next = self.leave_node(&mut visit);
-        self.note(&visit, next.is_ok());
+        self.note(&visit, &next);
         self.cross(&visit, next?)
     }
 
@@ -258,8 +286,8 @@ impl<'a> Walk<'a> {
         self.answer(visit);
         Ok(match path::lead(self.world, Some(here), self.headers.destination) {
             Lead::Endpoint(endpoint, node) if node == here => {
+                self.count_down()?;
                 self.check_pieces()?;
-                // The own stack's packet is sent to the pod, not forwarded to it.
                 let peer = path::arriving(self.world, here, Who::Host, self.headers.source);
                 self.ask(visit, endpoint, Direction::Ingress, peer)?;
                 Next::End
@@ -268,10 +296,29 @@ impl<'a> Walk<'a> {
                 let source = self.headers.source;
                 let native = Who::Outside(source);
                 let carried = if self.is_tunneled() { Who::RemoteNode } else { native };
+                if !self.is_tunneled() {
+                    self.route()?;
+                }
                 Next::Endpoint { endpoint, node, carried }
             }
-            Lead::Node(node) if node != here => Next::Node(node),
-            Lead::Node(_) | Lead::Service(_) | Lead::Nobody | Lead::Outside => Next::End,
+            Lead::Node(node) if node != here => {
+                // Led there by a service, it is routed; else the stack has sent it there.
+                if visit.shift.through.is_some() && visit.state != CtState::Reply {
+                    self.route()?;
+                }
+                Next::Node(node)
+            }
+            Lead::Nobody(node) if node == here => {
+                self.route()?;
+                Next::End
+            }
+            Lead::Nobody(node) => {
+                if !self.is_tunneled() {
+                    self.route()?;
+                }
+                Next::Nobody(node)
+            }
+            Lead::Node(_) | Lead::Service(_) | Lead::Outside => Next::End,
         })
     }
 
@@ -299,7 +346,7 @@ impl<'a> Walk<'a> {
         let shift = if revealed { None } else { self.serve(node, Scope::Outside)? };
         let mut visit = self.visit(node, shift.unwrap_or_default(), false);
         let next = self.pass_on(&mut visit, client, revealed);
-        self.note(&visit, next.is_ok());
+        self.note(&visit, &next);
         self.cross(&visit, next?)
     }
 
@@ -342,7 +389,7 @@ impl<'a> Walk<'a> {
                 self.route()?;
                 Ok(Next::Node(node))
             }
-            Lead::Outside | Lead::Nobody | Lead::Service(_) => {
+            Lead::Outside | Lead::Nobody(_) | Lead::Service(_) => {
                 self.answer(visit);
                 self.route()?;
                 Ok(Next::End)
@@ -367,7 +414,7 @@ impl<'a> Walk<'a> {
         visit.shift.by_tunnel |= sent && self.is_tunneled();
         let result = self.ask(&visit, endpoint, Direction::Ingress, peer);
         self.answer(&visit);
-        self.note(&visit, result.is_ok());
+        self.remember(&visit, result.is_ok());
         result
     }
 
@@ -375,7 +422,7 @@ impl<'a> Walk<'a> {
     /// sender's host policies are not asked about what it encapsulates.
     fn cross(&mut self, visit: &Visit, next: Next) -> Way<Next> {
         let there = match next {
-            Next::Endpoint { node, .. } if self.is_tunneled() => node,
+            Next::Endpoint { node, .. } | Next::Nobody(node) if self.is_tunneled() => node,
             Next::Tunnel { node, .. } => node,
             _ => return Ok(next),
         };
@@ -437,7 +484,7 @@ impl<'a> Walk<'a> {
             HostRouting::Bpf => self.count_down(),
             HostRouting::Stack => {
                 self.ttl = self.ttl.saturating_sub(1);
-                Ok(())
+                if self.ttl == 0 { Err(Halt::Spent) } else { Ok(()) }
             }
         }
     }
@@ -473,7 +520,7 @@ impl<'a> Walk<'a> {
     }
 
     /// A piece of an ICMP message names no flow.
-    fn check_pieces(&self) -> Way {
+    pub(super) fn check_pieces(&self) -> Way {
         let piece = self.headers.icmp_fragment;
         if piece { Err(Halt::Drop(DropReason::FragmentNotSupported)) } else { Ok(()) }
     }
@@ -496,7 +543,11 @@ impl<'a> Walk<'a> {
         visit
     }
 
-    fn note(&mut self, visit: &Visit, passed: bool) {
+    fn note(&mut self, visit: &Visit, next: &Way<Next>) {
+        self.remember(visit, matches!(next, Ok(_) | Err(Halt::Spent)));
+    }
+
+    fn remember(&mut self, visit: &Visit, passed: bool) {
         let known = (visit.state, visit.shift);
         self.memory.note(visit.node, &visit.tracking, known, passed, self.asked.now);
         // Only a packet that its node lets pass binds its client.
