@@ -138,6 +138,9 @@ impl Scenario {
                     (*number, sent)
                 }
             };
+            if is_nobody(&stage.world, sent.question.source) {
+                continue;
+            }
             let Some(came) = send(&stage, step, Some(&sent)) else { return };
             let may_be_followed = sent.about.is_none() && is_honest(&sent.question);
             let sides = sides(&sent.question.packet, &came);
@@ -184,6 +187,13 @@ impl Scenario {
 pub(super) fn asked(question: &Question, now: u64, choices: Choices) -> Asked<'_> {
     let (source, destination) = (question.source, question.destination);
     Asked { source, destination, packet: &question.packet, now, choices }
+}
+
+/// Whether a sender is an address among a node's pods that none of them has: nobody speaks from there.
+fn is_nobody(world: &World, source: Party) -> bool {
+    let Party::Address(address) = source else { return false };
+    let mut prefixes = world.nodes.iter().flat_map(|n| &n.pod_cidrs);
+    world.owner(address).is_none() && prefixes.any(|prefix| prefix.contains(&address))
 }
 
 /// Whether what the packet says of its sender is true, so that an answer goes back there.
