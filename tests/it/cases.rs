@@ -31,8 +31,8 @@ fn a_packet_that_no_program_meets_spoils_its_own_case_only() {
     let mut text = world.expect("the world can be read");
     text.push_str(
         "test \"some\" {\n  shop/client -> shop/server:80 => allowed\n  \
-         node node01 -> world 8.8.8.8:80 => allowed\n  \
-         dialogue \"d\" {\n    node node01 -> world 8.8.8.8:80 => allowed\n  }\n  \
+         world 1.1.1.1 -> world 8.8.8.8:80 => allowed\n  \
+         dialogue \"d\" {\n    world 1.1.1.1 -> world 8.8.8.8:80 => allowed\n  }\n  \
          shop/client -> shop/server:81 => allowed\n}\n",
     );
     let loaded = session.load_text("some.hop", &text);
@@ -42,7 +42,7 @@ fn a_packet_that_no_program_meets_spoils_its_own_case_only() {
     assert_eq!(reply.status, Status::Input, "{said}");
     assert!(said.starts_with("ok ") && said.contains(": 2 passed, 2 broken"), "{said}");
     assert!(said.contains("some.hop:") && said.contains("no program sees it"), "{said}");
-    let reply = session.ask("node node01 -> world 8.8.8.8:80");
+    let reply = session.ask("world 1.1.1.1 -> world 8.8.8.8:80");
     assert_eq!(reply.status, Status::Input, "{}", kernel::text(&reply));
     assert!(kernel::text(&reply).contains("help: "), "{}", kernel::text(&reply));
 }
