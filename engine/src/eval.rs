@@ -5,6 +5,7 @@
 mod decide;
 mod flows;
 mod headers;
+mod legs;
 mod path;
 mod peers;
 mod ports;

@@ -10,6 +10,7 @@ use crate::topology::NodeId;
 use crate::trace::{CtState, Place};
 
 use super::headers::{End, Tracking, Tuple};
+use super::services::Scope;
 
 /// Seconds that a flow is remembered after its last packet: TCP beyond its SYNs.
 const TCP: u64 = 8000;
@@ -22,6 +23,7 @@ const CLOSED: u64 = 10;
 #[derive(Clone, Debug, Default)]
 pub struct Memory {
     flows: BTreeMap<(NodeId, Pair), Entry>,
+    served: BTreeMap<Asking, (End, Scope)>,
     affinities: BTreeMap<(NodeId, Client), Kept>,
     pieces: BTreeMap<(NodeId, Piece), (u16, u16)>,
     outer: BTreeMap<(NodeId, Inner), u64>,
@@ -37,6 +39,30 @@ pub(super) struct Client {
     pub(super) address: IpAddr,
     pub(super) frontend: End,
     pub(super) protocol: Protocol,
+}
+
+impl Client {
+    pub(super) fn of(asked: &Tuple) -> Self {
+        Self { address: asked.from.address, frontend: asked.to, protocol: asked.protocol }
+    }
+}
+
+/// A backend that was chosen for a flow to a frontend.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Chosen {
+    pub(super) asked: Tuple,
+    pub(super) backend: End,
+    /// Where the client is: the other side of the cluster's border has other backends.
+    pub(super) scope: Scope,
+    /// The client's further flows get it too.
+    pub(super) binds: bool,
+}
+
+/// A client's side of a flow and the frontend.
+type Asking = (NodeId, Protocol, End, End);
+
+fn asking(node: NodeId, asked: &Tuple) -> Asking {
+    (node, asked.protocol, asked.from, asked.to)
 }
 
 /// The backend that a client had last, and when its last connection began.
@@ -233,11 +259,22 @@ impl Memory {
     }
 
     /// The backend that the flow from a client to a frontend has, and what is translated of it.
-    pub(super) fn backend(&self, node: NodeId, asked: &Tuple, now: u64) -> Option<(End, Entered)> {
+    pub(super) fn backend(
+        &self,
+        node: NodeId,
+        asked: &Tuple,
+        scope: Option<Scope>,
+        now: u64,
+    ) -> Option<(End, Entered)> {
+        let (backend, served) = *self.served.get(&asking(node, asked))?;
+        if scope.is_some_and(|scope| scope != served) {
+            return None;
+        }
         let found = self.alive(node, now).find(|(pair, entry)| {
             let client = entry.shift.origin.unwrap_or(entry.opener);
             pair.protocol == asked.protocol
                 && client == asked.from
+                && entry.other == backend
                 && entry.shift.through == Some(asked.to)
         });
         found.map(|(_, entry)| (entry.other, Entered { closing: entry.closing.either() }))
@@ -269,9 +306,14 @@ impl Memory {
         self.outer.insert((node, inner), now.saturating_add(SHORT));
     }
 
-    /// A new connection of a client: the time runs anew.
-    pub(super) fn keep(&mut self, node: NodeId, client: Client, backend: End, now: u64) {
-        self.affinities.insert((node, client), Kept { backend, since: now });
+    /// A new connection of a client; for its further ones the time runs anew.
+    pub(super) fn keep(&mut self, node: NodeId, chosen: Chosen, now: u64) {
+        let Chosen { asked, backend, scope, binds } = chosen;
+        self.served.insert(asking(node, &asked), (backend, scope));
+        if binds {
+            let client = Client::of(&asked);
+            self.affinities.insert((node, client), Kept { backend, since: now });
+        }
     }
 
     /// Takes note of the ports of a first fragment.

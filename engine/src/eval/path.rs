@@ -86,7 +86,7 @@ pub(super) fn lead(world: &World, node: Option<NodeId>, address: IpAddr) -> Lead
     }
     let covers = |n: &Node| {
         let prefixes = n.pod_cidrs.iter().filter(|p| p.contains(&address));
-        prefixes.map(|p| p.prefix_len()).max()
+        prefixes.map(ipnet::IpNet::prefix_len).max()
     };
     let around = world.nodes().filter_map(|(id, n)| Some((covers(n)?, Reverse(id))));
     around.max().map_or(Lead::Outside, |(_, Reverse(id))| Lead::Nobody(id))

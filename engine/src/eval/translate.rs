@@ -12,7 +12,7 @@ use crate::topology::{Endpoint, NodeId};
 use crate::trace::CtState;
 
 use super::Serving;
-use super::flows::{Client, Shift, opens};
+use super::flows::{Chosen, Client, Shift, opens};
 use super::headers::{End, Tracking, Tuple};
 use super::path::{self, Lead};
 use super::services::{self, Front, Kind, Scope};
@@ -61,7 +61,8 @@ impl Walk<'_> {
 
     /// An error about an answer of a service's goes to the backend that the answer came from.
     fn serve_error(&mut self, node: NodeId, quoted: Tuple) {
-        if let Some((backend, _)) = self.memory.backend(node, &quoted.back(), self.asked.now) {
+        if let Some((backend, _)) = self.memory.backend(node, &quoted.back(), None, self.asked.now)
+        {
             self.headers.destination = backend.address;
             self.headers.tracking = Tracking::Error(Some(quoted.sent_from(backend)));
         }
@@ -82,7 +83,7 @@ impl Walk<'_> {
         let mut serving = Serving { service, port, node, candidates: places, backend: None };
         let chosen = match refusal(&front, scope, tuple.from.address) {
             Some(reason) => Err(Halt::Drop(reason)),
-            None => self.choose(node, tuple, front, candidates),
+            None => self.choose(node, tuple, (front, scope), candidates),
         };
         serving.backend = chosen.as_ref().ok().map(|end| end.place());
         self.serving.get_or_insert(serving);
@@ -93,18 +94,17 @@ impl Walk<'_> {
         &mut self,
         node: NodeId,
         tuple: &Tuple,
-        front: Front<'_>,
+        (front, scope): (Front<'_>, Scope),
         mut candidates: Vec<End>,
     ) -> Result<End, Halt> {
         let now = self.asked.now;
         let begins = matches!(self.headers.tracking, Tracking::Flow(_, flags) if opens(flags));
-        if let Some((own, entered)) = self.memory.backend(node, tuple, now)
+        if let Some((own, entered)) = self.memory.backend(node, tuple, Some(scope), now)
             && (!begins || (candidates.contains(&own) && !entered.closing))
         {
             return self.take(&[own], "the flow's own backend");
         }
-        let client =
-            Client { address: tuple.from.address, frontend: tuple.to, protocol: tuple.protocol };
+        let client = Client::of(tuple);
         let kept =
             front.service.affinity.and_then(|timeout| self.memory.kept(node, client, timeout, now));
         let kept = kept.filter(|end| candidates.contains(end));
@@ -113,9 +113,8 @@ impl Walk<'_> {
             candidates = vec![kept];
         }
         let backend = self.take(&candidates, whose)?;
-        if front.service.affinity.is_some() {
-            self.keeping = Some((client, backend));
-        }
+        let binds = front.service.affinity.is_some();
+        self.chosen = Some(Chosen { asked: *tuple, backend, scope, binds });
         Ok(backend)
     }
 

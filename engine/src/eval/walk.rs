@@ -7,11 +7,9 @@ use crate::policy::PolicySet;
 use crate::reason::DropReason;
 use crate::topology::{Endpoint, HostRouting, NodeId, Party, Routing, ServiceId, World};
 use crate::trace::{CtState, Place};
-use crate::verdict::LegOutcome;
 
-use super::decide::{Decision, Matter};
-use super::flows::{Client, Piece, Shift};
-use super::headers::{self, End, Headers, Tracking, Traffic, Tuple};
+use super::flows::{Chosen, Piece, Shift};
+use super::headers::{self, Headers, Tracking, Tuple};
 use super::path::{self, Lead, Sender};
 use super::peers::Who;
 use super::services::{self, Scope};
@@ -28,7 +26,7 @@ pub(super) enum Halt {
     Spent,
 }
 
-type Way<T = ()> = Result<T, Halt>;
+pub(super) type Way<T = ()> = Result<T, Halt>;
 
 /// What a walk has of a packet and gathers about it.
 pub(super) struct Walk<'a> {
@@ -38,8 +36,8 @@ pub(super) struct Walk<'a> {
     pub(super) asked: &'a Asked<'a>,
     /// Choices that no translation has taken yet.
     pub(super) choices: Choices,
-    /// A client that is to keep its backend, if the packet passes where that was chosen.
-    pub(super) keeping: Option<(Client, End)>,
+    /// A backend that is remembered if the packet passes where it was chosen.
+    pub(super) chosen: Option<Chosen>,
     /// The headers as they are now, or why they cannot be read.
     read: Result<(), DropReason>,
     pub(super) headers: Headers,
@@ -56,7 +54,7 @@ pub(super) struct Visit {
     pub(super) state: CtState,
     pub(super) shift: Shift,
     /// A pod speaks to itself by a service, or answers: policy is not asked.
-    hairpin: bool,
+    pub(super) hairpin: bool,
 }
 
 impl Visit {
@@ -98,14 +96,14 @@ impl<'a> Walk<'a> {
         };
         let (legs, illegal) = (Vec::new(), Vec::new());
         let (choices, ttl) = (asked.choices, packet.ip.ttl);
-        let (serving, keeping) = (None, None);
+        let (serving, chosen) = (None, None);
         Self {
             world,
             policies,
             memory,
             asked,
             choices,
-            keeping,
+            chosen,
             read,
             headers,
             ttl,
@@ -435,26 +433,6 @@ impl<'a> Walk<'a> {
         Ok(next)
     }
 
-    /// Host policies about what arrives encapsulated.
-    fn ask_outer(&mut self, node: NodeId) -> Way {
-        if !self.world.cluster.host_firewall {
-            return Ok(());
-        }
-        let port = Some(self.world.cluster.tunnel.port);
-        let outer = Traffic { protocol: Protocol::Udp, port, icmp: None };
-        let (source, destination) = self.places();
-        let inner = (self.headers.traffic.protocol, source, destination);
-        let now = self.asked.now;
-        let state = self.memory.outer_state(node, &inner, now);
-        let (endpoint, direction) = (Endpoint::Host(node), Direction::Ingress);
-        let leg = self.leg(node, endpoint, direction, Who::RemoteNode, state, &outer);
-        let result = self.judged(leg);
-        if result.is_ok() || state == CtState::Established {
-            self.memory.note_outer(node, inner, now);
-        }
-        result
-    }
-
     fn is_tunneled(&self) -> bool {
         self.world.cluster.routing == Routing::Tunnel
     }
@@ -551,59 +529,8 @@ impl<'a> Walk<'a> {
         let known = (visit.state, visit.shift);
         self.memory.note(visit.node, &visit.tracking, known, passed, self.asked.now);
         // Only a packet that its node lets pass binds its client.
-        if let Some((client, backend)) = self.keeping.take().filter(|_| passed) {
-            self.memory.keep(visit.node, client, backend, self.asked.now);
+        if let Some(chosen) = self.chosen.take().filter(|_| passed) {
+            self.memory.keep(visit.node, chosen, self.asked.now);
         }
-    }
-
-    fn ask(&mut self, visit: &Visit, endpoint: Endpoint, direction: Direction, peer: Who) -> Way {
-        if visit.hairpin {
-            return Ok(());
-        }
-        let traffic = self.headers.traffic;
-        let leg = self.leg(visit.node, endpoint, direction, peer, visit.state, &traffic);
-        self.judged(leg)
-    }
-
-    /// The node itself is asked only with the host firewall.
-    fn ask_host(&mut self, visit: &Visit, direction: Direction, peer: Who) -> Way {
-        if !self.world.cluster.host_firewall {
-            return Ok(());
-        }
-        self.check_pieces()?;
-        self.ask(visit, Endpoint::Host(visit.node), direction, peer)
-    }
-
-    fn judged(&mut self, leg: Leg) -> Way {
-        let outcome = leg.outcome;
-        self.legs.push(leg);
-        match outcome {
-            LegOutcome::Deny => Err(Halt::Drop(DropReason::PolicyDeny)),
-            LegOutcome::DefaultDeny => Err(Halt::Drop(DropReason::PolicyDenied)),
-            _ => Ok(()),
-        }
-    }
-
-    fn leg(
-        &self,
-        node: NodeId,
-        endpoint: Endpoint,
-        direction: Direction,
-        peer: Who,
-        state: CtState,
-        traffic: &Traffic,
-    ) -> Leg {
-        let (world, policies) = (self.world, self.policies);
-        let matter = Matter { world, policies, endpoint, direction, peer, traffic };
-        let isolated_by = matter.isolated_by();
-        let skipped = |outcome| Decision { outcome, matching: Vec::new(), trials: Vec::new() };
-        let Decision { outcome, matching, trials } = match state {
-            CtState::Reply => skipped(LegOutcome::Reply),
-            CtState::Related => skipped(LegOutcome::Related),
-            CtState::New | CtState::Established | CtState::Untracked => {
-                matter.decide(!isolated_by.is_empty())
-            }
-        };
-        Leg { node, endpoint, direction, state, outcome, matching, isolated_by, trials }
     }
 }

@@ -151,6 +151,19 @@ fn a_flow_drains_and_a_new_one_does_not() {
     let more = segment(C4, SHOP, (40000, 80), TcpFlags::ACK);
     assert_eq!(backend(&scene.send(&more)), Some(place(S4, 8080)));
     assert_eq!(backend(&scene.send(&syn(C4, SHOP, 80))), Some(place(L4, 8080)));
+    assert_eq!(backend(&scene.send(&more)), Some(place(L4, 8080)), "the last choice stands");
+}
+
+#[test]
+fn a_choice_counts_for_its_side_of_the_border() {
+    let mut scene = scene(service(), PolicySet::default());
+    scene.choices.backend = Some(place(S4, 8080));
+    let asked = syn(C4, "203.0.113.7", 80);
+    scene.send(&asked);
+    scene.choices.backend = Some(place(L4, 8080));
+    let outside = Party::External(crate::topology::ExternalId(0));
+    let judgement = scene.send_from(outside, &asked);
+    assert_eq!((backend(&judgement), judgement.illegal.len()), (Some(place(L4, 8080)), 0));
 }
 
 #[test]
