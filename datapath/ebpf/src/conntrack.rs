@@ -137,7 +137,7 @@ fn look_up_flow(run: &Run, packet: &mut Packet, facts: &mut Facts) -> Flow {
     // SAFETY: a map value; every bit pattern is valid.
     let (expires, initiator, closing) =
         unsafe { ((*entry).expires, (*entry).initiator, (*entry).closing) };
-    let reopened = packet.tcp_flags & (SYN | ACK) == SYN && closing != 0;
+    let reopened = packet.tcp_flags & (SYN | ACK | FIN | RST) == SYN && closing != 0;
     if run.now >= expires || reopened {
         return Flow::UNKNOWN;
     }

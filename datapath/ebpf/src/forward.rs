@@ -9,12 +9,11 @@ use aya_ebpf::helpers::{
     bpf_redirect, bpf_redirect_neigh, bpf_redirect_peer, bpf_skb_change_type,
     bpf_skb_get_tunnel_key, bpf_skb_set_tunnel_key,
 };
-use datapath_abi::{Target, action, config, mark, reason, settings, target};
+use datapath_abi::{Target, action, config, hook, mark, reason, settings, target};
 
 use crate::context;
 use crate::headers::{Bytes, ETHERNET, IPV4, IPV6, Packet};
 use crate::run::{Facts, IDENTITY_HOST, IDENTITY_REMOTE_NODE, IDENTITY_WORLD, Run, Verdict};
-use crate::translate;
 
 /// TTL of outer headers, as in the reference.
 pub(crate) const TUNNEL_TTL: u8 = 64;
@@ -52,9 +51,6 @@ pub(crate) fn carry_out(
     if verdict.is_drop() {
         return (TC_ACT_SHOT, verdict);
     }
-    if facts.is_translated && translate::write_sides(run.skb) == 0 {
-        return (TC_ACT_SHOT, Verdict::drop_egress(reason::WRITE_ERROR));
-    }
     let done = match verdict.action {
         action::PASS => {
             context::set_mark(run.skb, facts.mark);
@@ -81,10 +77,10 @@ pub(crate) fn carry_out(
     }
 }
 
-/// What tells the programs and the kernel further on about a packet that leaves: that it is translated, or whose it is.
+/// What tells the programs and the kernel further on about a packet that leaves: that its source is translated, or whose it is.
 #[inline(always)]
 fn mark_of(facts: &Facts) -> u32 {
-    if facts.is_translated {
+    if facts.source_for != 0 {
         mark::TRANSLATED
     } else {
         mark::IDENTITY | facts.source.identity << 16
@@ -179,7 +175,9 @@ fn route(run: &Run, packet: &Packet, verdict: Verdict) -> bool {
     let base = core::ptr::with_exposed_provenance_mut::<u8>(frame);
     // SAFETY: within the bytes checked above.
     unsafe {
-        if packet.is_ipv4() {
+        if run.hook == hook::FROM_HOST {
+            // The node's own packet is not forwarded by it.
+        } else if packet.is_ipv4() {
             decrement_ttl(base.add(ETHERNET));
         } else {
             *base.add(ETHERNET + 7) = packet.ttl - 1;

@@ -2,7 +2,7 @@
 //! node's own egress policy where it has one, and the receiver's ingress policy where that is a pod of the same node.
 
 use aya_ebpf::{macros::classifier, programs::TcContext};
-use datapath_abi::{conntrack, ct_kind, ct_state, hook, reason, target};
+use datapath_abi::{conntrack, ct_kind, ct_state, hook, reason, settings, source, target};
 
 use crate::conntrack::{Flow, look_up_readable, remember};
 use crate::headers::{self, Frame, Packet};
@@ -65,10 +65,16 @@ fn decide(run: &Run, packet: &mut Packet, facts: &mut Facts) -> Verdict {
         if flow.path(run, facts) == Place::UNKNOWN {
             flow.remember_path(run, facts, to.index);
         }
-    } else if !remember(run, packet, facts, to.index, run.settings.host_target) {
+    } else if !remember(run, packet, facts, to.index, sender(run, facts)) {
         return Verdict::drop_egress(reason::CT_CREATE_FAILED);
     }
     verdict
+}
+
+/// Where answers go: to the node, if the packet is its own. It may send on what another one sent.
+#[inline(always)]
+fn sender(run: &Run, facts: &Facts) -> u32 {
+    if facts.source.from == source::OWN_ADDRESS { run.settings.host_target } else { Place::UNKNOWN }
 }
 
 /// The node's egress policy, then what the destination asks for.
@@ -102,10 +108,13 @@ fn judge(run: &Run, packet: &Packet, facts: &mut Facts, flow: &Flow, to: Place) 
             Verdict::deliver(to.index)
         }
         target::NODE
-            if flow.flags() & conntrack::FROM_TUNNEL != 0 && facts.state() == ct_state::REPLY =>
+            if !run.is_set(settings::NATIVE)
+                && flow.flags() & conntrack::FROM_TUNNEL != 0
+                && facts.state() == ct_state::REPLY =>
         {
             Verdict::tunnel(to.index, facts.source.identity)
         }
-        _ => Verdict::routed(run, packet, to.index),
+        // Its own stack counted, if it sent it on.
+        _ => Verdict::network(to.index),
     }
 }

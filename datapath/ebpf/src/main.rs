@@ -95,6 +95,9 @@ fn run_hook(
         (&mut (*scratch).packet, &mut (*scratch).facts, &mut (*scratch).verdict)
     };
     decide(&run, packet, facts).put(settled);
+    if facts.is_translated {
+        translate::write_sides(skb);
+    }
     let code = finish(skb);
     if emit::is_watched(&run) {
         emit::report(skb);

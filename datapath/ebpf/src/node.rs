@@ -32,6 +32,7 @@ pub(crate) fn find_way(
             refused => return Err(refused),
         }
     }
+    receive::answer(packet, facts, &flow);
     if !facts.is_translated {
         if place.is_host() {
             return Ok((flow, place));
@@ -39,7 +40,6 @@ pub(crate) fn find_way(
         facts.is_served = packet.fault == 0;
         return Err(if packet.fault == 0 { reason::NO_SERVICE } else { packet.fault });
     }
-    receive::answer(packet, facts, &flow);
     let index = match flow.path(run, facts) {
         Place::UNKNOWN => receive::destination(run, packet, facts),
         index => index,
@@ -64,6 +64,13 @@ pub(crate) fn arrive(
     };
     if kind == target::ENDPOINT && packet.ttl <= 1 {
         return Verdict::drop_ingress(reason::TTL_EXCEEDED);
+    }
+    if own.is_none() && facts.is_translated {
+        // Its answers are to be translated back.
+        flow.observe(run, packet, facts);
+        if facts.is_forward() && !flows::remember(run, packet, facts, place.index, Place::UNKNOWN) {
+            return Verdict::drop_ingress(reason::CT_CREATE_FAILED);
+        }
     }
     if let Some(own) = own {
         let refused = receive::admit(run, packet, facts, &flow, (place.index, own), sender);

@@ -61,6 +61,11 @@ fn relate_any(run: &Run, packet: &mut Packet, quoted: &mut Packet, facts: &mut F
     let forward = initiator == quoted.source_side;
     if kind != ct_kind::PLAIN {
         let is_nat = kind == ct_kind::NAT;
+        // Beyond the node only is a translated source known by its port.
+        let is_beyond = matches!(run.hook, hook::FROM_NETDEV | hook::FROM_OVERLAY);
+        if is_nat && !is_beyond {
+            return false;
+        }
         if is_nat != forward {
             // The client's own packet to a frontend is nothing that it sent; what it sent is the plain flow's.
             return !is_nat;
@@ -122,6 +127,11 @@ fn relate_plain(
             let backend = quoted.destination;
             set_side(quoted, false, address, port);
             // Only the backend itself is known by that name; a router on the way has its own.
+            if flags & conntrack::LOOPBACK != 0 {
+                let client = quoted.source_port;
+                set_side(quoted, true, backend, client);
+                set_destination(packet, facts, backend, 0, rewriting::LOOPBACK_REPLY);
+            }
             let own = if packet.source == backend { address } else { packet.source };
             set_source(packet, facts, own, 0, rewriting::SERVICE_REPLY);
         }

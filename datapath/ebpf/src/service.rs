@@ -6,8 +6,8 @@ use core::ptr;
 use aya_ebpf::bindings::__sk_buff;
 use datapath_abi::{
     AffinityKey, AffinityValue, MAGLEV_SIZE, MemberKey, SOURCE_RANGE_STATIC_BITS, ServiceKey,
-    ServiceValue, choice, config, conntrack, ct_kind, ct_state, family, input, reason, rewriting,
-    service,
+    ServiceValue, choice, config, conntrack, ct_kind, ct_state, family, hook, input, reason,
+    rewriting, service,
 };
 
 use crate::conntrack::{Flow, look_up_again, put};
@@ -180,14 +180,15 @@ fn choose(
     facts.is_chosen = true;
     facts.is_outside = outside;
     facts.keeps_affinity = value.affinity != 0;
-    lead(packet, facts, backend);
+    lead(run, packet, facts, backend);
     reason::FORWARDED
 }
 
 /// Makes a backend the destination; a pod that is its own gets the loopback address as source.
 #[inline(always)]
-fn lead(packet: &mut Packet, facts: &mut Facts, backend: Backend) {
-    let is_loopback = backend.address == packet.source;
+fn lead(run: &Run, packet: &mut Packet, facts: &mut Facts, backend: Backend) {
+    // Who comes from elsewhere under the backend's address is not that pod.
+    let is_loopback = run.hook == hook::FROM_CONTAINER && backend.address == packet.source;
     set_destination(packet, facts, backend.address, backend.port, rewriting::SERVICE);
     facts.is_served = true;
     facts.is_loopback = is_loopback;
@@ -339,7 +340,7 @@ pub(crate) fn resume(
     let (generation, frontend) = known.chosen();
     let backend = Backend { address, port };
     let stands = generation == run.generation || confirm_backend(run.skb, u32::from(outside)) != 0;
-    lead(packet, facts, backend);
+    lead(run, packet, facts, backend);
     let flow = flow_of(run, packet, facts);
     if stands && !flow.is_unknown() {
         facts.choice = choice::CONNTRACK;

@@ -39,18 +39,28 @@ fn decide(run: &Run, packet: &mut Packet, facts: &mut Facts) -> Verdict {
             encrypt_native(run, packet, facts);
             return Verdict::pass();
         }
+        // Judged where it left the node's stack.
+        mark::IDENTITY if mark >> 16 == IDENTITY_HOST => {
+            encrypt_native(run, packet, facts);
+            return Verdict::pass();
+        }
         _ => {}
     }
     let flow = look_up_readable(run, packet, facts);
-    // What cannot be read has no port to translate. Pods' packets of that kind do not get here.
+    // What cannot be read has no port to translate, and the node's policy cannot judge it. Pods' packets of that kind do not get here.
     if packet.fault != 0 {
-        return Verdict::pass();
-    }
-    let refused = translate(run, packet, facts, flow);
-    if refused != reason::FORWARDED {
-        return Verdict::drop_egress(refused);
+        return if node::host(run).is_some() && is_from_host(run, packet) {
+            Verdict::drop_egress(packet.fault)
+        } else {
+            Verdict::pass()
+        };
     }
     encrypt_native(run, packet, facts);
+    let refused = translate(run, packet, facts, flow);
+    if refused != reason::FORWARDED {
+        facts.encrypted = 0;
+        return Verdict::drop_egress(refused);
+    }
     Verdict::pass()
 }
 

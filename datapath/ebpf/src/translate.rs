@@ -5,12 +5,12 @@ use core::mem::offset_of;
 
 use aya_ebpf::bindings::{__sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR};
 use aya_ebpf::helpers::{bpf_l4_csum_replace, bpf_skb_store_bytes};
-use datapath_abi::{CtValue, conntrack, rewriting};
+use datapath_abi::{CtValue, conntrack, reason, rewriting};
 
 use crate::conntrack::Flow;
 use crate::headers::{Bytes, ETHERNET, IPV4, IPV6, Packet, SCTP, TCP, UDP};
 use crate::maps::SCRATCH;
-use crate::run::{Facts, Sides, apart};
+use crate::run::{Facts, Sides, Verdict, apart};
 
 /// Source of what a pod sends to itself by a service: 169.254.42.1, as in the reference.
 const LOOPBACK4: [u64; 2] = [u32::from_ne_bytes([169, 254, 42, 1]) as u64, 0];
@@ -180,11 +180,19 @@ fn store<T>(skb: *mut __sk_buff, at: u32, value: &T) -> bool {
     unsafe { bpf_skb_store_bytes(skb, at, from, size_of::<T>() as u32, 0) == 0 }
 }
 
-/// Writes the packet's sides into the packet. 0 if the kernel refuses.
+/// Writes the packet's sides into the packet, unless it is dropped. Where the kernel refuses, it is.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub(crate) extern "C" fn write_sides(skb: *mut __sk_buff) -> u32 {
-    apart(skb, |run, packet, facts| u32::from(write(run.skb, packet, facts.is_quote_translated)))
+    apart(skb, |run, packet, facts| {
+        let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return 0 };
+        // SAFETY: this CPU's value, which this run has to itself.
+        let settled = unsafe { &mut (*scratch).verdict };
+        if !settled.get().is_drop() && !write(run.skb, packet, facts.is_quote_translated) {
+            Verdict::drop_egress(reason::WRITE_ERROR).put(settled);
+        }
+        0
+    })
 }
 
 #[inline(always)]

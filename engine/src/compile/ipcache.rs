@@ -82,6 +82,10 @@ impl Addresses {
             }
             let within = whose.last().map(|(_, node)| *node);
             let item = match fixed {
+                // Nobody has the address: who sends under it is outside, by the prefixes of rules.
+                Some(Item::Service(id, world)) => {
+                    Item::Service(id, who.last().map_or(world, |(_, identity)| *identity))
+                }
                 Some(item) => item,
                 None if !said.nodes.is_empty() => Item::Nodes(said.nodes, within),
                 None if listed => {
