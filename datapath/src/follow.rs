@@ -35,7 +35,7 @@ use engine::trace::{Action, Hop, Trace, TunnelHeader};
 
 use crate::frame;
 use link::Pinned;
-pub use raw::{Device, Raw, devices, ethernet};
+pub use raw::{Device, Raw, devices, enters_as, ethernet};
 use wire::Net;
 
 /// More hops than any journey has: seven from a node by another one's node port to a third. Guards against programs

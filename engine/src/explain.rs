@@ -414,8 +414,8 @@ pub struct PacketReport {
     pub destination_address: String,
     /// The destination port.
     pub destination_port: Option<u16>,
-    /// The protocol.
-    pub protocol: Protocol,
+    /// The protocol; null for a frame that holds no packet, whose addresses are those of Ethernet.
+    pub protocol: Option<Protocol>,
     /// `SYN`, `echo request id 502 seq 1878`, or empty.
     pub detail: String,
 }

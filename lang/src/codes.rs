@@ -147,6 +147,9 @@ mod tests {
                 Ok(Command::Remove { kind, name }) => {
                     said.extend(loaded.workspace.remove(&kind, &name, &mut sources).err());
                 }
+                Ok(Command::TraceAt(packet)) => {
+                    said.extend(resolve::raw(&loaded.world, &packet).err());
+                }
                 Ok(_) => {}
                 Err(problems) => said.extend(problems),
             }

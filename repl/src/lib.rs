@@ -12,6 +12,7 @@ pub mod suite;
 
 mod doctor;
 mod explain;
+mod pcap;
 mod shell;
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ mod words;
 
 use std::io::{self, Write};
 
-use crate::reply::{Content, Failure, Reply};
+use crate::reply::{Content, Failure, Level, Reply};
 
 pub use schema::schema;
 
@@ -67,6 +67,24 @@ pub fn json_of_all(replies: &[Reply], out: &mut dyn Write) -> io::Result<()> {
 /// An explanation at the level `minimal`: what tests and recordings pin.
 pub fn minimal_lines(explanation: &engine::explain::Explanation) -> Vec<String> {
     minimal::lines(explanation)
+}
+
+/// An explanation without its hops, for what has a line of its own for each of them.
+pub(crate) fn summary_lines(explanation: &engine::explain::Explanation) -> Vec<String> {
+    unindented(answer::summary(explanation))
+}
+
+/// A hop as lines, also where it had nothing of interest to say.
+pub(crate) fn hop_lines(report: &engine::explain::HopReport) -> Vec<String> {
+    let lines = hop::lines(report, Level::Normal);
+    let lines = if lines.is_empty() { hop::lines(report, Level::Full) } else { lines };
+    unindented(lines)
+}
+
+/// Lines one level further to the left.
+fn unindented(lines: Vec<String>) -> Vec<String> {
+    let shift = |line: String| line.strip_prefix("  ").map(ToOwned::to_owned).unwrap_or(line);
+    lines.into_iter().map(shift).collect()
 }
 
 /// Whether the content belongs on standard error: it is not a result.

@@ -87,7 +87,7 @@ fn explanation(hops: Vec<HopReport>) -> Explanation {
             destination: "web/echo-0".into(),
             destination_address: "10.244.6.11".into(),
             destination_port: Some(8080),
-            protocol: Protocol::Tcp,
+            protocol: Some(Protocol::Tcp),
             detail: "SYN".into(),
         },
         decided_by: Vec::new(),

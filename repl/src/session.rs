@@ -3,6 +3,8 @@
 //! command line and the tests call it. Never prints and never decides a packet.
 
 mod ask;
+mod at;
+mod capture;
 mod debugging;
 mod edit;
 mod files;
@@ -37,6 +39,7 @@ use crate::reply::{Content, Reply};
 use crate::suite;
 use crate::{doctor, explain};
 pub(crate) use ask::{NO_EARLIER, differs, refused};
+pub(crate) use at::is_at_hook;
 pub(crate) use files::{files_below, is_source, programs, tidied};
 pub(crate) use format::{Formatted, format_file, format_text};
 pub use interrupt::Interrupt;
@@ -74,6 +77,8 @@ pub struct Session {
     /// What it was opened as.
     opened: Choice,
     memory: Memory,
+    /// Whether packets left traces in conntrack that the oracle was not told about.
+    unseen: bool,
     now: u64,
     last_answer: Option<Explanation>,
     interrupt: Interrupt,
@@ -104,6 +109,7 @@ impl Session {
             backend: None,
             opened: Choice::default(),
             memory: Memory::default(),
+            unseen: false,
             now: START,
             last_answer: None,
             interrupt: Interrupt::default(),
@@ -144,6 +150,9 @@ impl Session {
 
     /// A line that is the session's, not the debugger's.
     fn own(&mut self, text: &str) -> Reply {
+        if let Some((question, file)) = capture::split(text) {
+            return self.capturing(Path::new(file), |session| session.own(question));
+        }
         let plain = without_colon(text);
         let text = plain.as_deref().unwrap_or(text);
         match (force_save(text), expecting(text)) {
@@ -167,7 +176,7 @@ impl Session {
         match command {
             Command::Empty => Reply::nothing(),
             Command::Trace(question) => self.ask_parsed(&question),
-            Command::TraceAt(_) => list::not_there("`trace --at`"),
+            Command::TraceAt(question) => self.ask_at(&question),
             Command::Debug(question) => {
                 let asked = text.trim_start().strip_prefix("debug").unwrap_or(text);
                 self.debug_parsed(&question, asked)

@@ -487,3 +487,31 @@ fn a_dropped_fragment_is_told_by_what_happened_to_it() {
     ask("x/b -> x/a icmp fragment more", "pieces of an ICMP message are never let through");
     ask("x/a -> x/b udp fragment offset 8", "the ports of this fragment are not known");
 }
+
+#[test]
+fn a_packet_enters_at_a_hook_and_frames_go_to_a_capture() {
+    let folder = Folder::new("at", &[("foreign.pcapng", b"notes\n")]);
+    let (file, foreign) = (folder.path("my ask.pcapng"), folder.path("foreign.pcapng"));
+    let question = ["trace", "-f", WORLD, "client", "server:80"];
+    check(&[&question[..], &["--pcap", &file]].concat(), 0, "ALLOWED  tunneled node01 -> node02");
+    let at = ["trace", "-f", WORLD, "--at"];
+    let packet = |number| ["pcap", file.as_str(), "number", number];
+    let second = [&at[..], &["node02 from-netdev"], &packet("2")].concat();
+    check(&second, 0, "ALLOWED  delivered on node02");
+    let first = [&at[..], &["from-container on client"], &packet("1")].concat();
+    check(&first, 0, "oracle agrees");
+    check(&[&first[..], &["--expect", "dropped"]].concat(), 1, "unmet");
+    check(&[&first[..], &["--pcap", &file]].concat(), 0, "ALLOWED");
+    check(&[&first[..], &["--record", &folder.path("x.hoptrace")]].concat(), 2, "`--pcap FILE`");
+    check(&[&first[..], &["--pcap", &foreign]].concat(), 2, "is no capture that hopwise wrote");
+    let beyond = [&at[..], &["node02 from-netdev"], &packet("9")].concat();
+    check(&beyond, 3, "HW0213");
+    let line = "at node01 from-netdev ipv4 198.51.100.7 > 10.1.0.10 / tcp 9 > 80 syn => allowed";
+    check(&["trace", "-f", WORLD, line], 0, "198.51.100.7:9 -> shop/client 10.1.0.10:80 TCP SYN");
+    let odd = ["trace", "-f", WORLD, "-o", "json", "--at", "from-container on client"];
+    let layers = "eth 02:00:00:00:00:01 > 02:00:00:00:00:02 type 0x88cc / hex 0001";
+    let document = json(&[&odd[..], &[layers]].concat(), 0);
+    let answer = &document["explanation"];
+    assert_eq!(answer["packet"]["protocol"], Value::Null, "{document}");
+    assert_eq!(answer["packet"]["sourceAddress"], "02:00:00:00:00:01", "{document}");
+}

@@ -39,6 +39,9 @@ fn said(line: &str, loaded: &Loaded, sources: &mut SourceMap) -> Vec<Diagnostic>
         Ok(Command::Remove { kind, name }) => {
             loaded.workspace.remove(&kind, &name, sources).err().into_iter().collect()
         }
+        Ok(Command::TraceAt(packet)) => {
+            resolve::raw(&loaded.world, &packet).err().into_iter().collect()
+        }
         Ok(_) => Vec::new(),
         Err(problems) => problems,
     }

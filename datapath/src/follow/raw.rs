@@ -2,11 +2,13 @@
 
 use engine::backend::{BackendError, TunnelKey};
 use engine::net::Hook;
+use engine::question::Question;
 use engine::tables::{NodeTables, Tables};
 use engine::topology::{Endpoint, NodeId, World};
 use engine::trace::Ethernet;
 
 use super::link::{self, Pinned};
+use super::wire::Net;
 use super::{Arrival, HOST_DEVICE, enter};
 
 /// A frame at a hook.
@@ -52,6 +54,20 @@ pub(super) fn arrival(world: &World, tables: &Tables, raw: &Raw) -> Result<Arriv
         pinned: Pinned::all(),
         inside: None,
     })
+}
+
+/// Whether a question's packet enters where a given frame does: at the same hook of the same device, with the same mark.
+/// What is in either frame is not compared.
+pub fn enters_as(world: &World, tables: &Tables, raw: &Raw, question: &Question) -> bool {
+    let net = Net { world, tables };
+    let (Ok(given), Ok(asked)) = (arrival(world, tables, raw), enter::arrival(net, question))
+    else {
+        return false;
+    };
+    let place = |arrival: &Arrival| {
+        (arrival.node, arrival.hook, arrival.ifindex, arrival.mark, arrival.tunnel)
+    };
+    place(&given) == place(&asked)
 }
 
 /// Name and index of the device that a frame comes by.

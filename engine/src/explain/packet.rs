@@ -17,7 +17,7 @@ pub(super) fn report(context: &Context<'_>, question: &Question) -> PacketReport
         destination: context.party(question.destination),
         destination_address: packet.ip.destination.to_string(),
         destination_port: has_ports.then_some(destination_port),
-        protocol: packet.protocol(),
+        protocol: Some(packet.protocol()),
         detail: detail(packet),
     }
 }

@@ -53,4 +53,8 @@ NOTHING_TO_REMOVE = 212, "nothing-to-remove", "no statement has this kind and na
     "`remove` takes the kind and the name of a statement of the session, such as `remove policy web/echo-access`. The nearest name of that kind is suggested.";
     wrong "# type: remove policy web/ecko\nnamespace web {}\npolicy web/echo {\n  select {}\n  allow ingress\n}\n";
     right "# type: remove policy web/echo\nnamespace web {}\npolicy web/echo {\n  select {}\n  allow ingress\n}\n";
+CANNOT_ENTER = 213, "cannot-enter", "this packet cannot enter there";
+    "`trace --at` takes an Ethernet frame of 14 to 3500 bytes and a device that the hook hangs on. A capture is a file in pcap or pcapng format whose link type is Ethernet, and the packet of the number must be in it as a whole. Layers follow each other as on a wire. The message tells what does not fit.";
+    wrong "# type: trace --at node01 from-netdev hex 0200\ncluster c {\n  node node01 { ip 192.168.66.226 pods 10.244.1.0/24 }\n}\n";
+    right "# type: trace --at node01 from-netdev ipv4 8.8.8.8 > 10.244.1.9 / udp 53 > 53\ncluster c {\n  node node01 { ip 192.168.66.226 pods 10.244.1.0/24 }\n}\n";
 }

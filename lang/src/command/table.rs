@@ -26,7 +26,7 @@ const fn info(
 pub const TABLE: &[CommandInfo] = &[
     info(
         "trace",
-        "trace SRC -> DST[:PORT[/PROTO]] [OPTION ...] | --at [NODE] HOOK PACKET",
+        "trace SRC -> DST[:PORT[/PROTO]] [OPTION ...] | --at [NODE] HOOK PACKET [--pcap FILE]",
         "explain one flow, or one packet from the hook where it enters",
         "trace CA -> CB icmp echo with reply",
     ),

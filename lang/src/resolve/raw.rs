@@ -3,7 +3,8 @@
 use engine::backend::TunnelKey;
 use engine::diag::Diagnostic;
 use engine::net::{Hook, IpHeader, Mac, Protocol, TcpFlags};
-use engine::question::DEFAULT_TTL;
+use engine::question::{DEFAULT_TTL, MAX_PACKET};
+use engine::source::Span;
 use engine::topology::{NodeId, Party, PodId, TunnelKind, World};
 
 use super::{Atlas, extra, packet, party_in};
@@ -121,10 +122,35 @@ pub enum Layer {
     Payload(Vec<u8>),
 }
 
+/// Bytes of an Ethernet header.
+const ETHERNET: usize = 14;
+
+/// Refuses the length of a frame that no backend runs.
+///
+/// # Errors
+/// The problem, told about the place that the frame is written at.
+pub fn frame_fits(length: usize, span: Span) -> Result<(), Diagnostic> {
+    let most = MAX_PACKET + ETHERNET;
+    if length < ETHERNET {
+        let message =
+            format!("the frame has {length} bytes, and an Ethernet header has {ETHERNET}");
+        return Err(Diagnostic::error(codes::CANNOT_ENTER, message, span)
+            .help("give the whole frame, beginning with the Ethernet addresses"));
+    }
+    if length > most {
+        let message = format!("the frame has {length} bytes, and {most} fit");
+        return Err(Diagnostic::error(codes::CANNOT_ENTER, message, span).help(
+            "take a shorter payload; a capture shows packets as long as on the wire where offloading is off",
+        ));
+    }
+    Ok(())
+}
+
 /// The packet with its names looked up.
 ///
 /// # Errors
-/// One problem: an unknown node or message, no node where the world has several, a pod of another node.
+/// One problem: an unknown node or message, no node where the world has several, a pod of another node, bytes that are
+/// too few or too many for a frame.
 pub fn raw(world: &World, question: &RawQuestion) -> Result<Raw, Diagnostic> {
     let device = question.device.as_ref().map(|name| device(world, name)).transpose()?;
     let node = node(world, question, device.as_ref())?;
@@ -143,7 +169,10 @@ pub fn raw(world: &World, question: &RawQuestion) -> Result<Raw, Diagnostic> {
         tunnel: tunnel.map(|key| TunnelKey { vni: key.node.vni, source: key.node.remote }),
         mark: question.mark.as_ref().map_or(0, |mark| mark.node),
         bytes: match &question.source.node {
-            RawSource::Hex(bytes) => Bytes::Frame(bytes.clone()),
+            RawSource::Hex(bytes) => {
+                frame_fits(bytes.len(), question.source.span)?;
+                Bytes::Frame(bytes.clone())
+            }
             RawSource::Pcap { file, number } => {
                 Bytes::Pcap { file: file.clone(), number: number.node }
             }
@@ -279,6 +308,7 @@ mod tests {
         namespace web {}\npod web/a on n1 { ip 10.1.0.10 }\npod web/agent on n2 { host-network }\n";
 
     fn read(text: &str) -> Result<Raw, String> {
+        let text = &text.replace("FRAME", &"00".repeat(ETHERNET));
         let mut sources = SourceMap::default();
         let loaded = load(&[("w.hop".to_owned(), WORLD.to_owned())], &mut NoIncludes, &mut sources);
         assert_eq!(loaded.diagnostics, []);
@@ -293,25 +323,29 @@ mod tests {
 
     #[test]
     fn names_are_looked_up() {
-        let packet = read("n2 from-netdev mark 7 hex 00").expect("resolves");
+        let packet = read("n2 from-netdev mark 7 hex FRAME").expect("resolves");
         assert_eq!((packet.node, packet.mark, packet.device), (NodeId(1), 7, None));
-        let packet = read("from-container on a hex 00").expect("resolves");
+        let packet = read("from-container on a hex FRAME").expect("resolves");
         assert_eq!((packet.node, packet.device), (NodeId(0), Some(Device::Pod(PodId(0)))));
-        let packet = read("n1 from-container on lxc7 hex 00").expect("resolves");
+        let packet = read("n1 from-container on lxc7 hex FRAME").expect("resolves");
         assert_eq!(packet.device, Some(Device::Named("lxc7".into())));
         for (text, expected) in [
-            ("n3 from-netdev hex 00", "HW0103 no node is named `n3`; did you mean `n1`?"),
+            ("n3 from-netdev hex FRAME", "HW0103 no node is named `n3`; did you mean `n1`?"),
             (
-                "from-netdev hex 00",
+                "from-netdev hex FRAME",
                 "HW0103 it is open at which node the packet enters; name one of n1, n2 before the hook",
             ),
             (
-                "n2 from-container on web/a hex 00",
+                "n2 from-container on web/a hex FRAME",
                 "HW0103 web/a is on another node; leave the node out: it is the pod's",
             ),
             (
-                "from-container on web/agent hex 00",
+                "from-container on web/agent hex FRAME",
                 "HW0200 web/agent has no device of its own; it is on the host network: name the node's device, or none",
+            ),
+            (
+                "n1 from-netdev hex 0000",
+                "HW0213 the frame has 2 bytes, and an Ethernet header has 14; give the whole frame, beginning with the Ethernet addresses",
             ),
             (
                 "n1 from-netdev icmp ecko",

@@ -9,13 +9,19 @@ use clap::Args;
 use super::output::Output;
 use super::{Files, Format, Look, Runner, words};
 use crate::reply::{Reply, Status};
+use crate::session::{Session, is_at_hook};
 
 const AFTER_HELP: &str = "\
 A question: SOURCE -> DESTINATION[:PORT[/PROTO]] [OPTION ...]
   hopwise trace -f shop.hop 'web/client -> web/echo-0:8080/tcp'
   hopwise trace -f shop.hop web/client web/echo-0:8080/tcp with reply
 
-Quote it, or leave the arrow out: a shell takes `>` for a redirection.";
+Quote it, or leave the arrow out: a shell takes `>` for a redirection.
+
+A packet at a hook: [NODE] HOOK [on DEVICE] [vni N from ADDRESS] [mark N], then its bytes:
+  hopwise trace -f shop.hop --at 'node02 from-netdev' pcap seen.pcapng number 2
+  hopwise trace -f shop.hop --at 'node02 from-netdev' 'ipv4 8.8.8.8 > 10.244.6.11 / icmp'
+  hopwise trace -f shop.hop --at 'from-container on web/client' hex 0200...";
 
 /// Explain one flow
 ///
@@ -25,9 +31,12 @@ Quote it, or leave the arrow out: a shell takes `>` for a redirection.";
 #[derive(Debug, Args)]
 #[command(after_help = AFTER_HELP, verbatim_doc_comment)]
 pub(super) struct TraceArgs {
-    /// The question, as one argument or as several words; `=> EXPECTATION` may follow it
+    /// The question, as one argument or as several words; `=> EXPECTATION` may follow it. With `--at`, the packet
     #[arg(required = true, value_name = "QUESTION")]
     question: Vec<String>,
+    /// Let a packet enter at a hook of a node as it is: `node02 from-overlay vni 7 from 192.168.66.226`
+    #[arg(long, value_name = "HOOK")]
+    at: Option<String>,
     #[command(flatten)]
     files: Files,
     /// How much to show: verdict and rules only, the explanation, or every look-up and the bytes
@@ -39,6 +48,9 @@ pub(super) struct TraceArgs {
     /// Write the question, its files and the answer to FILE, for `hopwise debug FILE` on any machine
     #[arg(long, value_name = "FILE", conflicts_with = "expect")]
     record: Option<PathBuf>,
+    /// Write the frame that enters and the one that leaves each hop to FILE as pcapng, explained in packet comments
+    #[arg(long, value_name = "FILE")]
+    pcap: Option<PathBuf>,
     #[command(flatten)]
     runner: Runner,
     #[command(flatten)]
@@ -58,31 +70,54 @@ pub(super) fn run(args: &TraceArgs, look: &Look) -> io::Result<Status> {
     if let Err(message) = set.and_then(|()| args.runner.choose(&mut session)) {
         return output.reply(&Reply::failure(Status::Usage, message, ""));
     }
-    let question = joined(&args.question);
-    let reply = match (&args.expect, &args.record) {
+    let mut question = joined(&args.question);
+    if let Some(hook) = &args.at {
+        question = format!("--at {hook} {question}");
+    }
+    if args.record.is_some() && is_at_hook(&question) {
+        return output.reply(&not_recorded());
+    }
+    let ask = |session: &mut Session| match (&args.expect, &args.record) {
         (Some(expectation), _) => session.ask_expecting(&question, expectation),
         (None, Some(file)) => session.record(file, &question),
         (None, None) => session.ask_line(&question),
     };
+    let reply = match &args.pcap {
+        Some(file) => session.capturing(file, ask),
+        None => ask(&mut session),
+    };
     output.reply(&reply.after(loaded))
 }
 
-/// The words as one text. A shell took the quotes of a payload off; they are put back.
+/// The debugger opens questions, and a packet at a hook is none.
+fn not_recorded() -> Reply {
+    let message = "a packet at a hook cannot be recorded for the debugger";
+    let remedy =
+        "`--pcap FILE` writes its frames, and `pcap FILE number N` lets one of them enter again";
+    Reply::failure(Status::Usage, message, remedy)
+}
+
+/// The words as one text. A shell took the quotes of a payload or of a capture's name off; they are put back.
 pub(super) fn joined(words: &[String]) -> String {
     let mut text = String::new();
-    let mut after_payload = false;
+    let mut after = "";
     for word in words {
         if !text.is_empty() {
             text.push(' ');
         }
-        if after_payload && !word.starts_with('"') {
+        let needs_quotes = match after {
+            "payload" => true,
+            "pcap" => word.contains(char::is_whitespace),
+            _ => false,
+        };
+        if needs_quotes && !word.starts_with('"') {
             text.push('"');
             text.push_str(&word.replace('\\', r"\\").replace('"', "\\\""));
             text.push('"');
         } else {
             text.push_str(word);
         }
-        after_payload = word == "payload";
+        after = word;
     }
     text
 }
@@ -116,5 +151,7 @@ mod tests {
         check(&["a", "b:80", "with", "reply"], "a b:80 with reply");
         check(&["a", "b:80", "payload", "x \"y\" z"], "a b:80 payload \"x \\\"y\\\" z\"");
         check(&["a", "b:80", "payload", "\"x\""], "a b:80 payload \"x\"");
+        check(&["pcap", "my x", "number", "1"], "pcap \"my x\" number 1");
+        check(&["pcap", "x.pcap", "number", "1"], "pcap x.pcap number 1");
     }
 }

@@ -93,7 +93,8 @@ impl Scene {
                 Earlier::Known(memory) => memory.clone(),
                 Earlier::None | Earlier::Recorded => Memory::default(),
             };
-            let mut journey = Journey { backend, memory: &mut memory, now: scene.now };
+            let (memory, unseen) = (&mut memory, &mut false);
+            let mut journey = Journey { backend, memory, unseen, now: scene.now };
             journey.backend.load(stage.tables)?;
             let is_fresh = matches!(scene.earlier, Earlier::None);
             if is_fresh {

@@ -29,6 +29,29 @@ pub(super) fn text(answer: &Answer, options: Options, out: &mut dyn Write) -> io
 
 /// The explanation as lines without newlines; the reply follows, indented.
 pub(super) fn explanation(e: &Explanation, level: Level, options: Options) -> Vec<String> {
+    let mut lines = beginning(e, level, options);
+    for report in &e.hops {
+        lines.extend(hop::lines(report, level));
+        if level == Level::Full {
+            lines.extend(full::frames(report));
+        }
+    }
+    lines.extend(ending_lines(e));
+    if let Some(reply) = &e.reply {
+        lines.extend(reply_lines(reply, level, options));
+    }
+    lines
+}
+
+/// The explanation without its hops and its reply.
+pub(super) fn summary(e: &Explanation) -> Vec<String> {
+    let mut lines = beginning(e, Level::Normal, Options::default());
+    lines.extend(ending_lines(e));
+    lines
+}
+
+/// What comes before the hops.
+fn beginning(e: &Explanation, level: Level, options: Options) -> Vec<String> {
     let mut lines = Vec::new();
     if let Some(divergence) = &e.divergence {
         lines.extend(divergence_lines(divergence, options));
@@ -43,19 +66,15 @@ pub(super) fn explanation(e: &Explanation, level: Level, options: Options) -> Ve
         }
     }
     lines.extend(obstacle::lines(e));
-    for report in &e.hops {
-        lines.extend(hop::lines(report, level));
-        if level == Level::Full {
-            lines.extend(full::frames(report));
-        }
-    }
-    lines.extend(e.known.iter().map(known::line));
+    lines
+}
+
+/// What comes behind the hops.
+fn ending_lines(e: &Explanation) -> Vec<String> {
+    let mut lines: Vec<String> = e.known.iter().map(known::line).collect();
     lines.push(hop::fact(1, "checked", &checked(e)));
     if !e.assumed.is_empty() {
         lines.push(hop::fact(1, "assumed", &e.assumed.join("; ")));
-    }
-    if let Some(reply) = &e.reply {
-        lines.extend(reply_lines(reply, level, options));
     }
     lines
 }
@@ -206,9 +225,11 @@ fn packet(e: &Explanation) -> String {
     let p = &e.packet;
     let source = words::party(&p.source, &p.source_address, p.source_port);
     let destination = words::party(&p.destination, &p.destination_address, p.destination_port);
-    let protocol = words::protocol(p.protocol);
-    let line = format!("{source} -> {destination} {protocol} {}", p.detail);
-    line.trim_end().to_owned()
+    let protocol = p.protocol.map(words::protocol);
+    let rest = [protocol.as_deref(), Some(p.detail.as_str())].into_iter().flatten();
+    let rest =
+        rest.filter(|part| !part.is_empty()).fold(String::new(), |line, part| line + " " + part);
+    format!("{source} -> {destination}{rest}")
 }
 
 fn isolated(i: &Isolating) -> String {

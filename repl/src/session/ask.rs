@@ -10,9 +10,13 @@ use lang::NoIncludes;
 use lang::ast::Question;
 use lang::suite::{Case, Expectation};
 
+use super::at::is_at_hook;
 use super::{ConntrackMode, Journey, Session, Stage};
 use crate::reply::{Answer, Content, Failure, Level, Reply, Status};
 use crate::suite::misses;
+
+/// A question that what is expected of a packet at a hook is read with: expectations ask for no names of their own.
+const ANY_QUESTION: &str = "1.1.1.1 -> 8.8.8.8:53/udp";
 
 /// What a question on its own conntrack takes for granted.
 pub(crate) const NO_EARLIER: &str = "no earlier conntrack";
@@ -31,6 +35,14 @@ impl Session {
     /// Explains one flow: `SRC -> DST...`, without the word `trace`.
     pub fn ask(&mut self, question: &str) -> Reply {
         let file = self.sources.add(super::INPUT, question);
+        if is_at_hook(question) {
+            let reply = match lang::command::parse_raw(question, file) {
+                Ok(question) => self.ask_at(&question),
+                Err(problems) => self.complain(problems),
+            };
+            self.forget_texts();
+            return reply;
+        }
         let reply = match lang::command::parse_question(question, file) {
             Ok(question) => self.ask_parsed(&question),
             Err(problems) => self.complain(problems),
@@ -44,6 +56,7 @@ impl Session {
     pub fn ask_expecting(&mut self, question: &str, expectation: &str) -> Reply {
         let mut reply = self.ask(question);
         if let Content::Answer(answer) = &mut reply.content {
+            let question = if is_at_hook(question) { ANY_QUESTION } else { question };
             match self.expectation(question, expectation) {
                 Ok(wanted) => {
                     answer.unmet = misses(&wanted, &answer.explanation, &self.state.world);
@@ -142,7 +155,7 @@ impl Session {
     }
 
     /// The present state beside the backend, which is opened where it is not yet.
-    fn with_journey<T>(
+    pub(super) fn with_journey<T>(
         &mut self,
         run: impl FnOnce(&Stage<'_>, &mut Journey<'_>) -> Result<T, BackendError>,
     ) -> Result<T, BackendError> {
@@ -151,6 +164,7 @@ impl Session {
             self.opened = self.settings.backend;
             // Another backend knows of no flow.
             self.memory = Memory::default();
+            self.unseen = false;
         }
         let stage = Stage {
             world: &self.state.world,
@@ -162,13 +176,14 @@ impl Session {
             // Opened just above.
             return Err(BackendError::BadInjection("no backend is open".to_owned()));
         };
-        let memory = &mut self.memory;
-        run(&stage, &mut Journey { backend: backend.as_mut(), memory, now: self.now })
+        let (memory, unseen) = (&mut self.memory, &mut self.unseen);
+        run(&stage, &mut Journey { backend: backend.as_mut(), memory, unseen, now: self.now })
     }
 
     /// Forgets every flow on both sides.
     pub(super) fn forget_flows(&mut self) -> Result<(), BackendError> {
         self.memory = Memory::default();
+        self.unseen = false;
         self.backend.as_mut().map_or(Ok(()), |backend| backend.forget())
     }
 
@@ -204,7 +219,7 @@ impl Session {
     }
 }
 
-fn answered(explanation: Explanation, level: Level) -> Reply {
+pub(super) fn answered(explanation: Explanation, level: Level) -> Reply {
     let status = if differs(&explanation) { Status::Divergence } else { Status::Ok };
     let answer = Answer { explanation, level, unmet: Vec::new() };
     Reply::with_status(Content::Answer(Box::new(answer)), status)

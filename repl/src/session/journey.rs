@@ -43,14 +43,20 @@ pub(crate) struct Journey<'a> {
     pub(crate) backend: &'a mut dyn Backend,
     /// The oracle's memory.
     pub(crate) memory: &'a mut Memory,
+    /// Whether packets left traces in conntrack that the oracle was not told about. It is not asked then.
+    pub(crate) unseen: &'a mut bool,
     /// The simulated clock, in seconds.
     pub(crate) now: u64,
 }
+
+/// Why only the datapath answers after such packets.
+pub(super) const UNSEEN: &str = "no opinion of the oracle, which was not told of an earlier packet; `set conntrack fresh` forgets it";
 
 impl Journey<'_> {
     /// Forgets every flow on both sides.
     pub(crate) fn forget(&mut self) -> Result<(), BackendError> {
         *self.memory = Memory::default();
+        *self.unseen = false;
         self.backend.forget()
     }
 
@@ -85,8 +91,17 @@ impl Journey<'_> {
         question: &Question,
     ) -> Result<Explanation, BackendError> {
         self.backend.load(stage.tables)?;
+        self.told(stage, |journey| journey.ask(stage, question))
+    }
+
+    /// What is asked with what it changes in conntrack. The tables are loaded.
+    pub(super) fn told(
+        &mut self,
+        stage: &Stage<'_>,
+        ask: impl FnOnce(&mut Self) -> Result<Explanation, BackendError>,
+    ) -> Result<Explanation, BackendError> {
         let before = self.known(stage.world)?;
-        let mut explanation = self.ask(stage, question)?;
+        let mut explanation = ask(self)?;
         let after = self.known(stage.world)?;
         explanation.known = changes(&stage.context(), &before, &after);
         Ok(explanation)
@@ -156,8 +171,13 @@ impl Journey<'_> {
             choices: choices(&trace),
         };
         let judgement = judge(world, policies, self.memory, &asked);
-        explain(&stage.context(), question, &trace, Some(&judgement))
-            .ok_or_else(|| BackendError::BadEvent("the trace has no beginning".to_owned()))
+        let judgement = Some(&judgement).filter(|_| !*self.unseen);
+        let mut explanation = explain(&stage.context(), question, &trace, judgement)
+            .ok_or_else(|| BackendError::BadEvent("the trace has no beginning".to_owned()))?;
+        if *self.unseen {
+            explanation.assumed.push(UNSEEN.to_owned());
+        }
+        Ok(explanation)
     }
 }
 

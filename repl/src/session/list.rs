@@ -9,11 +9,6 @@ use super::Session;
 use crate::reply::{Content, Listing, Reply, Status};
 use crate::show::{Of, View};
 
-/// A command that the language has and the session has not.
-pub(super) fn not_there(what: &str) -> Reply {
-    Reply::failure(Status::Usage, format!("{what} is not supported yet"), "`help` lists what is")
-}
-
 impl Session {
     /// `show NOUN [ARGUMENT]` by words.
     pub fn show(&mut self, noun: &str, argument: Option<&str>) -> Reply {

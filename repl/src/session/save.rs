@@ -104,11 +104,11 @@ pub(super) fn cannot_write(path: &Path, error: &io::Error) -> Reply {
 
 /// Writes beside the file and renames, so that a reader sees the old text or the new, never half. A
 /// symbolic link stays one, and the file's permissions stay as they are.
-pub(super) fn write(path: &Path, text: &str) -> io::Result<()> {
+pub(super) fn write(path: &Path, text: impl AsRef<[u8]>) -> io::Result<()> {
     let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_string_lossy();
     let beside = path.with_file_name(format!(".{name}.{}.new", std::process::id()));
-    let written = write_new(&beside, &path, text);
+    let written = write_new(&beside, &path, text.as_ref());
     let done = written.and_then(|()| fs::rename(&beside, &path));
     if done.is_err() {
         // The rename's error is the one to report; a left-over is the lesser evil.
@@ -117,9 +117,9 @@ pub(super) fn write(path: &Path, text: &str) -> io::Result<()> {
     done
 }
 
-fn write_new(beside: &Path, path: &Path, text: &str) -> io::Result<()> {
+fn write_new(beside: &Path, path: &Path, text: &[u8]) -> io::Result<()> {
     let mut file = fs::File::create(beside)?;
-    file.write_all(text.as_bytes())?;
+    file.write_all(text)?;
     if let Ok(present) = fs::metadata(path) {
         file.set_permissions(present.permissions())?;
     }

@@ -1,0 +1,216 @@
+//! `trace --at`: a frame that is given as it is, from any hook on. Turns what is written into bytes and a device, and
+//! the answer into the same explanation as a question's. Never builds or reads a header itself.
+
+mod sent;
+
+use std::path::Path;
+
+use datapath::follow::{self, Raw};
+use datapath::frame;
+use engine::backend::BackendError;
+use engine::diag::Diagnostic;
+use engine::eval::{Asked, judge};
+use engine::explain::{Explanation, choices, explain};
+use engine::source::Span;
+use engine::topology::Endpoint;
+use engine::trace::Ethernet;
+use lang::ast::{RawQuestion, RawSource};
+use lang::codes::CANNOT_ENTER;
+use lang::resolve;
+
+use super::ask::answered;
+use super::{ConntrackMode, Journey, NO_EARLIER, Session, Stage, refused};
+use crate::pcap;
+use crate::reply::{Reply, Status};
+use sent::Sent;
+
+/// Why only the datapath answers about a frame.
+const NOT_ASKED: &str = "no opinion of the oracle, which is asked only about whole packets where their sender sends them";
+
+/// Whether a question is about a packet at a hook; a party may have the name `at` too.
+pub(crate) fn is_at_hook(question: &str) -> bool {
+    match question.split_whitespace().next() {
+        Some("--at") => true,
+        Some("at") => !question.contains("->"),
+        _ => false,
+    }
+}
+
+impl Session {
+    /// Explains the journey of a frame.
+    pub(super) fn ask_at(&mut self, question: &RawQuestion) -> Reply {
+        let raw = match self.raw(question) {
+            Ok(raw) => raw,
+            Err(problem) => return self.complain(vec![problem]),
+        };
+        match self.answer_at(&raw) {
+            Ok(explanation) => {
+                self.last_answer = Some(explanation.clone());
+                answered(explanation, self.settings.level)
+            }
+            Err(BackendError::BadInjection(message)) => {
+                let message = format!("the packet cannot enter: {message}");
+                let remedy =
+                    "the interpreter takes every frame: `set backend vm`, or `--backend vm`";
+                Reply::failure(Status::Input, message, remedy)
+            }
+            Err(error) => *refused(&error),
+        }
+    }
+
+    fn answer_at(&mut self, raw: &Raw) -> Result<Explanation, BackendError> {
+        let fresh = self.settings.conntrack == ConntrackMode::Fresh;
+        self.with_journey(|stage, journey| {
+            journey.backend.load(stage.tables)?;
+            if !fresh {
+                return journey.told(stage, |journey| journey.enter(stage, raw));
+            }
+            journey.forget()?;
+            let mut explanation = journey.enter(stage, raw)?;
+            explanation.assumed.insert(0, NO_EARLIER.to_owned());
+            Ok(explanation)
+        })
+    }
+
+    /// The frame that is meant, with its device.
+    fn raw(&self, question: &RawQuestion) -> Result<Raw, Diagnostic> {
+        let written = resolve::raw(&self.state.world, question)?;
+        let mut raw = Raw {
+            node: written.node,
+            hook: written.hook,
+            device: self.device(&written),
+            mark: written.mark,
+            tunnel: written.tunnel,
+            frame: Vec::new(),
+        };
+        let place = question.device.as_ref().map_or(question.hook.span, |device| device.span);
+        let natural = follow::ethernet(&self.state.world, &self.state.tables, &raw)
+            .map_err(|error| no_device(&error, place))?;
+        raw.frame = frame_of(written.bytes, natural, question)?;
+        Ok(raw)
+    }
+
+    fn device(&self, written: &resolve::Raw) -> follow::Device {
+        match &written.device {
+            None => follow::Device::Own,
+            Some(resolve::Device::Named(name)) => follow::Device::Named(name.clone()),
+            Some(resolve::Device::Pod(pod)) => {
+                let here = self.state.tables.node(written.node);
+                let entry = here.and_then(|here| here.endpoint_of(Endpoint::Pod(*pod)));
+                entry.map_or(follow::Device::Own, |e| follow::Device::Named(e.interface.clone()))
+            }
+        }
+    }
+}
+
+fn no_device(error: &BackendError, place: Span) -> Diagnostic {
+    let message = match error {
+        BackendError::BadInjection(message) => message.clone(),
+        other => other.to_string(),
+    };
+    Diagnostic::error(CANNOT_ENTER, message, place)
+        .help("`on` names the device, or the pod whose veth it is")
+}
+
+/// The bytes, from wherever they are.
+fn frame_of(
+    bytes: resolve::Bytes,
+    natural: Ethernet,
+    question: &RawQuestion,
+) -> Result<Vec<u8>, Diagnostic> {
+    let place = question.source.span;
+    let frame = match bytes {
+        resolve::Bytes::Frame(frame) => return Ok(frame),
+        resolve::Bytes::Pcap { file, number } => {
+            let span = match &question.source.node {
+                RawSource::Pcap { number, .. } => file.span.to(number.span),
+                _ => file.span,
+            };
+            pcap::packet(Path::new(&file.node), number).map_err(|problem| {
+                let message = format!("`{}`: {}", file.node.escape_debug(), problem.message);
+                Diagnostic::error(CANNOT_ENTER, message, span).help(problem.remedy)
+            })?
+        }
+        resolve::Bytes::Layers(layers) => {
+            let layers = with_ethernet(layers.into_iter().map(layer).collect(), natural);
+            frame::assemble(&layers).map_err(|error| {
+                Diagnostic::error(CANNOT_ENTER, format!("the layers make no frame: {error}"), place)
+                    .help("layers are written outermost first, as on a wire")
+            })?
+        }
+    };
+    resolve::frame_fits(frame.len(), place)?;
+    Ok(frame)
+}
+
+/// Layers without Ethernet get the addresses that a frame naturally has there.
+fn with_ethernet(mut layers: Vec<frame::Layer>, natural: Ethernet) -> Vec<frame::Layer> {
+    if !matches!(layers.first(), Some(frame::Layer::Ethernet { .. })) {
+        let Ethernet { source, destination } = natural;
+        layers.insert(0, frame::Layer::Ethernet { source, destination, ethertype: None });
+    }
+    layers
+}
+
+fn layer(written: resolve::Layer) -> frame::Layer {
+    use frame::Layer;
+    match written {
+        resolve::Layer::Ethernet { source, destination, ether_type } => {
+            Layer::Ethernet { source, destination, ethertype: ether_type }
+        }
+        resolve::Layer::Ip { header, protocol } => Layer::Ip { header, protocol },
+        resolve::Layer::Tcp { source, destination, flags, sequence, acknowledgement } => {
+            Layer::Tcp {
+                source,
+                destination,
+                flags,
+                sequence,
+                acknowledgement,
+                window: frame::DEFAULT_WINDOW,
+                options: Vec::new(),
+            }
+        }
+        resolve::Layer::Udp { source, destination } => Layer::Udp { source, destination },
+        resolve::Layer::Sctp { source, destination } => Layer::Sctp { source, destination, tag: 0 },
+        resolve::Layer::Icmp { v6, kind, code, rest } => Layer::Icmp { v6, kind, code, rest },
+        resolve::Layer::Tunnel { kind, vni } => Layer::Tunnel { kind, vni, options: Vec::new() },
+        resolve::Layer::Payload(bytes) => Layer::Payload(bytes),
+    }
+}
+
+impl Journey<'_> {
+    /// Sends a frame, and asks the oracle too where it is a packet that it can be asked about.
+    fn enter(&mut self, stage: &Stage<'_>, raw: &Raw) -> Result<Explanation, BackendError> {
+        let Stage { world, policies, tables, .. } = *stage;
+        let sent = Sent::of(world, tables, raw);
+        let trace = follow::follow_from(self.backend, world, tables, raw, self.now)?;
+        let judgement = sent.is_askable.then(|| {
+            let asked = Asked {
+                source: sent.question.source,
+                destination: sent.question.destination,
+                packet: &sent.question.packet,
+                now: self.now,
+                choices: choices(&trace),
+            };
+            judge(world, policies, self.memory, &asked)
+        });
+        // The oracle does not know the flow that the frame may have opened.
+        *self.unseen |= judgement.is_none();
+        let judgement = judgement.filter(|_| !*self.unseen);
+        let explained = explain(&stage.context(), &sent.question, &trace, judgement.as_ref());
+        let mut explanation = explained
+            .ok_or_else(|| BackendError::BadEvent("the trace has no beginning".to_owned()))?;
+        // Where it enters is no assumption here, and shown whatever the program has to say.
+        explanation.assumed.clear();
+        if let Some(first) = explanation.hops.first_mut() {
+            first.quiet = false;
+        }
+        if !sent.is_askable {
+            explanation.assumed.push(NOT_ASKED.to_owned());
+        } else if *self.unseen {
+            explanation.assumed.push(super::journey::UNSEEN.to_owned());
+        }
+        explanation.packet = sent.report(explanation.packet);
+        Ok(explanation)
+    }
+}
