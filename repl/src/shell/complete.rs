@@ -155,6 +155,25 @@ const FIELDS: &[&str] = &[
     "tunnel",
 ];
 
+/// Where a packet may enter.
+const HOOKS: &[&str] = &[
+    "from-container",
+    "from-host",
+    "from-netdev",
+    "from-overlay",
+    "prefilter",
+    "to-container",
+    "to-host",
+    "to-netdev",
+    "to-overlay",
+];
+
+/// Words of a packet that enters at a hook.
+const PACKET: &[&str] = &[
+    "--pcap", "/", "eth", "from", "geneve", "hex", "icmp", "icmpv6", "ipv4", "ipv6", "mark",
+    "number", "on", "payload", "pcap", "sctp", "tcp", "udp", "vni", "vxlan",
+];
+
 /// Where the word at the cursor begins, and what it may become. `before` is the input up to the cursor.
 pub(super) fn complete(before: &str, names: &Names) -> (usize, Vec<String>) {
     let start = before.rfind([' ', '\t', '\n', '{', '(', ',']).map_or(0, |at| at + 1);
@@ -170,6 +189,9 @@ pub(super) fn complete(before: &str, names: &Names) -> (usize, Vec<String>) {
         (false, None, _) => beginnings(names),
         (false, Some("load" | "save" | "save!"), 1) => return (start, files(word, is_source)),
         (false, Some("record"), 1) => return (start, files(word, is_recording)),
+        (false, Some("trace"), _) if matches!(words.last(), Some(&"pcap" | &"--pcap")) => {
+            return (start, files(word, is_capture));
+        }
         (false, Some("debug"), 1) if !word.is_empty() => {
             return (start, question_or_file(word, names));
         }
@@ -217,6 +239,12 @@ fn after<'n>(first: &str, words: &[&str], count: usize, names: &'n Names) -> Vec
             let of_kind = names.statements.iter().filter(|(kind, _)| kind == words[1]);
             of_kind.map(|(_, name)| name.as_str()).collect()
         }
+        ("trace", 1) => {
+            let mut words = vec!["--at"];
+            words.extend(question(0, names));
+            words
+        }
+        ("trace", _) if words[1] == "--at" => at_hook(words, names),
         ("trace" | "debug", _) => question(count - 1, names),
         ("record", _) => question(count - 2, names),
         _ if TABLE.iter().any(|c| c.name == first) || STATEMENTS.contains(&first) => {
@@ -247,6 +275,19 @@ fn question(count: usize, names: &Names) -> Vec<&str> {
     }
 }
 
+/// The next word of a packet at a hook: where it enters, then how, then its layers.
+fn at_hook<'n>(words: &[&str], names: &'n Names) -> Vec<&'n str> {
+    let behind = words.get(2..).unwrap_or_default();
+    if words.last() == Some(&"on") {
+        return all(&[&names.pods]);
+    }
+    if !behind.iter().any(|word| HOOKS.contains(word)) {
+        let nodes = if behind.is_empty() { all(&[&names.nodes]) } else { Vec::new() };
+        return HOOKS.iter().copied().chain(nodes).collect();
+    }
+    PACKET.to_vec()
+}
+
 /// What `debug` may begin with: a party of a question, or a recording.
 fn question_or_file(word: &str, names: &Names) -> Vec<String> {
     let parties = question(0, names).into_iter().filter(|party| party.starts_with(word));
@@ -256,6 +297,11 @@ fn question_or_file(word: &str, names: &Names) -> Vec<String> {
 /// The extension of recordings by custom.
 fn is_recording(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "hoptrace")
+}
+
+/// The extensions of captures by custom.
+fn is_capture(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "pcap" || extension == "pcapng")
 }
 
 /// The same for a line of the debugger. Names of maps are found in either case.
@@ -340,6 +386,10 @@ mod tests {
             ("debug web/client -> n", 20, &["node", "node01", "node02"]),
             ("record x.hoptrace web/", 18, &["web/client", "web/echo-0"]),
             ("record x.hoptrace CA -", 21, &["->"]),
+            ("trace --", 6, &["--at"]),
+            ("trace --at from-n", 11, &["from-netdev"]),
+            ("trace --at from-container on web/", 29, &["web/client", "web/echo-0"]),
+            ("trace --at from-netdev vx", 23, &["vxlan"]),
         ] {
             let (at, words) = complete(before, &names);
             assert_eq!(
