@@ -83,7 +83,7 @@ fn find_way(
         facts.set_state(ct_state::NEW, conntrack::INITIATOR);
         flow = Flow::UNKNOWN;
     }
-    receive::answer(packet, facts, &flow);
+    receive::answer(run, packet, facts, &flow);
     let index = resolve(run, packet, facts, &flow, own);
     let to = facts.place(run, index);
     if !may_be_service(facts, to) {

@@ -37,7 +37,7 @@ fn decide(run: &Run, packet: &mut Packet, facts: &mut Facts) -> Verdict {
         facts.set_state(ct_state::NEW, conntrack::INITIATOR);
         flow = Flow::UNKNOWN;
     }
-    receive::answer(packet, facts, &flow);
+    receive::answer(run, packet, facts, &flow);
     let mut index = receive::destination(run, packet, facts);
     let kind = facts.place(run, index).target.map_or(0, |to| to.kind);
     if matches!(kind, target::HOST | target::SERVICE) && facts.is_forward() && !facts.is_translated
@@ -92,7 +92,8 @@ fn judge(run: &Run, packet: &Packet, facts: &mut Facts, flow: &Flow, to: Place) 
     }
     let Some(target) = to.target else { return Verdict::pass() };
     match target.kind {
-        target::TUNNEL => Verdict::tunnel(to.index, facts.source.identity),
+        // The other node knows this one; whom it carries on for, the address tells.
+        target::TUNNEL => Verdict::tunnel(to.index, IDENTITY_HOST),
         target::HOST => Verdict::stack(true),
         target::ENDPOINT => {
             if packet.ttl <= 1 {
@@ -112,7 +113,7 @@ fn judge(run: &Run, packet: &Packet, facts: &mut Facts, flow: &Flow, to: Place) 
                 && flow.flags() & conntrack::FROM_TUNNEL != 0
                 && facts.state() == ct_state::REPLY =>
         {
-            Verdict::tunnel(to.index, facts.source.identity)
+            Verdict::tunnel(to.index, IDENTITY_HOST)
         }
         // Its own stack counted, if it sent it on.
         _ => Verdict::network(to.index),

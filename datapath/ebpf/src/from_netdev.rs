@@ -37,7 +37,7 @@ fn decide(run: &Run, packet: &mut Packet, facts: &mut Facts) -> Verdict {
     }
     let flow = look_up_readable(run, packet, facts);
     let way = if kind == target::ENDPOINT {
-        receive::answer(packet, facts, &flow);
+        receive::answer(run, packet, facts, &flow);
         Ok((flow, place))
     } else {
         node::find_way(run, packet, facts, flow, place)

@@ -42,7 +42,7 @@ fn decide(run: &Run, packet: &mut Packet, facts: &mut Facts) -> Verdict {
     let way = if place.is_host() {
         node::find_way(run, packet, facts, flow, place)
     } else if place.pod().is_some() {
-        receive::answer(packet, facts, &flow);
+        receive::answer(run, packet, facts, &flow);
         Ok((flow, place))
     } else {
         return Verdict::stack(false);

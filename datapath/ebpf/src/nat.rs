@@ -66,6 +66,11 @@ fn look_for(run: &Run, packet: &Packet) -> u16 {
     let (first, last) = (run.settings.nat_first, run.settings.nat_last);
     let own = port(packet);
     let wanted = u16::from_be(own);
+    // A message without an identifier has the way back of all of its kind between the two.
+    if packet.is_icmp() && own == 0 {
+        let _ = put(beyond, value, NEW_ONLY) || take_over(run, beyond, value, own);
+        return 0;
+    }
     // Another port would need another checksum of SCTP, over all of the packet.
     let is_fixed = packet.protocol == SCTP;
     if is_fixed || (wanted >= first && wanted <= last) {

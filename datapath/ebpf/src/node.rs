@@ -32,7 +32,7 @@ pub(crate) fn find_way(
             refused => return Err(refused),
         }
     }
-    receive::answer(packet, facts, &flow);
+    receive::answer(run, packet, facts, &flow);
     if !facts.is_translated {
         if place.is_host() {
             return Ok((flow, place));

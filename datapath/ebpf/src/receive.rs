@@ -1,14 +1,14 @@
 //! The receiver's side, shared by every hook that a packet reaches a pod through: who sent it, whether
 //! ingress policy admits it, and what conntrack keeps of it.
 
-use datapath_abi::{Target, ct_state, direction, reason, source};
+use datapath_abi::{Target, conntrack as ct, ct_state, direction, reason, source};
 
 use crate::conntrack::{self, Flow};
 use crate::headers::Packet;
 use crate::ipcache;
 use crate::policy::{self, Table};
 use crate::run::{Facts, Peer, Place, Run};
-use crate::translate;
+use crate::{service, translate};
 
 /// How the sender's identity is known. A struct for the reason that [`crate::run::Verdict`] is one.
 #[derive(Clone, Copy)]
@@ -40,10 +40,15 @@ impl Sender {
 
 /// Translates what a backend answers a client back, if the flow says so.
 #[inline(always)]
-pub(crate) fn answer(packet: &mut Packet, facts: &mut Facts, flow: &Flow) {
-    if facts.state() == ct_state::REPLY {
-        translate::answer(packet, facts, flow);
+pub(crate) fn answer(run: &Run, packet: &mut Packet, facts: &mut Facts, flow: &Flow) {
+    if facts.state() != ct_state::REPLY || flow.flags() & ct::FRONTEND == 0 {
+        return;
     }
+    // What remembers its way in this generation was asked in it.
+    if flow.path(run, facts) == Place::UNKNOWN && service::confirm_frontend(run.skb) == 0 {
+        return;
+    }
+    translate::answer(packet, facts, flow);
 }
 
 /// Index of the target that the packet's destination is.

@@ -7,9 +7,9 @@ use datapath_abi::{CtValue, conntrack, ct_kind, hook, rewriting};
 use crate::conntrack::{find, is_alive};
 use crate::headers::{self, Packet};
 use crate::maps::SCRATCH;
-use crate::nat;
 use crate::run::{Facts, Run, Sides, apart, clear};
 use crate::translate::{address_of, port_of, set_destination, set_source};
+use crate::{nat, service};
 
 /// Whether an ICMP error is about a known flow and goes to the sender of the packet that it quotes. The
 /// second condition keeps a quoted foreign flow from opening a door to someone else.
@@ -121,9 +121,9 @@ fn relate_plain(
     // SAFETY: a map value.
     let (flags, nat_port) = unsafe { ((*entry).flags, u16::from_ne_bytes((*entry).nat_port)) };
     if forward {
-        if flags & conntrack::FRONTEND != 0 {
-            // SAFETY: a map value.
-            let (address, port) = unsafe { (address_of(entry), port_of(entry)) };
+        // SAFETY: a map value.
+        let (address, port) = unsafe { (address_of(entry), port_of(entry)) };
+        if flags & conntrack::FRONTEND != 0 && service::is_frontend(run, quoted, address, port) {
             let backend = quoted.destination;
             set_side(quoted, false, address, port);
             // Only the backend itself is known by that name; a router on the way has its own.

@@ -77,6 +77,31 @@ fn find(run: &Run, packet: &Packet) -> Option<&'static ServiceValue> {
     }
 }
 
+/// Whether an address and port are a frontend for packets of the kind of another one.
+#[inline(always)]
+pub(crate) fn is_frontend(run: &Run, packet: &Packet, address: [u64; 2], port: u16) -> bool {
+    let key = Frontend {
+        slot_family_protocol: run.slot()
+            | u32::from(packet.family) << 8
+            | u32::from(packet.protocol) << 16,
+        port: u32::from(port),
+        address,
+    };
+    // SAFETY: laid out as the key, which is made of bytes.
+    let key = unsafe { &*ptr::from_ref(&key).cast::<ServiceKey>() };
+    SERVICES.get_ptr(key).is_some()
+}
+
+/// Whether the frontend that a packet's flow came by still is one. Asked once a flow after a change of the tables.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(crate) extern "C" fn confirm_frontend(skb: *mut __sk_buff) -> u32 {
+    apart(skb, |run, packet, _| {
+        let (address, port) = Flow::of(packet).translation();
+        u32::from(is_frontend(run, packet, address, port))
+    })
+}
+
 /// Whether an address and port are in a set of backends.
 #[inline(always)]
 fn is_member(first: u32, backend: Backend) -> bool {
@@ -337,13 +362,15 @@ pub(crate) fn resume(
         return Flow::UNKNOWN;
     }
     let (address, port) = known.translation();
-    let (generation, frontend) = known.chosen();
+    let (generation, _) = known.chosen();
     let backend = Backend { address, port };
     let stands = generation == run.generation || confirm_backend(run.skb, u32::from(outside)) != 0;
     lead(run, packet, facts, backend);
     let flow = flow_of(run, packet, facts);
     if stands && !flow.is_unknown() {
         facts.choice = choice::CONNTRACK;
+        // A backend that only drains is no frontend's any more.
+        let (generation, frontend) = known.chosen();
         facts.frontend = if generation == run.generation { frontend } else { 0 };
         return flow;
     }

@@ -85,7 +85,7 @@ fn translate(run: &Run, packet: &mut Packet, facts: &mut Facts, flow: Flow) -> u
         if node::host(run).is_some() && is_from_host(run, packet) {
             flow.observe(run, packet, facts);
         }
-        receive::answer(packet, facts, &flow);
+        receive::answer(run, packet, facts, &flow);
         return reason::FORWARDED;
     }
     match source_kind(run, packet) {
@@ -125,8 +125,11 @@ fn masquerade(run: &Run, packet: &mut Packet, facts: &mut Facts, flow: Flow) -> 
         flow.remember_nat(run, 0);
         return reason::FORWARDED;
     }
-    // Messages without ports, errors among them, have no flow whose answers must find back.
+    // Messages without an identifier keep none, and errors have no flow whose answers must find back.
     if nat::port(packet) == 0 && packet.is_icmp() {
+        if !packet.is_icmp_error() {
+            nat::claim(run);
+        }
         if let Some(address) = nat::address(run, packet) {
             nat::apply(packet, facts, address, 0, rewriting::MASQUERADE);
         }

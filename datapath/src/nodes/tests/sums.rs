@@ -240,12 +240,12 @@ fn what_leads_answers_back_is_seen_to() {
     backend.load(&world()).unwrap();
     let Family { a, node, outside, .. } = &FAMILIES[0];
     let sent = packet(a, outside, udp(40_000, 53));
-    let send = |backend: &mut Tested| {
+    let emit = |backend: &mut Tested| {
         backend.say(&from_a(&sent));
         let left = backend.say(&injection(Hook::ToNetdev, DEVICE, frame(&sent)));
         assert_eq!(sides(&left.0.frame), format!("{node} 40000 -> {outside} 53"));
     };
-    send(&mut backend);
+    emit(&mut backend);
     let answer = from_netdev(&packet(outside, node, udp(53, 40_000)));
     assert!(backend.say(&answer).is_delivered_to(1));
     // A full table has forgotten it.
@@ -260,7 +260,7 @@ fn what_leads_answers_back_is_seen_to() {
     backend.remember(NODE, &kept).unwrap();
     assert!(!backend.say(&answer).is_delivered_to(1));
     for _ in 0..64 {
-        send(&mut backend);
+        emit(&mut backend);
     }
     assert!(backend.say(&answer).is_delivered_to(1));
 }
