@@ -265,8 +265,14 @@ impl<'w> Run<'w> {
             }),
             Fact::NoBackend => came.serving.as_ref().is_some_and(|s| s.backend.is_none()),
             // What the packet is on its way is the datapath's to say.
-            Fact::Snat(_) | Fact::NotSnat | Fact::Encrypted | Fact::NotEncrypted => true,
-            Fact::Tunneled(_) | Fact::NotTunneled | Fact::Identity(_) | Fact::Ttl(_) => true,
+            Fact::Tunneled(_)
+            | Fact::NotTunneled
+            | Fact::Identity(_)
+            | Fact::Ttl(_)
+            | Fact::Snat(_)
+            | Fact::NotSnat
+            | Fact::Encrypted
+            | Fact::NotEncrypted => true,
         }
     }
 }

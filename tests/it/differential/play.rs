@@ -113,10 +113,10 @@ struct Known {
 }
 
 impl Scenario {
-    /// Goes through the steps. What each packet came to is given back by `send`, until that has nothing more to say.
+    /// Goes through the steps. What each packet came to is given back by `ask`, until that has nothing more to say.
     pub(super) fn play(
         &self,
-        mut send: impl FnMut(&Stage, &Step, Option<&Sent>) -> Option<Judgement>,
+        mut ask: impl FnMut(&Stage, &Step, Option<&Sent>) -> Option<Judgement>,
     ) {
         let policies = PolicySet::new(self.policies.clone());
         let mut stage = Stage { now: 0, world: self.world.clone(), policies, version: 0 };
@@ -124,7 +124,7 @@ impl Scenario {
         for step in &self.steps {
             let (number, sent) = match step {
                 Step::Wait(_) | Step::Remove(_) | Step::Gone(_) | Step::Ready(..) => {
-                    send(&stage, step, None);
+                    ask(&stage, step, None);
                     stage.change(step);
                     continue;
                 }
@@ -141,7 +141,7 @@ impl Scenario {
             if is_nobody(&stage.world, sent.question.source) {
                 continue;
             }
-            let Some(came) = send(&stage, step, Some(&sent)) else { return };
+            let Some(came) = ask(&stage, step, Some(&sent)) else { return };
             let may_be_followed = sent.about.is_none() && is_honest(&sent.question);
             let sides = sides(&sent.question.packet, &came);
             known.insert(number, Known { question: sent.question, sides, may_be_followed });

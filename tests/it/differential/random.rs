@@ -147,7 +147,10 @@ impl Random {
         }
         if !self.once_in(4) {
             world.services = (0..=self.below(3)).map(|at| self.service(at, families)).collect();
-            world.services.iter_mut().for_each(|s| s.namespace = world.pods[0].namespace.clone());
+            world
+                .services
+                .iter_mut()
+                .for_each(|s| s.namespace.clone_from(&world.pods[0].namespace));
         }
         world
     }

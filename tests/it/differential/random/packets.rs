@@ -84,7 +84,7 @@ impl Random {
         let (source, destination) = if self.once_in(2) && !world.services.is_empty() {
             let (to, port, protocol) = self.served(world, v6)?;
             if !self.once_in(8) {
-                transport = self.to_service(port, protocol);
+                transport = self.asking_service(port, protocol);
             }
             (of(&self.client(world, &pods))?, to)
         } else {
@@ -137,7 +137,7 @@ impl Random {
         (!own.is_empty()).then(|| (*self.one(&own), port.port, port.protocol))
     }
 
-    fn to_service(&mut self, destination: u16, protocol: Protocol) -> Transport {
+    fn asking_service(&mut self, destination: u16, protocol: Protocol) -> Transport {
         let source = self.source_port();
         match protocol {
             Protocol::Udp => Transport::Udp { source, destination },
