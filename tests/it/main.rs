@@ -15,6 +15,7 @@ mod coverage;
 mod diagnostics;
 mod differential;
 mod documents;
+mod hooks;
 mod kernel;
 mod markdown;
 mod oracle;
