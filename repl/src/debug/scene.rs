@@ -18,7 +18,7 @@ use engine::topology::NodeId;
 use lang::NoIncludes;
 use lang::command::Command;
 
-use crate::session::{Journey, NO_EARLIER, Stage, State};
+use crate::session::{Journey, NO_EARLIER, Stage, State, UNSEEN};
 use crate::show::names;
 
 /// What a question was asked after.
@@ -30,6 +30,8 @@ pub(crate) enum Earlier {
     Known(Memory),
     /// Flows out of a recording, which the oracle knows nothing of.
     Recorded,
+    /// Flows of the session, some of them of packets that the oracle was not told about.
+    Unseen,
 }
 
 /// Whose policies a program asks: the device that the packet came by, and where it goes.
@@ -91,7 +93,7 @@ impl Scene {
             };
             let mut memory = match &scene.earlier {
                 Earlier::Known(memory) => memory.clone(),
-                Earlier::None | Earlier::Recorded => Memory::default(),
+                Earlier::None | Earlier::Recorded | Earlier::Unseen => Memory::default(),
             };
             let (memory, unseen) = (&mut memory, &mut false);
             let mut journey = Journey { backend, memory, unseen, now: scene.now };
@@ -104,8 +106,10 @@ impl Scene {
             if is_fresh {
                 explanation.assumed.insert(0, NO_EARLIER.to_owned());
             }
-            if matches!(scene.earlier, Earlier::Recorded) {
-                super::without_oracle(&mut explanation, RECORDED);
+            match scene.earlier {
+                Earlier::Recorded => super::without_oracle(&mut explanation, RECORDED),
+                Earlier::Unseen => super::without_oracle(&mut explanation, UNSEEN),
+                Earlier::None | Earlier::Known(_) => {}
             }
             Ok(explanation)
         })

@@ -19,7 +19,7 @@ use lang::codes::CANNOT_ENTER;
 use lang::resolve;
 
 use super::ask::answered;
-use super::{ConntrackMode, Journey, NO_EARLIER, Session, Stage, refused};
+use super::{ConntrackMode, Journey, NO_EARLIER, Session, Stage, UNSEEN, refused};
 use crate::pcap;
 use crate::reply::{Reply, Status};
 use sent::Sent;
@@ -208,7 +208,7 @@ impl Journey<'_> {
         if !sent.is_askable {
             explanation.assumed.push(NOT_ASKED.to_owned());
         } else if *self.unseen {
-            explanation.assumed.push(super::journey::UNSEEN.to_owned());
+            explanation.assumed.push(UNSEEN.to_owned());
         }
         explanation.packet = sent.report(explanation.packet);
         Ok(explanation)

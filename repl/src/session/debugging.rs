@@ -168,6 +168,7 @@ impl Session {
             .map_err(|problem| Box::new(self.complain(vec![problem])))?;
         let earlier = match self.settings.conntrack {
             ConntrackMode::Fresh => Earlier::None,
+            ConntrackMode::Keep if self.unseen => Earlier::Unseen,
             ConntrackMode::Keep => Earlier::Known(self.memory.clone()),
         };
         Ok(Scene {

@@ -50,7 +50,7 @@ pub(crate) struct Journey<'a> {
 }
 
 /// Why only the datapath answers after such packets.
-pub(super) const UNSEEN: &str = "no opinion of the oracle, which was not told of an earlier packet; `set conntrack fresh` forgets it";
+pub(crate) const UNSEEN: &str = "no opinion of the oracle, which was not told of an earlier packet; `set conntrack fresh` forgets it";
 
 impl Journey<'_> {
     /// Forgets every flow on both sides.
