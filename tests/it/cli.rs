@@ -503,7 +503,7 @@ fn a_packet_enters_at_a_hook_and_frames_go_to_a_capture() {
     check(&[&first[..], &["--expect", "dropped"]].concat(), 1, "unmet");
     check(&[&first[..], &["--pcap", &file]].concat(), 0, "ALLOWED");
     check(&[&first[..], &["--record", &folder.path("x.hoptrace")]].concat(), 2, "`--pcap FILE`");
-    check(&[&first[..], &["--pcap", &foreign]].concat(), 2, "is no capture that hopwise wrote");
+    check(&[&first[..], &["--pcap", &foreign]].concat(), 3, "is no capture that hopwise wrote");
     let beyond = [&at[..], &["node02 from-netdev"], &packet("9")].concat();
     check(&beyond, 3, "HW0213");
     let line = "at node01 from-netdev ipv4 198.51.100.7 > 10.1.0.10 / tcp 9 > 80 syn => allowed";

@@ -60,7 +60,7 @@ fn replaceable(path: &Path) -> Result<(), Box<Reply>> {
     let refused = |what: &str| {
         let message = format!("`{}` {what}, and is not replaced", path.display());
         let remedy = "name a file that is not there yet, such as `drop.pcapng`";
-        Err(Box::new(Reply::failure(Status::Usage, message, remedy)))
+        Err(Box::new(Reply::failure(Status::Input, message, remedy)))
     };
     if path == Path::new("-") {
         return refused("stands for standard output");
