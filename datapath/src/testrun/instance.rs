@@ -47,7 +47,16 @@ pub(crate) struct Instance {
 impl Instance {
     /// Makes the maps and loads the driver.
     pub(super) fn open(object: &Rc<Object>, capacity: Capacity) -> Result<Self, BackendError> {
-        let loaded = listening(|| load_base(object, capacity)).map_err(of_loading)?;
+        Self::open_with(object, capacity, None)
+    }
+
+    /// The same with conntrack in maps of a kind of the caller's, where that is given.
+    pub(super) fn open_with(
+        object: &Rc<Object>,
+        capacity: Capacity,
+        conntrack: Option<MapType>,
+    ) -> Result<Self, BackendError> {
+        let loaded = listening(|| load_base(object, capacity, conntrack)).map_err(of_loading)?;
         let records = Rc::new(RefCell::new(Vec::new()));
         let sink = Rc::clone(&records);
         let ring = {
@@ -301,9 +310,17 @@ fn open(object: &Object, program: &str) -> libbpf_rs::Result<OpenObject> {
 }
 
 /// Sizes and makes the maps, and loads the driver.
-fn load_base(object: &Object, capacity: Capacity) -> libbpf_rs::Result<Loaded> {
+fn load_base(
+    object: &Object,
+    capacity: Capacity,
+    conntrack: Option<MapType>,
+) -> libbpf_rs::Result<Loaded> {
     let mut open = open(object, abi::programs::DRIVER)?;
     for mut map in open.maps_mut() {
+        let is_conntrack = [abi::maps::CT4, abi::maps::CT6].iter().any(|name| map.name() == *name);
+        if let Some(kind) = conntrack.filter(|_| is_conntrack) {
+            map.set_type(kind)?;
+        }
         let entries = map.name().to_str().and_then(|name| capacity.entries(name));
         if let Some(entries) = entries {
             map.set_max_entries(entries)?;

@@ -155,10 +155,19 @@ pub struct Bench {
 impl Bench {
     /// Loads all programs and a node's tables.
     pub fn open(node: &NodeTables) -> Result<Self, BackendError> {
+        Self::open_with(node, None)
+    }
+
+    /// The same with conntrack in plain hash maps, which take no new flow when they are full.
+    pub fn open_with_plain_conntrack(node: &NodeTables) -> Result<Self, BackendError> {
+        Self::open_with(node, Some(MapType::Hash))
+    }
+
+    fn open_with(node: &NodeTables, conntrack: Option<MapType>) -> Result<Self, BackendError> {
         super::privileges::check()?;
         let object = Rc::new(Object::find()?);
         let slot = encode::encode(node, &BTreeMap::new(), 1, &LIMITS)?;
-        let mut instance = Instance::open(&object, Capacity::of(&slot))?;
+        let mut instance = Instance::open_with(&object, Capacity::of(&slot), conntrack)?;
         nodes::fill(&mut instance, &Rc::new(slot.clone()))?;
         nodes::activate(&mut instance, 1)?;
         instance.prepare_all()?;
@@ -241,6 +250,12 @@ impl Bench {
             self.is_full = true;
         }
         Ok(())
+    }
+
+    /// Makes an empty conntrack hold half of what it can, by the same.
+    pub fn fill_half(&mut self, program: &Program, frame: &[u8]) -> Result<(), BackendError> {
+        self.forget()?;
+        self.run(program, frame, FLOWS / 2).map(drop)
     }
 
     /// Counters that are not 0.

@@ -172,3 +172,21 @@ fn a_change_of_policy_holds_for_the_next_packet_of_an_open_flow() {
     backend.load(&shut).unwrap();
     assert_eq!(backend.say(&response(TcpFlags::ACK)).state(), Some(CtState::Reply));
 }
+
+#[test]
+fn the_interpreters_full_conntrack_forgets_the_flow_that_was_not_used_for_longest() {
+    let mut vm = interpreter(LIMITS);
+    vm.load(&tables(1, everything(), everything())).unwrap();
+    let sent = |source, flags| from_a(&packet("10.0.0.1", "10.0.0.2", tcp(source, 80, flags)));
+    let last = 10_000 + u16::try_from(FLOWS).unwrap();
+    // As many as it holds; the first one is used again before one more comes.
+    for source in 10_000..last {
+        assert_eq!(vm.say(&sent(source, TcpFlags::SYN)).state(), Some(CtState::New));
+    }
+    assert_eq!(vm.say(&sent(10_000, TcpFlags::ACK)).state(), Some(CtState::Established));
+    assert_eq!(vm.say(&sent(last, TcpFlags::SYN)).state(), Some(CtState::New));
+    assert_eq!(vm.say(&sent(10_000, TcpFlags::ACK)).state(), Some(CtState::Established));
+    let forgotten = vm.say(&sent(10_001, TcpFlags::ACK));
+    assert_eq!(forgotten.state(), Some(CtState::New));
+    assert!(forgotten.is_delivered_to(2));
+}
