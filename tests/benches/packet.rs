@@ -8,6 +8,8 @@
     reason = "a benchmark prints, and ends where something is wrong"
 )]
 
+#[path = "packet/full.rs"]
+mod full;
 #[path = "packet/interpreter.rs"]
 mod interpreter;
 #[path = "packet/scenarios.rs"]
@@ -90,6 +92,7 @@ fn main() {
     measure_with_criterion(&mut criterion, &mut bench, &subjects);
     let rows = measure_in_rounds(&mut bench, &subjects);
     table::print(&rows, &datapath::testrun::measure::loads().expect("the programs load"));
+    full::measure(&world);
     interpreter::measure(&mut bench, &world);
     criterion.final_summary();
 }
@@ -181,6 +184,8 @@ fn prove(bench: &mut Bench, scenario: &Scenario, program: &Program, frame: &[u8]
             Some(Event::Outcome(Action::Drop(reason))) => Ends::Drop(reason),
             Some(Event::Outcome(Action::Deliver { .. })) => Ends::Deliver,
             Some(Event::Outcome(Action::Tunnel { .. })) => Ends::Tunnel,
+            Some(Event::Outcome(Action::Network { .. })) => Ends::Network,
+            Some(Event::Outcome(Action::Pass)) => Ends::Pass,
             other => panic!("{name}: {other:?}"),
         };
         assert_eq!(ends, scenario.ends, "{name}");
@@ -190,7 +195,7 @@ fn prove(bench: &mut Bench, scenario: &Scenario, program: &Program, frame: &[u8]
     let (reason, times) = match scenario.ends {
         Ends::Drop(reason) => (Some(reason), 1),
         Ends::Deliver if scenario.measured.drive.hook == Some(Hook::FromContainer) => (None, 2),
-        Ends::Deliver | Ends::Tunnel => (None, 1),
+        Ends::Deliver | Ends::Tunnel | Ends::Network | Ends::Pass => (None, 1),
     };
     let count = |bench: &Bench, wanted: bool| -> u64 {
         let counters = bench.counters().expect("the counters can be read");

@@ -70,6 +70,8 @@ pub struct Drive {
     pub hook: Option<Hook>,
     /// Pairs of bytes that a run changes, as (offset, bytes): set anew before every run.
     pub restored: Vec<(u8, [u8; 2])>,
+    /// The same of four bytes at once: programs read addresses as a whole, which is slow where halves were written.
+    pub words: Vec<(u8, [u8; 4])>,
     /// Offset of 16 bits that count up from run to run, so that each is of another flow.
     pub counted: Option<u8>,
     /// The tunnel that the frame came by.
@@ -313,6 +315,9 @@ impl Bench {
         for (at, bytes) in &drive.restored {
             let value = i32::from(u16::from_ne_bytes(*bytes));
             code.store_value(width::HALF, 7, i16::from(*at), value);
+        }
+        for (at, bytes) in &drive.words {
+            code.store_value(width::WORD, 7, i16::from(*at), i32::from_ne_bytes(*bytes));
         }
         if let Some(at) = drive.counted {
             code.map_value(8, self.counter.as_fd().as_raw_fd()).load(width::DOUBLE, 2, 8, 0);

@@ -134,6 +134,8 @@ impl Subject {
             Some(Event::Outcome(Action::Drop(reason))) => Ends::Drop(reason),
             Some(Event::Outcome(Action::Deliver { .. })) => Ends::Deliver,
             Some(Event::Outcome(Action::Tunnel { .. })) => Ends::Tunnel,
+            Some(Event::Outcome(Action::Network { .. })) => Ends::Network,
+            Some(Event::Outcome(Action::Pass)) => Ends::Pass,
             other => panic!("{name}: {other:?}"),
         };
         assert_eq!(ends, self.scenario.ends, "{name}");

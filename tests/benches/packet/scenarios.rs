@@ -21,6 +21,8 @@ use crate::table::Target;
 pub(crate) enum Ends {
     Deliver,
     Tunnel,
+    Network,
+    Pass,
     Drop(DropReason),
 }
 
@@ -124,9 +126,11 @@ fn text() -> String {
 }
 namespace web {}
 pod web/client on node01 { ip 10.1.0.1, fd00:1::1 labels { app = \"client\" } }
-pod web/near on node01 { ip 10.1.0.2, fd00:1::2 labels { app = \"echo\" } }
-pod web/far on node02 { ip 10.2.0.2, fd00:2::2 labels { app = \"echo\" } }
+pod web/near on node01 { ip 10.1.0.2, fd00:1::2 labels { app = \"echo\" at = \"near\" } }
+pod web/far on node02 { ip 10.2.0.2, fd00:2::2 labels { app = \"echo\" at = \"far\" } }
 pod web/caller on node02 { ip 10.2.0.1, fd00:2::1 labels { app = \"client\" } }
+service web/near { cluster-ip 10.96.0.1 port 80/tcp -> 8080 node-port 30080 select { at = \"near\" } }
+service web/far { cluster-ip 10.96.0.2 port 80/tcp -> 8080 node-port 30081 select { at = \"far\" } }
 policy web/client {
   select { app = \"client\" }
   allow egress as echo to pods { app = \"echo\" } on 8080/tcp
@@ -165,6 +169,14 @@ const CLIENT: [&str; 2] = ["10.1.0.1", "fd00:1::1"];
 const NEAR: [&str; 2] = ["10.1.0.2", "fd00:1::2"];
 const FAR: [&str; 2] = ["10.2.0.2", "fd00:2::2"];
 const CALLER: [&str; 2] = ["10.2.0.1", "fd00:2::1"];
+/// A pod of the first node that no policy selects.
+const FREE: &str = "10.1.0.16";
+const NODE: &str = "192.168.0.1";
+/// Services of one backend each, and their node ports.
+const NEAR_SERVICE: (&str, u16) = ("10.96.0.1", 80);
+const FAR_SERVICE: (&str, u16) = ("10.96.0.2", 80);
+const NEAR_NODE_PORT: u16 = 30080;
+const FAR_NODE_PORT: u16 = 30081;
 const OUTSIDE: [&str; 2] = ["198.51.100.7", "2001:db8::7"];
 
 /// Of the arrays above.
@@ -212,8 +224,20 @@ fn step(world: &World, hook: Hook, from: (&str, u16), to: (&str, u16), flags: Tc
         vni: world.vni(from.0),
         source: "192.168.0.2".parse().expect("an address"),
     });
-    let drive = Drive { hook: Some(hook), restored: restored(&frame), counted: None, tunnel };
+    let restored = restored(&frame);
+    let drive = Drive { hook: Some(hook), restored, words: Vec::new(), counted: None, tunnel };
     Step { drive, frame, pod: world.endpoint(from.0).id }
+}
+
+/// The same where sides are rewritten: addresses, ports and TCP's checksum are restored too. IPv4 only.
+fn translated(mut step: Step) -> Step {
+    let word = |at: u8| {
+        let from = usize::from(at);
+        (at, *step.frame[from..].first_chunk().expect("the frame is longer"))
+    };
+    step.drive.words = [26, 30, 34].map(word).to_vec();
+    step.drive.restored.push((50, [step.frame[50], step.frame[51]]));
+    step
 }
 
 /// The same with a source port that counts up.
@@ -226,6 +250,8 @@ fn counted(mut step: Step) -> Step {
 pub(crate) fn all(world: &World) -> Vec<Scenario> {
     let mut all = Vec::new();
     known(world, &mut all);
+    translated_flows(world, &mut all);
+    translated_anew(world, &mut all);
     new(world, &mut all);
     dropped(world, &mut all);
     reported(world, &mut all);
@@ -289,6 +315,98 @@ fn known(world: &World, all: &mut Vec<Scenario>) {
                 target: target.filter(|_| family == V4),
             });
         }
+    }
+}
+
+/// Packets of flows that conntrack knows and that are translated, and of those that leave or that the node sends.
+fn translated_flows(world: &World, all: &mut Vec<Scenario>) {
+    let (sent, wire, leaving) = (Hook::FromContainer, Hook::FromNetdev, Hook::ToNetdev);
+    let (client, near, outside) = (CLIENT[V4], (NEAR[V4], OPEN), OUTSIDE[V4]);
+    let target = |reference| Some((reference, 0.2));
+    let mut add = |name: &str, opener: (Hook, &str, (&str, u16)), reply, ends, target| {
+        let (hook, from, to) = opener;
+        let port = EPHEMERAL + 100 + u16::try_from(all.len()).expect("few scenarios");
+        let opened_by = translated(step(world, hook, (from, port), to, TcpFlags::SYN));
+        let (measured, state) = match reply {
+            None => ((hook, (from, port), to), CtState::Established),
+            Some((hook, from, to)) => ((hook, from, (to, port)), CtState::Reply),
+        };
+        let (hook, from, to) = measured;
+        all.push(Scenario {
+            name: name.to_owned(),
+            opened_by: Some(opened_by),
+            measured: translated(step(world, hook, from, to, TcpFlags::ACK)),
+            state,
+            ends,
+            load: Load::AsItIs,
+            reporting: Reporting::Nothing,
+            target,
+        });
+    };
+    let by_service = (sent, client, NEAR_SERVICE);
+    add("service, established, to a local pod", by_service, None, Ends::Deliver, target(1080.0));
+    let answer = Some((sent, near, client));
+    add("service, reply, of a local pod", by_service, answer, Ends::Deliver, None);
+    let by_service = (sent, client, FAR_SERVICE);
+    add("service, established, into the tunnel", by_service, None, Ends::Tunnel, target(705.0));
+    let by_node = (wire, outside, (NODE, NEAR_NODE_PORT));
+    add("node port, established, to a local pod", by_node, None, Ends::Deliver, None);
+    let answer = Some((sent, near, outside));
+    add("node port, reply, of a local pod", by_node, answer, Ends::Network, None);
+    let by_node = (wire, outside, (NODE, FAR_NODE_PORT));
+    add("node port, established, into the tunnel", by_node, None, Ends::Tunnel, None);
+    let out = (leaving, FREE, (outside, 443));
+    add("masqueraded, established", out, None, Ends::Pass, None);
+    let answer = Some((wire, (outside, 443), NODE));
+    add("masqueraded, reply", out, answer, Ends::Deliver, None);
+    let out = (sent, FREE, (outside, 443));
+    add("established, to the outside", out, None, Ends::Network, None);
+    let own = (Hook::FromHost, NODE, (FREE, OPEN));
+    add("established, from the node to a local pod", own, None, Ends::Deliver, None);
+}
+
+/// First packets of flows that are translated.
+fn translated_anew(world: &World, all: &mut Vec<Scenario>) {
+    let (sent, wire) = (Hook::FromContainer, Hook::FromNetdev);
+    let (client, outside) = (CLIENT[V4], OUTSIDE[V4]);
+    for (name, hook, from, to, ends, target) in [
+        (
+            "service, new, to a local pod",
+            sent,
+            client,
+            NEAR_SERVICE,
+            Ends::Deliver,
+            Some((3092.0, 0.35)),
+        ),
+        ("service, new, into the tunnel", sent, client, FAR_SERVICE, Ends::Tunnel, None),
+        (
+            "node port, new, to a local pod",
+            wire,
+            outside,
+            (NODE, NEAR_NODE_PORT),
+            Ends::Deliver,
+            None,
+        ),
+        (
+            "node port, new, into the tunnel",
+            wire,
+            outside,
+            (NODE, FAR_NODE_PORT),
+            Ends::Tunnel,
+            None,
+        ),
+        ("masqueraded, new", Hook::ToNetdev, FREE, (outside, 443), Ends::Pass, None),
+    ] {
+        all.push(Scenario {
+            name: name.to_owned(),
+            opened_by: None,
+            measured: counted(translated(step(world, hook, (from, EPHEMERAL), to, TcpFlags::SYN))),
+            state: CtState::New,
+            ends,
+            load: Load::Empty,
+            reporting: Reporting::Nothing,
+            target,
+        });
     }
 }
 

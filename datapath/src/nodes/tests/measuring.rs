@@ -21,6 +21,7 @@ fn sent_anew(packet: &Packet) -> (Drive, Vec<u8>) {
     let drive = Drive {
         hook: Some(Hook::FromContainer),
         restored: restored.to_vec(),
+        words: Vec::new(),
         counted: Some(34),
         tunnel: None,
     };
