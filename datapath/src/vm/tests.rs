@@ -10,6 +10,7 @@ mod faults;
 mod instructions;
 #[cfg(feature = "kernel")]
 pub(super) mod kernel;
+mod stacks;
 #[cfg(feature = "kernel")]
 mod tables;
 #[cfg(feature = "kernel")]
