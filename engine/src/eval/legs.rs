@@ -21,7 +21,8 @@ impl Walk<'_> {
         direction: Direction,
         peer: Who,
     ) -> Way {
-        if visit.hairpin {
+        // An error about such a flow is not of it: it is related, as errors are.
+        if visit.hairpin && visit.state != CtState::Related {
             return Ok(());
         }
         let traffic = self.headers.traffic;

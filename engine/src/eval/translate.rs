@@ -1,12 +1,12 @@
 //! What a packet becomes on a node: the backend that a service's flow gets, the source that leaves, and both of it
 //! undone for answers and errors. Never a policy, and never the way from node to node.
 //!
-//! Drop 167 (no port is free to translate a source to) is never predicted: the datapath gives up after a bounded
-//! number of tries, each of which is its own choice. [`port_is_open`] is where a report of it would be checked: the
-//! drop may be legal wherever the wanted port is not open.
+//! Drop 167 (no port is free to translate a source to) is predicted where there is really none. The datapath gives up
+//! after a bounded number of tries, each of which is its own choice, so that it may say so before.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use crate::net::Protocol;
 use crate::reason::DropReason;
 use crate::topology::{Endpoint, NodeId};
 use crate::trace::CtState;
@@ -16,7 +16,7 @@ use super::flows::{Chosen, Client, Shift, opens};
 use super::headers::{End, Tracking, Tuple};
 use super::path::{self, Lead};
 use super::services::{self, Front, Kind, Scope};
-use super::walk::{Halt, Visit, Walk};
+use super::walk::{Halt, Visit, Walk, Way};
 
 /// The source of what a pod sends to itself by a service.
 pub(super) fn loopback(v6: bool) -> IpAddr {
@@ -40,8 +40,10 @@ impl Walk<'_> {
             return Ok(None);
         }
         if let Tracking::Error(Some(quoted)) = self.headers.tracking {
-            self.serve_error(node, quoted);
-            return Ok(None);
+            let is_known = self.serve_error(node, quoted);
+            if is_known || !matches!(here, Lead::Service(_)) {
+                return Ok(None);
+            }
         }
         let front = self.headers.tuple().and_then(|tuple| {
             let of = self.world.node(node)?;
@@ -59,13 +61,14 @@ impl Walk<'_> {
         Ok(Some(Shift { through: Some(tuple.to), ..Shift::default() }))
     }
 
-    /// An error about an answer of a service's goes to the backend that the answer came from.
-    fn serve_error(&mut self, node: NodeId, quoted: Tuple) {
-        if let Some((backend, _)) = self.memory.backend(node, &quoted.back(), None, self.asked.now)
-        {
-            self.headers.destination = backend.address;
-            self.headers.tracking = Tracking::Error(Some(quoted.sent_from(backend)));
-        }
+    /// An error about an answer of a service's goes to the backend that the answer came from. False where no such
+    /// flow is known.
+    fn serve_error(&mut self, node: NodeId, quoted: Tuple) -> bool {
+        let known = self.memory.backend(node, &quoted.back(), None, self.asked.now);
+        let Some((backend, _)) = known else { return false };
+        self.headers.destination = backend.address;
+        self.headers.tracking = Tracking::Error(Some(quoted.sent_from(backend)));
+        true
     }
 
     /// The backend of a flow, told in [`Serving`].
@@ -112,7 +115,14 @@ impl Walk<'_> {
         if let Some(kept) = kept {
             candidates = vec![kept];
         }
+        let is_fixed = |end: &End| is_port_fixed(tuple) && end.port != tuple.to.port;
+        if !candidates.is_empty() && candidates.iter().all(is_fixed) {
+            return Err(Halt::Drop(DropReason::UnsupportedServiceProtocol));
+        }
         let backend = self.take(&candidates, whose)?;
+        if is_fixed(&backend) {
+            return Err(Halt::Drop(DropReason::UnsupportedServiceProtocol));
+        }
         let binds = front.service.affinity.is_some();
         self.chosen = Some(Chosen { asked: *tuple, backend, scope, binds });
         Ok(backend)
@@ -209,7 +219,7 @@ impl Walk<'_> {
 
     /// What an endpoint sends out of its node by the device leaves with the node's address, unless it answers, its
     /// destination is routed to as it is, or excluded.
-    pub(super) fn masquerade(&mut self, visit: &mut Visit, sender: Endpoint) {
+    pub(super) fn masquerade(&mut self, visit: &mut Visit, sender: Endpoint) -> Way {
         let cluster = &self.world.cluster;
         let (from, to) = (self.headers.source, self.headers.destination);
         let lead = path::lead(self.world, Some(visit.node), to);
@@ -221,9 +231,7 @@ impl Walk<'_> {
             || self.is_native(to)
             || cluster.masquerade.except.iter().any(|net| net.contains(&to))
             || to_node;
-        if !keeps {
-            self.leave_as_node(visit);
-        }
+        if keeps { Ok(()) } else { self.leave_as_node(visit) }
     }
 
     fn is_native(&self, address: IpAddr) -> bool {
@@ -235,43 +243,73 @@ impl Walk<'_> {
     }
 
     /// The source becomes the node's first address of the family. A node without one translates nothing.
-    pub(super) fn leave_as_node(&mut self, visit: &mut Visit) {
+    pub(super) fn leave_as_node(&mut self, visit: &mut Visit) -> Way {
         let v6 = self.headers.source.is_ipv6();
         let own = self.world.node(visit.node).and_then(|node| node.tunnel_end(v6));
-        let Some(address) = own else { return };
+        let Some(address) = own else { return Ok(()) };
         let Some(tuple) = self.headers.tuple() else {
-            // An error has no port; one about a flow that is not translated here stays as it is.
-            if visit.state != CtState::Related || visit.shift.beyond.is_some() {
-                self.headers.source = address;
-            }
-            return;
+            self.leave_as_error(visit, address);
+            return Ok(());
         };
         let beyond = match visit.shift.beyond.filter(|_| visit.state == CtState::Established) {
             Some(beyond) => beyond,
-            None => self.new_source(visit.node, address, &tuple),
+            None => self.new_source(visit.node, address, &tuple)?,
         };
         visit.shift.beyond = Some(beyond);
         self.headers.set_tuple(tuple.sent_from(beyond));
+        Ok(())
+    }
+
+    /// An error has no port; one about a flow that is not translated here stays as it is. What it quotes becomes what
+    /// its receiver has sent.
+    fn leave_as_error(&mut self, visit: &Visit, address: IpAddr) {
+        if visit.state != CtState::Related {
+            self.headers.source = address;
+        } else if let Some(beyond) = visit.shift.beyond {
+            self.headers.source = address;
+            if let Tracking::Error(Some(quoted)) = &mut self.headers.tracking {
+                *quoted = quoted.sent_to(beyond);
+            }
+        }
+    }
+
+    /// Whether a flow that is translated on this node has the source of the node's own packet already.
+    pub(super) fn is_anothers(&self, visit: &Visit) -> bool {
+        let Some(tuple) = self.headers.tuple() else { return false };
+        tuple.protocol.has_ports()
+            && matches!(visit.state, CtState::New | CtState::Established)
+            && self.is_in_range(tuple.from.port)
+            && self.memory.is_taken(visit.node, &tuple, &tuple, self.asked.now)
+    }
+
+    fn is_in_range(&self, port: u16) -> bool {
+        let (first, last) = self.world.cluster.masquerade.ports;
+        (first..=last).contains(&port)
     }
 
     /// The port stays where it is in the range and free; else the datapath chooses any that is.
-    fn new_source(&mut self, node: NodeId, address: IpAddr, tuple: &Tuple) -> End {
+    fn new_source(&mut self, node: NodeId, address: IpAddr, tuple: &Tuple) -> Way<End> {
         let chosen = self.choices.source.take_if(|place| place.address == address);
         let wanted = tuple.source().port;
         let is_open = |port: u16| port_is_open(self, node, End { address, port }, tuple);
         let keeps = is_open(wanted) || !has_port(tuple);
-        let legal = |port: u16| if keeps { port == wanted } else { is_open(port) };
+        let is_free = |port: u16| !is_port_fixed(tuple) && is_open(port);
+        let legal = |port: u16| if keeps { port == wanted } else { is_free(port) };
         let (first, last) = self.world.cluster.masquerade.ports;
-        let by_rule = || (first..=last).find(|port| is_open(*port)).filter(|_| !keeps);
-        match chosen {
-            Some(place) if legal(place.port) => End::from(place),
-            None => End { address, port: by_rule().unwrap_or(wanted) },
-            Some(place) => {
-                let port = by_rule().unwrap_or(wanted);
-                self.illegal.push(format!("source {place} is not one that it may leave with"));
-                End { address, port }
-            }
+        let by_rule = || match keeps {
+            true => Some(wanted),
+            false if is_port_fixed(tuple) => None,
+            false => (first..=last).find(|port| is_open(*port)),
+        };
+        if let Some(place) = chosen.filter(|place| legal(place.port)) {
+            return Ok(End::from(place));
         }
+        let port = by_rule();
+        if let Some(place) = chosen {
+            self.illegal.push(format!("source {place} is not one that it may leave with"));
+        }
+        let port = port.ok_or(Halt::Drop(DropReason::NatNoMapping))?;
+        Ok(End { address, port })
     }
 }
 
@@ -280,12 +318,16 @@ fn has_port(tuple: &Tuple) -> bool {
     tuple.protocol.has_ports() || tuple.source().port != 0
 }
 
-/// Whether a flow may leave with this source: its port is in the range, and no other flow of the node has it
+/// The checksum of SCTP is over all of the packet (RFC 9260 6.8), so that the datapath rewrites none of its ports.
+fn is_port_fixed(tuple: &Tuple) -> bool {
+    tuple.protocol == Protocol::Sctp
+}
+
+/// Whether a flow may leave with this source: its port is in the range or cannot be another, and no other flow of the node has it
 /// towards the same remote side.
 fn port_is_open(walk: &Walk<'_>, node: NodeId, source: End, tuple: &Tuple) -> bool {
-    let (first, last) = walk.world.cluster.masquerade.ports;
     let there = tuple.sent_from(source);
-    (first..=last).contains(&source.port)
+    (walk.is_in_range(source.port) || is_port_fixed(tuple))
         && !walk.memory.is_taken(node, &there, tuple, walk.asked.now)
 }
 

@@ -188,7 +188,9 @@ impl<'a> Walk<'a> {
         let hairpin = self.hairpin(sender, &mut shift);
         let mut visit = self.visit(node, shift, hairpin);
         let next = self.leave_endpoint(sender, &mut visit);
-        self.note(&visit, &next);
+        // The port is missing at the device only: where the pod sends, the packet has passed.
+        let is_late = matches!(next, Err(Halt::Drop(DropReason::NatNoMapping)));
+        self.remember(&visit, is_late || matches!(next, Ok(_) | Err(Halt::Spent)));
         self.cross(&visit, next?)
     }
 
@@ -214,7 +216,7 @@ impl<'a> Walk<'a> {
                 let mut carried = path::who(sender);
                 if !self.is_tunneled() {
                     self.route()?;
-                    self.masquerade(visit, sender);
+                    self.masquerade(visit, sender)?;
                     carried = Who::Outside(self.headers.source);
                 }
                 Ok(Next::Endpoint { endpoint, node, carried })
@@ -228,18 +230,18 @@ impl<'a> Walk<'a> {
             }
             Lead::Node(node) => {
                 self.route()?;
-                self.masquerade(visit, sender);
+                self.masquerade(visit, sender)?;
                 Ok(Next::Node(node))
             }
             Lead::Outside => {
                 self.route()?;
-                self.masquerade(visit, sender);
+                self.masquerade(visit, sender)?;
                 Ok(Next::End)
             }
             Lead::Nobody(node) if node != here => {
                 if !self.is_tunneled() {
                     self.route()?;
-                    self.masquerade(visit, sender);
+                    self.masquerade(visit, sender)?;
                 }
                 Ok(Next::Nobody(node))
             }
@@ -278,11 +280,17 @@ impl<'a> Walk<'a> {
     fn leave_node(&mut self, visit: &mut Visit) -> Way<Next> {
         let here = visit.node;
         let peer = Who::has(self.world, here, self.headers.destination);
+        let lead = path::lead(self.world, Some(here), self.headers.destination);
+        let by_device = matches!(lead, Lead::Node(_) | Lead::Outside) && peer != Who::Host;
+        if by_device && visit.shift.through.is_none() && self.is_anothers(visit) {
+            return Err(Halt::Drop(DropReason::NatNoMapping));
+        }
         if peer != Who::Host {
             self.ask_host(visit, Direction::Egress, peer)?;
         }
         self.answer(visit);
-        Ok(match path::lead(self.world, Some(here), self.headers.destination) {
+        let lead = path::lead(self.world, Some(here), self.headers.destination);
+        Ok(match lead {
             Lead::Endpoint(endpoint, node) if node == here => {
                 self.count_down()?;
                 self.check_pieces()?;
@@ -364,7 +372,7 @@ impl<'a> Walk<'a> {
                 // The tunnel carries it as the world's, and the receiver leaves it at that.
                 let source = self.headers.source;
                 if !revealed {
-                    self.leave_as_node(visit);
+                    self.leave_as_node(visit)?;
                 }
                 let tunneled = self.is_tunneled();
                 if !tunneled {
@@ -382,7 +390,7 @@ impl<'a> Walk<'a> {
             Lead::Node(node) => {
                 self.answer(visit);
                 if !revealed {
-                    self.leave_as_node(visit);
+                    self.leave_as_node(visit)?;
                 }
                 self.route()?;
                 Ok(Next::Node(node))

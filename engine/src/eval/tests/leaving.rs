@@ -57,6 +57,9 @@ fn answers_and_errors_find_back() {
     let error = scene.send(&error_about(&syn(NODE, W4, 80), 3, 1));
     assert_eq!(error.arrives, Some((place(W4, 0), place(C4, 0))));
     assert_eq!(ingress(&error).state, CtState::Related);
+    // What the pod's own error quotes is what its receiver has sent, too.
+    let error = scene.send(&error_about(&segment(W4, C4, (80, 40000), TcpFlags::ACK), 3, 4));
+    assert_eq!(error.arrives, Some((place(NODE, 0), place(W4, 0))));
     let other = scene.send(&segment(W4, NODE, (81, 40000), TcpFlags::ACK));
     assert_eq!(other.arrives, Some((place(W4, 81), place(NODE, 40000))), "for the node");
 }
@@ -138,4 +141,46 @@ fn a_flow_that_is_translated_from_now_on_finds_back() {
     assert_eq!(source(&more), place(NODE, 40000));
     let answer = scene.send(&segment(W4, NODE, (80, 40000), TcpFlags::ACK));
     assert_eq!(answer.arrives.map(|ends| ends.1), Some(place(C4, 40000)));
+}
+
+fn association(from: &str, to: &str, (source, destination): (u16, u16)) -> Packet {
+    packet(from, to, Transport::Sctp { source, destination })
+}
+
+#[test]
+fn sctp_keeps_its_port_or_has_none() {
+    let mut scene = Scene::new(PolicySet::default());
+    for (from, port, expected) in [
+        (C4, 1000, ALLOWED),
+        (C4, 40000, ALLOWED),
+        (L4, 1000, "nat-no-mapping"),
+        (L4, 40000, "nat-no-mapping"),
+        (L4, 40001, ALLOWED),
+    ] {
+        let judgement = scene.send(&association(from, W4, (port, 80)));
+        assert_eq!(word(&judgement), expected, "{from} {port}");
+        if expected == ALLOWED {
+            assert_eq!(source(&judgement), place(NODE, port));
+        }
+    }
+}
+
+#[test]
+fn without_a_free_port_nothing_leaves() {
+    let mut scene = Scene::new(PolicySet::default());
+    scene.world.cluster.masquerade.ports = (40000, 40000);
+    assert_eq!(word(&scene.send(&syn(C4, W4, 80))), ALLOWED);
+    for state in [CtState::New, CtState::Established] {
+        let judgement = scene.send(&syn(L4, W4, 80));
+        assert_eq!(word(&judgement), "nat-no-mapping");
+        assert_eq!(egress(&judgement).state, state, "its own node has let it pass");
+    }
+}
+
+#[test]
+fn the_node_has_no_port_that_a_pod_has() {
+    let mut scene = Scene::new(PolicySet::default());
+    scene.send(&syn(C4, W4, 80));
+    assert_eq!(word(&scene.send(&syn(NODE, W4, 80))), "nat-no-mapping");
+    assert_eq!(word(&scene.send(&syn(NODE, W4, 81))), ALLOWED);
 }

@@ -271,6 +271,11 @@ fn a_pod_that_reaches_itself_is_not_asked() {
         let judgement = scene.send(&back);
         assert_eq!((word(&judgement), judgement.legs.len()), (ALLOWED, 0));
         assert_eq!(ends(&judgement), (place(frontend, 80), place(own, 40000)));
+        let error =
+            scene.send(&error_about(&segment(loopback, own, (40000, 8080), TcpFlags::ACK), 3, 1));
+        if own == L4 {
+            assert_eq!(egress(&error).state, CtState::Related);
+        }
     }
 }
 
@@ -383,4 +388,31 @@ fn an_error_about_an_answer_goes_to_the_backend() {
     let error = scene.send(&error_about(&answer, 3, 1));
     assert_eq!(ends(&error), (place(C4, 0), place(S4, 0)));
     assert!(error.legs.iter().all(|leg| leg.state == CtState::Related) && error.legs.len() == 2);
+}
+
+#[test]
+fn sctp_has_no_port_rewritten() {
+    let mut own = service();
+    own.ports[0].protocol = Protocol::Sctp;
+    own.source_ranges = vec!["192.0.2.0/24".parse().unwrap()];
+    let closed = server(vec![allow_from("none", "")]);
+    for (target, from, to, expected) in [
+        (8080, C4, SHOP, "unsupported-service-protocol"),
+        (80, C4, SHOP, "policy-denied"),
+        (8080, W4, LB, "not-in-source-range"),
+        (8080, W4, SHOP, "is-cluster-ip"),
+    ] {
+        own.ports[0].target = TargetPort::Number(target);
+        let mut scene = scene(own.clone(), closed.clone());
+        scene.world.pods[4].labels = labels(&[("app", "local")]);
+        let sent = packet(from, to, Transport::Sctp { source: 40000, destination: 80 });
+        assert_eq!(word(&scene.send(&sent)), expected, "{from} to {to}");
+    }
+}
+
+#[test]
+fn an_error_to_a_service_about_nothing_known_has_none() {
+    let mut scene = scene(service(), PolicySet::default());
+    let quoted = segment(SHOP, C4, (80, 40000), TcpFlags::ACK);
+    assert_eq!(word(&scene.send(&error_about(&quoted, 3, 3))), NONE);
 }
