@@ -56,15 +56,15 @@ fn without_capabilities_the_error_says_which_and_what_to_do() {
 #[test]
 fn programs_stay_quick_to_verify() {
     const BOUNDS: [(&str, u32); 9] = [
-        (abi::programs::FROM_CONTAINER, 150_000),
-        (abi::programs::TO_CONTAINER, 50_000),
-        (abi::programs::FROM_OVERLAY, 450_000),
-        (abi::programs::FROM_NETDEV, 450_000),
-        (abi::programs::TO_OVERLAY, 10_000),
-        (abi::programs::TO_NETDEV, 400_000),
-        (abi::programs::FROM_HOST, 80_000),
-        (abi::programs::TO_HOST, 45_000),
-        (abi::programs::PREFILTER, 1_000),
+        (abi::programs::FROM_CONTAINER, 60_000),
+        (abi::programs::TO_CONTAINER, 17_000),
+        (abi::programs::FROM_OVERLAY, 82_000),
+        (abi::programs::FROM_NETDEV, 74_000),
+        (abi::programs::TO_OVERLAY, 6_000),
+        (abi::programs::TO_NETDEV, 68_000),
+        (abi::programs::FROM_HOST, 37_000),
+        (abi::programs::TO_HOST, 16_000),
+        (abi::programs::PREFILTER, 500),
     ];
     let Some(mut backend) = backend() else { return };
     let spare = backend.host.spare.as_mut().unwrap();
