@@ -126,8 +126,8 @@ fn text() -> String {
 }
 namespace web {}
 pod web/client on node01 { ip 10.1.0.1, fd00:1::1 labels { app = \"client\" } }
-pod web/near on node01 { ip 10.1.0.2, fd00:1::2 labels { app = \"echo\" at = \"near\" } }
-pod web/far on node02 { ip 10.2.0.2, fd00:2::2 labels { app = \"echo\" at = \"far\" } }
+pod web/near on node01 { ip 10.1.0.2, fd00:1::2 labels { app = \"echo\", at = \"near\" } }
+pod web/far on node02 { ip 10.2.0.2, fd00:2::2 labels { app = \"echo\", at = \"far\" } }
 pod web/caller on node02 { ip 10.2.0.1, fd00:2::1 labels { app = \"client\" } }
 service web/near { cluster-ip 10.96.0.1 port 80/tcp -> 8080 node-port 30080 select { at = \"near\" } }
 service web/far { cluster-ip 10.96.0.2 port 80/tcp -> 8080 node-port 30081 select { at = \"far\" } }
