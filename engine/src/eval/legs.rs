@@ -21,8 +21,7 @@ impl Walk<'_> {
         direction: Direction,
         peer: Who,
     ) -> Way {
-        // An error about such a flow is not of it: it is related, as errors are.
-        if visit.hairpin && visit.state != CtState::Related {
+        if visit.hairpin {
             return Ok(());
         }
         let traffic = self.headers.traffic;

@@ -212,6 +212,9 @@ impl Walk<'_> {
                 if let Some(origin) = origin {
                     self.headers.destination = origin.address;
                 }
+                let quoted = through.map_or(quoted, |through| quoted.sent_to(through));
+                let quoted = origin.map_or(quoted, |origin| quoted.sent_from(origin));
+                self.headers.tracking = Tracking::Error(Some(quoted));
             }
             _ => {}
         }
@@ -276,10 +279,16 @@ impl Walk<'_> {
     /// Whether a flow that is translated on this node has the source of the node's own packet already.
     pub(super) fn is_anothers(&self, visit: &Visit) -> bool {
         let Some(tuple) = self.headers.tuple() else { return false };
-        tuple.protocol.has_ports()
+        self.may_collide()
             && matches!(visit.state, CtState::New | CtState::Established)
-            && self.is_in_range(tuple.from.port)
             && self.memory.is_taken(visit.node, &tuple, &tuple, self.asked.now)
+    }
+
+    /// Whether the source's port is one that translated flows get.
+    pub(super) fn may_collide(&self) -> bool {
+        let is_in_range =
+            |tuple: Tuple| tuple.protocol.has_ports() && self.is_in_range(tuple.from.port);
+        self.headers.tuple().is_some_and(is_in_range)
     }
 
     fn is_in_range(&self, port: u16) -> bool {

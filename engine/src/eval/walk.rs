@@ -13,6 +13,7 @@ use super::headers::{self, Headers, Tracking, Tuple};
 use super::path::{self, Lead, Sender};
 use super::peers::Who;
 use super::services::{self, Scope};
+use super::translate;
 use super::{Asked, Choices, Leg, Memory, Serving};
 
 /// Why a packet goes no further.
@@ -273,8 +274,22 @@ impl<'a> Walk<'a> {
         let shift = self.serve(node, Scope::Inside)?.unwrap_or_default();
         let mut visit = self.visit(node, shift, false);
         let next = self.leave_node(&mut visit);
-        self.note(&visit, &next);
+        if visit.state != CtState::New || self.is_tracked(&visit) {
+            self.note(&visit, &next);
+        }
         self.cross(&visit, next?)
+    }
+
+    /// What a node sends by the device itself begins a flow only where somebody asks for it: its own policy, or whoever
+    /// may not have the same port.
+    fn is_tracked(&self, visit: &Visit) -> bool {
+        let (source, to) = (self.headers.source, self.headers.destination);
+        let lead = path::lead(self.world, Some(visit.node), to);
+        if !matches!(lead, Lead::Node(_) | Lead::Outside) || visit.shift.through.is_some() {
+            return true;
+        }
+        let is_own = path::lead(self.world, Some(visit.node), source) == Lead::Node(visit.node);
+        is_own && (self.world.cluster.host_firewall || self.may_collide())
     }
 
     fn leave_node(&mut self, visit: &mut Visit) -> Way<Next> {
@@ -282,10 +297,13 @@ impl<'a> Walk<'a> {
         let peer = Who::has(self.world, here, self.headers.destination);
         let lead = path::lead(self.world, Some(here), self.headers.destination);
         let by_device = matches!(lead, Lead::Node(_) | Lead::Outside) && peer != Who::Host;
-        if by_device && visit.shift.through.is_none() && self.is_anothers(visit) {
+        let by_device = by_device && visit.shift.through.is_none();
+        if by_device && self.is_anothers(visit) {
             return Err(Halt::Drop(DropReason::NatNoMapping));
         }
-        if peer != Who::Host {
+        // At the device, a node is whoever has its address.
+        let is_own = path::lead(self.world, Some(here), self.headers.source) == Lead::Node(here);
+        if peer != Who::Host && (is_own || !by_device) {
             self.ask_host(visit, Direction::Egress, peer)?;
         }
         self.answer(visit);
@@ -524,7 +542,10 @@ impl<'a> Walk<'a> {
                 origin: given.origin.or(known.origin),
                 ..known
             };
-            visit.hairpin |= known.origin.is_some();
+            // An error is of such a flow only where it goes to the address that nobody else is asked by.
+            let to = self.headers.destination;
+            let is_own = state != CtState::Related || to == translate::loopback(to.is_ipv6());
+            visit.hairpin |= known.origin.is_some() && is_own;
         }
         visit
     }

@@ -250,12 +250,16 @@ fn a_node_port_elsewhere_is_answered_by_the_tunnel() {
 }
 
 #[test]
-fn an_answer_is_for_no_frontend() {
-    let mut scene = remote();
-    scene.send(&segment("192.168.1.1", W4, (30080, 80), TcpFlags::SYN));
-    let answer = scene.send(&segment(W4, "192.168.1.1", (80, 30080), TcpFlags::ACK));
-    assert!(answer.serving.is_none());
-    assert_eq!(ends(&answer), (place(W4, 80), place("192.168.1.1", 30080)));
+fn an_answer_is_for_no_frontend_where_the_node_knows_its_flow() {
+    for is_known in [true, false] {
+        let mut scene = remote();
+        scene.world.cluster.host_firewall = is_known;
+        scene.send(&segment("192.168.1.1", W4, (30080, 80), TcpFlags::SYN));
+        let answer = scene.send(&segment(W4, "192.168.1.1", (80, 30080), TcpFlags::ACK));
+        assert_eq!(answer.serving.is_none(), is_known);
+        let at_node = ends(&answer).1 == place("192.168.1.1", 30080);
+        assert_eq!(at_node, is_known);
+    }
 }
 
 #[test]
@@ -271,10 +275,9 @@ fn a_pod_that_reaches_itself_is_not_asked() {
         let judgement = scene.send(&back);
         assert_eq!((word(&judgement), judgement.legs.len()), (ALLOWED, 0));
         assert_eq!(ends(&judgement), (place(frontend, 80), place(own, 40000)));
-        let error =
-            scene.send(&error_about(&segment(loopback, own, (40000, 8080), TcpFlags::ACK), 3, 1));
+        let received = segment(loopback, own, (40000, 8080), TcpFlags::ACK);
         if own == L4 {
-            assert_eq!(egress(&error).state, CtState::Related);
+            assert_eq!(scene.send(&error_about(&received, 3, 3)).legs.len(), 0);
         }
     }
 }
@@ -415,4 +418,17 @@ fn an_error_to_a_service_about_nothing_known_has_none() {
     let mut scene = scene(service(), PolicySet::default());
     let quoted = segment(SHOP, C4, (80, 40000), TcpFlags::ACK);
     assert_eq!(word(&scene.send(&error_about(&quoted, 3, 3))), NONE);
+}
+
+#[test]
+fn an_error_about_a_node_ports_flow_finds_a_translated_client() {
+    let mut scene = scene(service(), PolicySet::default());
+    scene.world.pods.truncate(4);
+    let asked = scene.send(&syn(C4, "192.168.1.2", 30080));
+    let (client, backend) = ends(&asked);
+    assert_eq!(client.address, ip("192.168.1.1"));
+    let received = segment("192.168.1.1", S4, (client.port, backend.port), TcpFlags::ACK);
+    let error = scene.send(&error_about(&received, 3, 3));
+    assert_eq!(error.arrives, Some((place("192.168.1.2", 0), place(C4, 0))));
+    assert_eq!(ingress(&error).state, CtState::Related);
 }
