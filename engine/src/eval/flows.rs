@@ -29,9 +29,9 @@ pub struct Memory {
     outer: BTreeMap<(NodeId, Inner), u64>,
 }
 
-/// What a tunnel's packet holds. Its source port follows from that, so that each inner flow and direction of it is a
-/// flow of the tunnel.
-pub(super) type Inner = (Protocol, Place, Place);
+/// Who sent a tunnel's packet, and what it holds. Its source port follows from that, so that each inner flow and
+/// direction of it is a flow of the tunnel.
+pub(super) type Inner = (NodeId, Protocol, Place, Place);
 
 /// A client of a frontend, by its address alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -72,14 +72,14 @@ impl Walk<'_> {
     }
 
     /// Host policies about what arrives encapsulated.
-    pub(super) fn ask_outer(&mut self, node: NodeId) -> Way {
+    pub(super) fn ask_outer(&mut self, from: NodeId, node: NodeId) -> Way {
         if !self.world.cluster.host_firewall {
             return Ok(());
         }
         let port = Some(self.world.cluster.tunnel.port);
         let outer = Traffic { protocol: Protocol::Udp, port, icmp: None };
         let (source, destination) = self.places();
-        let inner = (self.headers.traffic.protocol, source, destination);
+        let inner = (from, self.headers.traffic.protocol, source, destination);
         let now = self.asked.now;
         let state = self.memory.outer_state(node, &inner, now);
         let (endpoint, direction) = (Endpoint::Host(node), Direction::Ingress);

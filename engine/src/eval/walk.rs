@@ -303,7 +303,8 @@ impl<'a> Walk<'a> {
         }
         // At the device, a node is whoever has its address.
         let is_own = path::lead(self.world, Some(here), self.headers.source) == Lead::Node(here);
-        if peer != Who::Host && (is_own || !by_device) {
+        let is_led = peer != Who::Host || visit.shift.through.is_some();
+        if is_led && (is_own || !by_device) {
             self.ask_host(visit, Direction::Egress, peer)?;
         }
         self.answer(visit);
@@ -455,7 +456,7 @@ impl<'a> Walk<'a> {
         if let Some(own) = own {
             self.prefilter(own)?;
         }
-        self.ask_outer(there)?;
+        self.ask_outer(visit.node, there)?;
         Ok(next)
     }
 

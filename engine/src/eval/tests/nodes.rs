@@ -210,3 +210,35 @@ fn the_prefilter_comes_before_anything() {
         }
     }
 }
+
+#[test]
+fn a_node_that_reaches_itself_by_a_service_is_asked() {
+    for (to, expected) in [("@host", ALLOWED), ("server/*", DENIED)] {
+        let mut scene = services::scene(services::service(), host(vec![allow_to(to, "")]));
+        scene.world.cluster.host_firewall = true;
+        let second = scene.world.nodes[1].addresses.clone();
+        (scene.world.pods[5].node, scene.world.pods[5].addresses) = (NODE2, second);
+        for pod in &mut scene.world.pods {
+            pod.labels = labels(&[("app", if pod.host_network { "server" } else { "other" })]);
+        }
+        assert_eq!(
+            word(&scene.send_from(Party::Node(NODE2), &syn(N2, "10.96.0.80", 80))),
+            expected
+        );
+    }
+}
+
+#[test]
+fn what_another_node_sends_by_the_tunnel_is_another_flow_of_it() {
+    let mut scene = Scene::new(PolicySet::default());
+    scene.world.cluster.host_firewall = true;
+    scene.world.nodes.push(node("node03", 3));
+    let sent = syn(C4, "10.2.0.250", 80);
+    for (by, state) in [
+        (Party::Address(ip(C4)), CtState::New),
+        (Party::Address(ip(C4)), CtState::Established),
+        (Party::Node(NodeId(2)), CtState::New),
+    ] {
+        assert_eq!(ingress(&scene.send_from(by, &sent)).state, state, "{by:?}");
+    }
+}
