@@ -8,7 +8,7 @@ use crate::conntrack::{find, is_alive};
 use crate::headers::{self, Packet};
 use crate::maps::SCRATCH;
 use crate::run::{Facts, Run, Sides, apart, clear};
-use crate::translate::{address_of, port_of, set_destination, set_source};
+use crate::translate::{address_of, port_of, set_destination, set_source, undo};
 use crate::{nat, service};
 
 /// Whether an ICMP error is about a known flow and goes to the sender of the packet that it quotes. The
@@ -37,7 +37,10 @@ fn is_known(run: &Run, packet: &mut Packet, facts: &mut Facts) -> bool {
     }
     keep(quoted);
     let known = relate_any(run, packet, quoted, facts);
-    facts.is_quote_translated = known && facts.is_translated;
+    if !known {
+        undo(packet, facts);
+    }
+    facts.is_quote_translated = facts.is_translated;
     known
 }
 
