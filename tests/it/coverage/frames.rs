@@ -98,6 +98,7 @@ pub(super) fn counted(recorder: &Recorder) -> Coverage {
     a_tunnel_key_of_the_world(&mut bench);
     paged_memory(&mut bench);
     a_live_node(&mut bench);
+    other_devices(&mut bench);
     no_catch_all(&mut bench);
     bench.counts
 }
@@ -376,6 +377,42 @@ fn a_live_node(bench: &mut Bench) {
 }
 
 /// An address that the ipcache knows nothing of is of the world.
+/// Hooks that no journey passes, and packets that come to a hook without having passed the one before.
+fn other_devices(bench: &mut Bench) {
+    let out = Packet {
+        transport: Transport::Udp { source: 40_000, destination: 53 },
+        ..packet("10.1.0.10", "203.0.113.9", syn(1))
+    };
+    let passes = |seen: &Observation| outcome(seen) == Action::Pass;
+    for (hook, frame) in [
+        (Hook::ToHost, frame(&packet("10.1.0.10", "192.168.1.1", syn(40_000)))),
+        (Hook::FromHost, arp()),
+        (Hook::ToNetdev, frame(&out)),
+    ] {
+        let injection = bench.injection(hook, frame);
+        assert!(passes(&bench.say(&injection)), "{hook}");
+    }
+    let keyless = bench.injection(Hook::ToOverlay, frame(&out));
+    assert_eq!(outcome(&bench.say(&keyless)), Action::Drop(DropReason::NoTunnelKey));
+    let tunnel = Some(TunnelKey { vni: 256, source: ip("192.168.1.1") });
+    let marked = bench.say(&Injection { tunnel, ..keyless });
+    assert_eq!(marked.mark, 256 << 16 | 0x400);
+    // Every 64 packets the way back of a translated source is seen to.
+    let sent = bench.injection(Hook::FromContainer, frame(&out));
+    let left = bench.injection(Hook::ToNetdev, frame(&out));
+    for _ in 0..64 {
+        bench.say(&sent);
+        assert!(passes(&bench.say(&left)));
+    }
+}
+
+/// A frame of ARP.
+fn arp() -> Vec<u8> {
+    let mut frame = vec![0xFF; 60];
+    frame[12..14].copy_from_slice(&[0x08, 0x06]);
+    frame
+}
+
 fn no_catch_all(bench: &mut Bench) {
     let mut tables = bench.tables.clone();
     tables.generation = Generation(2);
