@@ -80,8 +80,9 @@ fn problems(report: &Report, entries: &[Unreached]) -> Vec<String> {
     for file in &report.files {
         // A brace alone says nothing: what the compiler counts there belongs to the lines before it.
         let says = |text: &str| text.chars().any(char::is_alphanumeric);
-        let silent = |line: &&Line| line.ran == 0 && says(&line.text);
-        for (number, line) in file.lines.iter().filter(|(_, line)| silent(line)) {
+        for (number, line) in
+            file.lines.iter().filter(|(_, line)| line.ran == 0 && says(&line.text))
+        {
             let is_known =
                 |entry: &&Unreached| entry.file == file.name && line.text.contains(&entry.piece);
             if !entries.iter().any(|entry| is_known(&entry)) {
