@@ -210,6 +210,32 @@ fn set_port(packet: &mut Packet, port: u16) {
     }
 }
 
+/// Whether the port that the node itself sends from is a pod's towards the same peer, by a flow that is alive.
+#[inline(always)]
+pub(crate) fn is_taken(run: &Run) -> bool {
+    ask_taken(run.skb) != 0
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn ask_taken(skb: *mut __sk_buff) -> u32 {
+    apart(skb, |run, packet, _| {
+        let (source, other) = Flow::of(packet).translation();
+        let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return 0 };
+        // SAFETY: this CPU's value, which this run has to itself; nothing else refers to this field now.
+        let inside = unsafe {
+            clear(&raw mut (*scratch).quoted);
+            &mut (*scratch).quoted
+        };
+        as_beyond(inside, packet, source);
+        set_port(inside, other);
+        let entry = find(inside);
+        // SAFETY: a map value.
+        let has_it = || u16::from_ne_bytes(unsafe { (*entry).nat_port }) == port(packet);
+        u32::from(is_alive(run, entry) && has_it())
+    })
+}
+
 /// Leads what came back to a translated source to that source, and returns its flow. Where the translation counts no more the packet
 /// is as it came, and its flow unknown.
 #[inline(never)]

@@ -69,9 +69,9 @@ fn relate_any(run: &Run, packet: &mut Packet, quoted: &mut Packet, facts: &mut F
         if is_nat && !is_beyond {
             return false;
         }
+        // What a client sent to a frontend nobody beyond has seen.
         if is_nat != forward {
-            // The client's own packet to a frontend is nothing that it sent; what it sent is the plain flow's.
-            return !is_nat;
+            return false;
         }
         // SAFETY: a map value.
         let (address, port) = unsafe { (address_of(entry), port_of(entry)) };

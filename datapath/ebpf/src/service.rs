@@ -362,16 +362,18 @@ pub(crate) fn resume(
         return Flow::UNKNOWN;
     }
     let (address, port) = known.translation();
-    let (generation, _) = known.chosen();
+    let (generation, chosen) = known.chosen();
     let backend = Backend { address, port };
-    let stands = generation == run.generation || confirm_backend(run.skb, u32::from(outside)) != 0;
+    let frontend = if generation == run.generation {
+        chosen
+    } else {
+        confirm_backend(run.skb, u32::from(outside))
+    };
     lead(run, packet, facts, backend);
     let flow = flow_of(run, packet, facts);
-    if stands && !flow.is_unknown() {
+    if frontend != 0 && !flow.is_unknown() {
         facts.choice = choice::CONNTRACK;
-        // A backend that only drains is no frontend's any more.
-        let (generation, frontend) = known.chosen();
-        facts.frontend = if generation == run.generation { frontend } else { 0 };
+        facts.frontend = frontend;
         return flow;
     }
     undo(packet, facts);
@@ -381,27 +383,27 @@ pub(crate) fn resume(
     Flow::UNKNOWN
 }
 
-/// Whether a backend that was chosen under other tables may go on: one that is still the frontend's, for every packet; another
-/// one for what is no SYN, so that connections drain.
+/// The number of the frontend whose backend, chosen under other tables, may go on: one that is still among its backends for every
+/// packet, another one for what is no SYN, so that connections drain. 0: it may not.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn confirm_backend(skb: *mut __sk_buff, outside: u32) -> u32 {
     apart(skb, |run, packet, _| {
         let known = Flow::of(packet);
         let (address, port) = known.translation();
-        u32::from(confirm(run, packet, Backend { address, port }, known, outside != 0))
+        confirm(run, packet, Backend { address, port }, known, outside != 0)
     })
 }
 
 #[inline(always)]
-fn confirm(run: &Run, packet: &Packet, backend: Backend, known: Flow, outside: bool) -> bool {
-    let Some(value) = find(run, packet) else { return false };
+fn confirm(run: &Run, packet: &Packet, backend: Backend, known: Flow, outside: bool) -> u32 {
+    let Some(value) = find(run, packet) else { return 0 };
     let first = if outside { value.external_first } else { value.internal_first };
     if is_member(first, backend) {
         known.confirm(run, value.entry);
-        return true;
+        return value.entry;
     }
-    packet.tcp_flags & (SYN | ACK) != SYN
+    if packet.tcp_flags & (SYN | ACK) == SYN { 0 } else { value.entry }
 }
 
 /// Remembers the backend of a packet that is allowed for its flow.

@@ -3,7 +3,7 @@
 
 use aya_ebpf::{macros::classifier, programs::TcContext};
 use datapath_abi::{
-    ct_kind, ct_state, encryption, hook, mark, reason, rewriting, settings, target,
+    conntrack, ct_kind, ct_state, encryption, hook, mark, reason, rewriting, settings, target,
 };
 
 use crate::conntrack::{Flow, look_up_readable, remember};
@@ -144,7 +144,7 @@ fn masquerade(run: &Run, packet: &mut Packet, facts: &mut Facts, flow: Flow) -> 
     facts.nat_port = port;
     if flow.is_unknown() {
         facts.is_masquerade_new = true;
-        if !remember(run, packet, facts, Place::UNKNOWN, Place::UNKNOWN) {
+        if !begin_flow(run, packet, facts) {
             return reason::CT_CREATE_FAILED;
         }
     } else {
@@ -152,6 +152,12 @@ fn masquerade(run: &Run, packet: &mut Packet, facts: &mut Facts, flow: Flow) -> 
     }
     rewrite(run, packet, facts, port);
     reason::FORWARDED
+}
+
+/// Remembers a flow that no other program has; false if it cannot be.
+#[inline(always)]
+fn begin_flow(run: &Run, packet: &Packet, facts: &mut Facts) -> bool {
+    remember(run, packet, facts, Place::UNKNOWN, Place::UNKNOWN)
 }
 
 /// Whether the destination must not see the pod's own address.
@@ -174,9 +180,14 @@ fn send_as_host(run: &Run, packet: &Packet, facts: &mut Facts, flow: Flow) -> u8
     let port = u16::from_be(packet.source_port);
     let claims =
         !packet.is_icmp() && port >= run.settings.nat_first && port <= run.settings.nat_last;
-    if claims && flow.is(ct_kind::NAT) {
-        // A pod has it. That is rare, and the node's stack tries another port.
-        return reason::NAT_NO_MAPPING;
+    let mut flow = flow;
+    if flow.is(ct_kind::NAT) {
+        if claims && nat::is_taken(run) {
+            // A pod has it. That is rare, and the node's stack tries another port.
+            return reason::NAT_NO_MAPPING;
+        }
+        facts.set_state(ct_state::NEW, conntrack::INITIATOR);
+        flow = Flow::UNKNOWN;
     }
     if let Some(own) = policed {
         let _ = receive::destination(run, packet, facts);
@@ -197,9 +208,7 @@ fn send_as_host(run: &Run, packet: &Packet, facts: &mut Facts, flow: Flow) -> u8
         if policed.is_none() {
             flow.observe(run, packet, facts);
         }
-        if !remember(run, packet, facts, Place::UNKNOWN, Place::UNKNOWN) {
-            return reason::CT_CREATE_FAILED;
-        }
+        return if begin_flow(run, packet, facts) { 0 } else { reason::CT_CREATE_FAILED };
     }
     reason::FORWARDED
 }

@@ -40,8 +40,14 @@ impl Walk<'_> {
             return Ok(None);
         }
         if let Tracking::Error(Some(quoted)) = self.headers.tracking {
+            let as_it_came = self.headers.clone();
             let is_known = self.serve_error(node, quoted);
-            if is_known || !matches!(here, Lead::Service(_)) {
+            // What a pod sent to itself by a service is the loopback address's flow, which nothing quotes by the service's.
+            let to_itself = self.headers.destination == self.headers.source;
+            if to_itself {
+                self.headers = as_it_came;
+            }
+            if (is_known && !to_itself) || !matches!(here, Lead::Service(_)) {
                 return Ok(None);
             }
         }
