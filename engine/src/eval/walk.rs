@@ -308,6 +308,14 @@ impl<'a> Walk<'a> {
             self.ask_host(visit, Direction::Egress, peer)?;
         }
         self.answer(visit);
+        // At the device a source is a pod's by its address, whoever sends it on.
+        if let Lead::Endpoint(endpoint, node) =
+            path::lead(self.world, Some(here), self.headers.source)
+            && node == here
+            && by_device
+        {
+            self.masquerade(visit, endpoint)?;
+        }
         let lead = path::lead(self.world, Some(here), self.headers.destination);
         Ok(match lead {
             Lead::Endpoint(endpoint, node) if node == here => {
