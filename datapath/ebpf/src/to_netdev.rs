@@ -78,8 +78,11 @@ fn translate(run: &Run, packet: &mut Packet, facts: &mut Facts, flow: Flow) -> u
         rewrite(run, packet, facts, port);
         return reason::FORWARDED;
     }
+    let (mut flow, mut state) = (flow, state);
     if state == ct_state::ESTABLISHED && flow.is(ct_kind::SERVICE) {
-        return reason::FORWARDED;
+        // Of a service that is gone: nobody led the packet to a backend.
+        (flow, state) = (Flow::UNKNOWN, ct_state::NEW);
+        facts.set_state(state, conntrack::INITIATOR);
     }
     if !matches!(state, ct_state::NEW | ct_state::ESTABLISHED) {
         if node::host(run).is_some() && is_from_host(run, packet) {
