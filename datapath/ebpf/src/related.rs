@@ -148,7 +148,9 @@ fn relate_plain(
     {
         let source = quoted.destination;
         set_side(quoted, false, address, nat_port);
-        let own = if packet.source == source { address } else { packet.source };
+        // No pod's own address leaves, whichever pod tells of it.
+        let leaves = packet.source == source || run.hook == hook::TO_NETDEV;
+        let own = if leaves { address } else { packet.source };
         let is_node_port = flags & conntrack::NODE_PORT != 0;
         let what_for = if is_node_port { rewriting::NODE_PORT } else { rewriting::MASQUERADE };
         set_source(packet, facts, own, 0, what_for);

@@ -134,8 +134,12 @@ fn addresses_of_services_are_not_the_nodes() {
     let rules = vec![allow(Some(vec![cidr("198.51.100.0/24", &[])]), vec![])];
     let lab = Lab::new(world, vec![policy("a", "server", rules)]);
     for node in [0, 1] {
-        let mine = ["10.96.0.1", "fd96::1", "198.51.100.5", "198.51.100.6"];
+        let mine = ["10.96.0.1", "fd96::1"];
         check(&lab, node, &mine.map(|address| (address, Identity::WORLD, "service 0")));
+        // Nobody has such an address: who claims it is outside, and there by the rule's prefix.
+        let ruled = Identity(Identity::FIRST_CIDR);
+        let named = ["198.51.100.5", "198.51.100.6"];
+        check(&lab, node, &named.map(|address| (address, ruled, "service 0")));
     }
     check(&lab, 0, &[("192.168.1.1", Identity::HOST, "host")]);
     check(&lab, 1, &[("192.168.1.1", Identity::REMOTE_NODE, "stack")]);
