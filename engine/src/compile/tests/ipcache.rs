@@ -137,9 +137,9 @@ fn addresses_of_services_are_not_the_nodes() {
         let mine = ["10.96.0.1", "fd96::1"];
         check(&lab, node, &mine.map(|address| (address, Identity::WORLD, "service 0")));
         // Nobody has such an address: who claims it is outside, and there by the rule's prefix.
-        let ruled = Identity(Identity::FIRST_CIDR);
+        let by_prefix = Identity(Identity::FIRST_CIDR);
         let named = ["198.51.100.5", "198.51.100.6"];
-        check(&lab, node, &named.map(|address| (address, ruled, "service 0")));
+        check(&lab, node, &named.map(|address| (address, by_prefix, "service 0")));
     }
     check(&lab, 0, &[("192.168.1.1", Identity::HOST, "host")]);
     check(&lab, 1, &[("192.168.1.1", Identity::REMOTE_NODE, "stack")]);
