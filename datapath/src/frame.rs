@@ -19,7 +19,7 @@ use engine::trace::Ethernet;
 use thiserror::Error;
 
 pub use dissect::dissect;
-pub use layer::{DEFAULT_WINDOW, Layer, assemble};
+pub use layer::assemble;
 pub use outer::{Outer, encapsulate, source_port};
 pub use read::{Headers, read};
 pub use step::{count_down, readdress};

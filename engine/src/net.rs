@@ -7,6 +7,10 @@ use std::str::FromStr;
 
 use serde::{Serialize, Serializer};
 
+mod layer;
+
+pub use layer::{DEFAULT_WINDOW, Layer};
+
 /// A transport protocol, by its IANA number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Protocol {

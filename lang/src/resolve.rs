@@ -25,7 +25,7 @@ pub(crate) use directory::{Atlas, Directory};
 pub(crate) use follow::follow_up;
 use options::{Options, Quoting};
 pub(crate) use party::label;
-pub use raw::{Bytes, Device, Layer, Raw, frame_fits, raw};
+pub use raw::{Bytes, Device, Raw, frame_fits, raw};
 
 /// The engine's question: endpoints looked up, family chosen, every open field filled.
 ///

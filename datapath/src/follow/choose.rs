@@ -1,12 +1,12 @@
 //! The backend that a question forces, as a node's tables place it.
 
 use engine::backend::BackendError;
-use engine::net::Protocol;
+use engine::net::{Layer, Protocol};
 use engine::tables::{Frontend, NodeTables};
 use engine::topology::{Pod, PodId, World};
 use engine::trace::Place;
 
-use crate::frame::{self, Layer};
+use crate::frame;
 
 /// The place that a service shall choose for a frame at a node: the pod's, where the frame asks for a frontend of the
 /// node.

@@ -1,12 +1,12 @@
 //! Bytes back into layers, as far as they can be told apart; what is cut or unknown is payload. The inverse of
 //! [`super::layer`]; never refuses a frame.
 
-use engine::net::{Fragment, IpHeader, Mac, Protocol, TcpFlags};
+use engine::net::{Fragment, IpHeader, Layer, Mac, Protocol, TcpFlags};
 use engine::topology::TunnelKind;
 use etherparse::{Ipv4HeaderSlice, Ipv6HeaderSlice};
 
 use super::read::Chain;
-use super::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, Layer, MIN_LENGTH, tunnel};
+use super::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, MIN_LENGTH, tunnel};
 
 /// The layers of a frame. `tunnels` says which destination ports of UDP carry frames. Checksums and lengths are not
 /// told; an IPv6 flow label neither. What follows the packet's length (Ethernet's padding) is left out.

@@ -2,11 +2,8 @@
 
 use std::net::IpAddr;
 
-use engine::net::{Packet, Protocol, TcpFlags, Transport};
+use engine::net::{DEFAULT_WINDOW, Packet, Protocol, TcpFlags, Transport};
 use etherparse::checksum::Sum16BitWords;
-
-/// TCP's window, which no question states.
-pub(super) const WINDOW: u16 = 65_535;
 
 /// Everything behind the network header.
 pub(super) fn segment(packet: &Packet) -> Vec<u8> {
@@ -21,7 +18,7 @@ pub(super) fn segment(packet: &Packet) -> Vec<u8> {
                 ports: (source, destination),
                 flags,
                 numbers: (sequence, acknowledgement),
-                window: WINDOW,
+                window: DEFAULT_WINDOW,
                 options: &[],
             };
             tcp(addresses, &header, payload)

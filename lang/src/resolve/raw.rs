@@ -2,7 +2,7 @@
 
 use engine::backend::TunnelKey;
 use engine::diag::Diagnostic;
-use engine::net::{Hook, IpHeader, Mac, Protocol, TcpFlags};
+use engine::net::{DEFAULT_WINDOW, Hook, IpHeader, Layer, Protocol, TcpFlags};
 use engine::question::{DEFAULT_TTL, MAX_PACKET};
 use engine::source::Span;
 use engine::topology::{NodeId, Party, PodId, TunnelKind, World};
@@ -52,74 +52,6 @@ pub enum Bytes {
     },
     /// They are these layers, outermost first.
     Layers(Vec<Layer>),
-}
-
-/// A layer; `None` is what the layer behind it says.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Layer {
-    /// Ethernet II.
-    Ethernet {
-        /// Sender.
-        source: Mac,
-        /// Receiver.
-        destination: Mac,
-        /// The type.
-        ether_type: Option<u16>,
-    },
-    /// IPv4 or IPv6, by the addresses.
-    Ip {
-        /// The header.
-        header: IpHeader,
-        /// The number of what follows.
-        protocol: Option<u8>,
-    },
-    /// TCP.
-    Tcp {
-        /// Source port.
-        source: u16,
-        /// Destination port.
-        destination: u16,
-        /// Flags.
-        flags: TcpFlags,
-        /// Sequence number.
-        sequence: u32,
-        /// Acknowledgement number.
-        acknowledgement: u32,
-    },
-    /// UDP.
-    Udp {
-        /// Source port.
-        source: u16,
-        /// Destination port.
-        destination: u16,
-    },
-    /// SCTP's common header.
-    Sctp {
-        /// Source port.
-        source: u16,
-        /// Destination port.
-        destination: u16,
-    },
-    /// ICMP or ICMPv6.
-    Icmp {
-        /// ICMPv6.
-        v6: bool,
-        /// Type.
-        kind: u8,
-        /// Code.
-        code: u8,
-        /// The four bytes behind the checksum.
-        rest: [u8; 4],
-    },
-    /// VXLAN or Geneve.
-    Tunnel {
-        /// Which.
-        kind: TunnelKind,
-        /// The VNI.
-        vni: u32,
-    },
-    /// Bytes as they are.
-    Payload(Vec<u8>),
 }
 
 /// Bytes of an Ethernet header.
@@ -241,7 +173,7 @@ fn device(world: &World, written: &Name) -> Result<Device, Diagnostic> {
 fn layer(layer: &ast::Layer) -> Result<Layer, Diagnostic> {
     Ok(match layer {
         ast::Layer::Ethernet { source, destination, ether_type } => {
-            Layer::Ethernet { source: *source, destination: *destination, ether_type: *ether_type }
+            Layer::Ethernet { source: *source, destination: *destination, ethertype: *ether_type }
         }
         ast::Layer::Ip(header) => Layer::Ip { header: ip(header), protocol: header.protocol },
         ast::Layer::Tcp { source, destination, flags, sequence } => {
@@ -252,19 +184,21 @@ fn layer(layer: &ast::Layer) -> Result<Layer, Diagnostic> {
                 flags,
                 sequence: sequence.unwrap_or(1),
                 acknowledgement: u32::from(flags.contains(TcpFlags::ACK)),
+                window: DEFAULT_WINDOW,
+                options: Vec::new(),
             }
         }
         ast::Layer::Udp { source, destination } => {
             Layer::Udp { source: *source, destination: *destination }
         }
         ast::Layer::Sctp { source, destination } => {
-            Layer::Sctp { source: *source, destination: *destination }
+            Layer::Sctp { source: *source, destination: *destination, tag: 0 }
         }
         ast::Layer::Icmp { family, message, id, sequence } => {
             icmp(*family, message.as_ref(), (*id, *sequence))?
         }
-        ast::Layer::Vxlan { vni } => Layer::Tunnel { kind: TunnelKind::Vxlan, vni: *vni },
-        ast::Layer::Geneve { vni } => Layer::Tunnel { kind: TunnelKind::Geneve, vni: *vni },
+        ast::Layer::Vxlan { vni } => tunnel(TunnelKind::Vxlan, *vni),
+        ast::Layer::Geneve { vni } => tunnel(TunnelKind::Geneve, *vni),
         ast::Layer::Payload(bytes) => Layer::Payload(bytes.clone()),
     })
 }
@@ -280,6 +214,10 @@ fn icmp(
     let (id, sequence) = (numbers.0.unwrap_or(usual), numbers.1.unwrap_or(usual));
     let ([a, b], [c, d]) = (id.to_be_bytes(), sequence.to_be_bytes());
     Ok(Layer::Icmp { v6, kind, code, rest: [a, b, c, d] })
+}
+
+fn tunnel(kind: TunnelKind, vni: u32) -> Layer {
+    Layer::Tunnel { kind, vni, options: Vec::new() }
 }
 
 fn ip(header: &IpLayer) -> IpHeader {

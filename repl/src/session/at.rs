@@ -11,6 +11,7 @@ use engine::backend::BackendError;
 use engine::diag::Diagnostic;
 use engine::eval::{Asked, judge};
 use engine::explain::{Explanation, choices, explain};
+use engine::net::Layer;
 use engine::source::Span;
 use engine::topology::Endpoint;
 use engine::trace::Ethernet;
@@ -132,7 +133,7 @@ fn frame_of(
             })?
         }
         resolve::Bytes::Layers(layers) => {
-            let layers = with_ethernet(layers.into_iter().map(layer).collect(), natural);
+            let layers = with_ethernet(layers, natural);
             frame::assemble(&layers).map_err(|error| {
                 Diagnostic::error(CANNOT_ENTER, format!("the layers make no frame: {error}"), place)
                     .help("layers are written outermost first, as on a wire")
@@ -144,38 +145,12 @@ fn frame_of(
 }
 
 /// Layers without Ethernet get the addresses that a frame naturally has there.
-fn with_ethernet(mut layers: Vec<frame::Layer>, natural: Ethernet) -> Vec<frame::Layer> {
-    if !matches!(layers.first(), Some(frame::Layer::Ethernet { .. })) {
+fn with_ethernet(mut layers: Vec<Layer>, natural: Ethernet) -> Vec<Layer> {
+    if !matches!(layers.first(), Some(Layer::Ethernet { .. })) {
         let Ethernet { source, destination } = natural;
-        layers.insert(0, frame::Layer::Ethernet { source, destination, ethertype: None });
+        layers.insert(0, Layer::Ethernet { source, destination, ethertype: None });
     }
     layers
-}
-
-fn layer(written: resolve::Layer) -> frame::Layer {
-    use frame::Layer;
-    match written {
-        resolve::Layer::Ethernet { source, destination, ether_type } => {
-            Layer::Ethernet { source, destination, ethertype: ether_type }
-        }
-        resolve::Layer::Ip { header, protocol } => Layer::Ip { header, protocol },
-        resolve::Layer::Tcp { source, destination, flags, sequence, acknowledgement } => {
-            Layer::Tcp {
-                source,
-                destination,
-                flags,
-                sequence,
-                acknowledgement,
-                window: frame::DEFAULT_WINDOW,
-                options: Vec::new(),
-            }
-        }
-        resolve::Layer::Udp { source, destination } => Layer::Udp { source, destination },
-        resolve::Layer::Sctp { source, destination } => Layer::Sctp { source, destination, tag: 0 },
-        resolve::Layer::Icmp { v6, kind, code, rest } => Layer::Icmp { v6, kind, code, rest },
-        resolve::Layer::Tunnel { kind, vni } => Layer::Tunnel { kind, vni, options: Vec::new() },
-        resolve::Layer::Payload(bytes) => Layer::Payload(bytes),
-    }
 }
 
 impl Journey<'_> {

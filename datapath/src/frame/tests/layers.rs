@@ -1,15 +1,13 @@
 //! Written-out layers: equal to what the builder and the tunnel make of the same, nested, refused, and read back.
 
-use engine::net::{Fragment, Packet, TcpFlags, Transport};
+use engine::net::{DEFAULT_WINDOW, Fragment, Layer, Packet, TcpFlags, Transport};
 use engine::topology::TunnelKind;
 use engine::trace::Ethernet;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::{ETHERNET, captured, hex, ip, random, syn, udp, v4, v6};
-use crate::frame::{
-    DEFAULT_WINDOW, FrameError, Layer, MAX_LENGTH, Outer, assemble, build, dissect, encapsulate,
-};
+use crate::frame::{FrameError, MAX_LENGTH, Outer, assemble, build, dissect, encapsulate};
 
 const TUNNELS: [(TunnelKind, u16); 2] = [(TunnelKind::Vxlan, 8472), (TunnelKind::Geneve, 6081)];
 

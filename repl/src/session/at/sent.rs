@@ -4,9 +4,9 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use datapath::follow::{Device, Raw, enters_as};
-use datapath::frame::{self, Layer};
+use datapath::frame;
 use engine::explain::PacketReport;
-use engine::net::{IpHeader, Packet, Protocol, Transport, extension};
+use engine::net::{IpHeader, Layer, Packet, Protocol, Transport, extension};
 use engine::question::Question;
 use engine::tables::Tables;
 use engine::topology::{Endpoint, Party, World};
