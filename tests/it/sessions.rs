@@ -92,10 +92,36 @@ fn replayed(path: &Path, transcript: &Transcript, mut session: Session) -> Trans
     let place = scratch.0.display().to_string();
     let exchanges = transcript.exchanges.iter().map(|asked| {
         let reply = session.execute(&asked.input.replace(DIRECTORY, &place));
-        let answer = kernel::settled(&said(&reply)).replace(&place, DIRECTORY);
+        let answer = placed(&kernel::settled(&said(&reply)), &place);
         Exchange { input: asked.input.clone(), answer }
     });
     Transcript { head: transcript.head.clone(), exchanges: exchanges.collect() }
+}
+
+/// An answer with the word that stands for the directory, whose name has another length in every run: so has what underlines it.
+fn placed(answer: &str, place: &str) -> String {
+    let surplus = "^".repeat(place.len().saturating_sub(DIRECTORY.len()));
+    let mut lines = Vec::new();
+    let mut is_below = false;
+    for line in answer.split('\n') {
+        let underlines = is_below && line.contains(&surplus);
+        is_below = line.contains(place);
+        lines.push(match underlines {
+            true => line.replacen(&surplus, "", 1),
+            false => line.replace(place, DIRECTORY),
+        });
+    }
+    lines.join("\n")
+}
+
+#[test]
+fn an_underlined_directory_has_one_length() {
+    let answer =
+        |place: &str| format!("1 | load {place}/x\n  |      {}--\n", "^".repeat(place.len() + 2));
+    let expected = "1 | load DIR/x\n  |      ^^^^^--\n";
+    for place in ["/tmp/a-1", "/tmp/a-12345"] {
+        assert_eq!(placed(&answer(place), place), expected);
+    }
 }
 
 /// Warnings, the answer, and the status where it is not 0.

@@ -230,6 +230,15 @@ impl Flow {
         self.flags() & conntrack::FRONTEND != 0 && own == address && own_port == port
     }
 
+    /// Answers keep their source from now on: the frontend is none any more.
+    #[inline(always)]
+    pub(crate) fn forget_frontend(&self) {
+        if !self.entry.is_null() {
+            // SAFETY: a map value, of which no other reference is alive.
+            unsafe { (*self.entry).flags &= !conntrack::FRONTEND };
+        }
+    }
+
     /// The port that its source leaves with, in network order (0: its own), if that was found in this generation.
     #[inline(always)]
     pub(crate) fn nat_port(&self, run: &Run) -> Option<u16> {
@@ -477,7 +486,8 @@ fn write(run: &Run, packet: &Packet, facts: &mut Facts, to: u64, back: u64) -> b
     if to != 0 {
         value.paths[conntrack::INITIATOR] = to;
     }
-    if back != 0 {
+    // An answer that knows its way in this generation translates without asking for the frontend: only a packet that came by it has.
+    if back != 0 && (facts.is_served || value.flags & conntrack::FRONTEND == 0) {
         value.paths[conntrack::RESPONDER] = back;
     }
     // SAFETY: as above, another field.

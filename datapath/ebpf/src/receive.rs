@@ -46,6 +46,7 @@ pub(crate) fn answer(run: &Run, packet: &mut Packet, facts: &mut Facts, flow: &F
     }
     // What remembers its way in this generation was asked in it.
     if flow.path(run, facts) == Place::UNKNOWN && service::confirm_frontend(run.skb) == 0 {
+        flow.forget_frontend();
         return;
     }
     translate::answer(packet, facts, flow);

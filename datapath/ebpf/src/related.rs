@@ -75,6 +75,7 @@ fn relate_any(run: &Run, packet: &mut Packet, quoted: &mut Packet, facts: &mut F
         }
         // SAFETY: a map value.
         let (address, port) = unsafe { (address_of(entry), port_of(entry)) };
+        let beyond = nat::port(quoted);
         set_side(quoted, true, address, port);
         let what_for = if is_nat { rewriting::MASQUERADE_REPLY } else { rewriting::SERVICE };
         set_destination(packet, facts, address, 0, what_for);
@@ -83,7 +84,12 @@ fn relate_any(run: &Run, packet: &mut Packet, quoted: &mut Packet, facts: &mut F
             return false;
         }
         // SAFETY: a map value.
-        if is_nat && unsafe { (*entry).flags } & conntrack::NODE_PORT != 0 {
+        let (flags, nat_port) = unsafe { ((*entry).flags, u16::from_ne_bytes((*entry).nat_port)) };
+        // The flow may leave by another port by now.
+        if is_nat && nat_port != beyond {
+            return false;
+        }
+        if is_nat && flags & conntrack::NODE_PORT != 0 {
             facts.destination_for = rewriting::NODE_PORT_REPLY;
         }
     }

@@ -46,19 +46,19 @@ fn legs_divergence(
     seen: &[Seen],
     judgement: &Judgement,
 ) -> Option<Divergence> {
-    let judged: Vec<&Leg> =
+    // A node may be asked twice about one question: about the packet that carries it, and about the packet.
+    let mut judged: Vec<&Leg> =
         judgement.legs.iter().filter(|leg| leg.outcome != LegOutcome::NotReached).collect();
-    let of_oracle = |leg: &Seen| judged.iter().copied().find(|other| is_same(leg, other));
     for leg in seen {
-        let found = match of_oracle(leg) {
+        let found = match judged.iter().position(|other| is_same(leg, other)) {
             None => Some(differs(&at(&leg.decided), words(&leg.decided), "not judged".to_owned())),
-            Some(other) => leg_divergence(context, leg, other),
+            Some(of_oracle) => leg_divergence(context, leg, judged.remove(of_oracle)),
         };
         if found.is_some() {
             return found;
         }
     }
-    let missed = judged.iter().find(|leg| !seen.iter().any(|other| is_same(other, leg)))?;
+    let missed = judged.first()?;
     let place = format!("{} of {}", missed.direction, context.world.endpoint_name(missed.endpoint));
     Some(differs(&place, "not judged".to_owned(), missed.outcome.to_string()))
 }

@@ -106,10 +106,11 @@ fn opinion(
 /// The oracle's reasons for the direction in which the datapath denied by default.
 fn default_deny<'j>(legs: &[Seen], judgement: &'j Judgement) -> Option<&'j Leg> {
     let seen = seen::refusing(legs).filter(|leg| leg.decided.outcome == LegOutcome::DefaultDeny)?;
-    judgement
-        .legs
-        .iter()
-        .find(|leg| Some(leg.endpoint) == seen.endpoint && leg.direction == seen.decided.direction)
+    judgement.legs.iter().find(|leg| {
+        leg.outcome == LegOutcome::DefaultDeny
+            && Some(leg.endpoint) == seen.endpoint
+            && leg.direction == seen.decided.direction
+    })
 }
 
 /// What the question left open, and that a packet which no pod of ours sent gets to where it was put in.
