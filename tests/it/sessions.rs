@@ -106,9 +106,10 @@ fn placed(answer: &str, place: &str) -> String {
     for line in answer.split('\n') {
         let underlines = is_below && line.contains(&surplus);
         is_below = line.contains(place);
-        lines.push(match underlines {
-            true => line.replacen(&surplus, "", 1),
-            false => line.replace(place, DIRECTORY),
+        lines.push(if underlines {
+            line.replacen(&surplus, "", 1)
+        } else {
+            line.replace(place, DIRECTORY)
         });
     }
     lines.join("\n")
