@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use serde::Serialize;
 
+use crate::net::Protocol;
 use crate::reason::DropReason;
 use crate::source::Location;
 use crate::tables::FrontendKind;
@@ -75,6 +76,15 @@ pub enum Obstacle {
         /// Where the service is declared.
         location: Option<Location>,
     },
+    /// The service leads to another port than was asked for, which the protocol's checksum does not let it.
+    PortChanges {
+        /// The service.
+        service: String,
+        /// The port: `90/sctp -> 91`.
+        port: String,
+        /// Where the service is declared.
+        location: Option<Location>,
+    },
     /// The service's address is for clients in the cluster.
     ClusterOnly {
         /// The service.
@@ -103,6 +113,8 @@ pub enum Obstacle {
         address: Option<String>,
         /// The destination.
         destination: String,
+        /// Only this port was tried: the source's own, which the node itself or SCTP must keep.
+        fixed: Option<u16>,
         /// The first port of the range.
         first: u16,
         /// The last one.
@@ -132,6 +144,7 @@ pub(super) fn of(context: &Context<'_>, trace: &Trace, reason: DropReason) -> Op
     let told = service::asked(context, hop);
     match reason {
         DropReason::NoService => no_service(context, &told?, hop),
+        DropReason::UnsupportedServiceProtocol => port_changes(context, &told?),
         DropReason::IsClusterIp => cluster_only(context, &told?, hop),
         DropReason::NotInSourceRange => not_in_range(context, &told?, hop),
         DropReason::NatNoMapping => no_free_port(context, hop),
@@ -180,6 +193,17 @@ fn no_service(context: &Context<'_>, told: &Told, hop: &Hop) -> Option<Obstacle>
         selector: format!("pods {} in {}", service.selector, service.namespace),
         pods: ask.unfit(context),
         location,
+    })
+}
+
+fn port_changes(context: &Context<'_>, told: &Told) -> Option<Obstacle> {
+    let id = told.service?;
+    let service = context.world.service(id)?;
+    let port = told.port.and_then(|at| service.ports.get(at))?;
+    Some(Obstacle::PortChanges {
+        service: context.service(id),
+        port: port_in_words(port),
+        location: Some(context.location(service.span)),
     })
 }
 
@@ -287,9 +311,11 @@ fn no_free_port(context: &Context<'_>, hop: &Hop) -> Option<Obstacle> {
     let [v4, v6] = nat.addresses;
     let address = if ends.source.address.is_ipv6() { v6 } else { v4 };
     let (first, last) = nat.ports;
+    let keeps = ends.protocol == Protocol::Sctp || address == Some(ends.source.address);
     Some(Obstacle::NoFreePort {
         address: address.map(|address| address.to_string()),
         destination: ends.destination.to_string(),
+        fixed: keeps.then_some(ends.source.port),
         first,
         last,
     })

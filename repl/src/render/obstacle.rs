@@ -17,11 +17,19 @@ pub(super) fn cause(obstacle: &Obstacle) -> String {
         Obstacle::NoBackend { service, port, .. } => {
             format!("{service} has no backend for port {}", number(port))
         }
+        Obstacle::PortChanges { service, port, .. } => {
+            format!(
+                "{service} port {port}: SCTP keeps its port, as nothing can sum its checksum anew"
+            )
+        }
         Obstacle::ClusterOnly { service, .. } => {
             format!("the cluster IP of {service} is for clients in the cluster")
         }
         Obstacle::NotInRange { service, source, .. } => {
             format!("{service} does not admit {source}")
+        }
+        Obstacle::NoFreePort { address: Some(address), fixed: Some(port), .. } => {
+            format!("port {port} of {address} is another flow's towards this destination")
         }
         Obstacle::NoFreePort { address: Some(address), .. } => {
             format!("no port of {address} is free for this flow")
@@ -73,7 +81,10 @@ pub(super) fn lines(e: &Explanation) -> Vec<String> {
             let text = format!("{}, of {service}{}", ranges.join(", "), at(location.as_ref()));
             vec![fact(1, "ranges", &text)]
         }
-        Obstacle::NoFreePort { address: Some(address), destination, first, last } => {
+        Obstacle::PortChanges { service, port, location } => {
+            vec![fact(1, "ports", &format!("{port}, of {service}{}", at(location.as_ref())))]
+        }
+        Obstacle::NoFreePort { address: Some(address), destination, first, last, fixed: None } => {
             let text = format!(
                 "{first}-{last} of {address}; every one that was tried is taken towards {destination}"
             );
@@ -124,11 +135,17 @@ fn next(obstacle: &Obstacle) -> Vec<String> {
         Obstacle::NotInRange { service, source, .. } => {
             vec![format!("add the prefix of {source} to the `source-ranges` of {service}, if it may come in")]
         }
+        Obstacle::PortChanges { service, .. } => vec![format!(
+            "give this port of {service} and its target one number, or ask a backend pod itself"
+        )],
+        Obstacle::NoFreePort { address: Some(_), fixed: Some(_), .. } => vec![
+            "send from another port, or wait for the flow that has this one to end".to_owned(),
+        ],
         Obstacle::NoFreePort { address: None, .. } => {
             vec!["give the node an address of this family".to_owned()]
         }
         Obstacle::NoFreePort { .. } => vec![
-            "wait for flows to end, widen `masquerade on port A-B`, or except the destination from it"
+            "wait for flows to end, widen `masquerade on ports A-B`, or except the destination from it"
                 .to_owned(),
         ],
         Obstacle::NoFirstFragment { .. } => {

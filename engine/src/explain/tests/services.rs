@@ -201,6 +201,7 @@ fn other_obstacles() {
     let nat = Obstacle::NoFreePort {
         address: Some("192.168.66.221".into()),
         destination: "10.244.6.11:8080".into(),
+        fixed: None,
         first: 32_768,
         last: 65_535,
     };

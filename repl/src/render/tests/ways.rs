@@ -173,11 +173,18 @@ fn other_obstacles_say_what_to_do_next() {
         ranges: vec!["203.0.113.0/24".into(), "198.51.100.0/24".into()],
         location: Some(at(17)),
     };
-    let no_port = |address: Option<&str>| Obstacle::NoFreePort {
+    let no_port_but = |address: Option<&str>, fixed| Obstacle::NoFreePort {
         address: address.map(Into::into),
         destination: "8.8.8.8:53".into(),
+        fixed,
         first: 32_768,
         last: 65_535,
+    };
+    let no_port = |address| no_port_but(address, None);
+    let changes = Obstacle::PortChanges {
+        service: service(),
+        port: "90/sctp -> 91".into(),
+        location: Some(at(17)),
     };
     let fragment = Obstacle::NoFirstFragment { source: source(), destination: "web/echo-0".into() };
     let listed = Obstacle::Prefiltered {
@@ -188,6 +195,8 @@ fn other_obstacles_say_what_to_do_next() {
     let told = [
         stopped(DropReason::IsClusterIp, cluster_only(&["port 30080 of every node"]), None),
         stopped(DropReason::IsClusterIp, cluster_only(&[]), None),
+        stopped(DropReason::UnsupportedServiceProtocol, changes, None),
+        stopped(DropReason::NatNoMapping, no_port_but(Some("192.168.66.226"), Some(40_312)), None),
         stopped(DropReason::NotInSourceRange, ranges, None),
         stopped(DropReason::NatNoMapping, no_port(Some("192.168.66.226")), None),
         stopped(DropReason::NatNoMapping, no_port(None), None),
