@@ -196,7 +196,14 @@ fn prove(bench: &mut Bench, scenario: &Scenario, program: &Program, frame: &[u8]
     // Local delivery counts on both sides.
     let (reason, times) = match scenario.ends {
         Ends::Drop(reason) => (Some(reason), 1),
-        Ends::Deliver if scenario.measured.drive.hook == Some(Hook::FromContainer) => (None, 2),
+        Ends::Deliver
+            if matches!(
+                scenario.measured.drive.hook,
+                Some(Hook::FromContainer | Hook::FromHost)
+            ) =>
+        {
+            (None, 2)
+        }
         Ends::Deliver | Ends::Tunnel | Ends::Network | Ends::Pass => (None, 1),
     };
     let count = |bench: &Bench, wanted: bool| -> u64 {
