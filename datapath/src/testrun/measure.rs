@@ -413,13 +413,25 @@ impl Bench {
 
     /// Inserts flows whose ports count up.
     fn insert(&self, code: &mut Code) -> Result<(), BackendError> {
+        const BOTH: i16 = 168;
+        const {
+            assert!(
+                size_of::<abi::CtKey4>() + size_of::<abi::CtValue>()
+                    == BOTH.cast_unsigned() as usize
+            )
+        }
         let descriptor = self.instance.map(abi::maps::CT4)?.as_fd().as_raw_fd();
         // A flow between addresses that no pod has; its value is below its key.
-        code.stack(144, &[0; 144]).store_value(width::WORD, 10, -16, 0x0100_00F0);
+        code.stack(BOTH, &[0; BOTH.cast_unsigned() as usize]).store_value(
+            width::WORD,
+            10,
+            -16,
+            0x0100_00F0,
+        );
         for _ in 0..UNROLLED {
             code.load(width::DOUBLE, 2, 8, 0).add(2, 1).store(width::DOUBLE, 8, 0, 2);
             code.store(width::HALF, 10, -8, 2).map(1, descriptor).copy(2, 10).add(2, -16);
-            code.copy(3, 10).add(3, -144).set(4, 0).call(helper::MAP_UPDATE);
+            code.copy(3, 10).add(3, -i32::from(BOTH)).set(4, 0).call(helper::MAP_UPDATE);
         }
         Ok(())
     }
