@@ -414,12 +414,9 @@ impl Bench {
     /// Inserts flows whose ports count up.
     fn insert(&self, code: &mut Code) -> Result<(), BackendError> {
         const BOTH: i16 = 168;
-        const {
-            assert!(
-                size_of::<abi::CtKey4>() + size_of::<abi::CtValue>()
-                    == BOTH.cast_unsigned() as usize
-            )
-        }
+        const _: () = assert!(
+            size_of::<abi::CtKey4>() + size_of::<abi::CtValue>() == BOTH.cast_unsigned() as usize
+        );
         let descriptor = self.instance.map(abi::maps::CT4)?.as_fd().as_raw_fd();
         // A flow between addresses that no pod has; its value is below its key.
         code.stack(BOTH, &[0; BOTH.cast_unsigned() as usize]).store_value(

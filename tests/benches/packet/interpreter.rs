@@ -19,12 +19,12 @@ use crate::{REPEAT_TRACED, ROUNDS};
 const INJECTIONS: u32 = 200;
 /// Rounds of questions.
 const QUESTIONS: [(&str, &str); 6] = [
-    ("to a pod of the same node, allowed", "web/client -> web/near:8080"),
-    ("to a pod of another node, allowed", "web/client -> web/far:8080"),
-    ("to a pod of another node, allowed, IPv6", "web/client -> web/far:8080 ip6"),
-    ("dropped by egress policy", "web/client -> web/near:7"),
-    ("to a pod of the same node, dropped by ingress policy", "web/client -> web/near:9999"),
-    ("to a pod of another node, dropped by ingress policy", "web/client -> web/far:9999"),
+    ("to a pod of the same node, allowed", "web/client -> pod web/near:8080"),
+    ("to a pod of another node, allowed", "web/client -> pod web/far:8080"),
+    ("to a pod of another node, allowed, IPv6", "web/client -> pod web/far:8080 ip6"),
+    ("dropped by egress policy", "web/client -> pod web/near:7"),
+    ("to a pod of the same node, dropped by ingress policy", "web/client -> pod web/near:9999"),
+    ("to a pod of another node, dropped by ingress policy", "web/client -> pod web/far:9999"),
 ];
 
 /// One packet, measured in both.
