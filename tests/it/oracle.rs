@@ -126,7 +126,8 @@ impl<'w> Run<'w> {
 
     fn flow(&mut self, question: &Question, expectation: &Expectation, text: &str) {
         let (source, destination) = (question.source, question.destination);
-        let came = self.judge((source, destination), &question.packet, question.choose);
+        let wanted = question.choose.or(named(expectation));
+        let came = self.judge((source, destination), &question.packet, wanted);
         let sides = sides(&question.packet, &came).filter(|_| question.with_reply);
         let reply = sides.map(|sides| {
             let packet = question::reply(&sides.far(&question.packet));
@@ -160,6 +161,7 @@ impl<'w> Run<'w> {
                 self.misses.push(format!("{text}: no flow came before"));
                 return;
             };
+            let wanted = wanted.or(step.expectation.as_ref().and_then(named));
             let came = self.judge(parties, &packet, wanted);
             if let Some(flow) = self.flow.as_mut().filter(|flow| flow.latest == packet) {
                 flow.sides = sides(&packet, &came).or(flow.sides);
@@ -279,6 +281,15 @@ impl<'w> Run<'w> {
 
 /// A packet on its way, with its parties and the backend that a service shall choose.
 type Sent = ((Party, Party), Packet, Option<PodId>);
+
+/// The backend that an expectation names. Which one is taken where the question forces none is the datapath's to say; the oracle
+/// must admit it.
+fn named(expectation: &Expectation) -> Option<PodId> {
+    expectation.facts.iter().find_map(|(fact, _)| match fact {
+        Fact::Backend { pod, .. } => Some(*pod),
+        _ => None,
+    })
+}
 
 /// The two views of a flow, of a packet of it that got through.
 pub(crate) fn sides(packet: &Packet, came: &Judgement) -> Option<Sides> {
