@@ -19,6 +19,20 @@ use scene::{
     OVERLAY, STACK, Scripted, address, deliver, path, ping, tables, tunnel_to, world,
 };
 
+scene::over_each_family! {
+    the_reply_goes_back_the_same_way
+    on_one_node
+    delivery_by_the_egress_hook_is_not_judged_again
+    nothing_leaves_a_hop_that_drops
+    an_address_of_nobody_ends_at_the_other_nodes_stack
+    from_the_outside
+    an_address_is_whoever_owns_it
+    a_forged_source_enters_at_the_pod_that_sends_it
+    an_address_that_several_nodes_have_is_the_senders_own
+    a_circle_ends
+    a_lost_outcome_ends_the_journey_and_is_counted
+}
+
 const CA: (Party, &str) = (Party::Pod(CLIENT), "10.244.1.154");
 const CB: (Party, &str) = (Party::Pod(ECHO), "10.244.6.11");
 const ECHO_MACS: Ethernet =
@@ -129,7 +143,6 @@ fn given_addresses_of_the_underlay_are_used() {
     assert_eq!(*open, ["outer IP id", "outer IP checksum", "UDP source port"]);
 }
 
-#[test]
 fn the_reply_goes_back_the_same_way() {
     let asked = ping(CA, CB);
     let reply = Question {
@@ -156,7 +169,6 @@ fn the_reply_goes_back_the_same_way() {
     assert_eq!(ethernet(&second.frame_out), delivered);
 }
 
-#[test]
 fn on_one_node() {
     let mut script = Scripted::new([deliver(2)]);
     let trace = script.follow(&ping(CA, (Party::Pod(NEAR), "10.244.1.4"))).unwrap();
@@ -164,7 +176,6 @@ fn on_one_node() {
     assert_eq!(frame::read(&trace.hops[0].frame_out).unwrap().ttl, 63);
 }
 
-#[test]
 fn delivery_by_the_egress_hook_is_not_judged_again() {
     let Action::Deliver { endpoint, ifindex, .. } = deliver(2) else { panic!("a delivery") };
     let by_veth = Action::Deliver { endpoint, ifindex, peer: false };
@@ -177,7 +188,6 @@ fn delivery_by_the_egress_hook_is_not_judged_again() {
     assert!(text.ends_with("from-container delivers by the veth with mark 0x0, not as judged"));
 }
 
-#[test]
 fn nothing_leaves_a_hop_that_drops() {
     let trace = Scripted::new([DROP]).follow(&ping(CA, CB)).unwrap();
     assert_eq!(path(&trace), [(NODE01, Hook::FromContainer, "lxc1", 10)]);
@@ -191,14 +201,12 @@ fn nothing_leaves_a_hop_that_drops() {
     assert!(trace.hops[1].frame_out.is_empty());
 }
 
-#[test]
 fn an_address_of_nobody_ends_at_the_other_nodes_stack() {
     let mut script = Scripted::new([tunnel_to("192.168.66.221"), STACK]);
     let trace = script.follow(&ping(CA, at("10.244.6.99"))).unwrap();
     assert_eq!(trace.hops[1].frame_out, trace.hops[1].frame_in);
 }
 
-#[test]
 fn from_the_outside() {
     let mut script = Scripted::new([deliver(1)]);
     let trace = script.follow(&ping(at("8.8.8.8"), CB)).unwrap();
@@ -215,13 +223,11 @@ fn from_the_outside() {
     assert_eq!(trace.hops[0].undetermined, open);
 }
 
-#[test]
 fn an_address_is_whoever_owns_it() {
     let trace = Scripted::new([DROP]).follow(&ping(at("10.244.1.4"), at("8.8.8.8"))).unwrap();
     assert_eq!(path(&trace), [(NODE01, Hook::FromContainer, "lxc2", 20)]);
 }
 
-#[test]
 fn a_forged_source_enters_at_the_pod_that_sends_it() {
     let trace = Scripted::new([DROP]).follow(&ping((Party::Pod(CLIENT), "8.8.8.8"), CB)).unwrap();
     assert_eq!(path(&trace), [(NODE01, Hook::FromContainer, "lxc1", 10)]);
@@ -250,7 +256,6 @@ fn packets_that_no_program_sees_are_refused() {
     }
 }
 
-#[test]
 fn an_address_that_several_nodes_have_is_the_senders_own() {
     let mut world = world();
     let shared = "10.96.0.1";
@@ -300,14 +305,12 @@ fn answers_that_contradict_themselves_are_refused() {
     }
 }
 
-#[test]
 fn a_circle_ends() {
     let answers = (0..12).map(|_| tunnel_to("192.168.66.221").into()).collect();
     let text = refusal(&ping(CA, CB), answers);
     assert!(text.ends_with("the packet is sent in a circle: 12 hops without an end"), "{text}");
 }
 
-#[test]
 fn a_lost_outcome_ends_the_journey_and_is_counted() {
     let lost = Answer { action: None, lost: 2, ..DROP.into() };
     let trace =

@@ -1,5 +1,7 @@
 //! Journeys past one program: the underlay, nodes as senders, encryption, firewalls.
 
+use std::net::IpAddr;
+
 use datapath_abi::mark;
 use engine::backend::TunnelKey;
 use engine::identity::Identity;
@@ -11,10 +13,34 @@ use engine::trace::{Action, Ethernet};
 
 use super::scene::{
     AGENT, Answer, DROP, ETH0, HOST, HOST_IFINDEX, NETWORK, NODE01, NODE02, OVERLAY, STACK,
-    Scripted, address, deliver, hooks, path, ping, rewriting, tables, tunnel_to, world,
+    Scripted, address, deliver, hooks, over_each_family, path, ping, prefix, rewriting, tables,
+    tunnel_to, world,
 };
 use super::{CA, CB, at, ethernet, refusal};
 use crate::frame;
+
+over_each_family! {
+    a_pod_leaves_the_cluster
+    the_nodes_stack_routes_too
+    the_nodes_stack_forwards_no_dying_packet
+    what_the_node_keeps_ends_at_its_stack
+    a_drop_at_the_device_ends_it
+    the_answer_to_a_masqueraded_pod
+    a_pod_to_another_node
+    by_native_routing
+    given_addresses_of_the_wire_are_used
+    a_next_hop_without_the_destination_is_refused
+    a_node_sends_to_pods_by_its_own_device
+    a_node_to_a_pod_elsewhere_is_tunneled_as_remote_node
+    a_node_sends_the_rest_by_the_underlay
+    an_address_of_another_node_beside_its_own_is_that_nodes
+    health_endpoints_send_and_receive
+    the_prefilter_comes_first
+    the_prefilter_sees_outer_frames
+    the_host_firewall_sees_outer_frames
+    what_is_encrypted_is_told_at_the_device
+    a_device_that_routes_must_redirect
+}
 
 pub(super) const NODE01_MAC: Mac = Mac([10, 88, 192, 168, 66, 226]);
 const NODE02_MAC: Mac = Mac([10, 88, 192, 168, 66, 221]);
@@ -35,11 +61,10 @@ fn marked(action: Action, mark: u32) -> Answer {
     Answer { mark, ..action.into() }
 }
 
-pub(super) fn destination(frame: &[u8]) -> String {
-    frame::read(frame).unwrap().flow.destination.to_string()
+pub(super) fn destination(frame: &[u8]) -> IpAddr {
+    frame::read(frame).unwrap().flow.destination
 }
 
-#[test]
 fn a_pod_leaves_the_cluster() {
     let masqueraded =
         Answer { mark: mark::TRANSLATED, ..rewriting(Action::Pass, Some("192.168.66.226"), None) };
@@ -63,7 +88,6 @@ fn a_pod_leaves_the_cluster() {
     assert!(trace.hops.iter().all(|hop| !hop.is_outer()));
 }
 
-#[test]
 fn the_nodes_stack_routes_too() {
     let mut script = Scripted::new([marked(STACK, IDENTITY_MARK), Action::Pass.into()]);
     let trace = script.follow(&ping(CA, at("8.8.8.8"))).unwrap();
@@ -75,7 +99,6 @@ fn the_nodes_stack_routes_too() {
     assert!(trace.has_left());
 }
 
-#[test]
 fn the_nodes_stack_forwards_no_dying_packet() {
     for ttl in [0, 1] {
         let mut question = ping(CA, at("8.8.8.8"));
@@ -86,7 +109,6 @@ fn the_nodes_stack_forwards_no_dying_packet() {
     }
 }
 
-#[test]
 fn what_the_node_keeps_ends_at_its_stack() {
     for to in ["10.244.1.99", "192.168.66.226", "10.244.6.11"] {
         let trace = Scripted::new([STACK]).follow(&ping(CA, at(to))).unwrap();
@@ -96,7 +118,6 @@ fn what_the_node_keeps_ends_at_its_stack() {
     assert_eq!(trace.hops.len(), 1);
 }
 
-#[test]
 fn a_drop_at_the_device_ends_it() {
     let trace = Scripted::new([NETWORK, DROP]).follow(&ping(CA, at("8.8.8.8"))).unwrap();
     assert_eq!(trace.hops.len(), 2);
@@ -104,16 +125,14 @@ fn a_drop_at_the_device_ends_it() {
     assert!(trace.hops[1].frame_out.is_empty());
 }
 
-#[test]
 fn the_answer_to_a_masqueraded_pod() {
     let untranslated = rewriting(deliver(1), None, Some("10.244.1.154"));
     let mut script = Scripted::new([untranslated]);
     let trace = script.follow(&ping(at("8.8.8.8"), at("192.168.66.226"))).unwrap();
     assert_eq!(path(&trace), [(NODE01, Hook::FromNetdev, "eth0", ETH0)]);
-    assert_eq!(destination(&trace.hops[0].frame_out), "10.244.1.154");
+    assert_eq!(destination(&trace.hops[0].frame_out), address("10.244.1.154"));
 }
 
-#[test]
 fn a_pod_to_another_node() {
     let mut script = Scripted::new([NETWORK, Action::Pass, HOST]);
     let trace = script.follow(&ping(CA, at("192.168.66.221"))).unwrap();
@@ -132,7 +151,6 @@ fn a_pod_to_another_node() {
     assert_eq!(script.seen[2].mark, 0, "marks do not travel");
 }
 
-#[test]
 fn by_native_routing() {
     let mut script = Scripted::new([to_node02(), Action::Pass, deliver(1)]);
     let trace = script.follow_in(&world(), &native(), &ping(CA, CB)).unwrap();
@@ -150,7 +168,6 @@ fn by_native_routing() {
     assert!(!trace.has_left());
 }
 
-#[test]
 fn given_addresses_of_the_wire_are_used() {
     let mut world = world();
     world.nodes[0].mac = Some(Mac([2, 0, 0, 0, 9, 1]));
@@ -161,13 +178,13 @@ fn given_addresses_of_the_wire_are_used() {
     assert_eq!(trace.hops[1].undetermined, ["echo payload"]);
 }
 
-#[test]
 fn a_next_hop_without_the_destination_is_refused() {
     for (next_hop, to) in [("192.168.66.221", "8.8.8.8"), ("192.168.66.226", "10.244.6.11")] {
         let action = Action::Network { ifindex: ETH0, next_hop: Some(address(next_hop)) };
         let mut script = Scripted::new([action]);
         let refused = script.follow_in(&world(), &native(), &ping(CA, at(to)));
         let text = refused.unwrap_err().to_string();
+        let (next_hop, to) = (address(next_hop), address(to));
         let expected = format!("node01 sends to {next_hop}, which is not the node that has {to}");
         assert!(text.ends_with(&expected), "{text}");
     }
@@ -175,7 +192,6 @@ fn a_next_hop_without_the_destination_is_refused() {
 
 pub(super) const NODE01_SELF: (Party, &str) = (Party::Node(NODE01), "192.168.66.226");
 
-#[test]
 fn a_node_sends_to_pods_by_its_own_device() {
     for source in [Party::Node(NODE01), Party::Pod(AGENT), at("192.168.66.226").0] {
         let delivered = Answer {
@@ -197,7 +213,6 @@ fn a_node_sends_to_pods_by_its_own_device() {
     }
 }
 
-#[test]
 fn a_node_to_a_pod_elsewhere_is_tunneled_as_remote_node() {
     let as_node = Action::Tunnel {
         vni: Identity::REMOTE_NODE.0,
@@ -217,7 +232,6 @@ fn a_node_to_a_pod_elsewhere_is_tunneled_as_remote_node() {
     assert_eq!(hooks(&trace), hops);
 }
 
-#[test]
 fn a_node_sends_the_rest_by_the_underlay() {
     let mut script = Scripted::new([Action::Pass, HOST]);
     let trace = script.follow(&ping(NODE01_SELF, (Party::Node(NODE02), "192.168.66.221"))).unwrap();
@@ -232,7 +246,6 @@ fn a_node_sends_the_rest_by_the_underlay() {
     assert!(trace.has_left());
 }
 
-#[test]
 fn an_address_of_another_node_beside_its_own_is_that_nodes() {
     let mut world = world();
     world.nodes[1].locals.push(address("10.244.6.1"));
@@ -242,7 +255,6 @@ fn an_address_of_another_node_beside_its_own_is_that_nodes() {
     assert_eq!(hooks(&trace.unwrap()), expected);
 }
 
-#[test]
 fn health_endpoints_send_and_receive() {
     let health = (Party::Health(NODE01), "10.244.1.200");
     let mut script = Scripted::new([tunnel_to("192.168.66.221"), deliver(1)]);
@@ -261,11 +273,10 @@ fn health_endpoints_send_and_receive() {
 
 fn prefiltered(on: NodeId) -> Tables {
     let mut tables = tables();
-    tables.nodes[on.index()].prefilter.push("198.51.100.0/24".parse().unwrap());
+    tables.nodes[on.index()].prefilter.push(prefix("198.51.100.0/24"));
     tables
 }
 
-#[test]
 fn the_prefilter_comes_first() {
     let tables = prefiltered(NODE02);
     let dropped = Action::Drop(DropReason::Prefiltered);
@@ -286,7 +297,6 @@ fn the_prefilter_comes_first() {
     assert_eq!(hooks(&elsewhere.unwrap()), [(NODE01, Hook::FromNetdev)]);
 }
 
-#[test]
 fn the_prefilter_sees_outer_frames() {
     let tables = prefiltered(NODE02);
     let question = ping(CA, CB);
@@ -308,7 +318,6 @@ fn the_prefilter_sees_outer_frames() {
     assert!(trace.hops[1].is_outer());
 }
 
-#[test]
 fn the_host_firewall_sees_outer_frames() {
     let mut tables = prefiltered(NODE02);
     tables.nodes[1].host_firewall = true;
@@ -332,7 +341,6 @@ fn the_host_firewall_sees_outer_frames() {
     assert_eq!(hooks(&trace), [(NODE01, Hook::FromContainer), (NODE02, Hook::FromNetdev)]);
 }
 
-#[test]
 fn what_is_encrypted_is_told_at_the_device() {
     let mut tables = tables();
     tables.nodes[0].encryption = Some(Encryption::Wireguard { nodes: false });
@@ -372,7 +380,6 @@ fn by_geneve() {
     assert_eq!(hop.frame_out[50..], hop.frame_in);
 }
 
-#[test]
 fn a_device_that_routes_must_redirect() {
     let code = Answer { code: Some(0), ..NETWORK.into() };
     let text = refusal(&ping(CA, at("8.8.8.8")), vec![code]);

@@ -1,7 +1,8 @@
 //! A small world with its tables, and a backend that answers by script instead of running programs.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use engine::backend::{Backend, BackendError, Injection, Observation};
 use engine::identity::Identity;
@@ -17,6 +18,8 @@ use engine::topology::{
     TunnelKind, World,
 };
 use engine::trace::{Action, ConntrackEntry, Counter, Ethernet, Event, Hit, Stamped, Trace};
+
+use ipnet::IpNet;
 
 use crate::follow::follow;
 use crate::frame;
@@ -35,15 +38,61 @@ pub(super) const OVERLAY: u32 = 6;
 pub(super) const ETH0: u32 = 2;
 pub(super) const HOST_IFINDEX: u32 = 5;
 
+thread_local! {
+    /// Whether the scene is one of IPv6 on this thread, the underlay included.
+    static SIX: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Plays a journey in a scene of IPv6.
+pub(super) fn in_ipv6(journey: fn()) {
+    SIX.set(true);
+    journey();
+}
+
+/// Tests that play the same journeys over either family.
+macro_rules! over_each_family {
+    ($($journey:ident)*) => {
+        mod over_ipv4 {
+            $(#[test]
+            fn $journey() {
+                super::$journey();
+            })*
+        }
+        mod over_ipv6 {
+            $(#[test]
+            fn $journey() {
+                $crate::follow::tests::scene::in_ipv6(super::$journey);
+            })*
+        }
+    };
+}
+pub(super) use over_each_family;
+
+/// An address as the scene has it: what is one of IPv4 stands for the one of IPv6 that ends with it.
 pub(super) fn address(text: &str) -> IpAddr {
-    text.parse().unwrap()
+    match text.parse().unwrap() {
+        IpAddr::V4(four) if SIX.get() => {
+            let [a, b, c, d] = four.octets();
+            let (high, low) = (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]));
+            Ipv6Addr::new(0xFD00, 0, 0, 0, 0, 0, high, low).into()
+        }
+        address => address,
+    }
+}
+
+/// The same for a prefix.
+pub(super) fn prefix(text: &str) -> IpNet {
+    let (from, length) = text.split_once('/').unwrap();
+    let length: u8 = length.parse().unwrap();
+    let length = if SIX.get() { 96 + length } else { length };
+    IpNet::new(address(from), length).unwrap()
 }
 
 fn node(name: &str, ip: &str, pods: &str) -> Node {
     Node {
         name: name.into(),
         addresses: vec![address(ip)],
-        pod_cidrs: vec![pods.parse().unwrap()],
+        pod_cidrs: vec![prefix(pods)],
         locals: Vec::new(),
         device: "eth0".into(),
         mac: None,
@@ -128,7 +177,11 @@ fn node_tables(node: NodeId, ip: &str, endpoints: Vec<EndpointEntry>) -> NodeTab
         backend_sets: Vec::new(),
         nat: NatTables {
             masquerade: true,
-            addresses: [Some(address(ip)), None],
+            addresses: if SIX.get() {
+                [None, Some(address(ip))]
+            } else {
+                [Some(address(ip)), None]
+            },
             ports: (32768, 65535),
             except: Vec::new(),
         },
@@ -172,7 +225,8 @@ pub(super) fn ping((source, from): (Party, &str), (destination, to): (Party, &st
         options: Vec::new(),
         extensions: Vec::new(),
     };
-    let transport = Transport::Icmp { kind: 8, code: 0, rest: [0x01, 0xF6, 0x07, 0x56] };
+    let kind = if SIX.get() { 128 } else { 8 };
+    let transport = Transport::Icmp { kind, code: 0, rest: [0x01, 0xF6, 0x07, 0x56] };
     Question {
         source,
         destination,
@@ -193,7 +247,7 @@ pub(super) struct Answer {
     pub(super) lost: u64,
     pub(super) mark: u32,
     pub(super) generation: Generation,
-    /// Addresses that the program writes into an IPv4 frame: source, destination.
+    /// Addresses that the program writes into the frame: source, destination.
     pub(super) rewrites: (Option<&'static str>, Option<&'static str>),
 }
 
@@ -335,10 +389,12 @@ fn frame_after(injection: &Injection, answer: &Answer) -> Vec<u8> {
         }
         _ => {}
     }
-    for (written, at) in [(answer.rewrites.0, 26), (answer.rewrites.1, 30)] {
-        if let Some(ip) = written {
-            let ip: std::net::Ipv4Addr = ip.parse().unwrap();
-            frame[at..at + 4].copy_from_slice(&ip.octets());
+    let (source, destination) = answer.rewrites;
+    for (written, four, sixth) in [(source, 26, 22), (destination, 30, 38)] {
+        match written.map(address) {
+            Some(IpAddr::V4(ip)) => frame[four..four + 4].copy_from_slice(&ip.octets()),
+            Some(IpAddr::V6(ip)) => frame[sixth..sixth + 16].copy_from_slice(&ip.octets()),
+            None => {}
         }
     }
     frame

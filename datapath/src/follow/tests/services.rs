@@ -1,5 +1,7 @@
 //! Journeys to services: node ports and back, where packets from outside enter, forced backends.
 
+use std::net::SocketAddr;
+
 use datapath_abi::mark;
 use engine::backend::BackendError;
 use engine::net::{Fragment, Hook, Protocol, Transport};
@@ -15,9 +17,19 @@ use engine::trace::{Action, Ethernet, Place};
 use super::journeys::{NODE01_MAC, NODE01_SELF, ROUTER_MAC, destination, native, to_node02};
 use super::scene::{
     Answer, DROP, ECHO, ETH0, NEAR, NETWORK, NODE01, NODE02, OVERLAY, Scripted, address, deliver,
-    hooks, ping, rewriting, tables, tunnel_to, world,
+    hooks, over_each_family, ping, prefix, rewriting, tables, tunnel_to, world,
 };
 use super::{CA, CB, at, ethernet};
+
+over_each_family! {
+    a_node_port_with_its_backend_on_another_node_and_back
+    the_same_under_native_routing
+    services_are_entered_where_their_pods_are
+    nodes_ask_services_by_their_own_device
+    a_service_sends_nothing
+    a_forced_backend_is_told_where_the_service_is_asked
+    the_longest_journey
+}
 
 /// A service for echo, which is on node02, at 10.96.0.7 and 203.0.113.7, and a node port of every node.
 fn serving() -> (World, Tables) {
@@ -77,7 +89,6 @@ fn ask(from: (Party, &str), to: (Party, &str), port: u16) -> Question {
     question
 }
 
-#[test]
 fn a_node_port_with_its_backend_on_another_node_and_back() {
     let (world, tables) = serving();
     let client = at("198.51.100.9");
@@ -91,7 +102,7 @@ fn a_node_port_with_its_backend_on_another_node_and_back() {
     let trace = script.follow_in(&world, &tables, &question).unwrap();
     assert_eq!(hooks(&trace), [(NODE01, Hook::FromNetdev), (NODE02, Hook::FromOverlay)]);
     assert_eq!(script.seen[1].tunnel.map(|key| key.vni), Some(2));
-    assert_eq!(destination(&trace.hops[1].frame_in), "10.244.6.11");
+    assert_eq!(destination(&trace.hops[1].frame_in), address("10.244.6.11"));
 
     let back = rewriting(NETWORK, Some("192.168.66.226"), Some("198.51.100.9"));
     let back = Answer { mark: mark::TRANSLATED, ..back };
@@ -109,12 +120,11 @@ fn a_node_port_with_its_backend_on_another_node_and_back() {
     );
     assert!(trace.has_left());
     assert_eq!(script.seen[3].mark, mark::TRANSLATED);
-    assert_eq!(destination(&trace.hops[3].frame_out), "198.51.100.9");
+    assert_eq!(destination(&trace.hops[3].frame_out), address("198.51.100.9"));
     let out = Ethernet { source: NODE01_MAC, destination: ROUTER_MAC };
     assert_eq!(ethernet(&trace.hops[3].frame_in), out);
 }
 
-#[test]
 fn the_same_under_native_routing() {
     let (world, mut tables) = serving();
     tables.nodes.iter_mut().for_each(|node| node.routing = Routing::Native);
@@ -127,7 +137,6 @@ fn the_same_under_native_routing() {
     assert_eq!(hooks(&trace), expected);
 }
 
-#[test]
 fn services_are_entered_where_their_pods_are() {
     let (mut world, tables) = serving();
     let outside = at("198.51.100.9");
@@ -143,7 +152,6 @@ fn services_are_entered_where_their_pods_are() {
     assert_eq!(enters(&world, service), [(NODE01, Hook::FromNetdev)], "nobody: the first node");
 }
 
-#[test]
 fn nodes_ask_services_by_their_own_device() {
     let (world, tables) = serving();
     let translated = rewriting(tunnel_to("192.168.66.221"), None, Some("10.244.6.11"));
@@ -161,7 +169,6 @@ fn nodes_ask_services_by_their_own_device() {
     assert!(matches!(own(30081), Err(BackendError::BadInjection(_))));
 }
 
-#[test]
 fn a_service_sends_nothing() {
     let (world, tables) = serving();
     let question = ask((Party::Service(ServiceId(0)), "10.96.0.7"), CA, 80);
@@ -170,7 +177,6 @@ fn a_service_sends_nothing() {
     assert_eq!(refused.to_string(), text);
 }
 
-#[test]
 fn a_forced_backend_is_told_where_the_service_is_asked() {
     let (world, tables) = serving();
     let mut question = ask(CA, at("10.96.0.7"), 80);
@@ -193,17 +199,17 @@ fn a_forced_backend_is_told_where_the_service_is_asked() {
 
     question.choose = Some(NEAR);
     let refused = Scripted::new([DROP; 0]).follow_in(&world, &tables, &question).unwrap_err();
-    let text = "the packet cannot enter: web/near is no backend of 10.96.0.7:80 on node01";
+    let asked = SocketAddr::new(address("10.96.0.7"), 80);
+    let text = format!("the packet cannot enter: web/near is no backend of {asked} on node01");
     assert_eq!(refused.to_string(), text);
     question.choose = Some(PodId(9));
     assert!(Scripted::new([DROP; 0]).follow_in(&world, &tables, &question).is_err());
 }
 
-#[test]
 fn the_longest_journey() {
     let mut tables = native();
     for node in &mut tables.nodes {
-        node.prefilter.push("198.51.100.0/24".parse().unwrap());
+        node.prefilter.push(prefix("198.51.100.0/24"));
     }
     // To a node port of the other node, whose backend is at home.
     let passed = || Answer::from(Action::Pass);
