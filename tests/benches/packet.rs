@@ -1,6 +1,7 @@
 //! What a packet costs in the kernel: the datapath's programs by scenario, and single operations on the same maps,
 //! all in one run, so that ratios can be quoted; then the same in the interpreter beside the kernel (alone with the
-//! argument `interpreter`). `book/src/performance.md` and `book/src/backends.md` say what the figures mean.
+//! argument `interpreter`; only the first table with `table`). `book/src/performance.md` and `book/src/backends.md` say
+//! what the figures mean.
 
 #![expect(
     clippy::panic,
@@ -84,17 +85,25 @@ fn main() {
         }
         Err(error) => panic!("{error}"),
     };
-    if std::env::args().any(|argument| argument == "interpreter") {
+    let is_asked = |wanted| std::env::args().any(|argument| argument == wanted);
+    if is_asked("interpreter") {
         return interpreter::measure(&mut bench, &world);
     }
     let subjects = subjects(&mut bench, &world);
+    if is_asked("table") {
+        return print_table(&mut bench, &subjects);
+    }
     let mut criterion = Criterion::default().configure_from_args();
     measure_with_criterion(&mut criterion, &mut bench, &subjects);
-    let rows = measure_in_rounds(&mut bench, &subjects);
-    table::print(&rows, &datapath::testrun::measure::loads().expect("the programs load"));
+    print_table(&mut bench, &subjects);
     full::measure(&world);
     interpreter::measure(&mut bench, &world);
     criterion.final_summary();
+}
+
+fn print_table(bench: &mut Bench, subjects: &[Subject]) {
+    let rows = measure_in_rounds(bench, subjects);
+    table::print(&rows, &datapath::testrun::measure::loads().expect("the programs load"));
 }
 
 fn subjects(bench: &mut Bench, world: &World) -> Vec<Subject> {

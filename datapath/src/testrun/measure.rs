@@ -33,8 +33,10 @@ use assembly::{Code, Instruction, helper, width};
 const LOOPBACK: u32 = 1;
 /// Operations of one kind in a program that measures them.
 pub const UNROLLED: u32 = 16;
-/// Bytes of `struct bpf_tunnel_key` that are used.
+/// Bytes of `struct bpf_tunnel_key` that a driver gives: what Linux 5.10 knows.
 const TUNNEL_KEY: i16 = 28;
+/// Bytes of all of it, as programs give it.
+const WHOLE_KEY: i16 = 44;
 /// `TC_ACT_SHOT`: what a driver returns that could not call its hook.
 const SHOT: i32 = 2;
 
@@ -325,7 +327,7 @@ impl Bench {
         }
         if let Some(key) = &drive.tunnel {
             code.stack(TUNNEL_KEY + 4, &tunnel_key(key));
-            set_tunnel_key(&mut code);
+            set_tunnel_key(&mut code, TUNNEL_KEY);
         }
         let (map, index) = match drive.hook {
             Some(hook) => {
@@ -371,8 +373,8 @@ impl Bench {
             Operation::WakingEvent => self.event(&mut code, ring, 2)?,
             Operation::SetTunnelKey => {
                 let key = TunnelKey { vni: 1000, source: std::net::Ipv4Addr::LOCALHOST.into() };
-                code.stack(TUNNEL_KEY + 4, &tunnel_key(&key));
-                (0..UNROLLED).for_each(|_| set_tunnel_key(&mut code));
+                code.stack(WHOLE_KEY + 4, &tunnel_key(&key));
+                (0..UNROLLED).for_each(|_| set_tunnel_key(&mut code, WHOLE_KEY));
             }
             Operation::Redirect => {
                 for _ in 0..UNROLLED {
@@ -472,10 +474,9 @@ fn tunnel_key(key: &TunnelKey) -> [u8; TUNNEL_KEY as usize] {
 }
 
 /// Sets the key that lies at the top of the stack.
-fn set_tunnel_key(code: &mut Code) {
-    let size = TUNNEL_KEY + 4;
-    code.copy(1, 6).copy(2, 10).add(2, -i32::from(size));
-    code.set(3, i32::from(TUNNEL_KEY)).set(4, 2).call(helper::SET_TUNNEL_KEY);
+fn set_tunnel_key(code: &mut Code, size: i16) {
+    code.copy(1, 6).copy(2, 10).add(2, -i32::from(size + 4));
+    code.set(3, i32::from(size)).set(4, 2).call(helper::SET_TUNNEL_KEY);
 }
 
 fn create(kind: MapType, value: u32) -> Result<MapHandle, BackendError> {
