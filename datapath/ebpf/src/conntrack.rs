@@ -1,7 +1,7 @@
 //! Flows: look-up under the canonical key, what the reference's state machine makes of a packet, and
 //! what an entry remembers for the packets that follow. `datapath_abi::flow` states the layout.
 
-use core::ptr;
+use core::ptr::{self, NonNull};
 
 use aya_ebpf::bindings::__sk_buff;
 use datapath_abi::{
@@ -21,97 +21,83 @@ pub(crate) struct Flow {
     entry: *mut CtValue,
 }
 
-/// The canonical key in words, IPv4 in the first two.
-struct Key {
-    words: [u64; 5],
-    source_is_low: bool,
-}
-
+/// Writes the canonical key of the packet's flow into the packet, and which side of it the source is. It is in the scratch because keys
+/// would take much of a stack.
 #[inline(always)]
-fn key_of(packet: &Packet) -> Key {
-    let (low_port, high_port, source_is_low);
-    let mut words = [0; 5];
+fn set_key(packet: &mut Packet) {
     let ports = (u16::from_be(packet.source_port), u16::from_be(packet.destination_port));
     if packet.is_ipv4() {
         #[expect(clippy::cast_possible_truncation, reason = "IPv4 is in the first four bytes")]
         let (source, destination) = (packet.source[0] as u32, packet.destination[0] as u32);
         let side =
             |address: u32, port: u16| u64::from(u32::from_be(address)) << 16 | u64::from(port);
-        source_is_low = side(source, ports.0) <= side(destination, ports.1);
+        let source_is_low = side(source, ports.0) <= side(destination, ports.1);
         let (low, high) = if source_is_low { (source, destination) } else { (destination, source) };
-        words[0] = u64::from(low) | u64::from(high) << 32;
-        (low_port, high_port) = in_order(packet, source_is_low);
-        words[1] = last_word(packet, low_port, high_port);
+        packet.key[0] = u64::from(low) | u64::from(high) << 32;
+        packet.key[1] = last_word(packet, source_is_low);
+        packet.source_side = u8::from(!source_is_low);
     } else {
         let (source, destination) = (packet.source, packet.destination);
         let side = |address: [u64; 2], port: u16| {
             (u64::from_be(address[0]), u64::from_be(address[1]), port)
         };
-        source_is_low = side(source, ports.0) <= side(destination, ports.1);
+        let source_is_low = side(source, ports.0) <= side(destination, ports.1);
         let (low, high) = if source_is_low { (source, destination) } else { (destination, source) };
-        words[0] = low[0];
-        words[1] = low[1];
-        words[2] = high[0];
-        words[3] = high[1];
-        (low_port, high_port) = in_order(packet, source_is_low);
-        words[4] = last_word(packet, low_port, high_port);
-    }
-    Key { words, source_is_low }
-}
-
-#[inline(always)]
-fn in_order(packet: &Packet, source_is_low: bool) -> (u16, u16) {
-    if source_is_low {
-        (packet.source_port, packet.destination_port)
-    } else {
-        (packet.destination_port, packet.source_port)
+        packet.key = [low[0], low[1], high[0], high[1], last_word(packet, source_is_low)];
+        packet.source_side = u8::from(!source_is_low);
     }
 }
 
 /// Ports and protocol as both keys end.
 #[inline(always)]
-fn last_word(packet: &Packet, low: u16, high: u16) -> u64 {
+fn last_word(packet: &Packet, source_is_low: bool) -> u64 {
+    let (low, high) = if source_is_low {
+        (packet.source_port, packet.destination_port)
+    } else {
+        (packet.destination_port, packet.source_port)
+    };
     u64::from(low) | u64::from(high) << 16 | u64::from(packet.protocol) << 32
 }
 
-impl Key {
-    #[inline(always)]
-    fn as_v4(&self) -> &CtKey4 {
-        // SAFETY: the first two words are laid out as the key, which is made of bytes.
-        unsafe { &*ptr::from_ref(&self.words).cast() }
-    }
-
-    #[inline(always)]
-    fn as_v6(&self) -> &CtKey6 {
-        // SAFETY: as above, all five words.
-        unsafe { &*ptr::from_ref(&self.words).cast() }
-    }
+/// The packet's key in the table of IPv4.
+#[inline(always)]
+fn key4(packet: &Packet) -> &CtKey4 {
+    // SAFETY: the first two words are laid out as the key, which is made of bytes.
+    unsafe { &*ptr::from_ref(&packet.key).cast() }
 }
 
-/// The entry of a packet's flow, expired or not; null if there is none.
+/// The packet's key in the table of IPv6.
 #[inline(always)]
-fn entry_of(packet: &Packet, key: &Key) -> *mut CtValue {
-    let found =
-        if packet.is_ipv4() { CT4.get_ptr_mut(key.as_v4()) } else { CT6.get_ptr_mut(key.as_v6()) };
+fn key6(packet: &Packet) -> &CtKey6 {
+    // SAFETY: as above, all five words.
+    unsafe { &*ptr::from_ref(&packet.key).cast() }
+}
+
+/// The entry of a packet's flow, expired or not; null if there is none. Notes the source's side.
+#[inline(always)]
+fn find_at_once(packet: &mut Packet) -> *mut CtValue {
+    set_key(packet);
+    let found = if packet.is_ipv4() {
+        CT4.get_ptr_mut(key4(packet))
+    } else {
+        CT6.get_ptr_mut(key6(packet))
+    };
     found.unwrap_or(ptr::null_mut())
 }
 
-/// The entry of a packet's flow, expired or not; null if there is none. Notes the source's side. Not inlined: keys take much of a
-/// stack.
+/// The same where few packets come by.
 #[inline(never)]
 pub(crate) fn find(packet: &mut Packet) -> *mut CtValue {
-    let key = key_of(packet);
-    packet.source_side = u8::from(!key.source_is_low);
-    entry_of(packet, &key)
+    find_at_once(packet)
 }
 
 /// Puts an entry into the table of the packet's family, under the packet's flow, with the source as its initiator; `flags` as of
 /// `bpf_map_update_elem`.
 #[inline(never)]
-pub(crate) fn put(packet: &Packet, value: &mut CtValue, flags: u64) -> bool {
-    let key = key_of(packet);
-    value.initiator = u8::from(!key.source_is_low);
-    insert(packet, &key, value, flags)
+pub(crate) fn put(packet: &mut Packet, value: &mut CtValue, flags: u64) -> bool {
+    set_key(packet);
+    value.initiator = packet.source_side;
+    insert(packet, value, flags)
 }
 
 /// Asks what is known about a packet and notes it in the facts. Changes nothing in the table. An expired entry counts as absent, in simulation
@@ -119,18 +105,18 @@ pub(crate) fn put(packet: &Packet, value: &mut CtValue, flags: u64) -> bool {
 #[inline(always)]
 fn look_up(run: &Run, packet: &mut Packet, facts: &mut Facts) -> Flow {
     if packet.is_icmp_error() {
-        if related::relate(run.skb) != 0 {
+        if related::is_known(run) {
             facts.set_state(ct_state::RELATED, conntrack::INITIATOR);
         }
         return Flow::UNKNOWN;
     }
-    look_up_flow(run, packet, facts)
+    let entry = find_at_once(packet);
+    make_of(run, packet, facts, entry)
 }
 
-/// The same for a packet that is no error.
+/// What an entry means for its packet.
 #[inline(always)]
-fn look_up_flow(run: &Run, packet: &mut Packet, facts: &mut Facts) -> Flow {
-    let entry = find(packet);
+fn make_of(run: &Run, packet: &Packet, facts: &mut Facts, entry: *mut CtValue) -> Flow {
     if entry.is_null() {
         return Flow::UNKNOWN;
     }
@@ -160,10 +146,17 @@ pub(crate) fn look_up_readable(run: &Run, packet: &mut Packet, facts: &mut Facts
 }
 
 /// Asks anew, about a packet that was translated since.
-#[inline(never)]
+#[inline(always)]
 pub(crate) fn look_up_again(run: &Run, packet: &mut Packet, facts: &mut Facts) -> Flow {
+    look_up_at_once(run, packet, facts)
+}
+
+/// The same where many packets come by.
+#[inline(always)]
+pub(crate) fn look_up_at_once(run: &Run, packet: &mut Packet, facts: &mut Facts) -> Flow {
     facts.set_state(ct_state::NEW, conntrack::INITIATOR);
-    look_up_flow(run, packet, facts)
+    let entry = find_at_once(packet);
+    make_of(run, packet, facts, entry)
 }
 
 /// Whether an entry is there and has not expired.
@@ -233,10 +226,9 @@ impl Flow {
     /// Answers keep their source from now on: the frontend is none any more.
     #[inline(always)]
     pub(crate) fn forget_frontend(&self) {
-        if !self.entry.is_null() {
-            // SAFETY: a map value, of which no other reference is alive.
-            unsafe { (*self.entry).flags &= !conntrack::FRONTEND };
-        }
+        let Some(known) = NonNull::new(self.entry) else { return };
+        // SAFETY: a map value, of which no other reference is alive.
+        unsafe { (*known.as_ptr()).flags &= !conntrack::FRONTEND };
     }
 
     /// The port that its source leaves with, in network order (0: its own), if that was found in this generation.
@@ -467,16 +459,19 @@ extern "C" fn write_entry(skb: *mut __sk_buff, to: u64, back: u64) -> u32 {
 }
 
 #[inline(always)]
-fn write(run: &Run, packet: &Packet, facts: &mut Facts, to: u64, back: u64) -> bool {
+fn write(run: &Run, packet: &mut Packet, facts: &mut Facts, to: u64, back: u64) -> bool {
     let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return false };
     // SAFETY: this CPU's value, which this run has to itself; nothing else refers to this field.
     let value = unsafe { &mut (*scratch).entry };
-    let key = key_of(packet);
     // Looked up again, which is rare: a pointer to a map value does not survive the way through memory.
-    let known =
-        if facts.state() == ct_state::NEW { ptr::null_mut() } else { entry_of(packet, &key) };
+    let known = if facts.state() == ct_state::NEW {
+        set_key(packet);
+        ptr::null_mut()
+    } else {
+        find_at_once(packet)
+    };
     if known.is_null() {
-        begin(run, packet, key.source_is_low, value);
+        begin(run, packet, value);
         facts.created = true;
         facts.expires = value.expires;
     } else {
@@ -494,16 +489,16 @@ fn write(run: &Run, packet: &Packet, facts: &mut Facts, to: u64, back: u64) -> b
     set_translation(run, facts, value, unsafe { &(*scratch).before });
     set_leg(run, &facts.egress, &mut value.legs[usize::from(direction::EGRESS)]);
     set_leg(run, &facts.ingress, &mut value.legs[usize::from(direction::INGRESS)]);
-    insert(packet, &key, value, 0)
+    insert(packet, value, 0)
 }
 
 /// Puts an entry into the table of the packet's family; `flags` as of `bpf_map_update_elem`.
 #[inline(always)]
-fn insert(packet: &Packet, key: &Key, value: &CtValue, flags: u64) -> bool {
+fn insert(packet: &Packet, value: &CtValue, flags: u64) -> bool {
     let written = if packet.is_ipv4() {
-        CT4.insert(key.as_v4(), value, flags)
+        CT4.insert(key4(packet), value, flags)
     } else {
-        CT6.insert(key.as_v6(), value, flags)
+        CT6.insert(key6(packet), value, flags)
     };
     written.is_ok()
 }
@@ -537,12 +532,12 @@ fn set_translation(run: &Run, facts: &Facts, value: &mut CtValue, before: &Sides
 }
 
 #[inline(always)]
-fn begin(run: &Run, packet: &Packet, source_is_low: bool, value: &mut CtValue) {
+fn begin(run: &Run, packet: &Packet, value: &mut CtValue) {
     // SAFETY: integers only.
     unsafe { clear(value) };
     value.packets[conntrack::INITIATOR] = 1;
     value.bytes[conntrack::INITIATOR] = u64::from(run.frame_length());
-    value.initiator = u8::from(!source_is_low);
+    value.initiator = packet.source_side;
     refresh(run, packet, value, conntrack::INITIATOR);
 }
 

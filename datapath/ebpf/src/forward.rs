@@ -1,6 +1,6 @@
 //! The last step: carries a verdict out. The only place that changes a packet.
 
-use core::mem::{self, MaybeUninit};
+use core::mem::{self, MaybeUninit, offset_of};
 
 use aya_ebpf::bindings::{
     __sk_buff, BPF_F_TUNINFO_IPV6, BPF_F_ZERO_CSUM_TX, TC_ACT_OK, TC_ACT_REDIRECT, TC_ACT_SHOT,
@@ -17,7 +17,7 @@ use crate::run::{Facts, IDENTITY_HOST, IDENTITY_REMOTE_NODE, IDENTITY_WORLD, Run
 
 /// TTL of outer headers, as in the reference.
 pub(crate) const TUNNEL_TTL: u8 = 64;
-/// `struct bpf_tunnel_key` as Linux 5.10 knows it.
+/// `struct bpf_tunnel_key` as Linux 6.0 has it.
 #[repr(C)]
 #[derive(Clone, Copy)]
 struct TunnelKey {
@@ -28,12 +28,19 @@ struct TunnelKey {
     ttl: u8,
     unused: u16,
     label: u32,
+    /// Left to the kernel.
+    local: [u32; 4],
 }
 
-/// Its size, which the helpers are told.
-const TUNNEL_KEY_SIZE: u32 = 28;
-const _: () = assert!(size_of::<TunnelKey>() == TUNNEL_KEY_SIZE as usize);
+/// Its size, which the helpers are told: a kernel that knows a larger or smaller one moves it to another place first, which takes longer
+/// than a look-up.
+const WHOLE_KEY: u32 = 44;
+const _: () = assert!(size_of::<TunnelKey>() == WHOLE_KEY as usize);
+/// What Linux 5.10 knows of it: without `local`.
+const OLDER_KEY: u32 = offset_of!(TunnelKey, local) as u32;
 
+/// `EINVAL`: the kernel does not know a key of that size, or there is none.
+const EINVAL: i64 = 22;
 /// `EPROTO`: the tunnel key is of the other family.
 const EPROTO: i64 = 71;
 /// `skb->pkt_type` of a packet for this host.
@@ -98,7 +105,7 @@ pub(crate) fn vni(identity: u32) -> u32 {
 }
 
 /// Sets the tunnel key and sends to the tunnel device; false if the kernel refuses.
-#[inline(never)]
+#[inline(always)]
 fn encapsulate(run: &Run, to: &Target, identity: u32) -> bool {
     let (remote, is_v6) = remote_of(to);
     set_tunnel_key(run.skb, vni(identity), &remote, is_v6)
@@ -142,26 +149,36 @@ pub(crate) fn set_tunnel_key(
         let address = remote[0] as u32;
         ([u32::from_be(address), 0, 0, 0], BPF_F_ZERO_CSUM_TX)
     };
-    let mut key = TunnelKey { vni, remote: address, tos: 0, ttl: TUNNEL_TTL, unused: 0, label: 0 };
-    // SAFETY: the context, and a key of the size given.
-    unsafe {
-        bpf_skb_set_tunnel_key(skb, (&raw mut key).cast(), TUNNEL_KEY_SIZE, flags.into()) == 0
-    }
+    let mut key = TunnelKey {
+        vni,
+        remote: address,
+        tos: 0,
+        ttl: TUNNEL_TTL,
+        unused: 0,
+        label: 0,
+        local: [0; 4],
+    };
+    let mut set = |size: u32| {
+        // SAFETY: the context, and a key of the size given.
+        unsafe { bpf_skb_set_tunnel_key(skb, (&raw mut key).cast(), size, flags.into()) == 0 }
+    };
+    set(WHOLE_KEY) || set(OLDER_KEY)
 }
 
 /// The VNI that the packet came with; `None` without a tunnel key.
-#[inline(never)]
+#[inline(always)]
 pub(crate) fn received_vni(skb: *mut __sk_buff) -> Option<u32> {
     let mut key = MaybeUninit::<TunnelKey>::uninit();
-    let mut get = |flags: u32| {
+    let mut get = |size: u32, flags: u32| {
         // SAFETY: the context, and room for the size given, which the kernel fills, or clears where it fails.
-        unsafe {
-            bpf_skb_get_tunnel_key(skb, key.as_mut_ptr().cast(), TUNNEL_KEY_SIZE, flags.into())
-        }
+        unsafe { bpf_skb_get_tunnel_key(skb, key.as_mut_ptr().cast(), size, flags.into()) }
     };
-    let mut failed = get(0);
+    let (mut size, mut failed) = (WHOLE_KEY, get(WHOLE_KEY, 0));
+    if failed == -EINVAL {
+        (size, failed) = (OLDER_KEY, get(OLDER_KEY, 0));
+    }
     if failed == -EPROTO {
-        failed = get(BPF_F_TUNINFO_IPV6);
+        failed = get(size, BPF_F_TUNINFO_IPV6);
     }
     // SAFETY: filled.
     (failed == 0).then(|| unsafe { key.assume_init().vni })

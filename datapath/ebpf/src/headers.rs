@@ -2,13 +2,14 @@
 //! SCTP, ICMP and ICMPv6, and the packet that an ICMP error quotes. Reads only; judges nothing.
 
 use core::marker::PhantomPinned;
-use core::mem::MaybeUninit;
+use core::mem::{MaybeUninit, offset_of};
 
 use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::helpers::{bpf_skb_load_bytes, bpf_skb_pull_data};
 use datapath_abi::{family, reason};
 
 use crate::context;
+use crate::run::clear;
 
 pub(crate) const TCP: u8 = 6;
 pub(crate) const UDP: u8 = 17;
@@ -109,9 +110,21 @@ pub(crate) struct Packet {
     pub(crate) reserved: [u8; 7],
     /// Functions apart change packets that their callers hold: nothing read before stays good.
     pub(crate) pinned: PhantomPinned,
+    /// The canonical key of the flow that was looked for last, IPv4 in the first two words. Not cleared.
+    pub(crate) key: [u64; 5],
 }
 
 impl Packet {
+    /// Makes it one of which nothing was read yet.
+    ///
+    /// # Safety
+    /// The place must be writable.
+    #[inline(always)]
+    pub(crate) unsafe fn begin(place: *mut Self) {
+        // SAFETY: the caller's promise; everything before the key, all bytes of which may be 0.
+        unsafe { clear(place.cast::<[u64; offset_of!(Self, key) / 8]>()) };
+    }
+
     #[inline(always)]
     pub(crate) fn is_ipv4(&self) -> bool {
         self.family == family::V4
@@ -436,7 +449,7 @@ pub(crate) fn copy<const N: usize>(skb: *mut __sk_buff, offset: u32) -> Option<[
 
 /// Reads the packet that an ICMP error quotes: addresses, protocol and ports, as that packet had them.
 /// False where it cannot be told which flow it belongs to.
-#[inline(never)]
+#[inline(always)]
 pub(crate) fn read_quoted(skb: *mut __sk_buff, error: &Packet, quoted: &mut Packet) -> bool {
     let start = u32::from(error.transport) + 8;
     let transport = if error.is_ipv4() {

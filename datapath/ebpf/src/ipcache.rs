@@ -33,7 +33,7 @@ pub(crate) struct Found {
 
 /// The longest prefix that covers the address. Without one (user space always installs a catch-all) the
 /// address is outside.
-#[inline(never)]
+#[inline(always)]
 pub(crate) fn look_up(run: &Run, family: u8, address: &[u64; 2]) -> Found {
     let key = key(run, family, address);
     match IPCACHE.look_up(&key) {

@@ -4,7 +4,7 @@
 use aya_ebpf::bindings::__sk_buff;
 use datapath_abi::{CtValue, conntrack, ct_kind, ct_state, rewriting, settings};
 
-use crate::conntrack::{Flow, find, is_alive, look_up_again, put};
+use crate::conntrack::{Flow, find, is_alive, look_up_at_once, put};
 use crate::headers::{Packet, SCTP};
 use crate::maps::SCRATCH;
 use crate::run::{Facts, Run, apart, clear};
@@ -89,7 +89,7 @@ fn entry_beyond(run: &Run, packet: &Packet) -> Option<(&'static mut Packet, &'st
     let scratch = SCRATCH.get_ptr_mut(0)?;
     // SAFETY: this CPU's value, which this run has to itself; nothing else refers to these fields now.
     let (beyond, value) = unsafe {
-        clear(&raw mut (*scratch).quoted);
+        Packet::begin(&raw mut (*scratch).quoted);
         clear(&raw mut (*scratch).entry);
         (&mut (*scratch).quoted, &mut (*scratch).entry)
     };
@@ -224,7 +224,7 @@ extern "C" fn ask_taken(skb: *mut __sk_buff) -> u32 {
         let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return 0 };
         // SAFETY: this CPU's value, which this run has to itself; nothing else refers to this field now.
         let inside = unsafe {
-            clear(&raw mut (*scratch).quoted);
+            Packet::begin(&raw mut (*scratch).quoted);
             &mut (*scratch).quoted
         };
         as_beyond(inside, packet, source);
@@ -238,7 +238,7 @@ extern "C" fn ask_taken(skb: *mut __sk_buff) -> u32 {
 
 /// Leads what came back to a translated source to that source, and returns its flow. Where the translation counts no more the packet
 /// is as it came, and its flow unknown.
-#[inline(never)]
+#[inline(always)]
 pub(crate) fn back(run: &Run, packet: &mut Packet, facts: &mut Facts, known: Flow) -> Flow {
     if facts.state() == ct_state::REPLY {
         let (address, port) = known.translation();
@@ -250,7 +250,7 @@ pub(crate) fn back(run: &Run, packet: &mut Packet, facts: &mut Facts, known: Flo
         } else {
             set_destination(packet, facts, address, port, rewriting::MASQUERADE_REPLY);
         }
-        let flow = look_up_again(run, packet, facts);
+        let flow = look_up_at_once(run, packet, facts);
         let its_own = if packet.is_icmp() { beyond } else { destination_before(beyond) };
         if facts.state() == ct_state::REPLY
             && flow.is(ct_kind::PLAIN)

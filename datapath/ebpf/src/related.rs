@@ -7,49 +7,56 @@ use datapath_abi::{CtValue, conntrack, ct_kind, hook, rewriting};
 use crate::conntrack::{find, is_alive};
 use crate::headers::{self, Packet};
 use crate::maps::SCRATCH;
-use crate::run::{Facts, Run, Sides, apart, clear};
+use crate::run::{Facts, Run, Sides, apart};
 use crate::translate::{address_of, port_of, set_destination, set_source, undo};
 use crate::{nat, service};
 
 /// Whether an ICMP error is about a known flow and goes to the sender of the packet that it quotes. The
 /// second condition keeps a quoted foreign flow from opening a door to someone else.
+#[inline(always)]
+pub(crate) fn is_known(run: &Run) -> bool {
+    read_quote(run.skb) != 0 && relate(run.skb) != 0
+}
+
+/// Reads the packet that an error quotes, and keeps its sides as they came. 0 where the error cannot be about a flow.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub(crate) extern "C" fn relate(skb: *mut __sk_buff) -> u32 {
-    apart(skb, |run, packet, facts| u32::from(is_known(run, packet, facts)))
+extern "C" fn read_quote(skb: *mut __sk_buff) -> u32 {
+    apart(skb, |run, packet, _| {
+        let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return 0 };
+        // SAFETY: this CPU's value, which this run has to itself; nothing else refers to these fields.
+        let (quoted, before) = unsafe {
+            Packet::begin(&raw mut (*scratch).quoted);
+            (&mut (*scratch).quoted, &raw mut (*scratch).quoted_before)
+        };
+        if !headers::read_quoted(run.skb, packet, quoted) || quoted.source != packet.destination {
+            return 0;
+        }
+        // An error is of no flow, but has the key of other messages between its two ends (and is no cause for another
+        // error: RFC 1122 3.2.2).
+        if quoted.is_icmp_error() {
+            return 0;
+        }
+        // SAFETY: as above.
+        unsafe { before.write(Sides::of(quoted)) };
+        1
+    })
 }
 
-#[inline(always)]
-fn is_known(run: &Run, packet: &mut Packet, facts: &mut Facts) -> bool {
-    let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return false };
-    // SAFETY: this CPU's value, which this run has to itself; nothing else refers to this field.
-    let quoted = unsafe {
-        clear(&raw mut (*scratch).quoted);
-        &mut (*scratch).quoted
-    };
-    if !headers::read_quoted(run.skb, packet, quoted) || quoted.source != packet.destination {
-        return false;
-    }
-    // An error is of no flow, but has the key of other messages between its two ends (and is no cause for another
-    // error: RFC 1122 3.2.2).
-    if quoted.is_icmp_error() {
-        return false;
-    }
-    keep(quoted);
-    let known = relate_any(run, packet, quoted, facts);
-    if !known {
-        undo(packet, facts);
-    }
-    facts.is_quote_translated = facts.is_translated;
-    known
-}
-
-/// Keeps the quoted packet's sides as they came.
+#[unsafe(no_mangle)]
 #[inline(never)]
-fn keep(quoted: &Packet) {
-    let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return };
-    // SAFETY: this CPU's value, which this run has to itself; nothing else refers to this field.
-    unsafe { (&raw mut (*scratch).quoted_before).write(Sides::of(quoted)) };
+extern "C" fn relate(skb: *mut __sk_buff) -> u32 {
+    apart(skb, |run, packet, facts| {
+        let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return 0 };
+        // SAFETY: as in `read_quote`.
+        let quoted = unsafe { &mut (*scratch).quoted };
+        let known = relate_any(run, packet, quoted, facts);
+        if !known {
+            undo(packet, facts);
+        }
+        facts.is_quote_translated = facts.is_translated;
+        u32::from(known)
+    })
 }
 
 /// Finds the quoted packet's flow and translates both packets as that flow's were.

@@ -10,7 +10,7 @@ use datapath_abi::{
     rewriting, service,
 };
 
-use crate::conntrack::{Flow, look_up_again, put};
+use crate::conntrack::{Flow, look_up_again, look_up_at_once, put};
 use crate::headers::{ACK, Packet, SCTP, SYN};
 use crate::maps::{AFFINITY, BACKENDS, MAGLEV, MEMBERS, SCRATCH, SEAM, SERVICES, SOURCE_RANGES};
 use crate::run::{Facts, Run, Sides, apart, clear};
@@ -335,6 +335,12 @@ fn pick(
 #[inline(always)]
 pub(crate) fn flow_of(run: &Run, packet: &mut Packet, facts: &mut Facts) -> Flow {
     let flow = look_up_again(run, packet, facts);
+    if_led(facts, flow)
+}
+
+/// That flow, if the backend did not open it.
+#[inline(always)]
+fn if_led(facts: &mut Facts, flow: Flow) -> Flow {
     if facts.state() != ct_state::ESTABLISHED || !flow.is(ct_kind::PLAIN) {
         facts.set_state(ct_state::NEW, conntrack::INITIATOR);
         return Flow::UNKNOWN;
@@ -348,7 +354,7 @@ pub(crate) fn flow_of(run: &Run, packet: &mut Packet, facts: &mut Facts) -> Flow
 
 /// Leads a packet to the backend that conntrack has for its client and frontend, and returns the flow that it is of then. Where that
 /// counts no more the packet is as it came, and its flow unknown.
-#[inline(never)]
+#[inline(always)]
 pub(crate) fn resume(
     run: &Run,
     packet: &mut Packet,
@@ -370,7 +376,8 @@ pub(crate) fn resume(
         confirm_backend(run.skb, u32::from(outside))
     };
     lead(run, packet, facts, backend);
-    let flow = flow_of(run, packet, facts);
+    let flow = look_up_at_once(run, packet, facts);
+    let flow = if_led(facts, flow);
     if frontend != 0 && !flow.is_unknown() {
         facts.choice = choice::CONNTRACK;
         facts.frontend = frontend;
@@ -424,7 +431,7 @@ fn remember(run: &Run, packet: &Packet, facts: &Facts) {
     let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return };
     // SAFETY: this CPU's value, which this run has to itself; nothing else refers to these fields now.
     let (before, client, value) = unsafe {
-        clear(&raw mut (*scratch).quoted);
+        Packet::begin(&raw mut (*scratch).quoted);
         clear(&raw mut (*scratch).entry);
         (&(*scratch).before, &mut (*scratch).quoted, &mut (*scratch).entry)
     };

@@ -5,12 +5,12 @@ use core::mem::offset_of;
 
 use aya_ebpf::bindings::{__sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR};
 use aya_ebpf::helpers::{bpf_l4_csum_replace, bpf_skb_store_bytes};
-use datapath_abi::{CtValue, conntrack, reason, rewriting};
+use datapath_abi::{CtValue, conntrack, rewriting};
 
 use crate::conntrack::Flow;
 use crate::headers::{Bytes, ETHERNET, IPV4, IPV6, Packet, SCTP, TCP, UDP};
 use crate::maps::SCRATCH;
-use crate::run::{Facts, Sides, Verdict, apart};
+use crate::run::{Facts, Run, Sides, apart};
 
 /// Source of what a pod sends to itself by a service: 169.254.42.1, as in the reference.
 const LOOPBACK4: [u64; 2] = [u32::from_ne_bytes([169, 254, 42, 1]) as u64, 0];
@@ -180,26 +180,29 @@ fn store<T>(skb: *mut __sk_buff, at: u32, value: &T) -> bool {
     unsafe { bpf_skb_store_bytes(skb, at, from, size_of::<T>() as u32, 0) == 0 }
 }
 
-/// Writes the packet's sides into the packet, unless it is dropped. Where the kernel refuses, it is.
+/// Writes the packet's sides, which came as `before`, into the packet. False if the kernel refuses.
+#[inline(always)]
+pub(crate) fn write_sides(run: &Run, packet: &Packet, facts: &Facts, before: &Sides) -> bool {
+    if facts.is_quote_translated {
+        write_error(run.skb) != 0
+    } else {
+        write(run.skb, packet, before, false)
+    }
+}
+
+/// The same of an error with the packet that it quotes.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub(crate) extern "C" fn write_sides(skb: *mut __sk_buff) -> u32 {
-    apart(skb, |run, packet, facts| {
+extern "C" fn write_error(skb: *mut __sk_buff) -> u32 {
+    apart(skb, |run, packet, _| {
         let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return 0 };
-        // SAFETY: this CPU's value, which this run has to itself.
-        let settled = unsafe { &mut (*scratch).verdict };
-        if !settled.get().is_drop() && !write(run.skb, packet, facts.is_quote_translated) {
-            Verdict::drop_egress(reason::WRITE_ERROR).put(settled);
-        }
-        0
+        // SAFETY: this CPU's value, which this run has to itself; nobody writes this field any more.
+        u32::from(write(run.skb, packet, unsafe { &(*scratch).before }, true))
     })
 }
 
 #[inline(always)]
-fn write(skb: *mut __sk_buff, packet: &Packet, quote: bool) -> bool {
-    let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return false };
-    // SAFETY: this CPU's value, which this run has to itself; nobody writes these fields any more.
-    let before = unsafe { &(*scratch).before };
+fn write(skb: *mut __sk_buff, packet: &Packet, before: &Sides, quote: bool) -> bool {
     let addresses = change_address(0, before.source, packet.source);
     let addresses = change_address(addresses, before.destination, packet.destination);
     if !packet.is_later_fragment() && !write_transport(skb, packet, before, addresses) {
@@ -254,27 +257,41 @@ fn write_transport(skb: *mut __sk_buff, packet: &Packet, before: &Sides, address
         let new = packet.source_port | packet.destination_port;
         return packet.is_icmp_error()
             || old == new
-            || write_port(skb, (at, 4), checksum, old, new);
+            || (replace_port(skb, at, checksum, old, new) && store(skb, at + 4, &new));
     }
-    (before.source_port == packet.source_port
-        || write_port(skb, (at, 0), checksum, before.source_port, packet.source_port))
-        && (before.destination_port == packet.destination_port
-            || write_port(skb, (at, 2), checksum, before.destination_port, packet.destination_port))
+    replace_port(skb, at, checksum, before.source_port, packet.source_port)
+        && replace_port(skb, at, checksum, before.destination_port, packet.destination_port)
+        && store_ports(skb, at, [packet.source_port, packet.destination_port])
 }
 
+/// What another port does to the transport's checksum.
 #[inline(always)]
-fn write_port(
+fn replace_port(
     skb: *mut __sk_buff,
-    (transport, offset): (u32, u32),
+    transport: u32,
     checksum: Option<(u32, u64)>,
     old: u16,
     new: u16,
 ) -> bool {
-    let summed = match checksum {
-        Some((at, flags)) => replace(skb, transport + at, old.into(), new.into(), flags | 2),
-        None => true,
+    match checksum {
+        Some((at, flags)) if old != new => {
+            replace(skb, transport + at, old.into(), new.into(), flags | 2)
+        }
+        _ => true,
+    }
+}
+
+/// Both ports, directly where they lie within reach, which is most often.
+#[inline(always)]
+fn store_ports(skb: *mut __sk_buff, at: u32, ports: [u16; 2]) -> bool {
+    // Headers begin within less; the verifier wants to see it.
+    let Some(place) = Bytes::of(skb).at(at as usize & 0x3FF, 4) else {
+        return store(skb, at, &ports);
     };
-    summed && store(skb, transport + offset, &new)
+    let place = core::ptr::with_exposed_provenance_mut::<u32>(place);
+    // SAFETY: checked, unaligned as `headers::load` explains; four bytes either way.
+    unsafe { place.write_volatile(core::mem::transmute::<[u16; 2], u32>(ports)) };
+    true
 }
 
 /// The packet that an ICMP error quotes: its addresses and ports, the checksum of its IPv4 header, and the error's own

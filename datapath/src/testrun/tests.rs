@@ -56,14 +56,14 @@ fn without_capabilities_the_error_says_which_and_what_to_do() {
 #[test]
 fn programs_stay_quick_to_verify() {
     const BOUNDS: [(&str, u32); 9] = [
-        (abi::programs::FROM_CONTAINER, 60_000),
-        (abi::programs::TO_CONTAINER, 17_000),
-        (abi::programs::FROM_OVERLAY, 82_000),
-        (abi::programs::FROM_NETDEV, 74_000),
-        (abi::programs::TO_OVERLAY, 6_000),
-        (abi::programs::TO_NETDEV, 68_000),
-        (abi::programs::FROM_HOST, 37_000),
-        (abi::programs::TO_HOST, 16_000),
+        (abi::programs::FROM_CONTAINER, 46_000),
+        (abi::programs::TO_CONTAINER, 19_000),
+        (abi::programs::FROM_OVERLAY, 68_000),
+        (abi::programs::FROM_NETDEV, 66_000),
+        (abi::programs::TO_OVERLAY, 8_000),
+        (abi::programs::TO_NETDEV, 57_000),
+        (abi::programs::FROM_HOST, 35_000),
+        (abi::programs::TO_HOST, 21_000),
         (abi::programs::PREFILTER, 500),
     ];
     let Some(mut backend) = backend() else { return };

@@ -96,6 +96,7 @@ pub(super) fn counted(recorder: &Recorder) -> Coverage {
     errors_about_nothing(&mut bench);
     strangers(&mut bench);
     a_tunnel_key_of_the_world(&mut bench);
+    neighbours(&mut bench);
     paged_memory(&mut bench);
     a_live_node(&mut bench);
     other_devices(&mut bench);
@@ -314,6 +315,26 @@ fn a_tunnel_key_of_the_world(bench: &mut Bench) {
         let seen = bench.say(&injection);
         assert!(is_delivered(&seen), "{seen:?}");
         assert_eq!(identity(&seen, true), Some(world));
+    }
+}
+
+/// Neighbour discovery is the kernel's business at every device.
+fn neighbours(bench: &mut Bench) {
+    let solicitation = Transport::Icmp { kind: 135, code: 0, rest: [0; 4] };
+    for (hook, action) in [
+        (Hook::FromContainer, Action::Stack { host: false }),
+        (Hook::FromOverlay, Action::Stack { host: false }),
+        (Hook::FromNetdev, Action::Stack { host: false }),
+        (Hook::FromHost, Action::Pass),
+        (Hook::ToNetdev, Action::Pass),
+    ] {
+        let mut injection =
+            bench.injection(hook, frame(&packet(CLIENT, SERVER, solicitation.clone())));
+        if hook == Hook::FromOverlay {
+            let vni = Identity::WORLD.0;
+            injection.tunnel = Some(TunnelKey { vni, source: ip("192.168.1.2") });
+        }
+        assert_eq!(outcome(&bench.say(&injection)), action, "{hook}");
     }
 }
 
