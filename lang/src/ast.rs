@@ -15,7 +15,7 @@ mod raw;
 mod service;
 
 pub use flow::{
-    Dialogue, Expectation, Fact, FlowCase, FollowUp, IcmpMessage, PacketOption, PartyKind,
+    Arrival, Dialogue, Expectation, Fact, FlowCase, FollowUp, IcmpMessage, PacketOption, PartyKind,
     PartyName, Place, Port, Question, Reason, Step, StepKind, Target, Test, TestLine,
 };
 pub use raw::{IpLayer, Layer, RawQuestion, RawSource, TunnelKey};

@@ -10,7 +10,7 @@ use engine::topology::{NodeId, Party, PodId};
 use engine::trace::CtState;
 use engine::verdict::{Implied, LegOutcome, Verdict};
 
-pub use crate::ast::Reason;
+pub use crate::ast::{Arrival, Reason};
 
 /// A `test` block.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -146,6 +146,8 @@ pub enum Fact {
     Snat(IpAddr),
     /// The packet's source was not rewritten.
     NotSnat,
+    /// As it leaves the last hop, one of its ends is this.
+    Arrives(Arrival),
     /// It was to be encrypted on its way between nodes.
     Encrypted,
     /// It was not.

@@ -125,6 +125,10 @@ impl<'w> Run<'w> {
     }
 
     fn flow(&mut self, question: &Question, expectation: &Expectation, text: &str) {
+        // A known flow's opening packets are the session's to send.
+        if question.known.is_some() {
+            return;
+        }
         let (source, destination) = (question.source, question.destination);
         let wanted = question.choose.or(named(expectation));
         let came = self.judge((source, destination), &question.packet, wanted);
@@ -264,6 +268,10 @@ impl<'w> Run<'w> {
                     pod.is_some_and(|pod| pod.addresses.contains(&place.address))
                         && port.is_none_or(|port| port == place.port)
                 })
+            }),
+            Fact::Arrives(wanted) => came.arrives.is_none_or(|(source, destination)| {
+                let end = if wanted.of_source { source } else { destination };
+                end.address == wanted.address && wanted.port.is_none_or(|port| port == end.port)
             }),
             Fact::NoBackend => came.serving.as_ref().is_some_and(|s| s.backend.is_none()),
             // What the packet is on its way is the datapath's to say.

@@ -265,6 +265,17 @@ pub struct Place {
     pub span: Span,
 }
 
+/// One end of a packet as it arrives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Arrival {
+    /// Its source (`arrives from`), else its destination (`arrives at`).
+    pub of_source: bool,
+    /// The address.
+    pub address: IpAddr,
+    /// The port, if it matters.
+    pub port: Option<u16>,
+}
+
 /// One fact that an answer must show.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fact {
@@ -304,6 +315,8 @@ pub enum Fact {
     Snat(IpAddr),
     /// `not snat`
     NotSnat,
+    /// `arrives from ADDRESS[:PORT]`, `arrives at ADDRESS[:PORT]`
+    Arrives(Arrival),
     /// `encrypted`
     Encrypted,
     /// `not encrypted`

@@ -268,6 +268,7 @@ impl Lowering<'_> {
             ast::Fact::NoBackend => Fact::NoBackend,
             ast::Fact::Snat(address) => Fact::Snat(*address),
             ast::Fact::NotSnat => Fact::NotSnat,
+            ast::Fact::Arrives(arrival) => Fact::Arrives(*arrival),
             ast::Fact::Encrypted => Fact::Encrypted,
             ast::Fact::NotEncrypted => Fact::NotEncrypted,
         })

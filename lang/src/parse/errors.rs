@@ -312,6 +312,7 @@ const STARTS: &[(Rule, &[&str])] = &[
             "ttl",
             "backend",
             "snat",
+            "arrives",
             "encrypted",
         ],
     ),

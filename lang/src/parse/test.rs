@@ -10,8 +10,8 @@ use engine::verdict::{Implied, LegOutcome, Verdict};
 use super::value::{self, Sink, number, unsupported};
 use super::{Chunk, Reader, Rule, Tree, first_word, question, world};
 use crate::ast::{
-    Dialogue, Expectation, Fact, FlowCase, FollowUp, Name, PartyKind, PartyName, Place, Reason,
-    Spanned, Step, StepKind, Test, TestLine,
+    Arrival, Dialogue, Expectation, Fact, FlowCase, FollowUp, Name, PartyKind, PartyName, Place,
+    Reason, Spanned, Step, StepKind, Test, TestLine,
 };
 use crate::codes;
 use crate::names::nearest;
@@ -253,6 +253,7 @@ fn fact(tree: &Tree<'_>, sink: Sink<'_>) -> Option<Fact> {
         Rule::k_encrypted => Fact::Encrypted,
         Rule::backend_fact => backend(tree, sink)?,
         Rule::snat_fact => Fact::Snat(world::address_in(tree, sink)?.node),
+        Rule::arrives_fact => arrives(tree, sink)?,
         Rule::conntrack_fact => {
             Fact::Conntrack(one_of(&name()?, "a conntrack state", &STATES, sink)?)
         }
@@ -281,19 +282,31 @@ fn backend(tree: &Tree<'_>, sink: Sink<'_>) -> Option<Fact> {
     let pod =
         PartyName { kind: PartyKind::Pod(value::qualified(&written).node), span: written.span() };
     let port = match tree.child(Rule::backend_port) {
-        Some(port) => {
-            let digits = port.text().trim_start_matches(':');
-            let parsed = digits.parse().ok();
-            if parsed.is_none() {
-                let span = value::tail(port.span(), 1);
-                sink.push(value::out_of_range(digits, "a port", 65_535, span));
-                return None;
-            }
-            parsed
-        }
+        Some(port) => Some(port_behind(&port, sink)?),
         None => None,
     };
     Some(Fact::Backend { pod, port })
+}
+
+fn arrives(tree: &Tree<'_>, sink: Sink<'_>) -> Option<Fact> {
+    let address = world::address_in(tree, sink)?.node;
+    let port = match tree.child(Rule::backend_port) {
+        Some(port) => Some(port_behind(&port, sink)?),
+        None => None,
+    };
+    let of_source = tree.child(Rule::k_from).is_some();
+    Some(Fact::Arrives(Arrival { of_source, address, port }))
+}
+
+/// `:80` behind a name or an address.
+fn port_behind(tree: &Tree<'_>, sink: Sink<'_>) -> Option<u16> {
+    let digits = tree.text().trim_start_matches(':');
+    let parsed = digits.parse().ok();
+    if parsed.is_none() {
+        let span = value::tail(tree.span(), 1);
+        sink.push(value::out_of_range(digits, "a port", 65_535, span));
+    }
+    parsed
 }
 
 /// The value whose word this is.

@@ -142,6 +142,8 @@ fn tests_are_read() {
         "a -> b:80 choose backend web/c with conntrack established => allowed, backend pod c:8080, encrypted",
         "a -> b:80 with conntrack reply choose backend pod c => allowed, snat 10.0.0.1, not encrypted",
         "health n -> health of m:80 => allowed, snat fd00::1",
+        "a -> b => allowed, arrives from 10.0.0.1, arrives at 10.0.0.2:80",
+        "a -> b => allowed, arrives from [fd00::1]:80, arrives at fd00::2, not snat",
         "a -> node n:30080/tcp => allowed at egress of node n",
         "health -> b => allowed",
     ];

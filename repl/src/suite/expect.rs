@@ -160,6 +160,7 @@ fn fact_miss(fact: &Fact, came: &Explanation, world: &World) -> Option<String> {
         | Fact::NoBackend
         | Fact::Snat(_)
         | Fact::NotSnat
+        | Fact::Arrives(_)
         | Fact::Encrypted
         | Fact::NotEncrypted => translation::miss(fact, came, world),
     }
@@ -326,6 +327,17 @@ mod tests {
         check_fact(Fact::NotTunneled, &dropped(), &[]);
         check_fact(Fact::Ttl(63), &tunneled(), &[]);
         check_fact(Fact::Ttl(64), &tunneled(), &["expected ttl 64, came ttl 63"]);
+    }
+
+    #[test]
+    fn arrivals() {
+        let at = |of_source, address: &str, port| {
+            Fact::Arrives(Arrival { of_source, address: address.parse().unwrap(), port })
+        };
+        let miss = "expected arrives from 10.0.0.1, came not arrived";
+        check_fact(at(true, "10.0.0.1", None), &dropped(), &[miss]);
+        let miss = "expected arrives at [fd00::1]:80, came not arrived";
+        check_fact(at(false, "fd00::1", Some(80)), &dropped(), &[miss]);
     }
 
     #[test]

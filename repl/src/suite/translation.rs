@@ -3,10 +3,11 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use engine::explain::{Explanation, Step};
+use engine::explain::{Explanation, Step, ends};
 use engine::topology::{Pod, World};
-use engine::trace::Rewriting;
-use lang::suite::Fact;
+use engine::trace::{Place, Rewriting};
+use engine::verdict::Verdict;
+use lang::suite::{Arrival, Fact};
 
 /// What was expected and what came; `None` where it is met, or where the fact is about something else.
 pub(super) fn miss(fact: &Fact, came: &Explanation, world: &World) -> Option<String> {
@@ -24,6 +25,7 @@ pub(super) fn miss(fact: &Fact, came: &Explanation, world: &World) -> Option<Str
             said(met, &format!("snat {address}"), &source_words(came))
         }
         Fact::NotSnat => said(source(came).is_none(), "not snat", &source_words(came)),
+        Fact::Arrives(wanted) => arrival_miss(*wanted, came),
         Fact::Encrypted => said(is_encrypted(came), "encrypted", "not encrypted"),
         Fact::NotEncrypted => said(!is_encrypted(came), "not encrypted", "encrypted"),
         _ => None,
@@ -91,6 +93,29 @@ fn address(place: &str) -> Option<IpAddr> {
 
 fn source_words(came: &Explanation) -> String {
     source(came).map_or_else(|| "not snat".to_owned(), |address| format!("snat {address}"))
+}
+
+/// One end of the packet as it leaves the last hop; `None` of one that was dropped.
+fn end(of_source: bool, came: &Explanation) -> Option<(Place, bool)> {
+    let last = came.hops.last().filter(|_| came.verdict == Verdict::Allowed)?;
+    let seen = ends(&last.frame)?;
+    Some((if of_source { seen.source } else { seen.destination }, seen.has_ports))
+}
+
+fn arrival_miss(wanted: Arrival, came: &Explanation) -> Option<String> {
+    let words = |address: IpAddr, port: Option<u16>| {
+        let side = if wanted.of_source { "from" } else { "at" };
+        let place = port.map(|port| SocketAddr::new(address, port).to_string());
+        format!("arrives {side} {}", place.unwrap_or_else(|| address.to_string()))
+    };
+    let seen = end(wanted.of_source, came)
+        .map(|(place, has_ports)| (place.address, has_ports.then_some(place.port)));
+    let met = seen.is_some_and(|(address, port)| {
+        address == wanted.address && (wanted.port.is_none() || wanted.port == port)
+    });
+    let seen =
+        seen.map_or_else(|| "not arrived".to_owned(), |(address, port)| words(address, port));
+    said(met, &words(wanted.address, wanted.port), &seen)
 }
 
 fn is_encrypted(came: &Explanation) -> bool {

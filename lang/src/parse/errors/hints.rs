@@ -131,6 +131,7 @@ fn is_fact(word: &str) -> bool {
             | "not"
             | "backend"
             | "snat"
+            | "arrives"
             | "encrypted"
     )
 }
