@@ -346,7 +346,7 @@ fn clauses<'e, 't>(entry: &'e Entry<'t>) -> Vec<&'e [Piece<'t>]> {
         "=>" => true,
         "from" | "to" | "on" | "owner" | "because" => {
             let names_follow = match before {
-                "as" | "on" | "," | "entities" | "entity" | "service" => true,
+                "as" | "on" | "," | "entities" | "entity" | "service" | "arrives" => true,
                 "port" | "ports" => earlier == "on",
                 "namespace" => earlier == "in",
                 _ => false,

@@ -312,8 +312,8 @@ const STARTS: &[(Rule, &[&str])] = &[
             "ttl",
             "backend",
             "snat",
-            "arrives",
             "encrypted",
+            "arrives",
         ],
     ),
 ];

@@ -240,6 +240,7 @@ mod tests {
     use engine::source::Span;
     use engine::trace::CtState;
     use engine::verdict::Implied;
+    use lang::suite::Arrival;
 
     use super::*;
     use crate::sample::{dropped, tunneled};
