@@ -19,7 +19,7 @@
 //! (`run::apart`): the verifier reads such a function by itself and once, and not on every way that leads to it. Such functions find
 //! packet and facts in this CPU's scratch.
 //!
-//! **No calls on the way of a known flow.** Where the kernel guards returns, one costs a third of a look-up, helpers' own included: what every
+//! **No calls on the way of a known flow.** Where the kernel guards returns, calls are dear, those of helpers included: what every
 //! packet of a known flow runs is inlined, and what may be written directly is (the kernel's functions mend the transport's checksum
 //! alone, since only the kernel knows whether it is one yet).
 //!
