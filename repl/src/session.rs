@@ -297,9 +297,12 @@ fn expecting(text: &str) -> Option<(&str, &str)> {
 }
 
 /// The text without the colon that a command may begin with (`:help`, `:q`), as in other shells. A blank
-/// takes its place, so that columns stay.
+/// takes its place, so that columns stay. `?` is `help`.
 fn without_colon(text: &str) -> Option<String> {
     let (blanks, rest) = text.split_at(text.len() - text.trim_start().len());
+    if rest.trim() == "?" {
+        return Some("help".to_owned());
+    }
     let rest = rest.strip_prefix(':').filter(|rest| rest.starts_with(char::is_alphabetic))?;
     let rest = if rest.trim() == "q" { "quit" } else { rest };
     Some(format!("{blanks} {rest}"))

@@ -17,6 +17,7 @@ use crate::cli::output::{Output, remark};
 use crate::reply::{Content, Status};
 use crate::session::Session;
 use editor::{DEBUG_PROMPT, PROMPT};
+use script::Lines;
 pub(crate) use script::script;
 
 /// Exit code of a program that Ctrl-C ended, as shells report it (128 + SIGINT).
@@ -59,32 +60,59 @@ fn converse(
         session.interrupt().clear();
         editor::know(&mut editor, session);
         let prompt = if session.is_debugging() { DEBUG_PROMPT } else { PROMPT };
-        let mut line = match editor.readline(prompt) {
-            Ok(line) => editor::without_marks(&line),
+        let input = match editor.readline(prompt) {
+            Ok(input) => editor::without_marks(&input),
             Err(ReadlineError::Interrupted) => continue,
             Err(ReadlineError::Eof) => "quit".to_owned(),
             Err(error) => return Ok(no_terminal(&error)),
         };
-        history::add(&mut editor, history.as_deref(), &line);
-        if line.trim().is_empty() {
-            line = session.repeated().unwrap_or(line);
-        }
-        let reply = session.execute(&line);
-        output.set_color(session.settings().get("color"));
-        if matches!(reply.content, Content::Quit) {
-            if warned || !session.has_unsaved_changes() {
-                return Ok(Status::Ok);
+        let mut lines = Lines::of(&input);
+        while let Some(line) = lines.next(session.is_debugging()) {
+            history::add(&mut editor, history.as_deref(), &line);
+            if lines.are_many {
+                remark(&format!("{prompt}{line}"));
             }
-            warned = true;
-            remark(
-                "there are unsaved changes: `save` writes them, `diff` shows them; leaving again drops them",
-            );
-            continue;
+            match one(session, output, line, &mut warned)? {
+                Next::Leave => return Ok(Status::Ok),
+                Next::Line if session.interrupt().is_set() || is_over(session) => break,
+                Next::Line => {}
+            }
         }
-        warned = false;
-        output.reply(&reply)?;
     }
     Ok(Status::Ok)
+}
+
+/// How a conversation goes on.
+enum Next {
+    Line,
+    Leave,
+}
+
+/// Executes one command and prints the reply. `warned` is whether leaving was warned of last.
+fn one(
+    session: &mut Session,
+    output: &mut Output,
+    line: String,
+    warned: &mut bool,
+) -> io::Result<Next> {
+    let line = match session.repeated() {
+        Some(repeated) if line.trim().is_empty() => repeated,
+        _ => line,
+    };
+    let reply = session.execute(&line);
+    output.set_color(session.settings().get("color"));
+    if !matches!(reply.content, Content::Quit) {
+        *warned = false;
+        output.reply(&reply)?;
+    } else if *warned || !session.has_unsaved_changes() {
+        return Ok(Next::Leave);
+    } else {
+        *warned = true;
+        remark(
+            "there are unsaved changes: `save` writes them, `diff` shows them; leaving again drops them",
+        );
+    }
+    Ok(Next::Line)
 }
 
 /// While a command runs, Ctrl-C asks it to end, and a second one ends the program; while a line is typed the

@@ -161,6 +161,47 @@ fn a_statement_may_span_lines_and_undo_takes_it_back() {
 }
 
 #[test]
+fn lines_that_are_typed_ahead_are_not_lost() {
+    let state = State::new("ahead");
+    let mut terminal = Terminal::open(&state.0, WORLD);
+    // The second comes in one piece with the first, the third and fourth while commands run.
+    terminal.keys("show nodes\rshow tunnel\r");
+    terminal.keys("shop/client -> shop/server:80/tcp\rshow pods\r");
+    terminal.see("POD-CIDRS");
+    terminal.see("TUNNEL-ENDPOINT");
+    terminal.see("ALLOWED");
+    terminal.see("shop/stranger");
+    terminal.prompt();
+    terminal.enter("quit");
+    terminal.end_well();
+}
+
+#[test]
+fn pasted_lines_run_one_after_the_other() {
+    let state = State::new("paste");
+    let mut terminal = Terminal::open(&state.0, WORLD);
+    let pasted = "set conntrack keep\r\rpolicy shop/server {\r  select { app = \"server\" }\r}\rshow polcies\rshow policies\r";
+    terminal.keys(&format!("\x1b[200~{pasted}\x1b[201~"));
+    terminal.enter("");
+    terminal.see("added policy shop/server");
+    // One that fails does not keep the next from running.
+    terminal.see("`polcies` is not something to show");
+    terminal.see("hopwise> show policies");
+    terminal.see("shop/server");
+    terminal.prompt();
+    terminal.keys(UP);
+    terminal.see("show policies");
+    terminal.keys(UP);
+    terminal.see("show polcies");
+    terminal.control('c');
+    terminal.prompt();
+    terminal.enter("undo");
+    terminal.see("took back: added policy shop/server");
+    terminal.enter("quit");
+    terminal.end_well();
+}
+
+#[test]
 fn control_c_leaves_a_half_typed_statement() {
     let state = State::new("half");
     let mut terminal = Terminal::open(&state.0, WORLD);

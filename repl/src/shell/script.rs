@@ -51,6 +51,35 @@ fn first_line(text: &str) -> &str {
     text.trim().lines().next().unwrap_or("")
 }
 
+/// The commands of an input: one that was typed is one, of pasted lines each complete one is.
+pub(super) struct Lines<'t> {
+    input: Input<&'t [u8]>,
+    /// Whether there is more than one.
+    pub(super) are_many: bool,
+}
+
+impl<'t> Lines<'t> {
+    pub(super) fn of(text: &'t str) -> Self {
+        let text = text.trim_end();
+        // An empty line is one too: it repeats at a stop.
+        let bytes = if text.is_empty() { b"\n" } else { text.as_bytes() };
+        let mut input = Input { lines: bytes, number: 0 };
+        let first = input.next_command(false);
+        let are_many = first.is_ok() && !input.lines.is_empty();
+        Self { input: Input { lines: bytes, number: 0 }, are_many }
+    }
+
+    /// The next one; blank lines between others are none.
+    pub(super) fn next(&mut self, at_stop: bool) -> Option<String> {
+        loop {
+            let (text, _) = self.input.next_command(at_stop).ok().flatten()?;
+            if !(self.are_many && text.trim().is_empty()) {
+                return Some(text.trim_end_matches(['\n', '\r']).to_owned());
+            }
+        }
+    }
+}
+
 struct Input<R> {
     lines: R,
     /// Lines read so far.
@@ -107,6 +136,25 @@ mod tests {
             (8, "why"),
         ];
         assert_eq!(commands, expected.map(|(line, text)| (line, text.to_owned())));
+    }
+
+    #[test]
+    fn pasted_lines_are_a_command_each() {
+        for (text, expected) in [
+            ("show nodes", &["show nodes"][..]),
+            ("", &[""]),
+            ("show nodes\n", &["show nodes"]),
+            ("policy a {\n  select {}\n}", &["policy a {\n  select {}\n}"]),
+            (
+                "why\n\n# about\na -> b \\\n  tcp\nalias a = b\n",
+                &["why", "# about", "a -> b \\\n  tcp", "alias a = b"],
+            ),
+        ] {
+            let mut lines = Lines::of(text);
+            let found: Vec<String> = std::iter::from_fn(|| lines.next(false)).collect();
+            assert_eq!(found, expected, "{text:?}");
+            assert_eq!(lines.are_many, expected.len() > 1, "{text:?}");
+        }
     }
 
     #[test]
