@@ -79,6 +79,8 @@ pub struct Change {
     pub identifier: Option<u16>,
     /// TCP or echo sequence number.
     pub sequence: Option<u32>,
+    /// The MTU that an ICMP error tells of.
+    pub mtu: Option<u32>,
     /// Payload.
     pub payload: Option<Vec<u8>>,
 }
@@ -105,6 +107,9 @@ impl Change {
             let [high, low] = wanted.to_be_bytes();
             rest[0] = high;
             rest[1] = low;
+        }
+        if let (Some(mtu), Transport::Icmp { rest, .. }) = (self.mtu, &mut packet.transport) {
+            *rest = mtu.to_be_bytes();
         }
         if let Some(wanted) = self.sequence {
             set_sequence(&mut packet.transport, wanted);

@@ -54,6 +54,8 @@ pub enum Command {
     Set(Option<(Name, Name)>),
     /// `time on|off`
     Time(bool),
+    /// `wait 60s`: lets this many seconds pass.
+    Wait(u64),
     /// `why`: the last answer in full.
     Why,
     /// `explain CODE`: a diagnostic or a drop reason.

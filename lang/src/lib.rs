@@ -20,6 +20,7 @@ use engine::policy::PolicySet;
 use engine::source::SourceMap;
 use engine::topology::World;
 
+pub use parse::complete::{NameKind, Offer, TextKind, complete};
 pub use suite::Suite;
 pub use workspace::{Loader, NoIncludes, Workspace};
 

@@ -11,6 +11,7 @@ use crate::ast::{Ast, Comment, FailedItem, Item, Question, RawQuestion};
 use crate::codes;
 use crate::outline::{Chunk, Outline, Unbalanced};
 
+pub(crate) mod complete;
 mod errors;
 mod policy;
 mod question;

@@ -197,6 +197,7 @@ impl Session {
             Command::Diff => self.diff(),
             Command::Set(setting) => self.set(setting),
             Command::Time(on) => self.time(on),
+            Command::Wait(seconds) => self.wait(seconds),
             Command::Why => self.why(),
             Command::Statement(_) => self.apply(text),
             Command::Remove { kind, name } => self.remove(&kind, &name),

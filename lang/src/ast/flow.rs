@@ -116,6 +116,8 @@ pub enum PacketOption {
     Length(u16),
     /// `ttl N`: TTL or hop limit.
     Ttl(u8),
+    /// `mtu N`: what an ICMP error says that the way takes.
+    Mtu(u32),
     /// `from-port N`
     FromPort(u16),
     /// `from-ip A`: the source address that the packet claims.

@@ -91,7 +91,7 @@ pub enum Layer {
         /// Destination port.
         destination: u16,
     },
-    /// `icmp [MESSAGE] [id N] [seq N]`, `icmpv6 ...`; an echo request where no message is written.
+    /// `icmp [MESSAGE] [id N] [seq N] [mtu N]`, `icmpv6 ...`; an echo request where no message is written.
     Icmp {
         /// [`Protocol::Icmp`] or [`Protocol::Icmpv6`].
         family: Protocol,
@@ -101,6 +101,8 @@ pub enum Layer {
         id: Option<u16>,
         /// Sequence number of an echo.
         sequence: Option<u16>,
+        /// What an error says that the way takes.
+        mtu: Option<Spanned<u32>>,
     },
     /// `vxlan vni N`
     Vxlan {

@@ -227,6 +227,7 @@ impl Line {
             "undo" => Command::Undo,
             "diff" => Command::Diff,
             "set" => given.set()?,
+            "wait" => given.wait()?,
             "time" => given.time()?,
             "why" => Command::Why,
             "explain" => Command::Explain(given.required("a code, such as HW0001 or 133")?),
@@ -252,6 +253,11 @@ impl Line {
         let message = format!("`{found}` is neither a command nor a statement");
         let diagnostic = Diagnostic::error(codes::UNKNOWN_COMMAND, message, span);
         let words = TABLE.iter().map(|c| c.name).chain(parse::STATEMENTS.iter().copied());
+        if matches!(found, "send" | "reply") {
+            return diagnostic
+                .note(format!("`{found}` is a step of a `dialogue`, which a `test` block holds"))
+                .help("with `set conntrack keep` a question goes on with the flow of an earlier one: `a -> b:80 ack`; its answer is `b -> a:PORT syn-ack from-port 80`");
+        }
         if let Some(near) = nearest(found, words) {
             return diagnostic.fix(format!("did you mean `{near}`?"), span, near);
         }
@@ -367,6 +373,20 @@ impl Given<'_> {
             "on" => Ok(Command::Time(true)),
             "off" => Ok(Command::Time(false)),
             _ => Err(self.wrong(&word, "`on` or `off`", &["on", "off"])),
+        }
+    }
+
+    /// A time as in a dialogue: `61s`, `2m`, `1h`.
+    fn wait(&mut self) -> Result<Command, Diagnostic> {
+        let time = self.required("a time such as `61s`")?;
+        let unit = time.node.chars().next_back().filter(|unit| matches!(unit, 's' | 'm' | 'h'));
+        let amount = unit.and_then(|unit| time.node.strip_suffix(unit)?.parse().ok());
+        match (amount, unit) {
+            (Some(amount), Some(unit)) => Ok(Command::Wait(parse::seconds(amount, unit))),
+            _ => {
+                let message = format!("`{}` is not a time such as `61s`, `2m` or `1h`", time.node);
+                Err(usage(message, self.info, time.span))
+            }
         }
     }
 
@@ -487,6 +507,7 @@ mod tests {
             ("save x.hop", "save <x.hop>"),
             ("set", "set"),
             ("set level full", "set <level> <full>"),
+            ("wait 2m", "Wait(120)"),
             ("time on", "Time(true)"),
             ("time off", "Time(false)"),
             ("explain HW0001", "explain <HW0001>"),
@@ -549,6 +570,9 @@ mod tests {
             ("undo 3 times", "HW0211 at \"3 times\": `undo` takes nothing"),
             ("load", "HW0211 at \"load\": `load` needs a file"),
             ("set level", "HW0211 at \"set\": `set` needs a value for `level`"),
+            ("wait", "HW0211 at \"wait\": `wait` needs a time such as `61s`"),
+            ("wait 60", "HW0211 at \"60\": `60` is not a time such as `61s`, `2m` or `1h`"),
+            ("reply syn-ack", "HW0210 at \"reply\": `reply` is neither a command nor a statement"),
             ("time onn", "HW0211 at \"onn\": `onn` is not `on` or `off`"),
             ("remove", "HW0211 at \"remove\": `remove` needs the kind and the name of a statement"),
             ("remove polcy a", "HW0211 at \"polcy\": `polcy` is not a kind of statement"),

@@ -69,6 +69,7 @@ pub const TABLE: &[CommandInfo] = &[
         "change how the session answers, or list how it does",
         "set level full",
     ),
+    info("wait", "wait TIME", "let time pass, for a conntrack that is kept", "wait 60s"),
     info("time", "time on|off", "show how long each answer took", "time on"),
     info("explain", "explain CODE", "explain a diagnostic or a drop reason", "explain 133"),
     info("doctor", "doctor", "say what this host can do, and the remedy for each gap", "doctor"),

@@ -89,6 +89,7 @@ fn packet_option(option: &PacketOption) -> String {
         PacketOption::DontFragment => "df".to_owned(),
         PacketOption::Length(length) => format!("length {length}"),
         PacketOption::Ttl(ttl) => format!("ttl {ttl}"),
+        PacketOption::Mtu(mtu) => format!("mtu {mtu}"),
         PacketOption::FromPort(port) => format!("from-port {port}"),
         PacketOption::FromIp(address) => format!("from-ip {address}"),
         PacketOption::Payload(content) => format!("payload {}", quoted(content)),
@@ -189,6 +190,7 @@ mod tests {
             "a -> b icmp extensions no-next-header df",
             "a -> b icmp extensions no-next-header df",
         );
+        check("a -> b icmp 3/4 mtu 01400", "a -> b icmp 3/4 mtu 1400");
         check("a -> b icmp 3/3 quoting last", "a -> b icmp 3/3 quoting last");
         check("a -> b icmp 3 quoting(b->a:1)", "a -> b icmp 3 quoting ( b -> a:1 )");
     }

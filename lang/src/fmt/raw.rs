@@ -47,10 +47,11 @@ pub fn layer(layer: &Layer) -> String {
         }
         Layer::Udp { source, destination } => format!("udp {source} > {destination}"),
         Layer::Sctp { source, destination } => format!("sctp {source} > {destination}"),
-        Layer::Icmp { family, message, id, sequence } => {
+        Layer::Icmp { family, message, id, sequence, mtu } => {
             let id = id.map(|id| format!(" id {id}")).unwrap_or_default();
             let sequence = sequence.map(|s| format!(" seq {s}")).unwrap_or_default();
-            format!("{}{id}{sequence}", icmp(*family, message.as_ref()))
+            let mtu = mtu.as_ref().map(|m| format!(" mtu {}", m.node)).unwrap_or_default();
+            format!("{}{id}{sequence}{mtu}", icmp(*family, message.as_ref()))
         }
         Layer::Vxlan { vni } => format!("vxlan vni {vni}"),
         Layer::Geneve { vni } => format!("geneve vni {vni}"),
@@ -111,8 +112,8 @@ mod tests {
             "at n1 from-netdev eth 02:00:00:00:00:01 > 02:00:00:00:00:02 / ipv4 1.1.1.1 > 2.2.2.2 fragment offset 8 ip-options 01 / udp 1 > 8472 / vxlan vni 5 / eth 02:00:00:00:00:01 > 02:00:00:00:00:02 / ipv6 fd00::1 > fd00::2 extensions hop-by-hop, routing / icmpv6 echo id 1 seq 2 / hex 6162",
         );
         check(
-            "n1 from-container on web/client ipv6 fd00::1 > fd00::2 fragment more id 4 / sctp 1 > 2 / geneve vni 1 / icmp 3/4",
-            "at n1 from-container on web/client ipv6 fd00::1 > fd00::2 id 4 fragment more / sctp 1 > 2 / geneve vni 1 / icmp 3/4",
+            "n1 from-container on web/client ipv6 fd00::1 > fd00::2 fragment more id 4 / sctp 1 > 2 / geneve vni 1 / icmp 3/4 mtu 1400",
+            "at n1 from-container on web/client ipv6 fd00::1 > fd00::2 id 4 fragment more / sctp 1 > 2 / geneve vni 1 / icmp 3/4 mtu 1400",
         );
     }
 }

@@ -162,8 +162,13 @@ impl Expected {
 
 const MOST_ALTERNATIVES: usize = 14;
 
+/// The words that can begin a compound part.
+pub(super) fn words(rule: Rule) -> &'static [&'static str] {
+    STARTS.iter().find(|(known, _)| *known == rule).map_or(&[], |(_, words)| words)
+}
+
 /// A keyword's rule is named after its word.
-fn keyword(rule: Rule) -> Option<String> {
+pub(super) fn keyword(rule: Rule) -> Option<String> {
     let name = format!("{rule:?}");
     Some(name.strip_prefix("k_")?.replace('_', "-"))
 }
@@ -319,7 +324,7 @@ const STARTS: &[(Rule, &[&str])] = &[
 ];
 
 /// Option words, for suggestions only: there are too many to list in a message.
-const OPTIONS: &[&str] = &[
+pub(super) const OPTIONS: &[&str] = &[
     "syn",
     "syn-ack",
     "ack",
@@ -336,6 +341,7 @@ const OPTIONS: &[&str] = &[
     "df",
     "length",
     "ttl",
+    "mtu",
     "from-port",
     "from-ip",
     "payload",

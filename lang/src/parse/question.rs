@@ -110,6 +110,7 @@ fn option(tree: &Tree<'_>, sink: Sink<'_>) -> Option<PacketOption> {
         Rule::k_df => PacketOption::DontFragment,
         Rule::length => PacketOption::Length(small("an IP length", sink)?),
         Rule::ttl => PacketOption::Ttl(number(argument.as_ref()?, "a TTL", 255, sink)?),
+        Rule::mtu => PacketOption::Mtu(mtu(tree, sink)?),
         Rule::from_port => PacketOption::FromPort(small("a port", sink)?),
         Rule::from_ip => PacketOption::FromIp(address_in(tree, sink)?.node),
         Rule::payload => PacketOption::Payload(value::string_in(tree)?.node),
@@ -137,6 +138,10 @@ fn option(tree: &Tree<'_>, sink: Sink<'_>) -> Option<PacketOption> {
             return None;
         }
     })
+}
+
+pub(super) fn mtu(tree: &Tree<'_>, sink: Sink<'_>) -> Option<u32> {
+    number(&tree.child(Rule::number)?, "an MTU", u64::from(u32::MAX), sink)
 }
 
 /// The flag words with their bits, in the order that canonical text has.

@@ -168,9 +168,13 @@ fn tcp(tree: &Tree<'_>, sink: Sink<'_>) -> Option<Layer> {
 
 fn icmp(tree: &Tree<'_>, sink: Sink<'_>) -> Option<Layer> {
     let PacketOption::Icmp { message, .. } = question::icmp(tree, sink)? else { return None };
-    let (mut id, mut sequence) = (None, None);
+    let (mut id, mut sequence, mut mtu) = (None, None, None);
     for written in tree.all(Rule::icmp_field) {
         let kind = written.only()?;
+        if kind.rule() == Rule::mtu {
+            once(&mut mtu, "mtu", kind.at(question::mtu(&kind, sink)?), sink)?;
+            continue;
+        }
         let digits = kind.child(Rule::number)?;
         let (slot, word) = match kind.rule() {
             Rule::echo_id => (&mut id, "id"),
@@ -180,7 +184,7 @@ fn icmp(tree: &Tree<'_>, sink: Sink<'_>) -> Option<Layer> {
         once(slot, word, kind.at(value), sink)?;
     }
     let (id, sequence) = (id.map(|i| i.node), sequence.map(|s| s.node));
-    Some(Layer::Icmp { family: icmp_family(tree), message, id, sequence })
+    Some(Layer::Icmp { family: icmp_family(tree), message, id, sequence, mtu })
 }
 
 fn ip(tree: &Tree<'_>, sink: Sink<'_>) -> Option<IpLayer> {

@@ -227,10 +227,11 @@ fn decided_by(tree: &Tree<'_>) -> Option<Fact> {
 }
 
 /// The words of conntrack's states.
-const STATES: [CtState; 5] =
+pub(super) const STATES: [CtState; 5] =
     [CtState::New, CtState::Established, CtState::Reply, CtState::Related, CtState::Untracked];
-const IMPLIED: [Implied; 3] = [Implied::DefaultDeny, Implied::NotIsolated, Implied::LocalHost];
-const LEGS: [LegOutcome; 7] = [
+pub(super) const IMPLIED: [Implied; 3] =
+    [Implied::DefaultDeny, Implied::NotIsolated, Implied::LocalHost];
+pub(super) const LEGS: [LegOutcome; 7] = [
     LegOutcome::Allow,
     LegOutcome::NotIsolated,
     LegOutcome::Deny,

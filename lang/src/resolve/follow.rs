@@ -20,11 +20,16 @@ pub(crate) fn follow_up(
     check_same_flow(&options)?;
     let error = error(&options, &flow.packet)?;
     check_transport(&options, &flow.packet, error.is_some())?;
+    let mut change = change(&options, &flow.packet, error.is_some(), span)?;
+    if let (Some(mtu), Some(message)) = (&options.mtu, error) {
+        packet::mtu_numbers(mtu, message, flow.packet.ip.source.is_ipv6())?;
+        change.mtu = Some(mtu.node);
+    }
     Ok(FollowUp {
         reply: follow.reply,
         flags: options.flags.as_ref().map(|f| f.node),
         error,
-        change: change(&options, &flow.packet, error.is_some(), span)?,
+        change,
     })
 }
 
@@ -91,6 +96,9 @@ fn check_transport(options: &Options<'_>, first: &Packet, error: bool) -> Result
     {
         return Err(Diagnostic::error(codes::CONFLICTING_OPTION, message, span));
     }
+    if let (Some(mtu), false) = (&options.mtu, error) {
+        return packet::mtu_numbers(mtu, (0, 0), v6).map(|_| ());
+    }
     match &options.seq {
         Some(seq) if echo => packet::echo_sequence(seq).map(|_| ()),
         _ => Ok(()),
@@ -113,6 +121,7 @@ fn change(
         extensions: options.extensions.as_ref().map(|e| extra::extensions(e.node)),
         identifier: options.id.as_ref().map(|i| i.node),
         sequence: options.seq.as_ref().map(|s| s.node),
+        mtu: None,
         payload: None,
     };
     let given = [options.payload.as_ref().map(|p| p.span), options.length.as_ref().map(|l| l.span)];

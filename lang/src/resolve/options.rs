@@ -32,6 +32,7 @@ pub(super) struct Options<'q> {
     pub(super) dont_fragment: Option<Spanned<()>>,
     pub(super) length: Option<Spanned<u16>>,
     pub(super) ttl: Option<Spanned<u8>>,
+    pub(super) mtu: Option<Spanned<u32>>,
     pub(super) from_port: Option<Spanned<u16>>,
     pub(super) from_ip: Option<Spanned<IpAddr>>,
     pub(super) payload: Option<Spanned<Vec<u8>>>,
@@ -70,6 +71,7 @@ impl<'q> Options<'q> {
             PacketOption::DontFragment => once(&mut self.dont_fragment, "`df`", (), at),
             PacketOption::Length(length) => once(&mut self.length, "`length`", *length, at),
             PacketOption::Ttl(ttl) => once(&mut self.ttl, "`ttl`", *ttl, at),
+            PacketOption::Mtu(mtu) => once(&mut self.mtu, "`mtu`", *mtu, at),
             PacketOption::FromPort(port) => once(&mut self.from_port, "`from-port`", *port, at),
             PacketOption::FromIp(address) => once(&mut self.from_ip, "`from-ip`", *address, at),
             PacketOption::Payload(text) => {

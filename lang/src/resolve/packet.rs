@@ -204,7 +204,10 @@ impl Asked<'_> {
                         .help("without a port the question is an ICMP echo, which has no ports"));
                 }
                 let (kind, code) = icmp_type(*message, v6)?;
-                let rest = echo_numbers(kind, v6, options)?;
+                let rest = match &options.mtu {
+                    Some(mtu) => mtu_numbers(mtu, (kind, code), v6)?,
+                    None => echo_numbers(kind, v6, options)?,
+                };
                 Ok(Transport::Icmp { kind, code, rest })
             }
         }
@@ -224,7 +227,10 @@ impl Asked<'_> {
         if let Some(quoting) = &options.quoting {
             return Err(only_errors_quote(quoting.span));
         }
-        Ok(())
+        match &options.mtu {
+            Some(mtu) => Err(only_errors_say_mtu(mtu.span, false)),
+            None => Ok(()),
+        }
     }
 
     /// Only what the receiver naturally answers can be asked `with reply`.
@@ -369,6 +375,35 @@ fn echo_numbers(kind: u8, v6: bool, options: &Options<'_>) -> Result<[u8; 4], Di
     };
     let ([a, b], [c, d]) = (id.to_be_bytes(), seq.to_be_bytes());
     Ok([a, b, c, d])
+}
+
+/// The MTU that an error tells of: 16 bits behind as many zeros (RFC 1191 4), of IPv6 all 32 (RFC 4443 3.2).
+pub(super) fn mtu_numbers(
+    mtu: &Spanned<u32>,
+    (kind, code): (u8, u8),
+    v6: bool,
+) -> Result<[u8; 4], Diagnostic> {
+    let tells = match v6 {
+        false => (kind, code) == (icmp::UNREACHABLE, icmp::CODE_FRAGMENTATION_NEEDED),
+        true => kind == icmp::V6_PACKET_TOO_BIG,
+    };
+    if !tells {
+        return Err(only_errors_say_mtu(mtu.span, v6));
+    }
+    if !v6 && mtu.node > u32::from(u16::MAX) {
+        let message = format!("`{}` is not an MTU that IPv4 can tell", mtu.node);
+        return Err(
+            Diagnostic::error(codes::BAD_NUMBER, message, mtu.span).label("must be at most 65535")
+        );
+    }
+    Ok(mtu.node.to_be_bytes())
+}
+
+fn only_errors_say_mtu(span: Span, v6: bool) -> Diagnostic {
+    let form = if v6 { "`icmpv6 packet-too-big`" } else { "`icmp 3/4`" };
+    let message = "only \"fragmentation needed\" and \"packet too big\" tell an MTU";
+    Diagnostic::error(codes::CONFLICTING_OPTION, message, span)
+        .help(format!("name the error, as in {form}"))
 }
 
 /// An echo's sequence number has 16 bits (RFC 792).

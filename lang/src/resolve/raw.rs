@@ -8,7 +8,9 @@ use engine::source::Span;
 use engine::topology::{NodeId, Party, PodId, TunnelKind, World};
 
 use super::{Atlas, extra, packet, party_in};
-use crate::ast::{self, IcmpMessage, IpLayer, Name, PartyKind, PartyName, RawQuestion, RawSource};
+use crate::ast::{
+    self, IcmpMessage, IpLayer, Name, PartyKind, PartyName, RawQuestion, RawSource, Spanned,
+};
 use crate::codes;
 use crate::names::nearest;
 
@@ -194,8 +196,8 @@ fn layer(layer: &ast::Layer) -> Result<Layer, Diagnostic> {
         ast::Layer::Sctp { source, destination } => {
             Layer::Sctp { source: *source, destination: *destination, tag: 0 }
         }
-        ast::Layer::Icmp { family, message, id, sequence } => {
-            icmp(*family, message.as_ref(), (*id, *sequence))?
+        ast::Layer::Icmp { family, message, id, sequence, mtu } => {
+            icmp(*family, message.as_ref(), (*id, *sequence), mtu.as_ref())?
         }
         ast::Layer::Vxlan { vni } => tunnel(TunnelKind::Vxlan, *vni),
         ast::Layer::Geneve { vni } => tunnel(TunnelKind::Geneve, *vni),
@@ -207,9 +209,14 @@ fn icmp(
     family: Protocol,
     message: Option<&IcmpMessage>,
     numbers: (Option<u16>, Option<u16>),
+    mtu: Option<&Spanned<u32>>,
 ) -> Result<Layer, Diagnostic> {
     let v6 = family == Protocol::Icmpv6;
     let (kind, code) = packet::icmp_type(message, v6)?;
+    if let Some(mtu) = mtu {
+        let rest = packet::mtu_numbers(mtu, (kind, code), v6)?;
+        return Ok(Layer::Icmp { v6, kind, code, rest });
+    }
     let usual = u16::from(packet::is_echo(kind, v6));
     let (id, sequence) = (numbers.0.unwrap_or(usual), numbers.1.unwrap_or(usual));
     let ([a, b], [c, d]) = (id.to_be_bytes(), sequence.to_be_bytes());
@@ -301,7 +308,7 @@ mod tests {
     #[test]
     fn layers_are_filled() {
         let text = "n1 from-overlay vni 7 from 192.168.0.2 ipv4 10.0.0.1 > 10.0.0.2 fragment more ip-options 01 / \
-            tcp 1 > 2 ack / icmp / icmpv6 echo-request id 5 / icmp 3/4";
+            tcp 1 > 2 ack / icmp / icmpv6 echo-request id 5 / icmp 3/4 / icmp 3/4 mtu 1400 / icmpv6 packet-too-big mtu 1280";
         let packet = read(text).expect("resolves");
         assert_eq!(packet.tunnel.map(|key| key.vni), Some(7));
         let Bytes::Layers(layers) = packet.bytes else { panic!("layers") };
@@ -319,6 +326,15 @@ mod tests {
                 _ => None,
             })
             .collect();
-        assert_eq!(numbers, [(8, 0, [0, 1, 0, 1]), (128, 0, [0, 5, 0, 1]), (3, 4, [0; 4])]);
+        assert_eq!(
+            numbers,
+            [
+                (8, 0, [0, 1, 0, 1]),
+                (128, 0, [0, 5, 0, 1]),
+                (3, 4, [0; 4]),
+                (3, 4, [0, 0, 5, 120]),
+                (2, 0, [0, 0, 5, 0])
+            ]
+        );
     }
 }

@@ -106,6 +106,20 @@ impl Session {
         }
     }
 
+    /// Lets time pass, which only a conntrack that is kept tells.
+    pub(super) fn wait(&mut self, seconds: u64) -> Reply {
+        if self.settings.conntrack == ConntrackMode::Fresh {
+            let message = "no flow is remembered that could grow older";
+            return Reply::failure(
+                Status::Usage,
+                message,
+                "`set conntrack keep` lets questions share conntrack, and its time",
+            );
+        }
+        self.now = self.now.saturating_add(seconds);
+        Reply::nothing()
+    }
+
     pub(super) fn time(&mut self, on: bool) -> Reply {
         self.settings.time = on;
         Reply::nothing()
