@@ -237,6 +237,7 @@ fn every_command_of_a_session_replies_with_a_document_of_the_schema() {
         ("reload", "nothing"),
         ("set", "listing"),
         ("set level full", "nothing"),
+        ("wait 60s", "failure"),
         ("set level fulll", "failure"),
         ("explain 133", "text"),
         ("explain HW9999", "failure"),
