@@ -9,11 +9,14 @@ mod legs;
 mod path;
 mod peers;
 mod ports;
+mod posed;
 mod services;
 mod translate;
 mod walk;
 
 pub use flows::Memory;
+pub use peers::Who;
+pub use posed::{Posed, pose};
 
 use crate::net::{Direction, Packet};
 use crate::policy::{Action, PolicyId, PolicySet, RuleId};

@@ -9,6 +9,7 @@ mod names;
 mod nearest;
 mod obstacle;
 mod packet;
+mod posed;
 mod seen;
 mod service;
 mod steps;

@@ -17,7 +17,7 @@ use super::{Check, Mismatch};
 
 /// Who is at the other side of an endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Who {
+pub enum Who {
     /// A pod with a network of its own.
     Pod(PodId),
     /// The endpoint's node, host-network pods included.

@@ -1,6 +1,6 @@
 //! The join itself: which facts make an explanation, and in whose words each is said.
 
-use crate::eval::{Judgement, Leg};
+use crate::eval::{Judgement, Leg, pose};
 use crate::net::Hook;
 use crate::policy::PolicySet;
 use crate::question::Question;
@@ -12,7 +12,7 @@ use crate::trace::{Hop, Trace};
 use super::seen::{self, End, Seen};
 use super::{
     Agreement, Divergence, Explanation, HopReport, LegOutcome, SCHEMA_VERSION, Undecided, compare,
-    nearest, obstacle, packet, steps,
+    nearest, obstacle, packet, posed, steps,
 };
 
 /// What an explanation is made from, besides the answers themselves.
@@ -48,7 +48,8 @@ pub fn explain(
         End::Dropped(reason) => (Some(reason), None),
         End::Unknown(why) => (None, Some(why)),
     };
-    let denied = judgement.filter(|_| reason.is_some()).and_then(|j| default_deny(&legs, j));
+    let denied = reason.and_then(|_| default_deny(context, trace, &legs, judgement));
+    let denied = denied.as_ref();
     Some(Explanation {
         schema_version: SCHEMA_VERSION,
         verdict: end.verdict(),
@@ -103,14 +104,22 @@ fn opinion(
     }
 }
 
-/// The oracle's reasons for the direction in which the datapath denied by default.
-fn default_deny<'j>(legs: &[Seen], judgement: &'j Judgement) -> Option<&'j Leg> {
+/// The oracle's reasons for the direction in which the datapath denied by default. Where it has no opinion about the packet
+/// it is asked about the policies alone, as the datapath saw the peer.
+fn default_deny(
+    context: &Context<'_>,
+    trace: &Trace,
+    legs: &[Seen],
+    judgement: Option<&Judgement>,
+) -> Option<Leg> {
     let seen = seen::refusing(legs).filter(|leg| leg.decided.outcome == LegOutcome::DefaultDeny)?;
-    judgement.legs.iter().find(|leg| {
-        leg.outcome == LegOutcome::DefaultDeny
-            && Some(leg.endpoint) == seen.endpoint
-            && leg.direction == seen.decided.direction
-    })
+    let leg = match judgement {
+        Some(judgement) => judgement.legs.iter().find(|leg| {
+            Some(leg.endpoint) == seen.endpoint && leg.direction == seen.decided.direction
+        })?,
+        None => &pose(context.world, context.policies, &posed::of(context, trace, seen)?),
+    };
+    Some(leg.clone()).filter(|leg| leg.outcome == LegOutcome::DefaultDeny)
 }
 
 /// What the question left open, and that a packet which no pod of ours sent gets to where it was put in.
