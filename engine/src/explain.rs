@@ -17,7 +17,7 @@ mod wire;
 
 pub use changes::{FlowKind, FlowState, Known, KnownChange, KnownFlow, changes};
 pub use join::{Context, explain};
-pub use obstacle::{Candidate, Obstacle, Unfit};
+pub use obstacle::{Candidate, Obstacle, Traffic, Unfit};
 pub use seen::choices;
 pub use wire::{Ends, ends};
 
@@ -485,6 +485,8 @@ pub struct Explanation {
     pub hops: Vec<HopReport>,
     /// The reply, where asked for and the packet got through.
     pub reply: Option<Box<Explanation>>,
+    /// Why no program sees the reply that was asked for; null where one does.
+    pub no_reply: Option<String>,
 }
 
 #[cfg(test)]

@@ -300,6 +300,18 @@ pub enum Transport {
     },
 }
 
+impl Transport {
+    /// Source and destination port; zeros for a protocol without ports.
+    pub fn ports(&self) -> (u16, u16) {
+        match *self {
+            Self::Tcp { source, destination, .. }
+            | Self::Udp { source, destination }
+            | Self::Sctp { source, destination } => (source, destination),
+            Self::Icmp { .. } | Self::Other { .. } => (0, 0),
+        }
+    }
+}
+
 /// A crafted packet: what a question asks about. Ethernet addresses are added where it enters.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Packet {
@@ -416,15 +428,7 @@ impl Packet {
 
     /// Source and destination port; zeros for a protocol without ports or a later fragment.
     pub fn ports(&self) -> (u16, u16) {
-        if self.ip.fragment.is_later() {
-            return (0, 0);
-        }
-        match self.transport {
-            Transport::Tcp { source, destination, .. }
-            | Transport::Udp { source, destination }
-            | Transport::Sctp { source, destination } => (source, destination),
-            Transport::Icmp { .. } | Transport::Other { .. } => (0, 0),
-        }
+        if self.ip.fragment.is_later() { (0, 0) } else { self.transport.ports() }
     }
 
     /// Type and code of an ICMP or ICMPv6 message.

@@ -205,7 +205,8 @@ fn answer_kind(packet: &Packet, kind: u8) -> u8 {
 }
 
 /// The next packet of a flow. `first` is the packet that started it, `latest` the last packet that either
-/// side sent (at the start the same). An ICMP error quotes `latest` and goes to its sender, from its receiver.
+/// side sent (at the start the same). An ICMP error quotes `latest` and goes to its sender, from its receiver. A later fragment
+/// that follows one of its side is a piece of the same datagram.
 #[must_use]
 pub fn follow_up(first: &Packet, latest: &Packet, follow_up: &FollowUp) -> Packet {
     let mut packet = match follow_up.error {
@@ -218,7 +219,12 @@ pub fn follow_up(first: &Packet, latest: &Packet, follow_up: &FollowUp) -> Packe
 
 fn next_of_side(first: &Packet, latest: &Packet, follow_up: &FollowUp) -> Packet {
     let mut packet = if from_side(latest, first, follow_up.reply) {
-        again(latest, follow_up.flags)
+        let mut packet = again(latest, follow_up.flags);
+        let continues = follow_up.change.fragment.is_some_and(Fragment::is_later);
+        if continues && latest.ip.fragment.more {
+            packet.ip.id = latest.ip.id;
+        }
+        packet
     } else {
         reply(latest)
     };
@@ -228,11 +234,16 @@ fn next_of_side(first: &Packet, latest: &Packet, follow_up: &FollowUp) -> Packet
     packet
 }
 
-/// Whether `latest` came from the side that speaks next. Addresses alone do not tell where a pod talks to
-/// itself, so ports decide with them.
+/// Whether `latest` came from the side that speaks next.
 fn from_side(latest: &Packet, first: &Packet, reply: bool) -> bool {
-    let from_first = latest.ip.source == first.ip.source && latest.ports() == first.ports();
-    from_first != reply
+    from_opener(latest, first) != reply
+}
+
+/// Whether a packet of the flow came from the side that sent its first one. Addresses alone do not tell where a pod talks
+/// to itself, so ports decide with them; those of a later fragment are its datagram's.
+#[must_use]
+pub fn from_opener(packet: &Packet, first: &Packet) -> bool {
+    packet.ip.source == first.ip.source && packet.transport.ports() == first.transport.ports()
 }
 
 /// The same side speaks again: a SYN without other flags chosen is sent anew, anything else moves the
@@ -350,6 +361,27 @@ mod tests {
         let first = tcp(TcpFlags::SYN);
         let step = FollowUp { reply: false, flags: None, error: None, change: Change::default() };
         assert_eq!(follow_up(&first, &first, &step).transport, first.transport);
+    }
+
+    #[test]
+    fn pieces_are_of_one_datagram_and_of_one_side() {
+        let mut first = packet(Transport::Udp { source: 40312, destination: 53 }, b"query");
+        first.ip.fragment = Fragment { offset: 0, more: true };
+        let piece = |reply, fragment| {
+            let change = Change { fragment, ..Change::default() };
+            FollowUp { reply, flags: None, error: None, change }
+        };
+        let middle = Some(Fragment { offset: 1480, more: true });
+        let second = follow_up(&first, &first, &piece(false, middle));
+        let last = Some(Fragment { offset: 2960, more: false });
+        let third = follow_up(&first, &second, &piece(false, last));
+        for later in [&second, &third] {
+            assert_eq!((later.ip.source, later.ip.id), (first.ip.source, first.ip.id));
+        }
+        let answer = follow_up(&first, &third, &piece(true, None));
+        assert_eq!((answer.ip.source, answer.ports()), (first.ip.destination, (53, 40312)));
+        let whole = follow_up(&first, &third, &piece(false, None));
+        assert_eq!((whole.ip.source, whole.ip.id), (first.ip.source, 0));
     }
 
     #[test]

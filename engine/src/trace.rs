@@ -160,6 +160,18 @@ pub enum Rewriting {
     LoopbackReply,
 }
 
+impl Rewriting {
+    /// Whether it is of the destination, rather than of the source.
+    pub fn of_destination(self) -> bool {
+        match self {
+            Self::Service | Self::MasqueradeReply | Self::NodePortReply | Self::LoopbackReply => {
+                true
+            }
+            Self::ServiceReply | Self::Masquerade | Self::NodePort | Self::Loopback => false,
+        }
+    }
+}
+
 impl std::fmt::Display for Rewriting {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {

@@ -1,14 +1,15 @@
 //! A question's names and defaults resolved against a world. Reads no text and judges no packet.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 
 use engine::diag::Diagnostic;
-use engine::net::Packet;
+use engine::net::{Packet, Protocol};
 use engine::question::Question;
 use engine::source::Span;
 use engine::topology::{Party, PodId, World};
 
-use crate::ast::{self, PartyKind, PartyName};
+use crate::ast::{self, PacketOption, PartyKind, PartyName};
 use crate::codes;
 
 mod directory;
@@ -61,10 +62,6 @@ pub(crate) fn opening(
     let v6 = family(&source, &destination, &options, quoted.as_ref(), &mut assumed)
         .map_err(|problem| ask_about_port(problem, &question.target))?;
     let (from, to) = (source.address(v6, &options)?, destination.address(v6, &Options::default())?);
-    if from == to {
-        let claimed = options.from_ip.is_some().then_some(from);
-        return Err(to_itself(&source, &destination, claimed));
-    }
     let asked = packet::Asked {
         atlas,
         question,
@@ -73,10 +70,22 @@ pub(crate) fn opening(
         options: &options,
     };
     let made = asked.packet(from, to, quoted.as_ref().map(|q| &q.packet))?;
+    if from == to && !service::is_own_node_port(atlas, source.party, &made.packet) {
+        let claimed = options.from_ip.is_some().then_some(from);
+        return Err(to_itself(&source, &destination, claimed));
+    }
     assumed.extend(made.assumed);
-    let is_headless = service.is_some_and(|asked| asked.service.is_headless());
-    let choose = match options.choose.as_ref().filter(|_| !is_headless) {
-        Some(pod) => Some(service::chosen(atlas, question, destination.party, &made.packet, pod)?),
+    let headless = service.filter(|asked| asked.service.is_headless());
+    assumed.extend(headless.and_then(|asked| asked.untranslated(destination.party, &made.packet)));
+    let served = service.filter(|asked| !asked.service.is_headless());
+    if let (Some(asked), Some(known)) = (served, &options.known) {
+        asked.check_known(known)?;
+    }
+    let choose = match options.choose.as_ref().filter(|_| headless.is_none()) {
+        Some(pod) => {
+            let parties = (source.party, destination.party);
+            Some(service::chosen(atlas, question, parties, &made.packet, pod)?)
+        }
         None => None,
     };
     Ok(Question {
@@ -124,7 +133,8 @@ fn quoted(
     let span = written.span;
     match (written.node, latest) {
         (Quoting::Question(inner), _) => {
-            let packet = opening(atlas, inner, None)?.packet;
+            let inner = family_of_error(inner, options);
+            let packet = opening(atlas, &inner, None)?.packet;
             Ok(Some(Quoted { packet, span }))
         }
         (Quoting::Last, Some(latest)) => Ok(Some(Quoted { packet: latest.clone(), span })),
@@ -133,6 +143,21 @@ fn quoted(
             Err(Diagnostic::error(codes::ORPHAN_STEP, message, span)
                 .help("write the packet out: `quoting ( SRC -> DST:PORT/PROTO )`"))
         }
+    }
+}
+
+/// The question of a quoted packet. An ICMPv6 error quotes IPv6, so that this goes without saying.
+fn family_of_error<'q>(inner: &'q ast::Question, options: &Options<'_>) -> Cow<'q, ast::Question> {
+    let error = options.icmp.as_ref().filter(|icmp| icmp.node.0 == Protocol::Icmpv6);
+    let is_said = |o: &ast::Spanned<PacketOption>| matches!(o.node, PacketOption::Family { .. });
+    match error {
+        Some(error) if !inner.options.iter().any(is_said) => {
+            let mut inner = inner.clone();
+            let node = PacketOption::Family { v6: true };
+            inner.options.push(ast::Spanned { node, span: error.span });
+            Cow::Owned(inner)
+        }
+        _ => Cow::Borrowed(inner),
     }
 }
 

@@ -100,6 +100,7 @@ fn explanation(hops: Vec<HopReport>) -> Explanation {
         generation: Generation(1),
         hops,
         reply: None,
+        no_reply: None,
     }
 }
 

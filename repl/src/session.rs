@@ -43,7 +43,7 @@ pub(crate) use at::is_at_hook;
 pub(crate) use files::{files_below, is_source, programs, tidied};
 pub(crate) use format::{Formatted, format_file, format_text};
 pub use interrupt::Interrupt;
-pub(crate) use journey::{Journey, Stage, UNSEEN};
+pub(crate) use journey::{Journey, Opened, Stage, UNSEEN};
 pub use settings::{ColorMode, ConntrackMode, SETTINGS, Settings};
 pub use sides::Sides;
 pub(crate) use state::State;

@@ -138,7 +138,7 @@ impl<'w> Run<'w> {
             let parties = sides.parties(self.world, source, destination);
             self.judge(parties, &packet, None).verdict
         });
-        self.hold(expectation, &came, reply, text);
+        self.hold(expectation, (&question.packet, &came), reply, text);
     }
 
     /// Every step of a dialogue.
@@ -168,10 +168,12 @@ impl<'w> Run<'w> {
             let wanted = wanted.or(step.expectation.as_ref().and_then(named));
             let came = self.judge(parties, &packet, wanted);
             if let Some(flow) = self.flow.as_mut().filter(|flow| flow.latest == packet) {
-                flow.sides = sides(&packet, &came).or(flow.sides);
+                let seen = sides(&packet, &came);
+                let is_later = packet.ip.fragment.is_later();
+                flow.sides = if is_later { flow.sides.or(seen) } else { seen.or(flow.sides) };
             }
             if let Some(expectation) = &step.expectation {
-                self.hold(expectation, &came, None, &text);
+                self.hold(expectation, (&packet, &came), None, &text);
             }
         }
     }
@@ -198,11 +200,10 @@ impl<'w> Run<'w> {
     fn following(&mut self, follow_up: &FollowUp) -> Option<Sent> {
         let flow = self.flow.as_mut()?;
         let (source, destination) = flow.parties;
-        let opened = |packet: &Packet| {
-            (packet.ip.source, packet.ports()) == (flow.first.ip.source, flow.first.ports())
+        let answers = match follow_up.error {
+            Some(_) => question::from_opener(&flow.latest, &flow.first),
+            None => follow_up.reply,
         };
-        let answers =
-            if follow_up.error.is_some() { opened(&flow.latest) } else { follow_up.reply };
         let sides = flow.sides.filter(|_| answers);
         let seen = |packet: &Packet| sides.map_or_else(|| packet.clone(), |s| s.far(packet));
         let packet = question::follow_up(&seen(&flow.first), &seen(&flow.latest), follow_up);
@@ -217,7 +218,13 @@ impl<'w> Run<'w> {
         Some((parties, packet, flow.choose.filter(|_| !answers)))
     }
 
-    fn hold(&mut self, wanted: &Expectation, came: &Judgement, reply: Option<Verdict>, text: &str) {
+    fn hold(
+        &mut self,
+        wanted: &Expectation,
+        (packet, came): (&Packet, &Judgement),
+        reply: Option<Verdict>,
+        text: &str,
+    ) {
         self.checked += 1;
         let deciding = deciding(came);
         let mut misses = Vec::new();
@@ -238,13 +245,19 @@ impl<'w> Run<'w> {
             check(met, format!("at {direction}"));
         }
         for (fact, _) in &wanted.facts {
-            check(self.shows(fact, came, reply), format!("{fact:?}"));
+            check(self.shows(fact, packet, came, reply), format!("{fact:?}"));
         }
         let lines = misses.iter().map(|miss| format!("{text}: expected {miss}, came {came:?}"));
         self.misses.extend(lines);
     }
 
-    fn shows(&self, fact: &Fact, came: &Judgement, reply: Option<Verdict>) -> bool {
+    fn shows(
+        &self,
+        fact: &Fact,
+        packet: &Packet,
+        came: &Judgement,
+        reply: Option<Verdict>,
+    ) -> bool {
         let names = |wanted: &dyn Fn(&Origin) -> bool| {
             came.legs.iter().any(|leg| leg.matching.iter().any(wanted))
         };
@@ -274,13 +287,13 @@ impl<'w> Run<'w> {
                 end.address == wanted.address && wanted.port.is_none_or(|port| port == end.port)
             }),
             Fact::NoBackend => came.serving.as_ref().is_some_and(|s| s.backend.is_none()),
+            Fact::Snat(address) => came.arrives.is_none_or(|(from, _)| from.address == *address),
+            Fact::NotSnat => came.arrives.is_none_or(|(from, _)| from.address == packet.ip.source),
             // What the packet is on its way is the datapath's to say.
             Fact::Tunneled(_)
             | Fact::NotTunneled
             | Fact::Identity(_)
             | Fact::Ttl(_)
-            | Fact::Snat(_)
-            | Fact::NotSnat
             | Fact::Encrypted
             | Fact::NotEncrypted => true,
         }

@@ -141,7 +141,11 @@ impl Entrance<'_> {
             |n: &Node| n.addresses.contains(&destination) || n.locals.contains(&destination);
         let is_own = world.node(from).is_some_and(is_own);
         if is_own && choose::frontend(here, &frame).is_none() {
-            return Err(self.unseen());
+            return Err(BackendError::BadInjection(format!(
+                "from {} to {destination} it stays inside {}, so no program sees it",
+                self.question.packet.ip.source,
+                world.node(from).map_or("its node", |node| node.name.as_str())
+            )));
         }
         let by_host =
             matches!(receiver(self.net, destination), Receiver::Pods(_) | Receiver::Service(_));

@@ -74,6 +74,7 @@ pub fn explain(
         generation: trace.generation,
         hops: hops(context, trace, &legs),
         reply: None,
+        no_reply: None,
     })
 }
 

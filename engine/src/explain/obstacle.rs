@@ -5,14 +5,14 @@ use std::net::IpAddr;
 
 use serde::Serialize;
 
-use crate::net::Protocol;
+use crate::net::{Direction, Hook, Protocol};
 use crate::reason::DropReason;
 use crate::source::Location;
 use crate::tables::FrontendKind;
 use crate::topology::{
     NodeId, Pod, Readiness, Service, ServiceId, ServicePort, TargetPort, TrafficPolicy,
 };
-use crate::trace::{Hop, Trace};
+use crate::trace::{Event, Hop, Rewriting, Trace};
 
 use super::service::{self, Told};
 use super::{Context, wire};
@@ -45,6 +45,19 @@ pub struct Candidate {
     pub node: String,
     /// Why it is no backend.
     pub unfit: Unfit,
+    /// What else keeps it from being one.
+    pub also: Vec<Unfit>,
+}
+
+/// Whose traffic policy a service's backends are chosen by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum Traffic {
+    /// `internal-traffic`: a pod or a node asked, and its own node translates.
+    Internal,
+    /// `external-traffic`: it came in by a node's device, whoever sent it.
+    External,
 }
 
 /// What stood in the way.
@@ -73,6 +86,10 @@ pub enum Obstacle {
         selector: String,
         /// The pods that it selects, and why each is no backend.
         pods: Vec<Candidate>,
+        /// The node that looked for a backend.
+        node: String,
+        /// Which of the service's traffic policies it looked by.
+        traffic: Traffic,
         /// Where the service is declared.
         location: Option<Location>,
     },
@@ -120,6 +137,25 @@ pub enum Obstacle {
         /// The last one.
         last: u16,
     },
+    /// The client's address was not the packet's source any more when policy was asked.
+    SourceTranslated {
+        /// The client.
+        client: String,
+        /// Its address.
+        client_address: String,
+        /// Who translated.
+        node: String,
+        /// The address that it put in the client's place.
+        address: String,
+        /// What for.
+        rewriting: Rewriting,
+        /// What policy took the source for.
+        peer: String,
+        /// The service that the client asked, where it asked one.
+        service: Option<String>,
+        /// Where that is declared.
+        location: Option<Location>,
+    },
     /// The datagram's first fragment, which has the ports, was not seen.
     NoFirstFragment {
         /// The sender.
@@ -155,6 +191,7 @@ pub(super) fn of(context: &Context<'_>, trace: &Trace, reason: DropReason) -> Op
             Some(Obstacle::NoFirstFragment { source, destination })
         }
         DropReason::Prefiltered => prefiltered(context, hop),
+        DropReason::PolicyDenied | DropReason::PolicyDeny => source_translated(context, trace),
         _ => None,
     }
 }
@@ -163,10 +200,16 @@ fn source_of(hop: &Hop) -> Option<IpAddr> {
     wire::ends(&hop.frame_in).map(|ends| ends.source.address)
 }
 
-fn is_outside(context: &Context<'_>, hop: &Hop) -> bool {
-    use crate::topology::Party;
-    let owner = source_of(hop).and_then(|address| context.world.owner(address));
-    matches!(owner, None | Some(Party::External(_) | Party::Address(_)))
+/// By which traffic policy a hop looks for backends. Who came in by the device counts as outside, be it another node.
+fn traffic_of(context: &Context<'_>, told: &Told, hop: &Hop) -> Traffic {
+    let mut frontends = context.tables_of(told.node).into_iter().flat_map(|t| &t.frontends);
+    let is_cluster_ip = frontends
+        .any(|f| f.place.address == told.frontend.address && f.kind == FrontendKind::ClusterIp);
+    match hop.hook {
+        Hook::FromContainer | Hook::FromHost => Traffic::Internal,
+        _ if is_cluster_ip => Traffic::Internal,
+        _ => Traffic::External,
+    }
 }
 
 fn no_service(context: &Context<'_>, told: &Told, hop: &Hop) -> Option<Obstacle> {
@@ -183,15 +226,20 @@ fn no_service(context: &Context<'_>, told: &Told, hop: &Hop) -> Option<Obstacle>
         let ports = service.ports.iter().map(port_in_words).collect();
         return Some(Obstacle::NoPort { service: context.service(id), asked, ports, location });
     };
-    let traffic =
-        if is_outside(context, hop) { service.external_traffic } else { service.internal_traffic };
-    let ask =
-        Ask { service, port, is_v6: told.frontend.address.is_ipv6(), traffic, node: told.node };
+    let traffic = traffic_of(context, told, hop);
+    let policy = match traffic {
+        Traffic::Internal => service.internal_traffic,
+        Traffic::External => service.external_traffic,
+    };
+    let is_v6 = told.frontend.address.is_ipv6();
+    let ask = Ask { service, port, is_v6, traffic: policy, node: told.node };
     Some(Obstacle::NoBackend {
         service: context.service(id),
         port: port_in_words(port),
         selector: format!("pods {} in {}", service.selector, service.namespace),
         pods: ask.unfit(context),
+        node: context.node(told.node),
+        traffic,
         location,
     })
 }
@@ -232,33 +280,31 @@ impl Ask<'_> {
         let selected = context.world.pods().filter(|(_, pod)| {
             pod.namespace == self.service.namespace && self.service.selector.matches(&pod.labels)
         });
-        let unfit = selected.filter_map(|(id, pod)| Some((id, pod, self.why(pod)?)));
-        unfit
-            .map(|(id, pod, unfit)| Candidate {
-                pod: context.pod(id),
-                node: context.node(pod.node),
-                unfit,
-            })
-            .collect()
+        let unfit = selected.filter_map(|(id, pod)| {
+            let mut all = self.why(pod).into_iter();
+            let unfit = all.next()?;
+            let (name, node) = (context.pod(id), context.node(pod.node));
+            Some(Candidate { pod: name, node, unfit, also: all.collect() })
+        });
+        unfit.collect()
     }
 
-    fn why(&self, pod: &Pod) -> Option<Unfit> {
-        match pod.readiness {
-            Readiness::NotReady => return Some(Unfit::NotReady),
-            Readiness::Terminating => return Some(Unfit::Terminating),
-            Readiness::Ready => {}
-        }
+    /// Everything that keeps a pod from being a backend.
+    fn why(&self, pod: &Pod) -> Vec<Unfit> {
         let names = |wanted: &str| {
             pod.ports.iter().any(|p| p.name == wanted && p.protocol == self.port.protocol)
         };
-        if matches!(&self.port.target, TargetPort::Name(name) if !names(name)) {
-            return Some(Unfit::NoNamedPort);
-        }
-        if !pod.addresses.iter().any(|address| address.is_ipv6() == self.is_v6) {
-            return Some(Unfit::OtherFamily);
-        }
-        let is_elsewhere = self.traffic == TrafficPolicy::Local && pod.node != self.node;
-        is_elsewhere.then_some(Unfit::OtherNode)
+        let lacks = [
+            (pod.readiness == Readiness::NotReady, Unfit::NotReady),
+            (pod.readiness == Readiness::Terminating, Unfit::Terminating),
+            (
+                matches!(&self.port.target, TargetPort::Name(name) if !names(name)),
+                Unfit::NoNamedPort,
+            ),
+            (!pod.addresses.iter().any(|a| a.is_ipv6() == self.is_v6), Unfit::OtherFamily),
+            (self.traffic == TrafficPolicy::Local && pod.node != self.node, Unfit::OtherNode),
+        ];
+        lacks.into_iter().filter_map(|(lacking, unfit)| lacking.then_some(unfit)).collect()
     }
 }
 
@@ -318,6 +364,40 @@ fn no_free_port(context: &Context<'_>, hop: &Hop) -> Option<Obstacle> {
         fixed: keeps.then_some(ends.source.port),
         first,
         last,
+    })
+}
+
+/// Whose address a node replaced before the ingress policy that dropped the packet was asked.
+fn source_translated(context: &Context<'_>, trace: &Trace) -> Option<Obstacle> {
+    let (last, before) = trace.hops.split_last()?;
+    let peer = last.events.iter().rev().find_map(|stamped| match stamped.event {
+        Event::Policy { direction: Direction::Ingress, peer, .. } => Some(peer),
+        _ => None,
+    })?;
+    let (node, rewriting, client, address) = before.iter().find_map(|hop| {
+        hop.events.iter().find_map(|stamped| match stamped.event {
+            Event::Rewritten {
+                rewriting: rewriting @ (Rewriting::Masquerade | Rewriting::NodePort),
+                before,
+                after,
+                ..
+            } if before.address != after.address => {
+                Some((hop.node, rewriting, before.address, after.address))
+            }
+            _ => None,
+        })
+    })?;
+    let asked = before.iter().find_map(|hop| service::told(context, hop)?.service);
+    let declared = asked.and_then(|id| context.world.service(id));
+    Some(Obstacle::SourceTranslated {
+        client: context.at(client),
+        client_address: client.to_string(),
+        node: context.node(node),
+        address: address.to_string(),
+        rewriting,
+        peer: context.meaning(peer),
+        service: asked.map(|id| context.service(id)),
+        location: declared.map(|service| context.location(service.span)),
     })
 }
 

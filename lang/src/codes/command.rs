@@ -30,11 +30,11 @@ BAD_LENGTH = 206, "bad-length", "the length does not fit the packet";
     wrong "# ask: world 8.8.8.8 -> world 1.1.1.1:53/udp length 20\n";
     right "# ask: world 8.8.8.8 -> world 1.1.1.1:53/udp length 64\n";
 TO_ITSELF = 207, "to-itself", "the sender would send to itself";
-    "A packet to an own address stays inside the pod or the node: it passes no interface, so no policy is asked and no program of the datapath sees it. Pods on the host network share their node's address, so this holds between them too.";
+    "A packet to an own address stays inside the pod or the node: it passes no interface, so no policy is asked and no program of the datapath sees it. Pods on the host network share their node's address, so this holds between them too. A node port of its own is another thing: what asks it is led to a backend.";
     wrong "# ask: web/client -> 10.244.1.154:80/tcp\ncluster c {\n  node node01 { ip 192.168.66.226 pods 10.244.1.0/24 }\n}\nnamespace web {}\npod web/client on node01 { ip 10.244.1.154 }\n";
     right "# ask: world 8.8.8.8 -> 10.244.1.154:80/tcp\ncluster c {\n  node node01 { ip 192.168.66.226 pods 10.244.1.0/24 }\n}\nnamespace web {}\npod web/client on node01 { ip 10.244.1.154 }\n";
 WHICH_BACKEND = 208, "which-backend", "it is open, or wrong, which pod of a service is meant";
-    "The name of a headless service stands for all of its pods, so a question to it needs `choose backend POD` unless exactly one of them is ready. `choose backend` takes a ready pod that the service selects and that has the port's name where the target is a name. A service itself sends nothing: its pods do.";
+    "The name of a headless service stands for all of its pods, so a question to it needs `choose backend POD` unless exactly one of them is ready. `choose backend` takes a ready pod that the service selects, that has the port's name where the target is a name, and that is on the node which looks for a backend where the traffic policy is local. A service itself sends nothing and opens no flow: its pods and clients do.";
     wrong "# ask: web/client -> service web/echo:8080\ncluster c {\n  node node01 { ip 192.168.66.226 pods 10.244.1.0/24 }\n}\nnamespace web {}\npod web/client on node01 { ip 10.244.1.154 }\npod web/echo-0 on node01 { ip 10.244.1.2 labels { app = \"echo\" } port http 8080/tcp }\npod web/echo-1 on node01 { ip 10.244.1.3 labels { app = \"echo\" } port http 8080/tcp }\nservice web/echo { cluster-ip none port 80/tcp -> http select { app = \"echo\" } }\n";
     right "# ask: web/client -> service web/echo:8080 choose backend web/echo-1\ncluster c {\n  node node01 { ip 192.168.66.226 pods 10.244.1.0/24 }\n}\nnamespace web {}\npod web/client on node01 { ip 10.244.1.154 }\npod web/echo-0 on node01 { ip 10.244.1.2 labels { app = \"echo\" } port http 8080/tcp }\npod web/echo-1 on node01 { ip 10.244.1.3 labels { app = \"echo\" } port http 8080/tcp }\nservice web/echo { cluster-ip none port 80/tcp -> http select { app = \"echo\" } }\n";
 WHICH_PORT = 209, "which-port", "it is open which port of a service is meant";
@@ -54,7 +54,7 @@ NOTHING_TO_REMOVE = 212, "nothing-to-remove", "no statement has this kind and na
     wrong "# type: remove policy web/ecko\nnamespace web {}\npolicy web/echo {\n  select {}\n  allow ingress\n}\n";
     right "# type: remove policy web/echo\nnamespace web {}\npolicy web/echo {\n  select {}\n  allow ingress\n}\n";
 CANNOT_ENTER = 213, "cannot-enter", "this packet cannot enter there";
-    "`trace --at` takes an Ethernet frame of 14 to 3500 bytes and a device that the hook hangs on. A capture is a file in pcap or pcapng format whose link type is Ethernet, and the packet of the number must be in it as a whole. Layers follow each other as on a wire. The message tells what does not fit.";
+    "`trace --at` takes an Ethernet frame of 14 to 3500 bytes and a device that the hook hangs on. A capture is a file in pcap or pcapng format whose link type is Ethernet, and the packet of the number must be in it as a whole. Layers follow each other as on a wire. The packet of a question meets a program only where a pod, a node or a service of the cluster sends or gets it, and not where it stays inside one node. The message tells what does not fit.";
     wrong "# type: trace --at node01 from-netdev hex 0200\ncluster c {\n  node node01 { ip 192.168.66.226 pods 10.244.1.0/24 }\n}\n";
     right "# type: trace --at node01 from-netdev ipv4 8.8.8.8 > 10.244.1.9 / udp 53 > 53\ncluster c {\n  node node01 { ip 192.168.66.226 pods 10.244.1.0/24 }\n}\n";
 }

@@ -166,16 +166,6 @@ impl Lowering<'_> {
     }
 
     fn flow_step(&mut self, case: &ast::FlowCase, flow: &mut Option<Question>) -> Option<StepKind> {
-        let mut options = case.question.options.iter();
-        if let Some(known) = options.find(|o| matches!(o.node, PacketOption::Known(_))) {
-            let message = "what conntrack knows in a dialogue comes from its steps";
-            self.report(
-                Diagnostic::error(codes::CONFLICTING_OPTION, message, known.span).help(
-                    "write the earlier packets as steps, or ask this outside of the dialogue",
-                ),
-            );
-            return None;
-        }
         let question = self.question(&case.question, flow.as_ref())?;
         *flow = Some(question.clone());
         let quote_last = case.question.options.iter().any(|o| o.node == PacketOption::QuotingLast);

@@ -160,7 +160,7 @@ impl Expected {
     }
 }
 
-const MOST_ALTERNATIVES: usize = 14;
+const MOST_ALTERNATIVES: usize = 16;
 
 /// The words that can begin a compound part.
 pub(super) fn words(rule: Rule) -> &'static [&'static str] {

@@ -6,8 +6,11 @@ use std::net::IpAddr;
 
 use engine::diag::Diagnostic;
 use engine::net::{Packet, Protocol};
+use engine::question::Known;
 use engine::source::Span;
-use engine::topology::{Party, Pod, PodId, Readiness, Service, ServicePort, TargetPort, World};
+use engine::topology::{
+    NodeId, Party, Pod, PodId, Readiness, Service, ServicePort, TargetPort, TrafficPolicy, World,
+};
 
 use super::options::Options;
 use super::{Atlas, party_in};
@@ -146,6 +149,34 @@ impl<'a> Asked<'a> {
         }
     }
 
+    /// That a headless service's name leads to a pod as it is: where its port has another number there, nothing listens.
+    pub(super) fn untranslated(&self, pod: Party, packet: &Packet) -> Option<String> {
+        let pod = self.pod(pod)?;
+        let (_, to) = packet.ports();
+        let protocol = packet.protocol();
+        let mut ports = self.service.ports.iter();
+        let port = ports.find(|port| (port.port, port.protocol) == (to, protocol))?;
+        let there = port_at(pod, port)?;
+        (there != to).then(|| {
+            format!(
+                "no port is translated for a headless service: its port {to}/{protocol} is {there} at {}",
+                pod.qualified()
+            )
+        })
+    }
+
+    /// A service opens no flow, so that nothing is an answer to it.
+    pub(super) fn check_known(&self, known: &Spanned<Known>) -> Result<(), Diagnostic> {
+        if known.node != Known::Reply {
+            return Ok(());
+        }
+        let message =
+            format!("service {} opens no flow that this could answer", self.service.qualified());
+        Err(Diagnostic::error(codes::WHICH_BACKEND, message, known.span)
+            .also(self.span(), "a service")
+            .help("ask the client's packet `with reply`, or name the pod or address that opened the flow"))
+    }
+
     /// The port that is asked where none is written: the only one, of the protocol where one is asked for.
     /// `None` where the service, a headless one, has no port at all.
     pub(super) fn only_port(
@@ -227,36 +258,124 @@ pub(super) fn port_at(pod: &Pod, port: &ServicePort) -> Option<u16> {
     }
 }
 
+/// The service that has a node port, and the port.
+fn node_port<'a>(world: &'a World, packet: &Packet) -> Option<(&'a Service, &'a ServicePort)> {
+    let (_, to) = packet.ports();
+    let protocol = packet.protocol();
+    let is_meant = |port: &&ServicePort| port.node_port == Some(to) && port.protocol == protocol;
+    let is_node = world.nodes.iter().any(|n| n.addresses.contains(&packet.ip.destination));
+    let mut services = world.services.iter().filter(|_| is_node);
+    services.find_map(|service| Some((service, service.ports.iter().find(is_meant)?)))
+}
+
+/// Whether a node, or a pod with its address, asks a node port of its own: that packet leads to a backend.
+pub(super) fn is_own_node_port(atlas: Atlas<'_>, source: Party, packet: &Packet) -> bool {
+    let sends = match source {
+        Party::Address(address) => atlas.owner(address),
+        other => Some(other),
+    };
+    let is_host = match sends {
+        Some(Party::Pod(id)) => atlas.world.pod(id).is_some_and(|pod| pod.host_network),
+        Some(Party::Node(_)) => true,
+        _ => false,
+    };
+    is_host && node_port(atlas.world, packet).is_some()
+}
+
 /// The pod that `choose backend` names, for a packet to a service's address or to a node port.
 pub(super) fn chosen(
     atlas: Atlas<'_>,
     question: &Question,
-    destination: Party,
+    (source, destination): (Party, Party),
     packet: &Packet,
     chosen: &Spanned<&PartyName>,
 ) -> Result<PodId, Diagnostic> {
     let protocol = packet.protocol();
     let (_, to) = packet.ports();
+    let looks = Looks::of(atlas, source, packet.ip.destination);
     if let Some(asked) = Asked::of(atlas, destination, question) {
         let mut ports = asked.service.ports.iter();
         let port = ports.find(|port| (port.port, port.protocol) == (to, protocol));
         let id = asked.backend(chosen, port)?;
+        asked.check_node(id, looks, chosen)?;
         return with_family(atlas.world, id, packet.ip.destination, chosen);
     }
-    let node_port = atlas.world.services.iter().find_map(|service| {
-        let is_meant =
-            |port: &&ServicePort| port.node_port == Some(to) && port.protocol == protocol;
-        Some((service, service.ports.iter().find(is_meant)?))
-    });
-    let is_node = atlas.world.nodes.iter().any(|n| n.addresses.contains(&packet.ip.destination));
-    let Some((service, port)) = node_port.filter(|_| is_node) else {
+    let Some((service, port)) = node_port(atlas.world, packet) else {
         let message = "`choose backend` needs a service to choose for";
         return Err(Diagnostic::error(codes::WHICH_BACKEND, message, chosen.span)
             .also(question.target.party.span, "neither a service nor a node port")
             .help("ask `service NAME:PORT`, or a node port as in `node NODE:30080/tcp`"));
     };
-    let id = Asked { atlas, service, question }.backend(chosen, Some(port))?;
+    let asked = Asked { atlas, service, question };
+    let id = asked.backend(chosen, Some(port))?;
+    asked.check_node(id, looks, chosen)?;
     with_family(atlas.world, id, packet.ip.destination, chosen)
+}
+
+/// Who looks for a backend, and for whom.
+#[derive(Clone, Copy)]
+struct Looks {
+    node: NodeId,
+    /// Packets that come in by a device; else those of the node's own pods and its own.
+    is_external: bool,
+}
+
+impl Looks {
+    /// `None` where that depends on the node that a packet from outside comes to.
+    fn of(atlas: Atlas<'_>, source: Party, destination: IpAddr) -> Option<Self> {
+        let world = atlas.world;
+        let owner = |party| match party {
+            Party::Address(address) => atlas.owner(address),
+            other => Some(other),
+        };
+        let from = match owner(source) {
+            Some(Party::Pod(id)) => world.pod(id).map(|pod| pod.node),
+            Some(Party::Node(id) | Party::Health(id)) => Some(id),
+            _ => None,
+        };
+        match (atlas.owner(destination), from) {
+            (Some(Party::Node(node)), from) => Some(Self { node, is_external: from != Some(node) }),
+            (_, Some(node)) => Some(Self { node, is_external: false }),
+            (_, None) => None,
+        }
+    }
+}
+
+impl Asked<'_> {
+    /// A traffic policy may keep a node to the backends that it has itself.
+    fn check_node(
+        &self,
+        id: PodId,
+        looks: Option<Looks>,
+        chosen: &Spanned<&PartyName>,
+    ) -> Result<(), Diagnostic> {
+        let (Some(looks), Some(pod)) = (looks, self.world().pod(id)) else { return Ok(()) };
+        let (setting, policy) = if looks.is_external {
+            ("external-traffic", self.service.external_traffic)
+        } else {
+            ("internal-traffic", self.service.internal_traffic)
+        };
+        if policy == TrafficPolicy::Cluster || pod.node == looks.node {
+            return Ok(());
+        }
+        let name = |id| self.world().node(id).map_or("?", |node| node.name.as_str());
+        let (here, there) = (name(looks.node), name(pod.node));
+        let (who, service) = (pod.qualified(), self.service.qualified());
+        let message = format!(
+            "{who} is on {there}, and `{setting} local` of service {service} keeps {here} to its own pods"
+        );
+        let near = self.ready().into_iter().filter(|(_, pod)| pod.node == looks.node);
+        let near: Vec<String> = near.map(|(_, pod)| pod.qualified()).collect();
+        let problem = Diagnostic::error(codes::WHICH_BACKEND, message, chosen.node.span);
+        Err(match near.as_slice() {
+            [] => problem.help(format!("{here} has no ready pod of the service")),
+            near => problem.help(format!(
+                "on {here} it has {}",
+                crate::names::listed(near.iter().map(String::as_str))
+            )),
+        }
+        .help(format!("ask by {there}, or set `{setting} cluster`")))
+    }
 }
 
 /// A service's address of a family leads to pods' addresses of that family.

@@ -37,6 +37,9 @@ pub(super) fn explanation(e: &Explanation, level: Level, options: Options) -> Ve
         }
     }
     lines.extend(ending_lines(e));
+    if let Some(reason) = &e.no_reply {
+        lines.push(hop::fact(1, "reply", &format!("cannot be followed: {reason}")));
+    }
     if let Some(reply) = &e.reply {
         lines.extend(reply_lines(reply, level, options));
     }

@@ -14,6 +14,7 @@ pub(super) fn lines(e: &Explanation) -> Vec<String> {
     lines.extend(e.divergence.as_ref().map(|d| format!("divergence {}", d.what)));
     lines.extend(e.hops.iter().filter(|hop| !hop.quiet).map(hop_line));
     lines.extend(e.known.iter().map(known::minimal));
+    lines.extend(e.no_reply.iter().map(|_| "reply not-followed".to_owned()));
     if let Some(reply) = &e.reply {
         lines.extend(self::lines(reply).into_iter().map(|line| format!("reply {line}")));
     }

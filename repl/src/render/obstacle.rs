@@ -1,9 +1,11 @@
 //! What stood in the way of a packet that no policy dropped, and what to do next, as lines behind fixed keywords.
 
-use engine::explain::{Candidate, Explanation, Obstacle, Unfit};
+use engine::explain::{Candidate, Explanation, Obstacle, Traffic, Unfit};
 use engine::source::Location;
+use engine::trace::Rewriting;
 
 use super::hop::fact;
+use super::words;
 
 /// The cause on the verdict's line, where it says more than the reason's meaning.
 pub(super) fn cause(obstacle: &Obstacle) -> String {
@@ -37,6 +39,9 @@ pub(super) fn cause(obstacle: &Obstacle) -> String {
         Obstacle::NoFreePort { address: None, .. } => {
             "the node has no address to translate the source to".to_owned()
         }
+        Obstacle::SourceTranslated { client, .. } => {
+            format!("policy did not see the address of {client}")
+        }
         Obstacle::NoFirstFragment { .. } => {
             "the ports of this fragment are not known, as the first one was not seen".to_owned()
         }
@@ -66,11 +71,21 @@ pub(super) fn lines(e: &Explanation) -> Vec<String> {
                 &format!("{}, of {service}{}", ports.join(", "), at(location.as_ref())),
             )]
         }
-        Obstacle::NoBackend { service, selector, pods, location, .. } => {
+        Obstacle::NoBackend { service, selector, pods, traffic, location, .. } => {
             let of = format!("{selector}, by {service}{}", at(location.as_ref()));
             let mut lines = vec![fact(1, "selects", &of)];
-            lines.extend(pods.iter().map(unfit));
+            lines.extend(pods.iter().map(|candidate| unfit(candidate, *traffic)));
             lines
+        }
+        Obstacle::SourceTranslated { client, client_address, node, address, peer, .. } => {
+            let who = words::party(client, client_address, None);
+            vec![fact(
+                1,
+                "client",
+                &format!(
+                    "{who}: {node} put its own address {address} in the place of the client's before policy was asked, which saw {peer}"
+                ),
+            )]
         }
         Obstacle::ClusterOnly { service, outside, location, .. } => {
             let open = if outside.is_empty() { "nowhere".to_owned() } else { outside.join(", ") };
@@ -102,18 +117,30 @@ fn at(location: Option<&Location>) -> String {
     location.map_or_else(String::new, |location| format!(" {location}"))
 }
 
-fn unfit(candidate: &Candidate) -> String {
-    let Candidate { pod, node, unfit } = candidate;
-    let why = match unfit {
+fn unfit(candidate: &Candidate, traffic: Traffic) -> String {
+    let Candidate { pod, node, unfit, also } = candidate;
+    let all = std::iter::once(unfit).chain(also).map(|unfit| lacks(*unfit, node, traffic));
+    fact(1, "unfit", &format!("{pod}: {}", all.collect::<Vec<_>>().join("; ")))
+}
+
+fn lacks(unfit: Unfit, node: &str, traffic: Traffic) -> String {
+    match unfit {
         Unfit::NotReady => "not ready".to_owned(),
         Unfit::Terminating => {
             "terminating: it keeps the flows that it has, and gets no new ones".to_owned()
         }
         Unfit::NoNamedPort => "gives no port the name that the service asks for".to_owned(),
         Unfit::OtherFamily => "has no address of this family".to_owned(),
-        Unfit::OtherNode => format!("on {node}, and the service's traffic policy is local"),
-    };
-    fact(1, "unfit", &format!("{pod}: {why}"))
+        Unfit::OtherNode => format!("on {node}, and `{} local` keeps to one node", word(traffic)),
+    }
+}
+
+/// The setting of a service.
+fn word(traffic: Traffic) -> &'static str {
+    match traffic {
+        Traffic::Internal => "internal-traffic",
+        Traffic::External => "external-traffic",
+    }
 }
 
 /// What a reader can do.
@@ -125,7 +152,12 @@ fn next(obstacle: &Obstacle) -> Vec<String> {
         Obstacle::NoPort { .. } => {
             vec!["ask for one of its ports, or ask a backend pod itself".to_owned()]
         }
-        Obstacle::NoBackend { service, port, pods, .. } => no_backend(service, port, pods),
+        Obstacle::NoBackend { service, port, pods, node, traffic, .. } => {
+            no_backend((service, port), pods, (node, *traffic))
+        }
+        Obstacle::SourceTranslated { rewriting, peer, service, .. } => {
+            source_translated(*rewriting, peer, service.as_deref())
+        }
         Obstacle::ClusterOnly { service, outside, .. } if outside.is_empty() => vec![format!(
             "give {service} a `node-port`, an `external-ip` or a `load-balancer-ip`, or ask from a pod"
         )],
@@ -159,15 +191,34 @@ fn next(obstacle: &Obstacle) -> Vec<String> {
     }
 }
 
-fn no_backend(service: &str, port: &str, pods: &[Candidate]) -> Vec<String> {
+/// Where the client is not seen: let it be seen, or admit what is.
+fn source_translated(rewriting: Rewriting, peer: &str, service: Option<&str>) -> Vec<String> {
+    let admit = format!("admit what policy sees: `allow ingress from entities {peer}`");
+    match (rewriting, service) {
+        (Rewriting::NodePort, Some(service)) => vec![
+            format!(
+                "set `external-traffic local` for {service} and ask a node that has a backend: it keeps the client's address"
+            ),
+            format!("or {admit}"),
+        ],
+        _ => vec![admit],
+    }
+}
+
+fn no_backend(
+    (service, port): (&str, &str),
+    pods: &[Candidate],
+    (node, traffic): (&str, Traffic),
+) -> Vec<String> {
     if pods.is_empty() {
         return vec![format!(
             "label a pod as the service selects, or correct `select` of {service}"
         )];
     }
     let mut advice = Vec::new();
-    let has = |wanted| pods.iter().any(|candidate| candidate.unfit == wanted);
-    if has(Unfit::NotReady) || has(Unfit::Terminating) {
+    let has = |wanted| pods.iter().any(|c| c.unfit == wanted || c.also.contains(&wanted));
+    let only = |wanted| pods.iter().any(|c| c.unfit == wanted && c.also.is_empty());
+    if only(Unfit::NotReady) || only(Unfit::Terminating) {
         advice.push("make one of them ready: only ready pods get new flows".to_owned());
     }
     if has(Unfit::NoNamedPort) {
@@ -178,9 +229,12 @@ fn no_backend(service: &str, port: &str, pods: &[Candidate]) -> Vec<String> {
         advice.push("give a pod an address of this family, or ask by the other one".to_owned());
     }
     if has(Unfit::OtherNode) {
-        advice.push(
-            "run a pod on this node, or set the service's traffic policy to `cluster`".to_owned(),
-        );
+        let run = format!("run a ready pod on {node}");
+        advice.push(if only(Unfit::OtherNode) {
+            format!("{run}, or set `{} cluster` for {service}", word(traffic))
+        } else {
+            run
+        });
     }
     advice
 }

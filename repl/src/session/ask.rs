@@ -118,8 +118,8 @@ impl Session {
         problems
     }
 
-    pub(super) fn ask_parsed(&mut self, question: &Question) -> Reply {
-        let question = match lang::resolve::question(&self.state.world, question) {
+    pub(super) fn ask_parsed(&mut self, asked: &Question) -> Reply {
+        let question = match lang::resolve::question(&self.state.world, asked) {
             Ok(question) => question,
             Err(problem) => return self.complain(vec![problem]),
         };
@@ -127,6 +127,9 @@ impl Session {
             Ok(explanation) => {
                 self.last_answer = Some(explanation.clone());
                 answered(explanation, self.settings.level)
+            }
+            Err(error @ BackendError::BadInjection(_)) => {
+                self.complain(vec![cannot_enter(&error, asked, question.choose.is_some())])
             }
             Err(error) => *refused(&error),
         }
@@ -232,6 +235,17 @@ pub(crate) fn differs(explanation: &Explanation) -> bool {
 
 /// What to do about a packet that no program of the datapath meets.
 const NOT_ASKABLE: &str = "ask about a packet that a pod sends or that is for a pod";
+
+/// What no program of the datapath sees, with the place in the question.
+fn cannot_enter(error: &BackendError, asked: &Question, chooses: bool) -> Diagnostic {
+    let span = asked.target.party.span;
+    let problem = Diagnostic::error(lang::codes::CANNOT_ENTER, error.to_string(), span);
+    problem.also(asked.source.span, "the sender").help(if chooses {
+        "choose a backend that the service has at that node, or none"
+    } else {
+        NOT_ASKABLE
+    })
+}
 
 /// A backend's refusal as a reply: what is missing and what to do.
 pub(crate) fn refused(error: &BackendError) -> Box<Reply> {

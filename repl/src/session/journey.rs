@@ -66,22 +66,34 @@ impl Journey<'_> {
         stage: &Stage<'_>,
         question: &Question,
     ) -> Result<Explanation, BackendError> {
-        self.backend.load(stage.tables)?;
-        let opened = match question.known {
-            Some(known) => match self.open(stage, question, known)? {
-                Opened::As(question) => Some(question),
-                Opened::Refused(answer) => return Ok(*answer),
-            },
-            None => None,
+        let question = match self.begin(stage, question)? {
+            Opened::As(question) => question,
+            Opened::Refused(answer) => return Ok(*answer),
         };
-        let question = opened.as_deref().unwrap_or(question);
-        let mut explanation = self.send(stage, question)?;
+        let mut explanation = self.send(stage, &question)?;
         let sides = Sides::of(&question.packet, &explanation);
         if let Some(sides) = sides.filter(|_| question.with_reply) {
-            let reply = self.send(stage, &reply_to(stage.world, question, &sides))?;
-            explanation.reply = Some(Box::new(reply));
+            match self.send(stage, &reply_to(stage.world, &question, &sides)) {
+                Ok(reply) => explanation.reply = Some(Box::new(reply)),
+                // Its answer stands without one.
+                Err(BackendError::BadInjection(reason)) => explanation.no_reply = Some(reason),
+                Err(error) => return Err(error),
+            }
         }
         Ok(explanation)
+    }
+
+    /// The question after the packets that make its flow a known one, where it wants that.
+    pub(crate) fn begin(
+        &mut self,
+        stage: &Stage<'_>,
+        question: &Question,
+    ) -> Result<Opened, BackendError> {
+        self.backend.load(stage.tables)?;
+        match question.known {
+            Some(known) => self.open(stage, question, known),
+            None => Ok(Opened::As(Box::new(question.clone()))),
+        }
     }
 
     /// The same, with what it changes in conntrack.
@@ -182,7 +194,7 @@ impl Journey<'_> {
 }
 
 /// What became of a flow's opening.
-enum Opened {
+pub(crate) enum Opened {
     /// The question as it stands after it.
     As(Box<Question>),
     /// The answer, as a packet of it did not get through.

@@ -85,14 +85,14 @@ pub(crate) fn reply_to(world: &World, asked: &Question, sides: &Sides) -> Questi
     }
 }
 
-/// The places of a packet; an echo's identifier is the port of both.
+/// The places of a packet; an echo's identifier is the port of both, and a later fragment's ports are its datagram's.
 fn pair(packet: &Packet) -> Pair {
     let (source, destination) = match packet.transport {
         Transport::Icmp { rest: [high, low, ..], .. } => {
             let identifier = u16::from_be_bytes([high, low]);
             (identifier, identifier)
         }
-        _ => packet.ports(),
+        _ => packet.transport.ports(),
     };
     let place = |address, port| Place { address, port };
     (place(packet.ip.source, source), place(packet.ip.destination, destination))
@@ -193,6 +193,16 @@ mod tests {
         let seen = sides.near(&answer);
         assert_eq!(pair(&seen), (sides.near.1, sides.near.0), "the client sees the service");
         assert_eq!(sides.far(&seen), answer, "and back");
+    }
+
+    #[test]
+    fn pieces_of_a_datagram_are_of_the_flow() {
+        let sides = served();
+        let mut piece = packet("10.244.1.154:40312", "10.96.0.20:80");
+        piece.ip.fragment = Fragment { offset: 1480, more: false };
+        let got = sides.far(&piece);
+        assert_eq!(pair(&got), sides.far);
+        assert_eq!(sides.near(&got), piece);
     }
 
     #[test]

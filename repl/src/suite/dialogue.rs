@@ -3,7 +3,7 @@
 
 use engine::backend::BackendError;
 use engine::compile::compile;
-use engine::explain::{Known, KnownChange, changes};
+use engine::explain::{Explanation, Known, KnownChange, changes};
 use engine::net::Packet;
 use engine::policy::{Policy, PolicySet};
 use engine::question::{self, FollowUp, Question};
@@ -13,7 +13,7 @@ use lang::suite::{Dialogue, Step, StepKind};
 
 use super::run::{self, Ran, Runner, quoted};
 use super::{Miss, Outcome, StepReport};
-use crate::session::{Sides, Stage};
+use crate::session::{Opened, Sides, Stage};
 
 /// The flow that follow-ups continue, as the side that opened it sees it.
 struct Flow {
@@ -70,13 +70,27 @@ struct Talk<'t, 'a, 'j> {
 
 type Outcomes = (Outcome, Option<Miss>);
 
+/// How a flow of a step begins.
+enum Begun {
+    /// With this question.
+    As(Box<Question>),
+    /// An opening packet did not get through, and this is its answer.
+    Refused(Box<Explanation>),
+    /// No program sees the packet, for this reason.
+    Unseen(String),
+}
+
 impl Talk<'_, '_, '_> {
     fn step(&mut self, step: &Step) -> Result<Outcomes, BackendError> {
         match &step.kind {
-            StepKind::Flow { question, quote_last } => {
-                let question = self.opening(question, *quote_last);
-                self.send(step, &question)
-            }
+            StepKind::Flow { question, quote_last } => match self.known(question)? {
+                Begun::As(question) => {
+                    let question = self.opening(&question, *quote_last);
+                    self.send(step, &question)
+                }
+                Begun::Refused(answer) => self.answered(step, *answer),
+                Begun::Unseen(reason) => Ok(self.broken(step, vec![reason])),
+            },
             StepKind::FollowUp(follow_up) => match self.following(follow_up) {
                 Some(question) => self.send(step, &question),
                 None => Ok(self.broken(step, vec!["no flow came before".to_owned()])),
@@ -89,6 +103,17 @@ impl Talk<'_, '_, '_> {
             }
             StepKind::Policy(policy) => self.change(step, &policy.handle, Some(policy)),
             StepKind::RemovePolicy(handle) => self.change(step, handle, None),
+        }
+    }
+
+    /// The question after the packets that make its flow a known one, where it wants that.
+    fn known(&mut self, question: &Question) -> Result<Begun, BackendError> {
+        let stage = stage(self.runner.stage, self.changed.as_ref());
+        match self.runner.journey.begin(&stage, question) {
+            Ok(Opened::As(question)) => Ok(Begun::As(question)),
+            Ok(Opened::Refused(answer)) => Ok(Begun::Refused(answer)),
+            Err(error @ BackendError::BadInjection(_)) => Ok(Begun::Unseen(error.to_string())),
+            Err(error) => Err(error),
         }
     }
 
@@ -117,11 +142,10 @@ impl Talk<'_, '_, '_> {
         let world = self.runner.stage.world;
         let flow = self.flow.as_mut()?;
         // An error comes from whoever got the latest packet.
-        let from_near = |packet: &Packet| {
-            (packet.ip.source, packet.ports()) == (flow.first.ip.source, flow.first.ports())
+        let answers = match follow_up.error {
+            Some(_) => question::from_opener(&flow.latest, &flow.first),
+            None => follow_up.reply,
         };
-        let answers =
-            if follow_up.error.is_some() { from_near(&flow.latest) } else { follow_up.reply };
         let sides = flow.sides.filter(|_| answers);
         let seen = |packet: &Packet| match &sides {
             Some(sides) => sides.far(packet),
@@ -150,16 +174,24 @@ impl Talk<'_, '_, '_> {
 
     fn send(&mut self, step: &Step, question: &Question) -> Result<Outcomes, BackendError> {
         let stage = stage(self.runner.stage, self.changed.as_ref());
-        let mut explanation = match run::answer(self.runner.journey, &stage, question)? {
+        let explanation = match run::answer(self.runner.journey, &stage, question)? {
             Ok(explanation) => explanation,
             Err(reason) => return Ok(self.broken(step, vec![reason])),
         };
         if let Some(flow) = &mut self.flow
             && question.packet == flow.latest
         {
-            flow.sides = Sides::of(&question.packet, &explanation).or(flow.sides);
+            let seen = Sides::of(&question.packet, &explanation);
+            // A later fragment shows no ports.
+            let is_later = question.packet.ip.fragment.is_later();
+            flow.sides = if is_later { flow.sides.or(seen) } else { seen.or(flow.sides) };
         }
-        explanation.known = self.told()?;
+        self.answered(step, explanation)
+    }
+
+    /// Holds the answer to a step against what is expected of it.
+    fn answered(&mut self, step: &Step, answer: Explanation) -> Result<Outcomes, BackendError> {
+        let explanation = Explanation { known: self.told()?, ..answer };
         self.steps.push(StepReport {
             step: step.text.clone(),
             verdict: Some(explanation.verdict),

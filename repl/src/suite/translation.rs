@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use engine::explain::{Explanation, Step, ends};
 use engine::topology::{Pod, World};
-use engine::trace::{Place, Rewriting};
+use engine::trace::Place;
 use engine::verdict::Verdict;
 use lang::suite::{Arrival, Fact};
 
@@ -72,14 +72,10 @@ fn backend_words(came: &Explanation) -> String {
     }
 }
 
-/// What the packet's own source was rewritten to; answers get theirs back, which is another thing.
+/// What the packet's source was rewritten to last, be it of a request or of an answer, which gets back the address that was asked.
 fn source(came: &Explanation) -> Option<IpAddr> {
     let rewritten = steps(came).filter_map(|step| match step {
-        Step::Rewritten {
-            rewriting: Rewriting::Masquerade | Rewriting::NodePort | Rewriting::Loopback,
-            after,
-            ..
-        } => address(after),
+        Step::Rewritten { rewriting, after, .. } if !rewriting.of_destination() => address(after),
         _ => None,
     });
     rewritten.last()

@@ -164,8 +164,12 @@ fn a_service_with_nobody_behind_it() {
         (port.as_str(), selector.as_str()),
         ("http 80/tcp -> 8080", "pods {app=echo} in web")
     );
-    let candidate =
-        |pod: &str, node: &str, unfit| Candidate { pod: pod.into(), node: node.into(), unfit };
+    let candidate = |pod: &str, node: &str, unfit| Candidate {
+        pod: pod.into(),
+        node: node.into(),
+        unfit,
+        also: Vec::new(),
+    };
     let expected = [
         candidate("web/echo-0", "node02", Unfit::NotReady),
         candidate("web/local", "node01", Unfit::Terminating),

@@ -160,10 +160,6 @@ const WRONG: &[(&str, &[&str])] = &[
     ),
     ("clusterwide policy p {\n  select {}\n  allow egress to service s\n}", &["HW0111"]),
     ("test \"t\" {\n  web/a -> web/b:80 => allowed, backend web/z\n}", &["HW0200"]),
-    (
-        "test \"t\" {\n  dialogue \"d\" {\n    a -> b:80 with conntrack reply => allowed\n  }\n}",
-        &["HW0204"],
-    ),
 ];
 
 #[test]

@@ -240,7 +240,7 @@ const FLOWS: &[(&str, &str)] = &[
     ),
     (
         "a -> b:80 => allowed, tunnelled",
-        "HW0001 unexpected `tunnelled`, expected `conntrack`, `tunneled`, `tunnel`, `not`, `by`, `implied`, `identity`, `ingress`, `egress`, `reply`, `ttl`, `backend`, `snat` or `encrypted` at [tunnelled]",
+        "HW0001 unexpected `tunnelled`, expected `conntrack`, `tunneled`, `tunnel`, `not`, `by`, `implied`, `identity`, `ingress`, `egress`, `reply`, `ttl`, `backend`, `snat`, `encrypted` or `arrives` at [tunnelled]",
     ),
     ("a => b:80", "HW0001 unexpected `=>`, expected `->` at [=>]"),
     ("a - b:80 => allowed", "HW0001 unexpected `-`, expected `->` at [-]"),

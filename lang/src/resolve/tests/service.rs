@@ -30,6 +30,7 @@ service web/two {
 service web/pair { cluster-ip none port 80 -> http select { app = echo } }
 service db/one { cluster-ip none port sql 5432 -> sql select { role = sql } }
 service db/bare { cluster-ip none select { role = sql } }
+service web/local { cluster-ip 10.96.0.22 port 80 -> http node-port 30081 select { app = echo } internal-traffic local external-traffic local }
 service web/client { cluster-ip 10.96.0.30 port 1 select { app = echo } }
 ";
 
@@ -206,7 +207,7 @@ fn what_a_service_does_not_say_is_an_error() {
             "HW0208 `choose backend` needs a service to choose for; ask `service NAME:PORT`, or a node port as in `node NODE:30080/tcp`",
         ),
         (
-            "pod client -> node n1:30081 choose backend echo-0",
+            "pod client -> node n1:30099 choose backend echo-0",
             "HW0208 `choose backend` needs a service to choose for; ask `service NAME:PORT`, or a node port as in `node NODE:30080/tcp`",
         ),
         (
@@ -222,7 +223,45 @@ fn what_a_service_does_not_say_is_an_error() {
             "pod client -> echo-0 icmp 3/3 with conntrack established",
             "HW0204 of ICMP messages only an echo has a flow; ask the packets one by one, in a `dialogue`",
         ),
+        (
+            "pod client -> local:80 choose backend echo-0",
+            "HW0208 web/echo-0 is on n2, and `internal-traffic local` of service web/local keeps n1 to its own pods; on n1 it has web/echo-1; ask by n2, or set `internal-traffic cluster`",
+        ),
+        (
+            "pod client -> node n2:30081 choose backend echo-1",
+            "HW0208 web/echo-1 is on n1, and `external-traffic local` of service web/local keeps n2 to its own pods; on n2 it has web/echo-0; ask by n1, or set `external-traffic cluster`",
+        ),
+        (
+            "pod client -> 10.96.0.20:80 with conntrack reply",
+            "HW0208 service web/echo opens no flow that this could answer; ask the client's packet `with reply`, or name the pod or address that opened the flow",
+        ),
+        ("node n1 -> node n1:30082", "HW0207 node n1 would send to itself"),
     ] {
         assert_eq!(resolved(text).expect_err(text), expected, "{text}");
     }
+}
+
+#[test]
+fn a_node_may_ask_its_own_node_port() {
+    for text in ["node n1 -> node n1:30080", "node n1 -> 192.168.0.1:30081 choose backend echo-1"] {
+        let question = resolved(text).unwrap_or_else(|problem| panic!("{text}: {problem}"));
+        assert_eq!(question.packet.ip.source, question.packet.ip.destination, "{text}");
+    }
+}
+
+#[test]
+fn an_error_of_one_family_quotes_that_family() {
+    let text = "echo-1 -> pod client icmpv6 2 quoting ( pod client -> echo-1:8081 )";
+    let question = resolved(text).unwrap_or_else(|problem| panic!("{text}: {problem}"));
+    assert!(question.packet.ip.source.is_ipv6());
+    assert_eq!(question.packet.payload[0] >> 4, 6);
+}
+
+#[test]
+fn a_headless_service_translates_no_port() {
+    let text = "pod client -> pair:80 choose backend echo-1 ip4";
+    let question = resolved(text).unwrap_or_else(|problem| panic!("{text}: {problem}"));
+    let note =
+        "no port is translated for a headless service: its port 80/tcp is 8081 at web/echo-1";
+    assert_eq!(question.assumed.last().map(String::as_str), Some(note));
 }

@@ -2,7 +2,7 @@
 
 use engine::explain::{
     Candidate, DropPlace, Explanation, FlowKind, FlowState, KnownChange, KnownFlow, Obstacle, Step,
-    Undecided, Unfit, Verdict,
+    Traffic, Undecided, Unfit, Verdict,
 };
 use engine::net::{Hook, Protocol};
 use engine::reason::DropReason;
@@ -136,18 +136,22 @@ fn a_service_that_drops_says_what_it_has() {
         ports: vec!["http 80/tcp -> http".into(), "443/tcp -> 8443".into()],
         location: Some(at(17)),
     };
-    let candidate = |pod: &str, unfit| Candidate { pod: pod.into(), node: "node02".into(), unfit };
+    let candidate =
+        |pod: &str, unfit, also| Candidate { pod: pod.into(), node: "node02".into(), unfit, also };
     let no_backend = |pods| Obstacle::NoBackend {
         service: "web/echo".into(),
         port: "http 80/tcp -> http".into(),
         selector: "pods {app=echo} in web".into(),
         pods,
+        node: "node01".into(),
+        traffic: Traffic::External,
         location: Some(at(17)),
     };
     let unfit = vec![
-        candidate("web/echo-0", Unfit::NotReady),
-        candidate("web/echo-1", Unfit::NoNamedPort),
-        candidate("web/echo-2", Unfit::OtherNode),
+        candidate("web/echo-0", Unfit::NotReady, Vec::new()),
+        candidate("web/echo-1", Unfit::NoNamedPort, Vec::new()),
+        candidate("web/echo-2", Unfit::OtherNode, Vec::new()),
+        candidate("web/echo-3", Unfit::NotReady, vec![Unfit::OtherNode]),
     ];
     let reason = DropReason::NoService;
     let told = [
