@@ -225,7 +225,9 @@ impl Journey<'_> {
             }
             Action::Network { next_hop, .. } => {
                 self.check_next_hop(hop, here, next_hop)?;
-                Ok(Some(self.net.leaving(here, left.mark, hop.frame_out.clone())))
+                // The route to a node's own pods does not lead to the device, whoever has the address.
+                let is_own = next_hop.is_none() && self.leads_to_own_pods(hop, here);
+                Ok((!is_own).then(|| self.net.leaving(here, left.mark, hop.frame_out.clone())))
             }
             Action::Stack { host } => Ok(self.received(hop, here, host, left)),
             Action::Pass => self.passed(hop, here, left),
@@ -270,6 +272,13 @@ impl Journey<'_> {
         })
     }
 
+    /// Whether a hop's frame is for an address of the node's own pods.
+    fn leads_to_own_pods(&self, hop: &Hop, here: &NodeTables) -> bool {
+        let read = frame::read(&hop.frame_out);
+        let keeper = read.and_then(|read| self.net.keeper(read.flow.destination));
+        keeper == Some(here.node)
+    }
+
     /// The node that a hop's frame, not encapsulated, gets to next.
     fn next_node(&self, hop: &Hop, here: &NodeTables) -> Option<&NodeTables> {
         let destination = frame::read(&hop.frame_out)?.flow.destination;
@@ -292,7 +301,9 @@ impl Journey<'_> {
             return None;
         }
         let mut frame = hop.frame_out.clone();
-        frame::count_down(&mut frame).then(|| self.net.leaving(here, mark, frame))
+        // What a node sends itself it does not forward.
+        let lives = hop.hook == Hook::FromHost || frame::count_down(&mut frame);
+        lives.then(|| self.net.leaving(here, mark, frame))
     }
 
     /// Puts the outer headers on the hop's frame and sends it on: by the underlay's programs that have something to

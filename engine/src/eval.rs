@@ -10,6 +10,7 @@ mod path;
 mod peers;
 mod ports;
 mod posed;
+mod receive;
 mod services;
 mod translate;
 mod walk;
@@ -49,8 +50,10 @@ pub struct Asked<'a> {
 pub struct Choices {
     /// The backend that a service's flow was sent to.
     pub backend: Option<Place>,
-    /// The source that a packet left its node with.
-    pub source: Option<Place>,
+    /// Whether the question asked for it.
+    pub is_forced: bool,
+    /// The sources that the packet left nodes with, in the order of its way.
+    pub sources: [Option<Place>; 2],
 }
 
 /// What the oracle says about a packet to a service.

@@ -117,9 +117,11 @@ impl<'w> Run<'w> {
         &mut self,
         (source, destination): (Party, Party),
         packet: &Packet,
-        wanted: Option<PodId>,
+        (asked, wanted): (Option<PodId>, Option<PodId>),
     ) -> Judgement {
-        let choices = Choices::default();
+        // What the question asks for counts before what the client had.
+        let choices = Choices { is_forced: asked.is_some(), ..Choices::default() };
+        let wanted = asked.or(wanted);
         let asked = Asked { source, destination, packet, now: self.now, choices };
         decide(self.world, &self.policies, &mut self.memory, &asked, wanted).0
     }
@@ -130,13 +132,13 @@ impl<'w> Run<'w> {
             return;
         }
         let (source, destination) = (question.source, question.destination);
-        let wanted = question.choose.or(named(expectation));
+        let wanted = (question.choose, named(expectation));
         let came = self.judge((source, destination), &question.packet, wanted);
         let sides = sides(&question.packet, &came).filter(|_| question.with_reply);
         let reply = sides.map(|sides| {
             let packet = question::reply(&sides.far(&question.packet));
             let parties = sides.parties(self.world, source, destination);
-            self.judge(parties, &packet, None).verdict
+            self.judge(parties, &packet, (None, None)).verdict
         });
         self.hold(expectation, (&question.packet, &came), reply, text);
     }
@@ -165,7 +167,7 @@ impl<'w> Run<'w> {
                 self.misses.push(format!("{text}: no flow came before"));
                 return;
             };
-            let wanted = wanted.or(step.expectation.as_ref().and_then(named));
+            let wanted = (wanted, step.expectation.as_ref().and_then(named));
             let came = self.judge(parties, &packet, wanted);
             if let Some(flow) = self.flow.as_mut().filter(|flow| flow.latest == packet) {
                 let seen = sides(&packet, &came);

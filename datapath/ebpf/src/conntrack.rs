@@ -176,16 +176,6 @@ impl Flow {
         Self { entry: find(packet) }
     }
 
-    /// Packets of the initiator so far; 1 without an entry.
-    #[inline(always)]
-    pub(crate) fn packets(&self) -> u64 {
-        if self.entry.is_null() {
-            return 1;
-        }
-        // SAFETY: a map value.
-        unsafe { (&raw const (*self.entry).packets).cast::<u64>().read_volatile() }
-    }
-
     /// Whether nothing is known.
     #[inline(always)]
     pub(crate) fn is_unknown(&self) -> bool {
@@ -359,6 +349,14 @@ impl Flow {
         // SAFETY: a map value, of which no other reference is alive.
         let entry = unsafe { &mut *self.entry };
         let role = facts.role();
+        if facts.is_forward()
+            && !facts.is_served
+            && entry.flags & (conntrack::FRONTEND | conntrack::LOOPBACK) == conntrack::FRONTEND
+            && !matches!(run.hook, hook::TO_NETDEV | hook::TO_CONTAINER)
+        {
+            // The client speaks to the backend itself now, which is to answer as itself.
+            facts.is_retranslated = true;
+        }
         let count = |counters: *mut [u64; 2], by: u64| {
             // SAFETY: the mask above keeps the index within the field.
             unsafe { add_atomically(counters.cast::<u64>().add(role), by) };
@@ -516,6 +514,8 @@ fn set_translation(run: &Run, facts: &Facts, value: &mut CtValue, before: &Sides
         if facts.is_loopback {
             value.flags |= conntrack::LOOPBACK;
         }
+    } else if facts.is_retranslated {
+        value.flags &= !conntrack::FRONTEND;
     }
     if facts.is_masquerade_new {
         value.nat_port = facts.nat_port.to_ne_bytes();

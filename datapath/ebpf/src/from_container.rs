@@ -178,17 +178,11 @@ fn judge(
             refused => Verdict::drop_ingress(refused),
         },
         // What a node sent by the tunnel it gets back by it: from a pod's address the nodes' network may not lead there.
-        target::NODE if is_tunneled(run, facts, flow) => Verdict::tunnel(to.index, own.identity),
+        target::NODE if node::is_tunneled(run, facts, flow) => {
+            Verdict::tunnel(to.index, own.identity)
+        }
         _ => Verdict::routed(run, packet, to.index),
     }
-}
-
-/// Whether the packet answers what came by the tunnel.
-#[inline(always)]
-fn is_tunneled(run: &Run, facts: &Facts, flow: &Flow) -> bool {
-    !run.is_set(settings::NATIVE)
-        && facts.state() == ct_state::REPLY
-        && flow.flags() & conntrack::FROM_TUNNEL != 0
 }
 
 /// The receiver is the node itself: its ingress policy, if it has one.

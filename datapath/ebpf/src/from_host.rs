@@ -2,14 +2,14 @@
 //! node's own egress policy where it has one, and the receiver's ingress policy where that is a pod of the same node.
 
 use aya_ebpf::{macros::classifier, programs::TcContext};
-use datapath_abi::{conntrack, ct_kind, ct_state, hook, reason, settings, source, target};
+use datapath_abi::{conntrack, ct_kind, ct_state, hook, reason, source, target};
 
 use crate::conntrack::{Flow, look_up_readable, remember};
 use crate::headers::{self, Frame, Packet};
 use crate::policy::{self, Table};
 use crate::receive::{self, Sender};
 use crate::run::{Facts, IDENTITY_HOST, Place, Run, Verdict};
-use crate::{ipcache, node, service};
+use crate::{ipcache, nat, node, service};
 
 /// The program.
 #[classifier]
@@ -55,6 +55,9 @@ fn decide(run: &Run, packet: &mut Packet, facts: &mut Facts) -> Verdict {
             refused => return Verdict::drop_egress(refused),
         }
     }
+    if facts.state() == ct_state::NEW && nat::is_taken(run) {
+        return Verdict::drop_egress(reason::NAT_NO_MAPPING);
+    }
     let to = facts.place(run, index);
     flow.observe(run, packet, facts);
     let verdict = judge(run, packet, facts, &flow, to);
@@ -80,7 +83,9 @@ fn sender(run: &Run, facts: &Facts) -> u32 {
 /// The node's egress policy, then what the destination asks for.
 #[inline(always)]
 fn judge(run: &Run, packet: &Packet, facts: &mut Facts, flow: &Flow, to: Place) -> Verdict {
+    // What others send on through the node is not its matter.
     if facts.needs_policy()
+        && facts.source.from == source::OWN_ADDRESS
         && let Some(own) = node::host(run)
     {
         facts.egress.hits = own.egress_hits;
@@ -108,11 +113,7 @@ fn judge(run: &Run, packet: &Packet, facts: &mut Facts, flow: &Flow, to: Place) 
             }
             Verdict::deliver(to.index)
         }
-        target::NODE
-            if !run.is_set(settings::NATIVE)
-                && flow.flags() & conntrack::FROM_TUNNEL != 0
-                && facts.state() == ct_state::REPLY =>
-        {
+        target::NODE if node::is_tunneled(run, facts, flow) => {
             Verdict::tunnel(to.index, IDENTITY_HOST)
         }
         // Its own stack counted, if it sent it on.

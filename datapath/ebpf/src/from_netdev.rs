@@ -37,6 +37,7 @@ fn decide(run: &Run, packet: &mut Packet, facts: &mut Facts) -> Verdict {
     }
     let flow = look_up_readable(run, packet, facts);
     let way = if kind == target::ENDPOINT {
+        let flow = receive::flow_here(facts, flow);
         receive::answer(run, packet, facts, &flow);
         Ok((flow, place))
     } else {

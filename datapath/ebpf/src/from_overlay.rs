@@ -42,6 +42,7 @@ fn decide(run: &Run, packet: &mut Packet, facts: &mut Facts) -> Verdict {
     let way = if place.is_host() {
         node::find_way(run, packet, facts, flow, place)
     } else if place.pod().is_some() {
+        let flow = receive::flow_here(facts, flow);
         receive::answer(run, packet, facts, &flow);
         Ok((flow, place))
     } else {

@@ -184,10 +184,10 @@ impl Packet {
         }
     }
 
-    /// Whether it is neighbour discovery (RFC 4861), which is not judged.
+    /// Whether it is a neighbour solicitation or advertisement (RFC 4861 4.3 and 4.4), which is not judged, as in the reference.
     #[inline(always)]
     pub(crate) fn is_neighbour_discovery(&self) -> bool {
-        self.protocol == ICMPV6 && self.fault == 0 && matches!(self.icmp_type, 133..=137)
+        self.protocol == ICMPV6 && self.fault == 0 && matches!(self.icmp_type, 135 | 136)
     }
 }
 
@@ -325,8 +325,10 @@ fn parse_transport(skb: *mut __sk_buff, offset: usize, packet: &mut Packet) -> u
     packet.transport = transport;
     let needed = match packet.protocol {
         TCP => 20,
-        UDP | ICMP | ICMPV6 => 8,
         SCTP => 12,
+        UDP => 8,
+        // The other family's ICMP is none (as in the reference).
+        kind if kind == (if packet.is_ipv4() { ICMP } else { ICMPV6 }) => 8,
         _ => return reason::CT_UNKNOWN_PROTOCOL,
     };
     if packet.is_icmp() && (packet.more_fragments || packet.is_later_fragment()) {

@@ -10,6 +10,9 @@ use crate::maps::SCRATCH;
 use crate::run::{Facts, Run, apart, clear};
 use crate::translate::{address_of, port_of, set_destination, set_source, undo};
 
+/// Of those the first ones that are taken already are looked into: a flow that begins anew finds its own port so, and others those
+/// of flows that are no more.
+const LOOKED_INTO: u32 = 4;
 /// Ports that are tried for a source, as in the reference.
 const ATTEMPTS: u32 = 32;
 
@@ -79,7 +82,7 @@ fn look_for(run: &Run, packet: &Packet) -> u16 {
             return own;
         }
     }
-    if is_fixed { 0 } else { find_free(beyond, value, (first, last), wanted) }
+    if is_fixed { 0 } else { find_free(run, beyond, value, (first, last), wanted) }
 }
 
 /// The packet as it is beyond the node, but for its port, and the entry that leads back to its source; both in the scratch.
@@ -104,14 +107,11 @@ fn entry_beyond(run: &Run, packet: &Packet) -> Option<(&'static mut Packet, &'st
     Some((beyond, value))
 }
 
-/// Every so many packets of a translated flow see to it that its answers find back: nothing but answers touches the entry that
-/// leads them, and what nothing touches is the first that a full table forgets.
-const SEEN_TO_EVERY: u64 = 64;
-
-/// Writes the entry that leads answers to a port back to the packet's source, if it is time and it is not there any more.
+/// Sees to it that the answers of a translated flow find back. Its packets look the entry up that leads them, since what nothing
+/// touches is the first that a full table forgets, and write it anew where it is gone (as the reference restores a missing twin).
 #[inline(always)]
-pub(crate) fn see_to(run: &Run, flow: &Flow, port: u16) {
-    if port != 0 && flow.packets() % SEEN_TO_EVERY == 0 {
+pub(crate) fn see_to(run: &Run, port: u16) {
+    if port != 0 {
         restore_port(run.skb, u32::from(port));
     }
 }
@@ -123,7 +123,7 @@ extern "C" fn restore_port(skb: *mut __sk_buff, wanted: u32) -> u32 {
         let Some((beyond, value)) = entry_beyond(run, packet) else { return 0 };
         #[expect(clippy::cast_possible_truncation, reason = "a port")]
         set_port(beyond, wanted as u16);
-        u32::from(put(beyond, value, NEW_ONLY))
+        u32::from(!find(beyond).is_null() || put(beyond, value, NEW_ONLY))
     })
 }
 
@@ -137,6 +137,7 @@ const NEW_ONLY: u64 = 1;
     reason = "a hash; and what is within the span, which has 16 bits"
 )]
 fn find_free(
+    run: &Run,
     beyond: &mut Packet,
     value: &mut CtValue,
     (first, last): (u16, u16),
@@ -150,7 +151,9 @@ fn find_free(
         let offset = seed.wrapping_add(attempt.wrapping_mul(0x9E3B)) % span;
         let candidate = first.wrapping_add(offset as u16).to_be();
         set_port(beyond, candidate);
-        if put(beyond, value, NEW_ONLY) {
+        if put(beyond, value, NEW_ONLY)
+            || (attempt <= LOOKED_INTO && take_over(run, beyond, value, candidate))
+        {
             return candidate;
         }
     }
@@ -210,7 +213,7 @@ fn set_port(packet: &mut Packet, port: u16) {
     }
 }
 
-/// Whether the port that the node itself sends from is a pod's towards the same peer, by a flow that is alive.
+/// Whether the port that the node itself sends from stands for another source towards the same peer, by a flow that is alive.
 #[inline(always)]
 pub(crate) fn is_taken(run: &Run) -> bool {
     ask_taken(run.skb) != 0
@@ -220,7 +223,11 @@ pub(crate) fn is_taken(run: &Run) -> bool {
 #[inline(never)]
 extern "C" fn ask_taken(skb: *mut __sk_buff) -> u32 {
     apart(skb, |run, packet, _| {
-        let (source, other) = Flow::of(packet).translation();
+        let known = Flow::of(packet);
+        if !known.is(ct_kind::NAT) || port(packet) == 0 {
+            return 0;
+        }
+        let (source, other) = known.translation();
         let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return 0 };
         // SAFETY: this CPU's value, which this run has to itself; nothing else refers to this field now.
         let inside = unsafe {

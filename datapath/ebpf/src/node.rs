@@ -34,7 +34,8 @@ pub(crate) fn find_way(
     }
     receive::answer(run, packet, facts, &flow);
     if !facts.is_translated {
-        if place.is_host() {
+        // A piece may be a service's, and who does not know its port cannot tell (so does the reference drop it).
+        if place.is_host() && packet.fault != reason::FRAGMENT_NOT_FOUND {
             return Ok((flow, place));
         }
         facts.is_served = packet.fault == 0;
@@ -98,6 +99,17 @@ pub(crate) fn judge_for_host(
     }
 }
 
+/// Whether the packet answers what came by the tunnel, or is an error about it.
+#[inline(always)]
+pub(crate) fn is_tunneled(run: &Run, facts: &Facts, flow: &Flow) -> bool {
+    let answers = match facts.state() {
+        ct_state::REPLY => flow.flags() & conntrack::FROM_TUNNEL != 0,
+        ct_state::RELATED => facts.is_by_tunnel,
+        _ => false,
+    };
+    answers && !run.is_set(settings::NATIVE)
+}
+
 /// The node as an endpoint, if it has policies.
 #[inline(always)]
 pub(crate) fn host(run: &Run) -> Option<&'static Target> {
@@ -143,7 +155,7 @@ fn send_as_node(
     facts.is_port_new = known == 0;
     facts.is_retranslated |= known == 0;
     facts.nat_port = if known == 0 { nat::claim(run) } else { known };
-    nat::see_to(run, &flow, known);
+    nat::see_to(run, known);
     if facts.nat_port == 0 || !flows::remember(run, packet, facts, place.index, Place::UNKNOWN) {
         return false;
     }

@@ -1,7 +1,7 @@
 //! The receiver's side, shared by every hook that a packet reaches a pod through: who sent it, whether
 //! ingress policy admits it, and what conntrack keeps of it.
 
-use datapath_abi::{Target, conntrack as ct, ct_state, direction, reason, source};
+use datapath_abi::{Target, conntrack as ct, ct_kind, ct_state, direction, reason, source};
 
 use crate::conntrack::{self, Flow};
 use crate::headers::Packet;
@@ -50,6 +50,17 @@ pub(crate) fn answer(run: &Run, packet: &mut Packet, facts: &mut Facts, flow: &F
         return;
     }
     translate::answer(packet, facts, flow);
+}
+
+/// The flow of a packet that a pod or the node itself gets: an entry that leads a client to its backend, or answers to their
+/// translated source, says nothing of what is sent to that side.
+#[inline(always)]
+pub(crate) fn flow_here(facts: &mut Facts, flow: Flow) -> Flow {
+    if flow.is_unknown() || flow.is(ct_kind::PLAIN) {
+        return flow;
+    }
+    facts.set_state(ct_state::NEW, ct::INITIATOR);
+    Flow::UNKNOWN
 }
 
 /// Index of the target that the packet's destination is.

@@ -8,7 +8,7 @@ use crate::conntrack::{find, is_alive};
 use crate::headers::{self, Packet};
 use crate::maps::SCRATCH;
 use crate::run::{Facts, Run, Sides, apart};
-use crate::translate::{address_of, port_of, set_destination, set_source, undo};
+use crate::translate::{address_of, loopback, port_of, set_destination, set_source, undo};
 use crate::{nat, service};
 
 /// Whether an ICMP error is about a known flow and goes to the sender of the packet that it quotes. The
@@ -87,6 +87,15 @@ fn relate_any(run: &Run, packet: &mut Packet, quoted: &mut Packet, facts: &mut F
         let what_for = if is_nat { rewriting::MASQUERADE_REPLY } else { rewriting::SERVICE };
         set_destination(packet, facts, address, 0, what_for);
         entry = find(quoted);
+        if !is_nat && !is_alive(run, entry) && quoted.destination == address {
+            // Who reached itself by the service got the answer for the loopback address.
+            let own = loopback(packet);
+            quoted.destination = own;
+            if packet.source == address {
+                set_source(packet, facts, own, 0, rewriting::LOOPBACK);
+            }
+            entry = find(quoted);
+        }
         if !is_alive(run, entry) {
             return false;
         }
@@ -96,12 +105,29 @@ fn relate_any(run: &Run, packet: &mut Packet, quoted: &mut Packet, facts: &mut F
         if is_nat && nat_port != beyond {
             return false;
         }
+        // So may the client's flow be another's than the frontend's.
+        if !is_nat && !is_of_frontend(entry) {
+            return false;
+        }
         if is_nat && flags & conntrack::NODE_PORT != 0 {
             facts.destination_for = rewriting::NODE_PORT_REPLY;
         }
     }
     relate_plain(run, packet, quoted, facts, (entry, forward));
     true
+}
+
+/// Whether a flow's answers come from the frontend that the quoted packet came from.
+#[inline(always)]
+fn is_of_frontend(entry: *mut CtValue) -> bool {
+    let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return false };
+    // SAFETY: this CPU's value, which this run has to itself, and a map value.
+    unsafe {
+        let frontend = &(*scratch).quoted_before;
+        (*entry).flags & conntrack::FRONTEND != 0
+            && address_of(entry) == frontend.source
+            && port_of(entry) == frontend.source_port
+    }
 }
 
 /// Gives a quoted packet's source or destination another address and port; an echo's identifier is where it was.
@@ -137,6 +163,7 @@ fn relate_plain(
     // SAFETY: a map value.
     let (flags, nat_port) = unsafe { ((*entry).flags, u16::from_ne_bytes((*entry).nat_port)) };
     if forward {
+        facts.is_by_tunnel = flags & conntrack::FROM_TUNNEL != 0;
         // SAFETY: a map value.
         let (address, port) = unsafe { (address_of(entry), port_of(entry)) };
         if flags & conntrack::FRONTEND != 0 && service::is_frontend(run, quoted, address, port) {
@@ -159,13 +186,10 @@ fn relate_plain(
         && leaves
         && let Some(address) = nat::address(run, packet)
     {
-        let source = quoted.destination;
         set_side(quoted, false, address, nat_port);
-        // No pod's own address leaves, whichever pod tells of it.
-        let leaves = packet.source == source || run.hook == hook::TO_NETDEV;
-        let own = if leaves { address } else { packet.source };
         let is_node_port = flags & conntrack::NODE_PORT != 0;
         let what_for = if is_node_port { rewriting::NODE_PORT } else { rewriting::MASQUERADE };
-        set_source(packet, facts, own, 0, what_for);
+        // Whoever tells of it: the other side knows the flow by this address only, and may not reach another.
+        set_source(packet, facts, address, 0, what_for);
     }
 }

@@ -290,6 +290,8 @@ pub(crate) struct Facts {
     pub(crate) is_outside: bool,
     /// The client is to keep the backend.
     pub(crate) keeps_affinity: bool,
+    /// An error about what came by the tunnel.
+    pub(crate) is_by_tunnel: bool,
     /// It goes from a node port to another node.
     pub(crate) is_node_port: bool,
     /// Its source is translated where it leaves, and its flow has no entry yet.

@@ -199,7 +199,7 @@ fn choose(
     let Some(backend) = backend else { return reason::NO_SERVICE };
     // The checksum of SCTP is over all of the packet, which programs cannot sum (RFC 9260 6.8).
     if packet.protocol == SCTP && backend.port != packet.destination_port {
-        facts.choice = choice::NOBODY;
+        lead(run, packet, facts, backend);
         return reason::UNSUPPORTED_SERVICE_PROTOCOL;
     }
     facts.is_chosen = true;

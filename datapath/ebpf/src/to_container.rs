@@ -35,6 +35,7 @@ fn decide(run: &Run, packet: &mut Packet, facts: &mut Facts) -> Verdict {
     // Whoever the host says it is, the address tells better: it may carry on what another one sent.
     let sender = Sender::by_address(IDENTITY_HOST);
     let flow = look_up_readable(run, packet, facts);
+    let flow = receive::flow_here(facts, flow);
     match receive::admit(run, packet, facts, &flow, (place.index, own), sender) {
         reason::FORWARDED => Verdict::pass(),
         reason => Verdict::drop_ingress(reason),

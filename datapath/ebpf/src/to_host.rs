@@ -8,7 +8,7 @@ use crate::conntrack::look_up_readable;
 use crate::context;
 use crate::headers::{self, Frame, Packet};
 use crate::node;
-use crate::receive::Sender;
+use crate::receive::{self, Sender};
 use crate::run::{Facts, IDENTITY_HOST, Run, Verdict};
 
 /// The program.
@@ -29,6 +29,7 @@ fn decide(run: &Run, packet: &mut Packet, facts: &mut Facts) -> Verdict {
         _ => return Verdict::pass(),
     }
     let flow = look_up_readable(run, packet, facts);
+    let flow = receive::flow_here(facts, flow);
     let sender = Sender::by_address(IDENTITY_HOST);
     match node::judge_for_host(run, packet, facts, &flow, sender) {
         reason::FORWARDED => Verdict::pass(),

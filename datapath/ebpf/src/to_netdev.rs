@@ -74,13 +74,13 @@ fn translate(run: &Run, packet: &mut Packet, facts: &mut Facts, flow: Flow) -> u
         && !run.is_set(settings::HOST_FIREWALL)
         && let Some(port) = flow.nat_port(run)
     {
-        nat::see_to(run, &flow, port);
+        nat::see_to(run, port);
         rewrite(run, packet, facts, port);
         return reason::FORWARDED;
     }
     let (mut flow, mut state) = (flow, state);
-    if state == ct_state::ESTABLISHED && flow.is(ct_kind::SERVICE) {
-        // Of a service that is gone: nobody led the packet to a backend.
+    if flow.is(ct_kind::SERVICE) {
+        // Nobody led the packet to a backend, as its service is gone; or the node sends from a frontend's port.
         (flow, state) = (Flow::UNKNOWN, ct_state::NEW);
         facts.set_state(state, conntrack::INITIATOR);
     }
@@ -185,8 +185,8 @@ fn send_as_host(run: &Run, packet: &Packet, facts: &mut Facts, flow: Flow) -> u8
         !packet.is_icmp() && port >= run.settings.nat_first && port <= run.settings.nat_last;
     let mut flow = flow;
     if flow.is(ct_kind::NAT) {
-        if claims && nat::is_taken(run) {
-            // A pod has it. That is rare, and the node's stack tries another port.
+        if nat::is_taken(run) {
+            // Another one has it. That is rare, and the node's stack tries another port.
             return reason::NAT_NO_MAPPING;
         }
         facts.set_state(ct_state::NEW, conntrack::INITIATOR);

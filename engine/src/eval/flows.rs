@@ -277,7 +277,10 @@ impl Memory {
                 && entry.other == backend
                 && entry.shift.through == Some(asked.to)
         });
-        found.map(|(_, entry)| (entry.other, Entered { closing: entry.closing.either() }))
+        found.map(|(_, entry)| {
+            let seen_as = entry.shift.origin.map(|_| entry.opener);
+            (entry.other, Entered { closing: entry.closing.either(), seen_as })
+        })
     }
 
     /// Whether a source towards a remote side is another flow's already.
@@ -361,4 +364,6 @@ impl Memory {
 pub(super) struct Entered {
     /// Whether either side has closed: a SYN begins a new one.
     pub(super) closing: bool,
+    /// The loopback address, where the client reached itself.
+    pub(super) seen_as: Option<End>,
 }

@@ -331,9 +331,9 @@ const TCP_THROUGH_FLAGS: usize = 14;
 /// An ICMP error quotes 8 bytes of the transport at least (RFC 792).
 const TCP_PORTS: usize = 4;
 
-/// Router solicitation to redirect (RFC 4861 4).
+/// Neighbour solicitation and advertisement (RFC 4861 4.3 and 4.4).
 fn is_discovery(kind: u8) -> bool {
-    (133..=137).contains(&kind)
+    matches!(kind, 135 | 136)
 }
 
 /// The flow of the packet that an ICMP error quotes. `None` where too little is quoted, where it is itself an

@@ -78,7 +78,11 @@ impl Walk<'_> {
         }
         let port = Some(self.world.cluster.tunnel.port);
         let outer = Traffic { protocol: Protocol::Udp, port, icmp: None };
-        let (source, destination) = self.places();
+        let (mut source, mut destination) = self.places();
+        // A kernel's hash of a fragment's flow leaves the ports out, those of the first one as well.
+        if self.asked.packet.ip.fragment.is_fragment() {
+            (source.port, destination.port) = (0, 0);
+        }
         let inner = (from, self.headers.traffic.protocol, source, destination);
         let now = self.asked.now;
         let state = self.memory.outer_state(node, &inner, now);

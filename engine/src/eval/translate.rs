@@ -35,19 +35,14 @@ impl Walk<'_> {
             return Ok(None);
         }
         let (tracking, now) = (&self.headers.tracking, self.asked.now);
-        if self.memory.state(node, tracking, self.headers.destination, now) == CtState::Reply {
+        let state = self.memory.state(node, tracking, self.headers.destination, now);
+        if matches!(state, CtState::Reply | CtState::Related) {
             // The node's own flow may have a node port's number at its own side.
             return Ok(None);
         }
         if let Tracking::Error(Some(quoted)) = self.headers.tracking {
-            let as_it_came = self.headers.clone();
             let is_known = self.serve_error(node, quoted);
-            // What a pod sent to itself by a service is the loopback address's flow, which nothing quotes by the service's.
-            let to_itself = self.headers.destination == self.headers.source;
-            if to_itself {
-                self.headers = as_it_came;
-            }
-            if (is_known && !to_itself) || !matches!(here, Lead::Service(_)) {
+            if is_known || !matches!(here, Lead::Service(_)) {
                 return Ok(None);
             }
         }
@@ -71,9 +66,17 @@ impl Walk<'_> {
     /// flow is known.
     fn serve_error(&mut self, node: NodeId, quoted: Tuple) -> bool {
         let known = self.memory.backend(node, &quoted.back(), None, self.asked.now);
-        let Some((backend, _)) = known else { return false };
+        let Some((backend, entered)) = known else { return false };
         self.headers.destination = backend.address;
-        self.headers.tracking = Tracking::Error(Some(quoted.sent_from(backend)));
+        let mut quoted = quoted.sent_from(backend);
+        // Who reached itself is the loopback address to its backend, in both packets.
+        if let Some(seen) = entered.seen_as {
+            quoted = quoted.sent_to(seen);
+            if self.headers.source == backend.address {
+                self.headers.source = seen.address;
+            }
+        }
+        self.headers.tracking = Tracking::Error(Some(quoted));
         true
     }
 
@@ -96,6 +99,11 @@ impl Walk<'_> {
         };
         serving.backend = chosen.as_ref().ok().map(|end| end.place());
         self.serving.get_or_insert(serving);
+        let is_fixed = |end: &End| is_port_fixed(tuple) && end.port != tuple.to.port;
+        if chosen.as_ref().is_ok_and(is_fixed) {
+            self.chosen = None;
+            return Err(Halt::Drop(DropReason::UnsupportedServiceProtocol));
+        }
         chosen
     }
 
@@ -116,19 +124,13 @@ impl Walk<'_> {
         let client = Client::of(tuple);
         let kept =
             front.service.affinity.and_then(|timeout| self.memory.kept(node, client, timeout, now));
-        let kept = kept.filter(|end| candidates.contains(end));
+        // Who asks for a backend gets it, whatever the client had.
+        let kept = kept.filter(|end| candidates.contains(end) && !self.choices.is_forced);
         let whose = if kept.is_some() { "the client's last backend" } else { "a backend for it" };
         if let Some(kept) = kept {
             candidates = vec![kept];
         }
-        let is_fixed = |end: &End| is_port_fixed(tuple) && end.port != tuple.to.port;
-        if !candidates.is_empty() && candidates.iter().all(is_fixed) {
-            return Err(Halt::Drop(DropReason::UnsupportedServiceProtocol));
-        }
         let backend = self.take(&candidates, whose)?;
-        if is_fixed(&backend) {
-            return Err(Halt::Drop(DropReason::UnsupportedServiceProtocol));
-        }
         let binds = front.service.affinity.is_some();
         self.chosen = Some(Chosen { asked: *tuple, backend, scope, binds });
         Ok(backend)
@@ -272,20 +274,41 @@ impl Walk<'_> {
     /// An error has no port; one about a flow that is not translated here stays as it is. What it quotes becomes what
     /// its receiver has sent.
     fn leave_as_error(&mut self, visit: &Visit, address: IpAddr) {
-        if visit.state != CtState::Related {
+        if visit.state == CtState::Related {
+            self.tell_as_sent(visit);
+        } else {
             self.headers.source = address;
-        } else if let Some(beyond) = visit.shift.beyond {
-            self.headers.source = address;
-            if let Tracking::Error(Some(quoted)) = &mut self.headers.tracking {
-                *quoted = quoted.sent_to(beyond);
-            }
         }
+    }
+
+    /// An error about an answer to a translated source is that source's, and quotes the answer as it came; whoever on the
+    /// node tells of it.
+    pub(super) fn tell_as_sent(&mut self, visit: &Visit) {
+        if let Some(beyond) = visit.shift.beyond
+            && visit.state == CtState::Related
+            && let Tracking::Error(Some(quoted)) = &mut self.headers.tracking
+            && !self.memory.is_opener(visit.node, quoted, self.asked.now)
+        {
+            *quoted = quoted.sent_to(beyond);
+            self.headers.source = beyond.address;
+        }
+    }
+
+    /// Whether the flow that an error quotes came to a node port and was sent on to another node: its translation is at home
+    /// wherever the node gets the error.
+    pub(super) fn is_about_passing(&self, visit: &Visit) -> bool {
+        let Some(quoted) = visit.tuple().filter(|_| visit.state == CtState::Related) else {
+            return false;
+        };
+        let opener = path::lead(self.world, Some(visit.node), quoted.to.address);
+        let is_local = matches!(opener, Lead::Endpoint(_, node) if node == visit.node);
+        visit.shift.through.is_some() && visit.shift.beyond.is_some() && !is_local
     }
 
     /// Whether a flow that is translated on this node has the source of the node's own packet already.
     pub(super) fn is_anothers(&self, visit: &Visit) -> bool {
         let Some(tuple) = self.headers.tuple() else { return false };
-        self.may_collide()
+        has_port(&tuple)
             && matches!(visit.state, CtState::New | CtState::Established)
             && self.memory.is_taken(visit.node, &tuple, &tuple, self.asked.now)
     }
@@ -304,7 +327,8 @@ impl Walk<'_> {
 
     /// The port stays where it is in the range and free; else the datapath chooses any that is.
     fn new_source(&mut self, node: NodeId, address: IpAddr, tuple: &Tuple) -> Way<End> {
-        let chosen = self.choices.source.take_if(|place| place.address == address);
+        let sources = &mut self.choices.sources;
+        let chosen = sources.iter_mut().find_map(|s| s.take_if(|p| p.address == address));
         let wanted = tuple.source().port;
         let is_open = |port: u16| port_is_open(self, node, End { address, port }, tuple);
         let keeps = is_open(wanted) || !has_port(tuple);

@@ -40,7 +40,7 @@ pub(super) struct Walk<'a> {
     /// A backend that is remembered if the packet passes where it was chosen.
     pub(super) chosen: Option<Chosen>,
     /// The headers as they are now, or why they cannot be read.
-    read: Result<(), DropReason>,
+    pub(super) read: Result<(), DropReason>,
     pub(super) headers: Headers,
     ttl: u8,
     pub(super) legs: Vec<Leg>,
@@ -69,7 +69,7 @@ impl Visit {
 }
 
 /// Where a packet goes from a node.
-enum Next {
+pub(super) enum Next {
     /// Nowhere further: delivered, or out of what is judged.
     End,
     /// To an endpoint of another node, which takes the sender for this.
@@ -206,6 +206,9 @@ impl<'a> Walk<'a> {
         let peer = Who::has(self.world, visit.node, self.headers.destination);
         self.ask(visit, sender, Direction::Egress, peer)?;
         self.answer(visit);
+        if self.is_about_passing(visit) {
+            self.tell_as_sent(visit);
+        }
         let here = visit.node;
         match path::lead(self.world, Some(here), self.headers.destination) {
             Lead::Endpoint(endpoint, node) if node == here => {
@@ -268,7 +271,10 @@ impl<'a> Walk<'a> {
             return Ok(Next::End);
         }
         if by_device && !self.is_legible(node) && !self.world.cluster.host_firewall {
-            return Ok(Next::End);
+            return Ok(match lead {
+                Lead::Node(other) => Next::Node(other),
+                _ => Next::End,
+            });
         }
         self.look_into(node)?;
         let shift = self.serve(node, Scope::Inside)?.unwrap_or_default();
@@ -297,22 +303,26 @@ impl<'a> Walk<'a> {
         let peer = Who::has(self.world, here, self.headers.destination);
         let lead = path::lead(self.world, Some(here), self.headers.destination);
         let by_device = matches!(lead, Lead::Node(_) | Lead::Outside) && peer != Who::Host;
-        let by_device = by_device && visit.shift.through.is_none();
-        if by_device && self.is_anothers(visit) {
+        let is_led = visit.shift.through.is_some() && visit.state != CtState::Reply;
+        let by_device = by_device && !is_led;
+        if self.is_anothers(visit) {
             return Err(Halt::Drop(DropReason::NatNoMapping));
         }
         // At the device, a node is whoever has its address.
         let is_own = path::lead(self.world, Some(here), self.headers.source) == Lead::Node(here);
-        let is_led = peer != Who::Host || visit.shift.through.is_some();
-        if is_led && (is_own || !by_device) {
+        // What others send on through the node is not its matter.
+        if (is_led || peer != Who::Host) && is_own {
             self.ask_host(visit, Direction::Egress, peer)?;
         }
         self.answer(visit);
+        if (by_device && is_own) || self.is_about_passing(visit) {
+            self.tell_as_sent(visit);
+        }
         // At the device a source is a pod's by its address, whoever sends it on.
         if let Lead::Endpoint(endpoint, node) =
             path::lead(self.world, Some(here), self.headers.source)
             && node == here
-            && by_device
+            && self.leaves_by_device(here)
         {
             self.masquerade(visit, endpoint)?;
         }
@@ -329,131 +339,27 @@ impl<'a> Walk<'a> {
                 let source = self.headers.source;
                 let native = Who::Outside(source);
                 let carried = if self.is_tunneled() { Who::RemoteNode } else { native };
-                if !self.is_tunneled() {
-                    self.route()?;
-                }
                 Next::Endpoint { endpoint, node, carried }
             }
-            Lead::Node(node) if node != here => {
-                // Led there by a service, it is routed; else the stack has sent it there.
-                if visit.shift.through.is_some() && visit.state != CtState::Reply {
-                    self.route()?;
-                }
-                Next::Node(node)
-            }
-            Lead::Nobody(node) if node == here => {
-                self.route()?;
-                Next::End
-            }
-            Lead::Nobody(node) => {
-                if !self.is_tunneled() {
-                    self.route()?;
-                }
-                Next::Nobody(node)
-            }
-            Lead::Node(_) | Lead::Service(_) | Lead::Outside => Next::End,
+            Lead::Node(node) if node != here => Next::Node(node),
+            Lead::Nobody(node) if node != here => Next::Nobody(node),
+            Lead::Node(_) | Lead::Nobody(_) | Lead::Service(_) | Lead::Outside => Next::End,
         })
     }
 
-    /// A packet comes to a node by its underlay device, not encapsulated.
-    fn device_receives(&mut self, node: NodeId) -> Way<Next> {
-        self.prefilter(self.headers.source)?;
-        let lead = path::lead(self.world, Some(node), self.headers.destination);
-        if let Lead::Endpoint(endpoint, at) = lead {
-            let carried = Who::Outside(self.headers.source);
-            self.arrive(endpoint, at, carried, false)?;
-            return Ok(Next::End);
-        }
-        if !self.is_legible(node) && lead == Lead::Node(node) && !self.world.cluster.host_firewall {
-            return Ok(Next::End);
-        }
-        self.node_receives(node, Who::Outside(self.headers.source))
-    }
-
-    /// A node reads what came to one of its addresses, or to a service's. Whoever sends it by a device is a client from
-    /// outside, whatever its address says.
-    fn node_receives(&mut self, node: NodeId, carried: Who) -> Way<Next> {
-        self.look_into(node)?;
-        let revealed = self.reveal(node);
-        let client = path::arriving(self.world, node, carried, self.headers.source);
-        let shift = if revealed { None } else { self.serve(node, Scope::Outside)? };
-        let mut visit = self.visit(node, shift.unwrap_or_default(), false);
-        let next = self.pass_on(&mut visit, client, revealed);
-        self.note(&visit, &next);
-        self.cross(&visit, next?)
-    }
-
-    /// What a node does with a packet of the underlay that was for one of its addresses.
-    fn pass_on(&mut self, visit: &mut Visit, client: Who, revealed: bool) -> Way<Next> {
-        let here = visit.node;
+    /// Whether the packet leaves a node as it is.
+    fn leaves_by_device(&self, here: NodeId) -> bool {
         match path::lead(self.world, Some(here), self.headers.destination) {
-            Lead::Endpoint(endpoint, node) if node == here => {
-                self.count_down()?;
-                self.check_pieces()?;
-                self.ask(visit, endpoint, Direction::Ingress, client)?;
-                self.answer(visit);
-                Ok(Next::End)
-            }
-            Lead::Endpoint(endpoint, node) => {
-                self.answer(visit);
-                // The tunnel carries it as the world's, and the receiver leaves it at that.
-                let source = self.headers.source;
-                if !revealed {
-                    self.leave_as_node(visit)?;
-                }
-                let tunneled = self.is_tunneled();
-                if !tunneled {
-                    self.route()?;
-                }
-                let address = if revealed { source } else { self.headers.source };
-                let carried = if tunneled { Who::Forged(address) } else { Who::Outside(address) };
-                Ok(Next::Endpoint { endpoint, node, carried })
-            }
-            Lead::Node(node) if node == here => {
-                self.ask_host(visit, Direction::Ingress, client)?;
-                self.answer(visit);
-                Ok(Next::End)
-            }
-            Lead::Node(node) => {
-                self.answer(visit);
-                if !revealed {
-                    self.leave_as_node(visit)?;
-                }
-                self.route()?;
-                Ok(Next::Node(node))
-            }
-            Lead::Outside | Lead::Nobody(_) | Lead::Service(_) => {
-                self.answer(visit);
-                self.route()?;
-                Ok(Next::End)
-            }
+            Lead::Endpoint(_, node) | Lead::Nobody(node) => node != here && !self.is_tunneled(),
+            Lead::Node(node) => node != here,
+            Lead::Outside => true,
+            Lead::Service(_) => false,
         }
-    }
-
-    /// To an endpoint of a node that only delivers: it counts before it looks into the packet.
-    fn arrive(&mut self, endpoint: Endpoint, node: NodeId, carried: Who, sent: bool) -> Way {
-        if sent && !self.is_tunneled() {
-            self.prefilter(self.headers.source)?;
-        }
-        self.count_down()?;
-        self.look_into(node)?;
-        self.check_pieces()?;
-        let source = self.headers.source;
-        let peer = match carried {
-            Who::Forged(_) => carried,
-            _ => path::arriving(self.world, node, carried, source),
-        };
-        let mut visit = self.visit(node, Shift::default(), false);
-        visit.shift.by_tunnel |= sent && self.is_tunneled();
-        let result = self.ask(&visit, endpoint, Direction::Ingress, peer);
-        self.answer(&visit);
-        self.remember(&visit, result.is_ok());
-        result
     }
 
     /// The tunnel itself, where something looks at it: the prefilter and the host policies of the other node. The
     /// sender's host policies are not asked about what it encapsulates.
-    fn cross(&mut self, visit: &Visit, next: Next) -> Way<Next> {
+    pub(super) fn cross(&mut self, visit: &Visit, next: Next) -> Way<Next> {
         let there = match next {
             Next::Endpoint { node, .. } | Next::Nobody(node) if self.is_tunneled() => node,
             Next::Tunnel { node, .. } => node,
@@ -468,22 +374,27 @@ impl<'a> Walk<'a> {
         Ok(next)
     }
 
-    fn is_tunneled(&self) -> bool {
+    pub(super) fn is_tunneled(&self) -> bool {
         self.world.cluster.routing == Routing::Tunnel
     }
 
     /// What came by the tunnel is answered by it: from the address of a pod the nodes' network may not lead there.
     fn is_answer_to_tunnel(&self, visit: &Visit) -> bool {
-        self.is_tunneled() && visit.state == CtState::Reply && visit.shift.by_tunnel
+        let is_error = visit.state == CtState::Related
+            && visit
+                .tuple()
+                .is_some_and(|quoted| self.memory.is_opener(visit.node, &quoted, self.asked.now));
+        let answers = visit.state == CtState::Reply || is_error;
+        self.is_tunneled() && answers && visit.shift.by_tunnel
     }
 
-    fn prefilter(&self, source: std::net::IpAddr) -> Way {
+    pub(super) fn prefilter(&self, source: std::net::IpAddr) -> Way {
         let listed = self.world.cluster.prefilter.iter().any(|net| net.contains(&source));
         if listed { Err(Halt::Drop(DropReason::Prefiltered)) } else { Ok(()) }
     }
 
     /// Delivery takes one from the TTL.
-    fn count_down(&mut self) -> Way {
+    pub(super) fn count_down(&mut self) -> Way {
         if self.ttl <= 1 {
             return Err(Halt::Drop(DropReason::TtlExceeded));
         }
@@ -492,7 +403,7 @@ impl<'a> Walk<'a> {
     }
 
     /// So does the way out, where the datapath routes. What the node's stack does is not judged.
-    fn route(&mut self) -> Way {
+    pub(super) fn route(&mut self) -> Way {
         match self.world.cluster.host_routing {
             HostRouting::Bpf => self.count_down(),
             HostRouting::Stack => {
@@ -503,7 +414,7 @@ impl<'a> Walk<'a> {
     }
 
     /// Whether a node finds out the packet's flow: its own headers tell, or the first fragment's did.
-    fn is_legible(&self, node: NodeId) -> bool {
+    pub(super) fn is_legible(&self, node: NodeId) -> bool {
         let is_later = self.asked.packet.ip.fragment.is_later() && !self.headers.icmp_fragment;
         self.read.is_ok() && (!is_later || self.memory.ports_of(node, &self.piece()).is_some())
     }
@@ -515,7 +426,7 @@ impl<'a> Walk<'a> {
     }
 
     /// A node reads the headers; of fragments, it remembers the first one's ports for the later ones.
-    fn look_into(&mut self, node: NodeId) -> Way {
+    pub(super) fn look_into(&mut self, node: NodeId) -> Way {
         self.read.map_err(Halt::Drop)?;
         let ip = &self.asked.packet.ip;
         if !ip.fragment.is_fragment() || self.headers.icmp_fragment {
@@ -538,32 +449,41 @@ impl<'a> Walk<'a> {
         if piece { Err(Halt::Drop(DropReason::FragmentNotSupported)) } else { Ok(()) }
     }
 
-    fn visit(&self, node: NodeId, given: Shift, hairpin: bool) -> Visit {
+    pub(super) fn visit(&self, node: NodeId, given: Shift, hairpin: bool) -> Visit {
         let (tracking, now) = (self.headers.tracking.clone(), self.asked.now);
-        let state = self.memory.state(node, &tracking, self.headers.destination, now);
+        let mut state = self.memory.state(node, &tracking, self.headers.destination, now);
+        // What a service leads to a backend begins a flow to it, whatever the backend has opened.
+        if given.through.is_some() && state == CtState::Reply {
+            state = CtState::New;
+        }
         let mut visit = Visit { node, tracking, state, shift: given, hairpin };
         if let (CtState::Established | CtState::Reply | CtState::Related, Some(tuple)) =
             (state, visit.tuple())
         {
             let known = self.memory.shift(node, &tuple, now);
+            // Who speaks to the backend itself now is answered by it.
+            let is_stale = state == CtState::Established && known.origin.is_none();
             visit.shift = Shift {
-                through: given.through.or(known.through),
+                through: given.through.or(known.through.filter(|_| !is_stale)),
                 origin: given.origin.or(known.origin),
                 ..known
             };
-            // An error is of such a flow only where it goes to the address that nobody else is asked by.
-            let to = self.headers.destination;
-            let is_own = state != CtState::Related || to == translate::loopback(to.is_ipv6());
-            visit.hairpin |= known.origin.is_some() && is_own;
+            // An error is of such a flow only from or to the address that nobody else has.
+            let ends = [self.headers.source, self.headers.destination];
+            let is_own = state != CtState::Related
+                || ends.iter().any(|end| *end == translate::loopback(end.is_ipv6()));
+            // What comes from elsewhere under that address is no pod's to itself.
+            let is_pods = state != CtState::Established;
+            visit.hairpin |= known.origin.is_some() && is_own && is_pods;
         }
         visit
     }
 
-    fn note(&mut self, visit: &Visit, next: &Way<Next>) {
+    pub(super) fn note(&mut self, visit: &Visit, next: &Way<Next>) {
         self.remember(visit, matches!(next, Ok(_) | Err(Halt::Spent)));
     }
 
-    fn remember(&mut self, visit: &Visit, passed: bool) {
+    pub(super) fn remember(&mut self, visit: &Visit, passed: bool) {
         let known = (visit.state, visit.shift);
         self.memory.note(visit.node, &visit.tracking, known, passed, self.asked.now);
         // Only a packet that its node lets pass binds its client.

@@ -7,24 +7,26 @@ use crate::net::{Direction, Hook, Protocol, icmp};
 use crate::reason::DropReason;
 use crate::tables::{EndpointId, EntryId, Implied, NodeTables, Origin};
 use crate::topology::{Endpoint, NodeId};
-use crate::trace::{Action, CtState, Event, Hop, PolicyOutcome, Rewriting, Trace};
+use crate::trace::{Action, Choice, CtState, Event, Hop, PolicyOutcome, Rewriting, Trace};
 
 use super::{Context, Decided, DropPlace, LegOutcome, Undecided, Verdict};
 
 /// What the datapath chose where it may choose freely, for the oracle to take over.
 pub fn choices(trace: &Trace) -> Choices {
     let events = || trace.hops.iter().flat_map(|hop| &hop.events).map(|stamped| stamped.event);
-    let backend = events().find_map(|event| match event {
-        Event::Service { backend, .. } => backend,
+    let chosen = events().find_map(|event| match event {
+        Event::Service { backend: Some(backend), choice, .. } => Some((backend, choice)),
         _ => None,
     });
-    let source = events().find_map(|event| match event {
+    let (backend, choice) = chosen.unzip();
+    let is_forced = choice == Some(Choice::Forced);
+    let mut sources = events().filter_map(|event| match event {
         Event::Rewritten {
             rewriting: Rewriting::Masquerade | Rewriting::NodePort, after, ..
         } => Some(after),
         _ => None,
     });
-    Choices { backend, source }
+    Choices { backend, is_forced, sources: [sources.next(), sources.next()] }
 }
 
 /// What decides where ICMPv4's "fragmentation needed" passes policy.

@@ -63,7 +63,7 @@ fn it_goes_on_as_any_packet() {
     assert_eq!(hooks(&trace), [(NODE01, Hook::FromContainer), (NODE02, Hook::FromOverlay)]);
     assert!(trace.hops[0].undetermined.is_empty(), "every byte was given");
 
-    let start = raw(NODE01, Hook::FromNetdev, bytes(&ping(at("8.8.8.8"), CA)));
+    let start = raw(NODE01, Hook::FromNetdev, bytes(&ping(CA, at("8.8.8.8"))));
     let (trace, _) = run(&start, vec![NETWORK.into(), Action::Pass.into()]);
     assert_eq!(hooks(&trace.unwrap()), [(NODE01, Hook::FromNetdev), (NODE01, Hook::ToNetdev)]);
 

@@ -123,13 +123,13 @@ fn neighbour_discovery_is_not_judged() {
         ..policy("all", "", vec![])
     };
     let policies = PolicySet::new(vec![closed]);
-    let rows: Vec<_> = (133..=137).map(|kind| (ping(C6, S6, kind, 0), ALLOWED)).collect();
+    let rows: Vec<_> = [135, 136].map(|kind| (ping(C6, S6, kind, 0), ALLOWED)).into();
     table(&policies, &rows);
     table(
         &policies,
         &[
-            (ping(C6, S6, 132, 0), DENIED),
-            (ping(C6, S6, 138, 0), DENIED),
+            (ping(C6, S6, 134, 0), DENIED),
+            (ping(C6, S6, 137, 0), DENIED),
             (ping(C4, S4, 135, 0), DENIED),
             (ping(W6, S6, 135, 0), ALLOWED),
         ],

@@ -67,7 +67,7 @@ fn answers_and_errors_find_back() {
 #[test]
 fn echoes_are_told_apart_by_their_identifier() {
     let mut scene = Scene::new(PolicySet::default());
-    scene.choices.source = Some(place(NODE, 40007));
+    scene.choices.sources[0] = Some(place(NODE, 40007));
     let asked = scene.send(&ping(C4, W4, 8, 0));
     assert_eq!((source(&asked), asked.illegal.len()), (place(NODE, 40007), 0));
     let rest = [0x9c, 0x47, 0, 1];
@@ -88,11 +88,11 @@ fn a_port_is_kept_where_it_may_be() {
         (from(L4, 1001), 60000, 0),
         (from(L4, 41000), 60001, 1),
     ] {
-        scene.choices.source = Some(place(NODE, chosen));
+        scene.choices.sources[0] = Some(place(NODE, chosen));
         let judgement = scene.send(&packet);
         assert_eq!(judgement.illegal.len(), illegal, "{packet:?} {:?}", judgement.illegal);
     }
-    scene.choices.source = None;
+    scene.choices.sources[0] = None;
     let again = scene.send(&segment(X4, W4, (40000, 80), TcpFlags::ACK));
     assert_eq!(source(&again), place(NODE, 50000), "a flow keeps its port");
 }
@@ -101,7 +101,7 @@ fn a_port_is_kept_where_it_may_be() {
 fn the_node_itself_reserves_its_ports() {
     let mut scene = Scene::new(PolicySet::default());
     scene.send(&syn(NODE, W4, 80));
-    scene.choices.source = Some(place(NODE, 40000));
+    scene.choices.sources[0] = Some(place(NODE, 40000));
     assert_eq!(scene.send(&syn(C4, W4, 80)).illegal.len(), 1);
 }
 

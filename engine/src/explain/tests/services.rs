@@ -74,7 +74,7 @@ fn a_translation_is_told_with_names() {
 #[test]
 fn the_oracle_takes_over_what_was_chosen() {
     let mut trace = translated();
-    assert_eq!(choices(&trace), Choices { backend: Some(backend()), source: None });
+    assert_eq!(choices(&trace), Choices { backend: Some(backend()), ..Choices::default() });
     let after = place("192.168.66.226", 40312);
     let event = Event::Rewritten {
         rewriting: Rewriting::Masquerade,
@@ -84,7 +84,10 @@ fn the_oracle_takes_over_what_was_chosen() {
     };
     let stamp = trace.hops[0].events[0];
     trace.hops[0].events.push(crate::trace::Stamped { event, ..stamp });
-    assert_eq!(choices(&trace), Choices { backend: Some(backend()), source: Some(after) });
+    assert_eq!(
+        choices(&trace),
+        Choices { backend: Some(backend()), is_forced: false, sources: [Some(after), None] }
+    );
     assert_eq!(choices(&through()), Choices::default());
 }
 

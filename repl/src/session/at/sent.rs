@@ -35,12 +35,14 @@ impl Sent {
                 inside: None,
             };
         };
-        let asked = is_whole(&layers, &packet, &raw.frame)
+        // A packet in a packet is two, and the oracle knows of one.
+        let inside = inside(tables, raw);
+        let asked = (inside.is_none() && is_whole(&layers, &packet, &raw.frame))
             .then(|| natural(world, tables, raw, &packet))
             .flatten();
         let is_askable = asked.is_some();
         let question = asked.unwrap_or_else(|| question(packet, None));
-        Self { question, is_askable, other: None, inside: inside(tables, raw) }
+        Self { question, is_askable, other: None, inside }
     }
 
     /// The packet in words.
