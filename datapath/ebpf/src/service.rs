@@ -273,19 +273,20 @@ fn kept(run: &Run, packet: &Packet, value: &ServiceValue, first: u32) -> Option<
     (run.now < until && is_member(first, backend)).then_some(backend)
 }
 
-/// A hash of the flow; for clients that keep to a backend, of all of the client's flows.
+/// A hash of the flow; for clients that keep to a backend, of all of the client's flows. Maglev leaves the frontend's address out
+/// (as the reference does), so that every node's node port leads a client to the same backend.
 #[inline(always)]
 #[expect(
     clippy::cast_possible_truncation,
     reason = "the high half of the product is the better one"
 )]
-fn hash(packet: &Packet, value: &ServiceValue) -> u32 {
+fn hash(packet: &Packet, value: &ServiceValue, is_maglev: bool) -> u32 {
     let port = if value.affinity == 0 { packet.source_port } else { 0 };
     let ports = u64::from(port)
         | u64::from(packet.destination_port) << 16
         | u64::from(packet.protocol) << 32;
-    let words =
-        [packet.source[0], packet.source[1], packet.destination[0], packet.destination[1], ports];
+    let to = if is_maglev { [0; 2] } else { packet.destination };
+    let words = [packet.source[0], packet.source[1], to[0], to[1], ports];
     let mut sum: u64 = 0;
     for word in words {
         sum = (sum ^ word).wrapping_mul(0x9E37_79B9_7F4A_7C15);
@@ -312,8 +313,9 @@ fn pick(
     (first, count): (u32, u32),
     outside: bool,
 ) -> Option<Backend> {
-    let hash = hash(packet, value);
-    let position = if outside && value.flags & service::MAGLEV != 0 {
+    let is_maglev = outside && value.flags & service::MAGLEV != 0;
+    let hash = hash(packet, value, is_maglev);
+    let position = if is_maglev {
         facts.choice = choice::MAGLEV;
         let table = MAGLEV.get_ptr(value.maglev)?;
         let at = masked(hash % MAGLEV_SIZE);
