@@ -46,6 +46,7 @@ pub(crate) fn lower(trees: &[&Ast], sources: &SourceMap) -> Lowered {
     // What is left out because of an error would be missed by the lints.
     if lowering.is_whole() {
         lint::all(&lowering.world, &policies, &mut lowering.diagnostics);
+        lint::settings(&items, &lowering.world, &mut lowering.diagnostics);
     }
     let suites = lowering.suites(&items, &policies);
     Lowered { world: lowering.world, policies, suites, diagnostics: lowering.diagnostics }

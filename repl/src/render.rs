@@ -35,6 +35,9 @@ pub struct Options {
 /// The reply's content as text, with a trailing newline where there is any. Warnings are not part of
 /// it; they are for standard error ([`diagnostic::text`]).
 pub fn text(reply: &Reply, options: &Options, out: &mut dyn Write) -> io::Result<()> {
+    if reply.as_json {
+        return json(reply, out);
+    }
     match &reply.content {
         Content::Nothing | Content::Quit => {}
         Content::Text(text) if text.is_empty() => {}

@@ -1,6 +1,7 @@
 //! What a session answers, as typed values with an exit status. Owns no text layout: `render` turns a
 //! reply into text or JSON, and only the binary writes it out.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -63,9 +64,20 @@ pub struct Answer {
     pub explanation: Explanation,
     /// How much of it was asked for.
     pub level: Level,
+    /// What came with a packet that entered at a hook.
+    pub came_with: Option<CameWith>,
     /// Where an expectation (`=> allowed`) came with the question: how the answer misses it, one line
     /// each. Empty when it is met or none was given.
     pub unmet: Vec<String>,
+}
+
+/// What a packet has beside its bytes where it enters at a hook.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CameWith {
+    /// The kernel's mark.
+    pub mark: u32,
+    /// What the tunnel device took off: the VNI and the other end.
+    pub tunnel: Option<(u32, IpAddr)>,
 }
 
 /// A cell of a listing.
@@ -144,13 +156,15 @@ pub struct Listing {
     pub rows: Vec<Vec<Cell>>,
     /// Lines to print after the table.
     pub notes: Vec<String>,
+    /// Lines that text has instead of a table, where one would be too wide.
+    pub blocks: Option<Vec<String>>,
 }
 
 impl Listing {
     /// An empty listing; columns are (JSON key, header).
     pub fn new(noun: &'static str, columns: &[(&'static str, &'static str)]) -> Self {
         let columns = columns.iter().map(|&(key, header)| Column { key, header }).collect();
-        Self { noun, columns, rows: Vec::new(), notes: Vec::new() }
+        Self { noun, columns, rows: Vec::new(), notes: Vec::new(), blocks: None }
     }
 }
 
@@ -201,6 +215,8 @@ pub struct Reply {
     pub sources: Arc<SourceMap>,
     /// How long it took, where the session was told to say so (`time on`).
     pub elapsed: Option<Duration>,
+    /// Whether it was asked for as JSON (`-o json` behind a line of a session).
+    pub as_json: bool,
 }
 
 impl Reply {
@@ -211,7 +227,14 @@ impl Reply {
 
     /// Something to show, with a status.
     pub fn with_status(content: Content, status: Status) -> Self {
-        Self { content, status, warnings: Vec::new(), sources: Arc::default(), elapsed: None }
+        Self {
+            content,
+            status,
+            warnings: Vec::new(),
+            sources: Arc::default(),
+            elapsed: None,
+            as_json: false,
+        }
     }
 
     /// Done, with a line of text.

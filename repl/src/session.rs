@@ -150,6 +150,9 @@ impl Session {
 
     /// A line that is the session's, not the debugger's.
     fn own(&mut self, text: &str) -> Reply {
+        if let Some(line) = before_json(text) {
+            return Reply { as_json: true, ..self.own(line) };
+        }
         if let Some((question, file)) = capture::split(text) {
             return self.capturing(Path::new(file), |session| session.own(question));
         }
@@ -295,6 +298,14 @@ fn expecting(text: &str) -> Option<(&str, &str)> {
     let question = question.strip_prefix("trace ").unwrap_or(question);
     let is_other = ["debug ", "record "].iter().any(|command| question.starts_with(command));
     (!question.contains('{') && !is_other).then(|| (question.trim(), expectation.trim()))
+}
+
+/// A line that ends in `-o json`, without that. What is in quotes or braces is somebody's payload.
+fn before_json(text: &str) -> Option<&str> {
+    let rest = text.trim_end().strip_suffix("json")?.trim_end();
+    let line = ["-o", "--output"].iter().find_map(|flag| rest.strip_suffix(flag))?;
+    let is_apart = line.ends_with([' ', '\t']) && rest.len() < text.trim_end().len() - "json".len();
+    (is_apart && line.matches('"').count() % 2 == 0 && !line.contains('{')).then_some(line)
 }
 
 /// The text without the colon that a command may begin with (`:help`, `:q`), as in other shells. A blank

@@ -10,7 +10,7 @@ mod services;
 mod state;
 mod world;
 
-use engine::policy::PolicySet;
+use engine::policy::{PolicyId, PolicySet};
 use engine::source::SourceMap;
 use engine::tables::Tables;
 use engine::topology::{NodeId, PodId, World};
@@ -49,9 +49,9 @@ impl View<'_> {
         world::identities(self)
     }
 
-    /// `show policies`
-    pub(crate) fn policies(&self) -> Listing {
-        policies::policies(self)
+    /// `show policies [HANDLE]`
+    pub(crate) fn policies(&self, chosen: Option<PolicyId>) -> Listing {
+        policies::policies(self, chosen)
     }
 
     /// `show selectors`

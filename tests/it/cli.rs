@@ -515,3 +515,25 @@ fn a_packet_enters_at_a_hook_and_frames_go_to_a_capture() {
     assert_eq!(answer["packet"]["protocol"], Value::Null, "{document}");
     assert_eq!(answer["packet"]["sourceAddress"], "02:00:00:00:00:01", "{document}");
 }
+
+#[test]
+fn counters_of_questions_are_shown_in_json_too() {
+    let hits = ["show", "-f", "book/examples/first.hop", "policy", "shop/server", "--hits"];
+    let asked = ["--after", "shop/client -> shop/server:80", "-o", "json"];
+    let shown = document(hopwise().args(hits).args(asked), 0);
+    assert_eq!(shown["items"][0]["packets"], 1, "{shown:#}");
+    let wrong = ["--after", "shop/client -> nobody", "-o", "json"];
+    let refused = document(hopwise().args(hits).args(wrong), 3);
+    assert_eq!(refused["kind"], "diagnostics");
+    let at = ["trace", "-f", "fixtures/worlds/two-nodes.hop", "-o", "json", "--at"];
+    let hook =
+        ["node02 from-overlay vni 256 from 192.168.1.1", "ipv4 10.1.0.10 > 10.2.0.10 / tcp 1 > 80"];
+    let entered = &document(hopwise().args(at).args(hook), 0)["entered"];
+    assert_eq!(entered["hook"], "from-overlay", "{entered:#}");
+    assert_eq!(entered["vni"], 256);
+    assert_eq!(entered["tunnelFrom"], "192.168.1.1");
+    assert_eq!(entered["mark"], 0);
+    assert!(entered["frame"].as_str().is_some_and(|hex| hex.len() > 100), "{entered:#}");
+    let tests = document(hopwise().args(["test", "book/examples/first.hop", "-o", "json"]), 0);
+    assert!(tests["backend"].as_str().is_some_and(|name| !name.is_empty()), "{tests:#}");
+}

@@ -45,7 +45,7 @@ pub const TABLE: &[CommandInfo] = &[
     ),
     info(
         "show",
-        "show NOUN [NAME] [--hits]",
+        "show NOUN [NAME] [--hits] [-o json]",
         "list what the world, the policies or the tables hold",
         "show endpoints",
     ),
@@ -126,11 +126,16 @@ pub const NOUNS: &[(Noun, &str, &str, &str)] = &[
     (
         Noun::Policy,
         "policy",
-        "[POD] [--hits]",
-        "the policy table of an endpoint, with the rules behind each entry and how often it decided",
+        "[POD|POLICY] [--hits]",
+        "the policy table of an endpoint, or the rules of a policy, with how often each decided",
     ),
-    (Noun::Conntrack, "conntrack", "[NODE]", "flows that are remembered"),
-    (Noun::Metrics, "metrics", "[NODE]", "packets by hook, direction and drop reason"),
+    (Noun::Conntrack, "conntrack", "[NODE]", "flows that questions of the session left"),
+    (
+        Noun::Metrics,
+        "metrics",
+        "[NODE]",
+        "packets of the session's questions, by hook, direction and drop reason",
+    ),
 ];
 
 impl Noun {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 
 use engine::diag::{Code, Diagnostic};
-use engine::net::Protocol;
+use engine::net::{Direction, Protocol};
 use engine::policy::{
     Entity, Isolation, Namespaces, Operator, Peer, PeerKind, Policy, PolicySet, PortKind, PortSpec,
     Requirement, Rule, Selector, SubjectKind,
@@ -21,7 +21,10 @@ use crate::names::nearest;
 use crowd::{Addresses, Crowd, Owner, Spaces};
 
 mod crowd;
+mod settings;
 mod subject;
+
+pub(super) use settings::settings;
 
 /// A pod address that its node's prefixes do not hold.
 pub(super) fn pod_address(world: &World, pod: &Pod, span: Span, sink: &mut Vec<Diagnostic>) {
@@ -141,7 +144,7 @@ struct Lints<'w, 's> {
     addresses: Addresses,
     port_names: BTreeMap<&'w str, Vec<Protocol>>,
     /// What was found of each prefix with its holes.
-    prefixes: HashMap<(IpNet, &'w [IpNet]), Option<String>>,
+    prefixes: HashMap<(Direction, IpNet, &'w [IpNet]), Option<String>>,
     /// How many more may suggest a name.
     suggestions: usize,
     sink: &'s mut Vec<Diagnostic>,
@@ -199,7 +202,7 @@ impl<'w> Lints<'w, '_> {
                     diagnostic.label(why).help("`entities none` says so, where nobody is meant"),
                 );
             }
-            PeerKind::Cidr { net, except } => self.cidr(*net, except, peer.span),
+            PeerKind::Cidr { net, except } => self.cidr(rule.direction, *net, except, peer.span),
             PeerKind::Entity(entity) if is_inhabited => self.entity(rule, *entity, peer.span),
             PeerKind::Pods { .. } | PeerKind::Entity(_) | PeerKind::Service { .. } => {}
         }
@@ -304,13 +307,13 @@ impl<'w> Lints<'w, '_> {
 
     /// A prefix that covers pods or nodes and no outside party that the world names. The prefix of
     /// everything is left alone: it says "anyone outside", and so it does.
-    fn cidr(&mut self, net: IpNet, except: &'w [IpNet], span: Span) {
+    fn cidr(&mut self, direction: Direction, net: IpNet, except: &'w [IpNet], span: Span) {
         if net.prefix_len() == 0 {
             return;
         }
-        let known = self.prefixes.get(&(net, except)).cloned();
-        let found = known.unwrap_or_else(|| self.covered(net, except));
-        self.prefixes.insert((net, except), found.clone());
+        let known = self.prefixes.get(&(direction, net, except)).cloned();
+        let found = known.unwrap_or_else(|| self.covered(direction, net, except));
+        self.prefixes.insert((direction, net, except), found.clone());
         if let Some(message) = found {
             self.sink.push(Diagnostic::warning(codes::CIDR_COVERS_PODS, message, span).help(
                 "name pods by labels or by their `service`, nodes by `entities host, remote-node`",
@@ -318,12 +321,15 @@ impl<'w> Lints<'w, '_> {
         }
     }
 
-    /// What is wrong with a prefix: the first that it covers by name, the others by number.
-    fn covered(&self, net: IpNet, except: &[IpNet]) -> Option<String> {
+    /// What is wrong with a prefix: the first that it covers by name, the others by number. A service sends nothing, so
+    /// that nobody means one by a sender.
+    fn covered(&self, direction: Direction, net: IpNet, except: &[IpNet]) -> Option<String> {
         if self.addresses.outside(net, except) {
             return None;
         }
-        let inside = self.addresses.inside(net, except);
+        let mut inside = self.addresses.inside(net, except);
+        inside
+            .retain(|owner| direction == Direction::Egress || !matches!(owner, Owner::Service(_)));
         let first = inside.first().and_then(|owner| match owner {
             Owner::Pod(at) => self.world.pods.get(*at).map(|p| format!("pod {}", p.qualified())),
             Owner::Node(at) => self.world.nodes.get(*at).map(|n| format!("node {}", n.name)),

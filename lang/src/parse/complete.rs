@@ -263,8 +263,7 @@ fn others(rule: Rule, last: &str, words: &mut impl FnMut(&[&str])) {
         Rule::greater => words(&[">"]),
         Rule::lparen => words(&["("]),
         Rule::rparen => words(&[")"]),
-        Rule::selector => words(&["{"]),
-        Rule::open => words(&["{"]),
+        Rule::selector | Rule::open => words(&["{"]),
         Rule::raw_at => words(&["--at"]),
         _ if errors::words(rule).is_empty() => {
             if let Some(word) = errors::keyword(rule) {
@@ -304,8 +303,9 @@ fn named(
     match last {
         "on" if entry == Rule::pod_statement => &[NameKind::Node],
         "on" | "pod" | "backend" => &[NameKind::Pod],
-        "node" | "health" | "of" if entry != Rule::cluster_statement => &[NameKind::Node],
-        "tunnel" if entry != Rule::cluster_statement => &[NameKind::Node],
+        "node" | "health" | "of" | "tunnel" if entry != Rule::cluster_statement => {
+            &[NameKind::Node]
+        }
         "service" => &[NameKind::Service],
         "policy" => &[NameKind::Policy],
         "external" => &[NameKind::External],

@@ -290,7 +290,10 @@ const STARTS: &[(Rule, &[&str])] = &[
     ),
     (Rule::raw_at, &["at"]),
     (Rule::raw_field, &["on", "vni", "mark"]),
-    (Rule::raw_source, &["hex", "pcap", "eth", "ipv4"]),
+    (
+        Rule::raw_source,
+        &["hex", "pcap", "eth", "ipv4", "ipv6", "tcp", "udp", "sctp", "icmp", "icmpv6", "payload"],
+    ),
     (
         Rule::layer,
         &[

@@ -383,9 +383,10 @@ pub(super) fn mtu_numbers(
     (kind, code): (u8, u8),
     v6: bool,
 ) -> Result<[u8; 4], Diagnostic> {
-    let tells = match v6 {
-        false => (kind, code) == (icmp::UNREACHABLE, icmp::CODE_FRAGMENTATION_NEEDED),
-        true => kind == icmp::V6_PACKET_TOO_BIG,
+    let tells = if v6 {
+        kind == icmp::V6_PACKET_TOO_BIG
+    } else {
+        (kind, code) == (icmp::UNREACHABLE, icmp::CODE_FRAGMENTATION_NEEDED)
     };
     if !tells {
         return Err(only_errors_say_mtu(mtu.span, v6));

@@ -95,6 +95,7 @@ pub fn raw(world: &World, question: &RawQuestion) -> Result<Raw, Diagnostic> {
         return Err(Diagnostic::error(codes::UNKNOWN_NODE, message, written.span)
             .help("leave the node out: it is the pod's"));
     }
+    check_read(question)?;
     let tunnel = question.tunnel.as_ref();
     Ok(Raw {
         node,
@@ -115,6 +116,50 @@ pub fn raw(world: &World, question: &RawQuestion) -> Result<Raw, Diagnostic> {
             }
         },
     })
+}
+
+/// Nothing may be written that the program does not read.
+fn check_read(question: &RawQuestion) -> Result<(), Diagnostic> {
+    let hook = question.hook.node;
+    if let Some(key) = &question.tunnel
+        && !matches!(hook, Hook::FromOverlay | Hook::ToOverlay)
+    {
+        let message = format!("`vni` means nothing at `{hook}`");
+        return Err(Diagnostic::error(codes::CONFLICTING_OPTION, message, key.span)
+            .also(question.hook.span, "the packet enters here")
+            .help("`from-overlay` and `to-overlay` read what a tunnel device takes off or puts on; in the packet itself a tunnel is layers: `udp 5 > 8472 / vxlan vni 7 / eth ...`"));
+    }
+    let Some(mark) = question.mark.as_ref().filter(|mark| mark.node != 0) else { return Ok(()) };
+    let counts = marks(hook);
+    if counts.iter().any(|(known, _)| mark.node & MARK_MASK == *known) {
+        return Ok(());
+    }
+    let message = format!("mark {:#x} means nothing at `{hook}`", mark.node);
+    let problem = Diagnostic::error(codes::CONFLICTING_OPTION, message, mark.span)
+        .also(question.hook.span, "the packet enters here");
+    let known = counts.iter().map(|(known, what)| format!("{known:#x} ({what})"));
+    Err(match known.collect::<Vec<_>>().as_slice() {
+        [] => problem.help("leave it out: no mark is read there"),
+        known => problem.help(format!("of bits 8 to 11 there count {}", known.join(", "))),
+    })
+}
+
+/// The bits of a mark that say who marked.
+const MARK_MASK: u32 = 0xf00;
+
+/// The marks that a hook tells apart, by those bits, and what each says.
+fn marks(hook: Hook) -> &'static [(u32, &'static str)] {
+    match hook {
+        Hook::ToContainer | Hook::ToHost => &[(0x700, "local delivery judged it")],
+        Hook::FromHost => &[(0xc00, "the node itself sent it")],
+        Hook::ToNetdev => &[
+            (0x300, "its source is translated"),
+            (0x400, "it comes out of the tunnel device"),
+            (0xc00, "the node itself sent it"),
+            (0xf00, "a program of the node let it go, with an identity from bit 16"),
+        ],
+        _ => &[],
+    }
 }
 
 /// The written node, else the pod's, else the only one.
@@ -268,8 +313,8 @@ mod tests {
 
     #[test]
     fn names_are_looked_up() {
-        let packet = read("n2 from-netdev mark 7 hex FRAME").expect("resolves");
-        assert_eq!((packet.node, packet.mark, packet.device), (NodeId(1), 7, None));
+        let packet = read("n2 to-netdev mark 0xc07 hex FRAME").expect("resolves");
+        assert_eq!((packet.node, packet.mark, packet.device), (NodeId(1), 0xc07, None));
         let packet = read("from-container on a hex FRAME").expect("resolves");
         assert_eq!((packet.node, packet.device), (NodeId(0), Some(Device::Pod(PodId(0)))));
         let packet = read("n1 from-container on lxc7 hex FRAME").expect("resolves");
@@ -291,6 +336,18 @@ mod tests {
             (
                 "n1 from-netdev hex 0000",
                 "HW0213 the frame has 2 bytes, and an Ethernet header has 14; give the whole frame, beginning with the Ethernet addresses",
+            ),
+            (
+                "n1 from-netdev vni 7 from 192.168.0.2 hex FRAME",
+                "HW0204 `vni` means nothing at `from-netdev`; `from-overlay` and `to-overlay` read what a tunnel device takes off or puts on; in the packet itself a tunnel is layers: `udp 5 > 8472 / vxlan vni 7 / eth ...`",
+            ),
+            (
+                "from-container on a mark 0xf00 hex FRAME",
+                "HW0204 mark 0xf00 means nothing at `from-container`; leave it out: no mark is read there",
+            ),
+            (
+                "to-container on a mark 0x1010f00 hex FRAME",
+                "HW0204 mark 0x1010f00 means nothing at `to-container`; of bits 8 to 11 there count 0x700 (local delivery judged it)",
             ),
             (
                 "n1 from-netdev icmp ecko",

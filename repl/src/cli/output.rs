@@ -58,7 +58,7 @@ impl Output {
 
     /// Prints replies of one run, as one document where JSON is wanted; gives back the worst end.
     pub(crate) fn replies(&self, replies: &[Reply]) -> io::Result<Status> {
-        if self.json {
+        if self.json || replies.iter().any(|reply| reply.as_json) {
             let mut out = Vec::new();
             render::json_of_all(replies, &mut out)?;
             write(&mut io::stdout(), &out)?;

@@ -8,7 +8,7 @@ use lang::command::NOUNS;
 
 use super::output::Output;
 use super::{Files, Format, Look};
-use crate::reply::Status;
+use crate::reply::{Content, Status};
 
 /// List what the world, the policies or the tables hold
 #[derive(Debug, Args)]
@@ -16,8 +16,14 @@ pub(super) struct ShowArgs {
     /// What to list
     #[arg(value_parser = nouns())]
     noun: String,
-    /// Of whom: a node or a pod, where the noun takes one
+    /// Of whom: a node, a pod or a policy, where the noun takes one
     name: Option<String>,
+    /// How often each rule decided (`show policy`); `--after` asks something first
+    #[arg(long)]
+    hits: bool,
+    /// Ask this question before, on one conntrack with the others; may be given more than once
+    #[arg(long, value_name = "QUESTION")]
+    after: Vec<String>,
     #[command(flatten)]
     files: Files,
     /// Leave the header line of a table out
@@ -42,6 +48,15 @@ pub(super) fn run(args: &ShowArgs, look: &Look) -> io::Result<Status> {
         Ok(opened) => opened,
         Err(reply) => return output.reply(&reply),
     };
-    let reply = session.show(&args.noun, args.name.as_deref());
+    for question in &args.after {
+        // The word is one that the setting takes.
+        let _ = session.settings_mut().set("conntrack", "keep");
+        let reply = session.ask_line(question);
+        let is_answered = matches!(reply.content, Content::Answer(_));
+        if !is_answered || reply.status == Status::Divergence {
+            return output.reply(&reply.after(loaded));
+        }
+    }
+    let reply = session.show(&args.noun, args.name.as_deref(), args.hits);
     output.reply(&reply.after(loaded))
 }

@@ -88,6 +88,7 @@ fn ran(session: &mut Session, programs: &[Vec<PathBuf>], filter: Option<&str>) -
         }
         let reply = session.run_tests(filter);
         let Content::Suite(report) = reply.content else { return reply };
+        total.backend = report.backend;
         total.cases.extend(report.cases);
         total.without_tests.extend(report.without_tests);
         warnings.extend(reply.warnings);

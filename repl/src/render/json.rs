@@ -1,6 +1,7 @@
 //! Replies as JSON documents. Every document has `schemaVersion` and `kind`; an answer's other fields
 //! are those of `engine::explain::Explanation`. Byte offsets are given beside lines and columns.
 
+use std::fmt::Write as _;
 use std::sync::Arc;
 
 use engine::diag::{Diagnostic, Severity};
@@ -77,7 +78,28 @@ fn answer_fields(answer: &Answer) -> Map<String, Value> {
     // Serialising plain data with string keys cannot fail; null would show if it ever did.
     let mut fields = object(serde_json::to_value(&answer.explanation).unwrap_or(Value::Null));
     fields.insert("unmet".into(), json!(answer.unmet));
+    fields.insert("entered".into(), entered(answer));
     fields
+}
+
+/// The frame where it enters, with what came with it; null where nothing was sent.
+fn entered(answer: &Answer) -> Value {
+    let Some(first) = answer.explanation.hops.first() else { return Value::Null };
+    let hex = first.frame_in.iter().fold(String::new(), |mut text, byte| {
+        // Writing into a string cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    });
+    let tunnel = answer.came_with.and_then(|with| with.tunnel);
+    json!({
+        "node": first.node,
+        "hook": first.hook,
+        "device": first.device,
+        "mark": answer.came_with.map(|with| with.mark),
+        "vni": tunnel.map(|(vni, _)| vni),
+        "tunnelFrom": tunnel.map(|(_, from)| from),
+        "frame": hex,
+    })
 }
 
 fn listing_fields(listing: &Listing) -> Map<String, Value> {

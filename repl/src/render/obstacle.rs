@@ -1,6 +1,7 @@
 //! What stood in the way of a packet that no policy dropped, and what to do next, as lines behind fixed keywords.
 
 use engine::explain::{Candidate, Explanation, Obstacle, Traffic, Unfit};
+use engine::reason::DropReason;
 use engine::source::Location;
 use engine::trace::Rewriting;
 
@@ -60,9 +61,19 @@ fn number(port: &str) -> &str {
     before.rsplit(' ').next().unwrap_or(before)
 }
 
+/// A tunnel device gives its key with each packet; one that enters at a hook as it is may lack it.
+fn without_key(e: &Explanation) -> Vec<String> {
+    if e.reason != Some(DropReason::NoTunnelKey) {
+        return Vec::new();
+    }
+    let next =
+        "write `vni N from ADDRESS` behind the hook: the identity, and the node at the other end";
+    vec![fact(1, "next", next)]
+}
+
 /// What there is instead, and what to do next.
 pub(super) fn lines(e: &Explanation) -> Vec<String> {
-    let Some(obstacle) = &e.obstacle else { return Vec::new() };
+    let Some(obstacle) = &e.obstacle else { return without_key(e) };
     let mut lines = match obstacle {
         Obstacle::NoPort { service, ports, location, .. } => {
             vec![fact(

@@ -78,6 +78,20 @@ fn answer_fields() -> Value {
             "description": "How the answer misses the expectation that came with the question.",
             "type": "array",
             "items": { "type": "string" }
+        },
+        "entered": {
+            "description": "The frame where it enters, in hex, and what comes with it; null where nothing was sent.",
+            "type": ["object", "null"],
+            "properties": {
+                "node": { "type": "string" },
+                "hook": { "$ref": "#/$defs/Hook" },
+                "device": { "type": "string" },
+                "mark": { "description": "The kernel's mark; of a packet at a hook.", "type": ["integer", "null"] },
+                "vni": { "description": "What the tunnel device took off.", "type": ["integer", "null"] },
+                "tunnelFrom": { "description": "The other end of that tunnel.", "type": ["string", "null"] },
+                "frame": { "type": "string" }
+            },
+            "required": ["node", "hook", "device", "mark", "vni", "tunnelFrom", "frame"]
         }
     })
 }
@@ -270,7 +284,12 @@ mod tests {
     }
 
     fn document(explanation: Explanation) -> Value {
-        let answer = Answer { explanation, level: Level::Normal, unmet: vec!["missed".into()] };
+        let answer = Answer {
+            explanation,
+            level: Level::Normal,
+            unmet: vec!["missed".into()],
+            came_with: None,
+        };
         written(&Reply::ok(Content::Answer(Box::new(answer))))
     }
 
@@ -327,7 +346,12 @@ mod tests {
             .label("here")
             .note("nothing refers to it")
             .fix("remove it", span, "");
-        let answer = Answer { explanation: dropped(), level: Level::Full, unmet: Vec::new() };
+        let answer = Answer {
+            explanation: dropped(),
+            level: Level::Full,
+            unmet: Vec::new(),
+            came_with: None,
+        };
         let mut reply = Reply::ok(Content::Answer(Box::new(answer)));
         reply.warnings = vec![warning];
         reply.sources = Arc::new(sources);

@@ -10,6 +10,12 @@ const GAP: &str = "   ";
 
 /// The table, then its notes. An empty one says so.
 pub(super) fn text(listing: &Listing, options: Options, out: &mut dyn Write) -> io::Result<()> {
+    if let Some(blocks) = listing.blocks.as_ref().filter(|_| !listing.rows.is_empty()) {
+        for line in blocks.iter().chain(&listing.notes) {
+            writeln!(out, "{line}")?;
+        }
+        return Ok(());
+    }
     let mut rows: Vec<Vec<String>> = Vec::new();
     if !options.no_headers {
         rows.push(listing.columns.iter().map(|c| c.header.to_owned()).collect());

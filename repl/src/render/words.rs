@@ -82,7 +82,7 @@ pub(super) fn meaning(reason: DropReason) -> &'static str {
         DropReason::UnknownL3 => "neither IPv4 nor IPv6 nor ARP",
         DropReason::MissedTailCall => "a program of the datapath is missing",
         DropReason::WriteError => "the packet could not be written",
-        DropReason::NoTunnelKey => "the overlay delivered the packet without a tunnel key",
+        DropReason::NoTunnelKey => "there is no tunnel key with the packet",
         DropReason::CtCreateFailed => "conntrack has no room for the flow",
         DropReason::InvalidExtensionHeader => "an IPv6 extension header cannot be skipped",
         DropReason::FragmentNotSupported => "pieces of an ICMP message are never let through",

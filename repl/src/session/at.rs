@@ -1,6 +1,7 @@
 //! `trace --at`: a frame that is given as it is, from any hook on. Turns what is written into bytes and a device, and
 //! the answer into the same explanation as a question's. Never builds or reads a header itself.
 
+mod layers;
 mod sent;
 
 use std::path::Path;
@@ -13,16 +14,17 @@ use engine::eval::{Asked, judge};
 use engine::explain::{Explanation, choices, explain};
 use engine::net::Layer;
 use engine::source::Span;
+use engine::tables::NodeTables;
 use engine::topology::Endpoint;
 use engine::trace::Ethernet;
-use lang::ast::{RawQuestion, RawSource};
+use lang::ast::{Name, RawQuestion, RawSource};
 use lang::codes::CANNOT_ENTER;
 use lang::resolve;
 
 use super::ask::answered;
 use super::{ConntrackMode, Journey, NO_EARLIER, Session, Stage, UNSEEN, refused};
 use crate::pcap;
-use crate::reply::{Reply, Status};
+use crate::reply::{CameWith, Content, Reply, Status};
 use sent::Sent;
 
 /// Why only the datapath answers about a frame.
@@ -47,7 +49,15 @@ impl Session {
         match self.answer_at(&raw) {
             Ok(explanation) => {
                 self.last_answer = Some(explanation.clone());
-                answered(explanation, self.settings.level)
+                let with = CameWith {
+                    mark: raw.mark,
+                    tunnel: raw.tunnel.map(|key| (key.vni, key.source)),
+                };
+                let mut reply = answered(explanation, self.settings.level);
+                if let Content::Answer(answer) = &mut reply.content {
+                    answer.came_with = Some(with);
+                }
+                reply
             }
             Err(BackendError::BadInjection(message)) => {
                 let message = format!("the packet cannot enter: {message}");
@@ -75,6 +85,8 @@ impl Session {
 
     /// The frame that is meant, with its device.
     fn raw(&self, question: &RawQuestion) -> Result<Raw, Diagnostic> {
+        let placed = self.placed(question);
+        let question = placed.as_ref().unwrap_or(question);
         let written = resolve::raw(&self.state.world, question)?;
         let mut raw = Raw {
             node: written.node,
@@ -89,6 +101,19 @@ impl Session {
             .map_err(|error| no_device(&error, place))?;
         raw.frame = frame_of(written.bytes, natural, question)?;
         Ok(raw)
+    }
+
+    /// The question with the node of its device, where only one node has a device of that name.
+    fn placed(&self, question: &RawQuestion) -> Option<RawQuestion> {
+        let device = question.device.as_ref().filter(|_| question.node.is_none())?;
+        let has = |tables: &&NodeTables| {
+            tables.endpoints.iter().any(|endpoint| endpoint.interface == device.node)
+        };
+        let mut nodes = self.state.tables.nodes.iter().filter(has);
+        let (Some(only), None) = (nodes.next(), nodes.next()) else { return None };
+        let name = self.state.world.node(only.node)?.name.clone();
+        let node = Some(Name { node: name, span: device.span });
+        Some(RawQuestion { node, ..question.clone() })
     }
 
     fn device(&self, written: &resolve::Raw) -> follow::Device {
@@ -134,10 +159,7 @@ fn frame_of(
         }
         resolve::Bytes::Layers(layers) => {
             let layers = with_ethernet(layers, natural);
-            frame::assemble(&layers).map_err(|error| {
-                Diagnostic::error(CANNOT_ENTER, format!("the layers make no frame: {error}"), place)
-                    .help("layers are written outermost first, as on a wire")
-            })?
+            frame::assemble(&layers).map_err(|error| layers::no_frame(&error, question))?
         }
     };
     resolve::frame_fits(frame.len(), place)?;

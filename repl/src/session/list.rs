@@ -1,6 +1,7 @@
 //! `show`: resolves the argument and picks the listing.
 
 use engine::backend::{Backend, BackendError};
+use engine::policy::PolicyId;
 use engine::topology::{NodeId, Party, PodId};
 use lang::ast::{Name, PartyKind, PartyName, Qualified};
 use lang::command::{Command, Noun};
@@ -11,8 +12,9 @@ use crate::show::{Of, View};
 
 impl Session {
     /// `show NOUN [ARGUMENT]` by words.
-    pub fn show(&mut self, noun: &str, argument: Option<&str>) -> Reply {
-        let text = format!("show {noun} {}", argument.unwrap_or(""));
+    pub fn show(&mut self, noun: &str, argument: Option<&str>, hits: bool) -> Reply {
+        let hits = if hits { "--hits" } else { "" };
+        let text = format!("show {noun} {} {hits}", argument.unwrap_or(""));
         let file = self.sources.add(super::INPUT, text.trim());
         let reply = match lang::command::parse(text.trim(), file) {
             Ok(Command::Show { noun, argument, hits }) => self.list(noun, argument.as_ref(), hits),
@@ -24,7 +26,11 @@ impl Session {
     }
 
     pub(super) fn list(&mut self, noun: Noun, argument: Option<&Name>, hits: bool) -> Reply {
-        let listing = if hits { self.hits(argument) } else { self.listing(noun, argument) };
+        // The table of a policy is that of its rules, wherever they are asked.
+        let is_policy = noun == Noun::Policy
+            && argument.is_some_and(|n| self.policy_named(n).is_some() && self.pod(n).is_err());
+        let listing =
+            if hits || is_policy { self.hits(argument) } else { self.listing(noun, argument) };
         match listing {
             Ok(listing) => Reply::ok(Content::Listing(listing)),
             Err(reply) => *reply,
@@ -42,7 +48,7 @@ impl Session {
             Noun::Nodes => view.nodes(),
             Noun::Selectors => view.selectors(),
             Noun::Identities => view.identities(),
-            Noun::Policies => view.policies(),
+            Noun::Policies => view.policies(self.chosen_policy(argument)?),
             Noun::Endpoints => view.endpoints(self.node(argument)?),
             Noun::Tunnel => view.tunnel(self.node(argument)?),
             Noun::Ipcache => view.ipcache(self.node(argument)?),
@@ -80,8 +86,8 @@ impl Session {
             Ok(Party::Pod(id)) => Ok(id),
             Ok(_) => Err(Box::new(Reply::failure(
                 Status::Input,
-                format!("`{}` is not a pod", name.node),
-                "only pods have policy tables; `show pods` lists them",
+                format!("`{}` is neither a pod nor a policy", name.node),
+                "only pods have policy tables; `show pods` and `show policies` list both",
             ))),
             Err(problem) => Err(Box::new(self.complain(vec![problem]))),
         }
@@ -89,8 +95,8 @@ impl Session {
 
     fn policy_tables(&self, name: Option<&Name>) -> Result<Listing, Box<Reply>> {
         let Some(name) = name else {
-            let message = "`show policy` needs a pod";
-            let remedy = "`show policy NAMESPACE/POD`; `show pods` lists them";
+            let message = "`show policy` needs a pod or a policy";
+            let remedy = "`show policy NAMESPACE/NAME`; `show pods` and `show policies` list both";
             return Err(Box::new(Reply::failure(Status::Usage, message, remedy)));
         };
         let pod = self.pod(name)?;
@@ -103,12 +109,36 @@ impl Session {
     fn conntrack(&mut self, node: Option<NodeId>) -> Result<Listing, Box<Reply>> {
         let now = self.now;
         let entries = self.of_backend(node, |backend, id| backend.conntrack(id, now))?;
-        Ok(self.view().conntrack(&entries))
+        let mut listing = self.view().conntrack(&entries);
+        listing.notes.extend(self.unfilled());
+        Ok(listing)
     }
 
     fn metrics(&mut self, node: Option<NodeId>) -> Result<Listing, Box<Reply>> {
         let counters = self.of_backend(node, |backend, id| backend.counters(id))?;
-        Ok(self.view().metrics(&counters))
+        let mut listing = self.view().metrics(&counters);
+        listing.notes.extend(self.unfilled());
+        Ok(listing)
+    }
+
+    /// Why nothing was counted or remembered yet.
+    fn unfilled(&self) -> Option<String> {
+        let note = "nothing was asked yet: questions fill it, in a session, or by `hopwise show ... --after QUESTION`";
+        self.backend.is_none().then(|| note.to_owned())
+    }
+
+    fn policy_named(&self, name: &Name) -> Option<PolicyId> {
+        let mut policies = self.state.policies.iter();
+        policies.find(|(_, policy)| policy.handle == name.node).map(|(id, _)| id)
+    }
+
+    /// The policy of a name, or all of them.
+    fn chosen_policy(&self, name: Option<&Name>) -> Result<Option<PolicyId>, Box<Reply>> {
+        let Some(name) = name else { return Ok(None) };
+        let handles =
+            || self.state.policies.iter().map(|(_, p)| p.handle.clone()).collect::<Vec<_>>();
+        let found = self.policy_named(name).map(Some);
+        found.ok_or_else(|| unknown("policy", &name.node, &handles()))
     }
 
     /// How often rules decided: those of a policy, those that a pod met, or all.
@@ -116,9 +146,7 @@ impl Session {
         let of = match name {
             None => Of::Everyone,
             Some(name) => {
-                let mut policies = self.state.policies.iter();
-                let policy = policies.find(|(_, policy)| policy.handle == name.node);
-                let policy = policy.map(|(id, _)| Of::Policy(id));
+                let policy = self.policy_named(name).map(Of::Policy);
                 policy.map_or_else(|| self.pod(name).map(Of::Pod), Ok)?
             }
         };

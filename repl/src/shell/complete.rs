@@ -30,7 +30,7 @@ pub(super) struct Names {
     /// Labels as selectors write them: `app = "echo"`.
     labels: Vec<String>,
     /// Names that pods give to ports.
-    port_names: Vec<String>,
+    named_ports: Vec<String>,
     /// Where each pod, service and node can be reached, as written behind its colon.
     ports: Vec<(String, Vec<String>)>,
     node_addresses: Vec<String>,
@@ -77,7 +77,7 @@ impl Names {
             parties: sorted(parties.cloned().chain(aliases)),
             labels: sorted(labels.map(|(key, value)| format!("{key} = \"{value}\""))),
             namespaces: sorted(world.namespaces.iter().map(|namespace| namespace.name.clone())),
-            port_names: sorted(world.pods.iter().flat_map(|p| &p.ports).map(|p| p.name.clone())),
+            named_ports: sorted(world.pods.iter().flat_map(|p| &p.ports).map(|p| p.name.clone())),
             ports: ports(world),
             node_addresses: world.nodes.iter().flat_map(|n| addresses(&n.addresses)).collect(),
             pod_addresses: world.pods.iter().flat_map(|p| addresses(&p.addresses)).collect(),
@@ -106,7 +106,7 @@ impl Names {
                 let values = self.labels.iter().filter_map(|label| label.strip_prefix(&key));
                 values.map(ToOwned::to_owned).collect()
             }
-            Named::PortName => all(&[&self.port_names]),
+            Named::PortName => all(&[&self.named_ports]),
             Named::NodeAddress => all(&[&self.node_addresses]),
             Named::Address => all(&[&self.node_addresses, &self.pod_addresses]),
         }

@@ -1,13 +1,13 @@
 //! `show policies`, `show selectors`: what the text means after normalisation, and how many pods that is.
 
 use engine::net::Direction;
-use engine::policy::{Policy, Rule, SubjectKind};
+use engine::policy::{Policy, PolicyId, Rule, SubjectKind};
 
 use super::{View, names};
 use crate::reply::{Cell, Listing};
 
 /// Every policy with its owner, its subject and where it isolates.
-pub(super) fn policies(view: &View<'_>) -> Listing {
+pub(super) fn policies(view: &View<'_>, chosen: Option<PolicyId>) -> Listing {
     let mut listing = Listing::new(
         "policies",
         &[
@@ -20,7 +20,8 @@ pub(super) fn policies(view: &View<'_>) -> Listing {
             ("location", "LOCATION"),
         ],
     );
-    for (_, policy) in view.policies.iter() {
+    let wanted = |id: PolicyId| chosen.is_none_or(|chosen| chosen == id);
+    for (_, policy) in view.policies.iter().filter(|(id, _)| wanted(*id)) {
         listing.rows.push(vec![
             policy.handle.clone().into(),
             policy.owner.clone().into(),

@@ -1,5 +1,5 @@
 //! `show services`: every port of every service with its frontends, and every pod that the service selects with what keeps
-//! it from being a backend, if anything does.
+//! it from being a backend, if anything does. As text a block for each port, as data a row for each port and pod.
 
 use std::net::SocketAddr;
 
@@ -28,7 +28,11 @@ pub(super) fn services(view: &View<'_>) -> Listing {
             ("externalTraffic", "EXTERNAL"),
         ],
     );
+    let mut text = Vec::new();
     for service in &view.world.services {
+        let ports = service.ports.iter().map(Some);
+        let ports = ports.chain(service.ports.is_empty().then_some(None));
+        ports.for_each(|port| text.extend(block(view.world, service, port)));
         for port in &service.ports {
             listing.rows.extend(rows(view.world, service, port));
         }
@@ -40,7 +44,84 @@ pub(super) fn services(view: &View<'_>) -> Listing {
             );
         }
     }
+    listing.blocks = Some(text);
     listing
+}
+
+/// A port with its frontends, how it is used, and its pods below each other.
+fn block(world: &World, service: &Service, port: Option<&ServicePort>) -> Vec<String> {
+    let port_name = port.map_or_else(|| "any port".to_owned(), port_in_words);
+    let mut lines = vec![format!("{} {port_name}", service.qualified())];
+    let mut add = |label: &str, values: Vec<String>| {
+        let labels = std::iter::once(label).chain(std::iter::repeat(""));
+        let told = values
+            .iter()
+            .zip(labels)
+            .map(|(value, label)| format!("  {label:<9}  {value}").trim_end().to_owned());
+        lines.extend(told);
+    };
+    let fronts = port.map(|port| frontends(service, port)).unwrap_or_default();
+    let is_nowhere = fronts.is_empty();
+    add("frontends", fronts);
+    if is_nowhere {
+        add("frontends", vec!["none: headless, its name leads to a pod".to_owned()]);
+    }
+    if !is_nowhere {
+        add("traffic", vec![traffic(world, service)]);
+        let ranges: Vec<String> = service.source_ranges.iter().map(ToString::to_string).collect();
+        if !ranges.is_empty() {
+            add("ranges", vec![format!("{} for load-balancer addresses", ranges.join(", "))]);
+        }
+    }
+    add("backends", backends(world, service, port));
+    lines
+}
+
+/// `internal cluster, external local, random, affinity 600s`
+fn traffic(world: &World, service: &Service) -> String {
+    let affinity = service.affinity.map(|seconds| format!(", affinity {seconds}s"));
+    format!(
+        "internal {}, external {}, {}{}",
+        policy(service.internal_traffic),
+        policy(service.external_traffic),
+        balancing(world, service),
+        affinity.unwrap_or_default()
+    )
+}
+
+/// Pods in columns, what keeps one from being a backend last.
+fn backends(world: &World, service: &Service, port: Option<&ServicePort>) -> Vec<String> {
+    let pods: Vec<[String; 4]> = selected(world, service)
+        .map(|pod| {
+            let places = places(service, port, pod);
+            let why = match (&places, pod.readiness, port.map(|port| &port.target)) {
+                (None, _, Some(TargetPort::Name(name))) => format!("no port {name}"),
+                (None, ..) => "no address of its family".to_owned(),
+                (Some(_), Readiness::Ready, _) => "ready".to_owned(),
+                (Some(_), Readiness::NotReady, _) => "not ready".to_owned(),
+                (Some(_), Readiness::Terminating, _) => "terminating".to_owned(),
+            };
+            let places = places.map_or_else(|| "-".to_owned(), |places| places.join(", "));
+            [pod.qualified(), names::node(world, pod.node), places, why]
+        })
+        .collect();
+    if pods.is_empty() {
+        return vec!["none: it selects no pod".to_owned()];
+    }
+    let width = |column: usize| pods.iter().map(|cells| cells[column].chars().count()).max();
+    let widths: Vec<usize> = (0..4).map(|column| width(column).unwrap_or(0)).collect();
+    let line = |cells: &[String; 4]| {
+        let cells = cells.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
+        cells.collect::<Vec<_>>().join("   ")
+    };
+    pods.iter().map(line).collect()
+}
+
+fn selected<'w>(world: &'w World, service: &'w Service) -> impl Iterator<Item = &'w Pod> {
+    world
+        .pods
+        .iter()
+        .filter(|pod| pod.namespace == service.namespace && service.selector.matches(&pod.labels))
 }
 
 fn rows(world: &World, service: &Service, port: &ServicePort) -> Vec<Vec<Cell>> {
@@ -60,11 +141,7 @@ fn lines<'w>(
     service: &'w Service,
     port: Option<&'w ServicePort>,
 ) -> impl Iterator<Item = Line> + 'w {
-    let selected = world
-        .pods
-        .iter()
-        .filter(|pod| pod.namespace == service.namespace && service.selector.matches(&pod.labels));
-    let mut lines: Vec<Line> = selected
+    let mut lines: Vec<Line> = selected(world, service)
         .map(|pod| {
             let places = places(service, port, pod);
             let state = state(pod, places.is_some());
@@ -82,21 +159,27 @@ fn row(world: &World, service: &Service, port: Cell, frontends: Cell, line: Line
     let nobody = || [Cell::None, Cell::None, Cell::None, "no pod is selected".into()];
     let mut row = vec![service.qualified().into(), port, frontends];
     row.extend(line.unwrap_or_else(nobody));
-    let balancing = match service.balancing.unwrap_or(world.cluster.balancing) {
-        Balancing::Random => "random",
-        Balancing::Maglev => "maglev",
-    };
-    let traffic = |policy| match policy {
-        TrafficPolicy::Cluster => "cluster",
-        TrafficPolicy::Local => "local",
-    };
     row.extend([
         service.affinity.map(|seconds| format!("{seconds}s")).into(),
-        balancing.into(),
-        traffic(service.internal_traffic).into(),
-        traffic(service.external_traffic).into(),
+        balancing(world, service).into(),
+        policy(service.internal_traffic).into(),
+        policy(service.external_traffic).into(),
     ]);
     row
+}
+
+fn balancing(world: &World, service: &Service) -> &'static str {
+    match service.balancing.unwrap_or(world.cluster.balancing) {
+        Balancing::Random => "random",
+        Balancing::Maglev => "maglev",
+    }
+}
+
+fn policy(traffic: TrafficPolicy) -> &'static str {
+    match traffic {
+        TrafficPolicy::Cluster => "cluster",
+        TrafficPolicy::Local => "local",
+    }
 }
 
 /// `80/tcp -> http`
@@ -144,9 +227,9 @@ fn places(service: &Service, port: Option<&ServicePort>, pod: &Pod) -> Option<Ve
 
 fn state(pod: &Pod, serves: bool) -> &'static str {
     match pod.readiness {
+        _ if !serves => "no-such-port",
         Readiness::NotReady => "not-ready",
         Readiness::Terminating => "terminating",
-        Readiness::Ready if serves => "ready",
-        Readiness::Ready => "no-such-port",
+        Readiness::Ready => "ready",
     }
 }

@@ -241,7 +241,7 @@ fn identities_count_their_pods() {
 #[test]
 fn policies_are_shown_after_normalisation() {
     check(
-        super::policies::policies,
+        |view| super::policies::policies(view, None),
         "POLICY        OWNER       SUBJECT                     PODS   ISOLATES   RULES   LOCATION
          shop/server   team-shop   pods {app=server} in shop   1      ingress    1       shop.hop:1:1",
     );

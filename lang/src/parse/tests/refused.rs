@@ -321,7 +321,7 @@ const PACKETS: &[(&str, &str)] = &[
     ("n from-netdev hex 0a0", "HW0008 `0a0` has an odd number of hex digits at [0a0]"),
     (
         "n from-netdev",
-        "HW0001 this packet ends too early, expected `on`, `vni`, `mark`, `hex`, `pcap`, `eth` or `ipv4` at [v]",
+        "HW0001 this packet ends too early, expected `on`, `vni`, `mark`, `hex`, `pcap`, `eth`, `ipv4`, `ipv6`, `tcp`, `udp`, `sctp`, `icmp`, `icmpv6` or `payload` at [v]",
     ),
     ("n from-netdev pcap x.pcap", "HW0001 this packet ends too early, expected `number` at [p]"),
     ("n from-netdev pcap x.pcap number 0", "HW0008 `0` is not the number of a packet at [0]"),

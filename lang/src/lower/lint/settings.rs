@@ -1,0 +1,138 @@
+//! Warnings about settings of the cluster and addresses and ports of services that get into each other's way.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use engine::diag::Diagnostic;
+use engine::source::Span;
+use engine::topology::{Node, Routing, World};
+use ipnet::IpNet;
+
+use super::super::pick;
+use crate::ast::{ClusterField, Item, Service, ServiceField, Spanned};
+use crate::codes;
+
+/// The source of a pod that reaches itself by a service; that of IPv6, `fe80::1`, is no address of a service.
+const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::new(169, 254, 42, 1));
+
+/// Kubernetes gives node ports from this range, unless it is told another.
+const NODE_PORTS: std::ops::RangeInclusive<u16> = 30_000..=32_767;
+
+/// Looks at all statements; the world is what they came to.
+pub(in crate::lower) fn settings(items: &[&Item], world: &World, sink: &mut Vec<Diagnostic>) {
+    let mut masqueraded = None;
+    for (cluster, _) in pick!(items, Cluster) {
+        for field in &cluster.fields {
+            match &field.node {
+                ClusterField::Prefilter(list) => prefilter(list, world, sink),
+                ClusterField::Masquerade { ports: Some(ports), .. } => masqueraded = Some(ports),
+                _ => {}
+            }
+        }
+    }
+    for (service, _) in pick!(items, Service) {
+        node_ports(service, masqueraded, sink);
+        addresses(service, world, sink);
+        source_ranges(service, sink);
+    }
+}
+
+/// A prefix that holds the end of a tunnel: what comes by that is dropped before anything looks at it.
+fn prefilter(list: &[Spanned<IpNet>], world: &World, sink: &mut Vec<Diagnostic>) {
+    if world.cluster.routing != Routing::Tunnel || world.nodes.len() < 2 {
+        return;
+    }
+    let over_ipv6 = world.tunnels_over_ipv6();
+    for net in list {
+        let held = |node: &&Node| node.tunnel_end(over_ipv6).is_some_and(|a| net.node.contains(&a));
+        let mut nodes = world.nodes.iter().filter(held);
+        let Some(first) = nodes.next() else { continue };
+        let more = match nodes.count() {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        let message = format!("the prefilter drops everything of node {}{more}", first.name);
+        sink.push(
+            Diagnostic::warning(codes::PREFILTERED_NODE, message, net.span)
+                .also(first.span, "an end of the tunnel")
+                .help("list no node: what pods of other nodes send comes from the node's address"),
+        );
+    }
+}
+
+fn node_ports(
+    service: &Service,
+    masqueraded: Option<&Spanned<(u16, u16)>>,
+    sink: &mut Vec<Diagnostic>,
+) {
+    let ports = service.fields.iter().filter_map(|field| match &field.node {
+        ServiceField::Port(port) => port.node_port.as_ref(),
+        _ => None,
+    });
+    for port in ports {
+        if let Some(range) = masqueraded.filter(|r| (r.node.0..=r.node.1).contains(&port.node)) {
+            let message = format!("masquerading may take node port {}", port.node);
+            sink.push(
+                Diagnostic::warning(codes::MASQUERADED_NODE_PORT, message, port.span)
+                    .also(range.span, "from this range")
+                    .help("keep the two apart: while a flow has the port, its answers and packets for the service cannot be told apart"),
+            );
+        }
+        if !NODE_PORTS.contains(&port.node) {
+            let message = format!("node port {} is outside of 30000-32767", port.node);
+            sink.push(
+                Diagnostic::warning(codes::UNUSUAL_NODE_PORT, message, port.span).help(
+                    "Kubernetes gives ports of that range, unless its API server is told another; others are the node's own",
+                ),
+            );
+        }
+    }
+}
+
+fn addresses(service: &Service, world: &World, sink: &mut Vec<Diagnostic>) {
+    let lists = service.fields.iter().filter_map(|field| match &field.node {
+        ServiceField::ClusterIp(list)
+        | ServiceField::ExternalIp(list)
+        | ServiceField::LoadBalancerIp(list) => Some(list),
+        _ => None,
+    });
+    for address in lists.flatten() {
+        let name = &service.handle.node;
+        let holds = |node: &&Node| node.pod_cidrs.iter().any(|net| net.contains(&address.node));
+        if address.node == LOOPBACK {
+            let message = format!("{} of service {name} is the loopback of services", address.node);
+            sink.push(
+                Diagnostic::warning(codes::SERVICE_AMONG_PODS, message, address.span)
+                    .note("a pod that reaches itself by a service sees its packets come from there")
+                    .help("choose another address"),
+            );
+        } else if let Some(node) = world.nodes.iter().find(holds) {
+            let message = format!(
+                "{} of service {name} is among the pods of node {}",
+                address.node, node.name
+            );
+            sink.push(
+                Diagnostic::warning(codes::SERVICE_AMONG_PODS, message, address.span)
+                    .also(node.span, "the node")
+                    .help("a pod may be given the same address: choose one that no node's `pods` hold"),
+            );
+        }
+    }
+}
+
+fn source_ranges(service: &Service, sink: &mut Vec<Diagnostic>) {
+    let has_balancer = service.fields.iter().any(|field| match &field.node {
+        ServiceField::LoadBalancerIp(list) => !list.is_empty(),
+        _ => false,
+    });
+    let ranges = |field: &Spanned<ServiceField>| -> Option<Span> {
+        matches!(&field.node, ServiceField::SourceRanges(_)).then_some(field.span)
+    };
+    let Some(span) = service.fields.iter().find_map(ranges).filter(|_| !has_balancer) else {
+        return;
+    };
+    let message =
+        format!("the source ranges of service {} hold for no address", service.handle.node);
+    sink.push(Diagnostic::warning(codes::IDLE_SOURCE_RANGES, message, span).help(
+        "they are for `load-balancer-ip`; who may use other addresses, the pods' policies say",
+    ));
+}
