@@ -228,6 +228,13 @@ pub enum Step {
         /// Whether this packet chose the port.
         created: bool,
     },
+    /// The packet that an ICMP error quotes was rewritten, so that its sender knows it again.
+    Requoted {
+        /// Sender and receiver of the quoted packet as it came.
+        before: String,
+        /// As it goes on.
+        after: String,
+    },
     /// The packet would be encrypted on its way to the other node.
     Encrypted {
         /// `wireguard` or `ipsec`.

@@ -10,7 +10,7 @@ use crate::topology::ServiceId;
 use crate::trace::{Place, Trace};
 
 use super::seen::{End, FRAGMENTATION_NEEDED, Seen};
-use super::{Context, Decided, Divergence, LegOutcome, Verdict, service, wire};
+use super::{Context, Decided, Divergence, LegOutcome, Undecided, Verdict, service, wire};
 
 /// Where the two answers part first, if they do.
 pub(super) fn divergence(
@@ -20,6 +20,8 @@ pub(super) fn divergence(
     seen: &[Seen],
     judgement: &Judgement,
 ) -> Option<Divergence> {
+    // Of what went on unseen both can say that it was let through until then.
+    let end = if end == End::Unknown(Undecided::NotFollowed) { End::Allowed } else { end };
     let reason = match end {
         End::Dropped(reason) => Some(reason),
         End::Allowed | End::Unknown(_) => None,

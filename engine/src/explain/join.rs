@@ -67,7 +67,11 @@ pub fn explain(
         decided_by: legs.iter().map(|leg| leg.decided.clone()).collect(),
         isolated_by: denied.map_or_else(Vec::new, |leg| nearest::isolating(context, leg)),
         nearest: denied.map_or_else(Vec::new, |leg| nearest::nearest(context, leg)),
-        obstacle: reason.and_then(|reason| obstacle::of(context, trace, reason)),
+        obstacle: match end {
+            End::Dropped(reason) => obstacle::of(context, trace, reason),
+            End::Unknown(Undecided::NotFollowed) => obstacle::of_unfollowed(context, trace),
+            End::Allowed | End::Unknown(_) => None,
+        },
         known: Vec::new(),
         assumed: assumed(context, question, trace),
         lost: trace.lost,

@@ -110,6 +110,8 @@ pub enum Obstacle {
         source: String,
         /// Where the same port can be reached from outside: `node port 30080`, `203.0.113.10:80`.
         outside: Vec<String>,
+        /// Whether it has such places at all, and nobody behind any of them.
+        nobody: bool,
         /// Where the service is declared.
         location: Option<Location>,
     },
@@ -136,6 +138,17 @@ pub enum Obstacle {
         first: u16,
         /// The last one.
         last: u16,
+    },
+    /// Nobody has the destination, and a node has the prefix that it is in.
+    NobodyThere {
+        /// The destination.
+        address: String,
+        /// The node.
+        node: String,
+        /// Its pods' prefix.
+        prefix: String,
+        /// Where the node is declared.
+        location: Option<Location>,
     },
     /// The client's address was not the packet's source any more when policy was asked.
     SourceTranslated {
@@ -194,6 +207,23 @@ pub(super) fn of(context: &Context<'_>, trace: &Trace, reason: DropReason) -> Op
         DropReason::PolicyDenied | DropReason::PolicyDeny => source_translated(context, trace),
         _ => None,
     }
+}
+
+/// Where a packet that went on unseen was bound for, where the world says that nobody is there.
+pub(super) fn of_unfollowed(context: &Context<'_>, trace: &Trace) -> Option<Obstacle> {
+    let address = wire::ends(&trace.hops.last()?.frame_out)?.destination.address;
+    if context.world.owner(address).is_some() {
+        return None;
+    }
+    context.world.nodes().find_map(|(_, node)| {
+        let prefix = node.pod_cidrs.iter().find(|prefix| prefix.contains(&address))?;
+        Some(Obstacle::NobodyThere {
+            address: address.to_string(),
+            node: node.name.clone(),
+            prefix: prefix.to_string(),
+            location: Some(context.location(node.span)),
+        })
+    })
 }
 
 fn source_of(hop: &Hop) -> Option<IpAddr> {
@@ -311,24 +341,33 @@ impl Ask<'_> {
 fn cluster_only(context: &Context<'_>, told: &Told, hop: &Hop) -> Option<Obstacle> {
     let id = told.service?;
     let service = context.world.service(id)?;
+    let (outside, has_any) = outside(context, id, told);
     Some(Obstacle::ClusterOnly {
         service: context.service(id),
         source: context.at(source_of(hop)?),
-        outside: outside(context, id, told),
+        nobody: has_any && outside.is_empty(),
+        outside,
         location: Some(context.location(service.span)),
     })
 }
 
-/// Where clients outside reach the same port of a service.
-fn outside(context: &Context<'_>, id: ServiceId, told: &Told) -> Vec<String> {
-    let Some(tables) = context.tables_of(told.node) else { return Vec::new() };
-    let same = tables.frontends.iter().filter(|f| {
+/// Where clients outside reach a backend by the same port of a service, and whether it is open to them at all.
+fn outside(context: &Context<'_>, id: ServiceId, told: &Told) -> (Vec<String>, bool) {
+    let nodes = context.tables.nodes.iter();
+    let all = nodes.flat_map(|tables| tables.frontends.iter().map(move |f| (tables, f)));
+    let same = all.filter(|(_, f)| {
         f.service == id
             && f.kind != FrontendKind::ClusterIp
             && told.port.is_none_or(|port| f.port_index as usize == port)
     });
     let mut words: Vec<String> = Vec::new();
-    for frontend in same {
+    let mut has_any = false;
+    for (tables, frontend) in same {
+        has_any = true;
+        let backends = tables.backend_sets.get(frontend.external as usize);
+        if backends.is_some_and(|set| set.backends.is_empty()) {
+            continue;
+        }
         let word = match frontend.kind {
             FrontendKind::NodePort => format!("port {} of every node", frontend.place.port),
             _ => frontend.place.to_string(),
@@ -337,7 +376,7 @@ fn outside(context: &Context<'_>, id: ServiceId, told: &Told) -> Vec<String> {
             words.push(word);
         }
     }
-    words
+    (words, has_any)
 }
 
 fn not_in_range(context: &Context<'_>, told: &Told, hop: &Hop) -> Option<Obstacle> {

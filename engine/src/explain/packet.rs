@@ -3,7 +3,7 @@
 use crate::net::{Packet, Protocol, Transport, extension, icmp};
 use crate::question::Question;
 
-use super::{Context, PacketReport};
+use super::{Context, PacketReport, wire};
 
 /// The packet of a question.
 pub(super) fn report(context: &Context<'_>, question: &Question) -> PacketReport {
@@ -33,9 +33,28 @@ fn detail(packet: &Packet) -> String {
 fn transport_detail(packet: &Packet) -> String {
     match packet.transport {
         Transport::Tcp { flags, .. } => flags.to_string(),
-        Transport::Icmp { kind, code, rest } => message(packet.protocol(), kind, code, rest),
+        Transport::Icmp { kind, code, rest } => {
+            let message = message(packet.protocol(), kind, code, rest);
+            format!("{message}{}", quoted(packet, kind))
+        }
         Transport::Udp { .. } | Transport::Sctp { .. } | Transport::Other { .. } => String::new(),
     }
+}
+
+/// `, quoting TCP 10.1.0.10:40312 -> 10.2.0.20:8080`: what an error is about.
+fn quoted(packet: &Packet, kind: u8) -> String {
+    let is_error = match packet.protocol() {
+        Protocol::Icmpv6 => kind < icmp::V6_ECHO_REQUEST,
+        _ => matches!(
+            kind,
+            icmp::UNREACHABLE | 4 | 5 | icmp::TIME_EXCEEDED | icmp::PARAMETER_PROBLEM
+        ),
+    };
+    let ends = wire::ends_of(&packet.payload).filter(|_| is_error);
+    ends.map_or_else(String::new, |ends| {
+        let protocol = ends.protocol.to_string().to_uppercase();
+        format!(", quoting {protocol} {}", ends.in_words())
+    })
 }
 
 /// `8 bytes of IP options`, `behind hop-by-hop, routing`: what stands before the transport.

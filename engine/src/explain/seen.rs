@@ -9,7 +9,7 @@ use crate::tables::{EndpointId, EntryId, Implied, NodeTables, Origin};
 use crate::topology::{Endpoint, NodeId};
 use crate::trace::{Action, Choice, CtState, Event, Hop, PolicyOutcome, Rewriting, Trace};
 
-use super::{Context, Decided, DropPlace, LegOutcome, Undecided, Verdict};
+use super::{Context, Decided, DropPlace, LegOutcome, Undecided, Verdict, wire};
 
 /// What the datapath chose where it may choose freely, for the oracle to take over.
 pub fn choices(trace: &Trace) -> Choices {
@@ -69,14 +69,46 @@ pub(super) fn end(context: &Context<'_>, trace: &Trace) -> End {
         match hop.action() {
             None => return End::Unknown(Undecided::OutcomeNotSeen),
             Some(Action::Drop(reason)) => return End::Dropped(reason),
-            Some(action) => last = Some(action),
+            Some(action) => last = Some((hop, action)),
         }
     }
     match last {
         None => End::Unknown(Undecided::OutcomeNotSeen),
-        Some(Action::Tunnel { .. }) => End::Unknown(Undecided::NotFollowed),
+        Some((hop, action)) if is_unfollowed(hop, action) || is_for_nobody(context, hop) => {
+            End::Unknown(Undecided::NotFollowed)
+        }
         Some(_) => End::Allowed,
     }
+}
+
+/// Whether the last hop sent the packet on, and nobody saw where to. What a node answers itself without being its destination
+/// (ARP, neighbour discovery) has arrived.
+fn is_unfollowed(hop: &Hop, action: Action) -> bool {
+    let is_routed = match action {
+        Action::Tunnel { .. } | Action::Network { .. } => return true,
+        Action::Stack { host } => !host,
+        Action::Pass => {
+            matches!(hop.hook, Hook::FromHost | Hook::FromNetdev | Hook::FromOverlay)
+        }
+        Action::Deliver { .. } | Action::Drop(_) => false,
+    };
+    is_routed && wire::ends(&hop.frame_out).is_some() && !is_discovery(hop)
+}
+
+/// Whether the packet left by the device though the node's own pods have the prefix: no such route leads there.
+fn is_for_nobody(context: &Context<'_>, hop: &Hop) -> bool {
+    let own = context.world.node(hop.node).filter(|_| hop.hook == Hook::ToNetdev);
+    let to = wire::ends(&hop.frame_out).map(|ends| ends.destination.address);
+    own.zip(to).is_some_and(|(node, to)| {
+        node.pod_cidrs.iter().any(|prefix| prefix.contains(&to))
+            && context.world.owner(to).is_none()
+    })
+}
+
+/// Neighbour discovery (RFC 4861 4).
+fn is_discovery(hop: &Hop) -> bool {
+    wire::message(&hop.frame_out)
+        .is_some_and(|(protocol, kind)| protocol == Protocol::Icmpv6 && (133..=137).contains(&kind))
 }
 
 /// One direction as the events show it.

@@ -143,6 +143,10 @@ pub(super) fn step(context: &Context<'_>, hop: &Hop, event: &Event) -> Option<St
 /// The step of a rewriting. The one from frontend to backend is the service's step.
 pub(super) fn rewritten(context: &Context<'_>, hop: &Hop, event: &Event) -> Option<Step> {
     let Event::Rewritten { rewriting, before, after, created } = *event else { return None };
+    // Of an error about a translated flow only what it quotes may be rewritten.
+    if before.address == after.address && wire::quoted(&hop.frame_in).is_some() {
+        return None;
+    }
     let party = match rewriting {
         Rewriting::Service => return None,
         Rewriting::Masquerade | Rewriting::NodePort | Rewriting::Loopback => {
@@ -185,6 +189,13 @@ impl Context<'_> {
             None => self.at(frontend.address),
         }
     }
+}
+
+/// The step of what an ICMP error quotes, where the program rewrote that.
+pub(super) fn requoted(hop: &Hop) -> Option<Step> {
+    let (before, after) = (wire::quoted(&hop.frame_in)?, wire::quoted(&hop.frame_out)?);
+    let is_rewritten = (before.source, before.destination) != (after.source, after.destination);
+    is_rewritten.then(|| Step::Requoted { before: before.in_words(), after: after.in_words() })
 }
 
 /// The step of an encryption.

@@ -81,6 +81,7 @@ fn steps(context: &Context<'_>, hop: &Hop, legs: &[&Seen], is_last: bool) -> Vec
     steps.extend(
         events().filter(|e| !undone_first(e)).filter_map(|e| service::rewritten(context, hop, &e)),
     );
+    steps.extend(service::requoted(hop));
     steps.extend(events().filter_map(|e| service::encrypted(&e)));
     steps.extend(hop.action().and_then(|action| outcome(context, hop, action, is_last)));
     steps
@@ -230,7 +231,7 @@ fn outcome(context: &Context<'_>, hop: &Hop, action: Action, is_last: bool) -> O
         Action::Stack { host } => Some(Step::Stack { host, followed: !is_last }),
         Action::Network { next_hop, .. } => Some(Step::Network {
             device: context.device(hop.node),
-            next_hop: next_hop.map(|address| address.to_string()),
+            next_hop: next_hop.map(|address| of_family(context, hop, address).to_string()),
             node: next_hop.and_then(|at| context.node_at(at)).map(|node| context.node(node)),
             ttl: wire::ttl(&hop.frame_out),
         }),
@@ -238,6 +239,15 @@ fn outcome(context: &Context<'_>, hop: &Hop, action: Action, is_last: bool) -> O
         Action::Deliver { endpoint, .. } => Some(deliver(context, hop, endpoint)),
         Action::Pass => passed(context, tables, hop, is_last),
     }
+}
+
+/// The address by which a packet reaches a node: one of its own family, where the node has one.
+fn of_family(context: &Context<'_>, hop: &Hop, at: IpAddr) -> IpAddr {
+    let Some(ends) = wire::ends(&hop.frame_out) else { return at };
+    let is_v6 = ends.destination.address.is_ipv6();
+    let node = context.node_at(at).and_then(|id| context.world.node(id));
+    let same = node.and_then(|node| node.addresses.iter().find(|a| a.is_ipv6() == is_v6));
+    if at.is_ipv6() == is_v6 { at } else { same.copied().unwrap_or(at) }
 }
 
 /// What a program that lets a packet through leads to: into the pod, out of the node, to the node itself.

@@ -26,12 +26,29 @@ pub struct Ends {
 
 /// The sides of an Ethernet frame's packet; `None` for what is neither IPv4 nor IPv6 or is too short.
 pub fn ends(frame: &[u8]) -> Option<Ends> {
-    let packet = frame.get(ETHERNET..)?;
+    ends_of(frame.get(ETHERNET..)?)
+}
+
+/// The sides of a packet without the frame around it; of one that an ICMP error quotes, too.
+pub(super) fn ends_of(packet: &[u8]) -> Option<Ends> {
     match packet.first()? >> 4 {
         4 => ends_v4(packet),
         6 => ends_v6(packet),
         _ => None,
     }
+}
+
+/// The sides of the packet that a frame's ICMP error quotes.
+pub(super) fn quoted(frame: &[u8]) -> Option<Ends> {
+    let (protocol, kind, body) = message_of(frame)?;
+    let is_error = match protocol {
+        Protocol::Icmpv6 => kind < icmp::V6_ECHO_REQUEST,
+        _ => matches!(
+            kind,
+            icmp::UNREACHABLE | 4 | 5 | icmp::TIME_EXCEEDED | icmp::PARAMETER_PROBLEM
+        ),
+    };
+    ends_of(body.filter(|_| is_error)?)
 }
 
 /// TTL (RFC 791, byte 8) or hop limit (RFC 8200, byte 7) of an Ethernet frame; `None` for anything else.
@@ -41,6 +58,25 @@ pub(super) fn ttl(frame: &[u8]) -> Option<u8> {
         6 => frame.get(ETHERNET + 7).copied(),
         _ => None,
     }
+}
+
+/// Protocol and type of an Ethernet frame's ICMP or ICMPv6 message.
+pub(super) fn message(frame: &[u8]) -> Option<(Protocol, u8)> {
+    message_of(frame).map(|(protocol, kind, _)| (protocol, kind))
+}
+
+/// The same, with what stands behind the message's eight bytes.
+fn message_of(frame: &[u8]) -> Option<(Protocol, u8, Option<&[u8]>)> {
+    let packet = frame.get(ETHERNET..)?;
+    let (number, at, is_later) = match packet.first()? >> 4 {
+        4 => (*packet.get(9)?, usize::from(packet.first()? & 15) * 4, false),
+        6 => upper_layer(packet)?,
+        _ => return None,
+    };
+    let protocol = Protocol::from_number(number);
+    let is_icmp = matches!(protocol, Protocol::Icmp | Protocol::Icmpv6) && !is_later;
+    let kind = packet.get(at).filter(|_| is_icmp)?;
+    Some((protocol, *kind, packet.get(at + 8..)))
 }
 
 fn ends_v4(packet: &[u8]) -> Option<Ends> {
@@ -106,6 +142,20 @@ fn is_echo(protocol: Protocol, kind: u8) -> bool {
         _ => [icmp::ECHO_REQUEST, icmp::ECHO_REPLY],
     };
     kinds.contains(&kind)
+}
+
+impl Ends {
+    /// `10.1.0.10:40312 -> 10.2.0.20:8080`; an echo's identifier is left out.
+    pub(super) fn in_words(&self) -> String {
+        let place = |place: Place| {
+            if self.protocol.has_ports() && self.has_ports {
+                place.to_string()
+            } else {
+                place.address.to_string()
+            }
+        };
+        format!("{} -> {}", place(self.source), place(self.destination))
+    }
 }
 
 fn joined(

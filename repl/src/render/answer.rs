@@ -196,9 +196,11 @@ fn policy_cause(decided: &Decided) -> String {
 fn undecided(e: &Explanation) -> String {
     match e.undecided {
         Some(Undecided::EventsLost) => format!("{} lost, so the outcome is not known", lost(e)),
-        Some(Undecided::NotFollowed) => {
-            "the packet left for a place that is not followed".to_owned()
-        }
+        Some(Undecided::NotFollowed) => match (&e.obstacle, e.hops.last().and_then(ending)) {
+            (Some(obstacle), _) => obstacle::cause(obstacle),
+            (None, Some(ending)) => format!("{ending}, which is not followed"),
+            (None, None) => "the packet left for a place that is not followed".to_owned(),
+        },
         Some(Undecided::OtherGeneration) => {
             "the datapath answered from another state of the tables".to_owned()
         }

@@ -31,6 +31,7 @@ pub(super) fn lookups(step: &Step) -> Vec<String> {
         }
         Step::Skipped { .. }
         | Step::Rewritten { .. }
+        | Step::Requoted { .. }
         | Step::Encrypted { .. }
         | Step::Network { .. }
         | Step::Left { .. }

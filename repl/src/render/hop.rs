@@ -70,6 +70,9 @@ fn words_of(step: &Step, node: &str) -> (&'static str, String) {
             let echo = identifier.map_or_else(String::new, |id| format!(" echo id {id}"));
             way::rewritten(*rewriting, before, &format!("{after}{echo}"), party)
         }
+        Step::Requoted { before, after } => {
+            ("quote", format!("{before} becomes {after}, as whoever sent it knows it"))
+        }
         Step::Encrypted { .. } => ("encrypt", way::encrypted(step)),
         Step::Tunnel { .. }
         | Step::Deliver { .. }
@@ -94,6 +97,7 @@ fn identity(step: &Step) -> String {
     };
     let who = words::identity(*identity, meaning);
     match from.as_str() {
+        "vni" if meaning.is_empty() => format!("{who}, which nobody has, from the vni"),
         "ipcache" => {
             format!("{address} -> {who}{}", covering(address, prefix.as_deref(), meaning))
         }

@@ -72,6 +72,7 @@ fn fact(step: &Step) -> Option<String> {
         Step::Rewritten { rewriting, after, .. } => {
             format!("{}={}", side(*rewriting), without_port(after))
         }
+        Step::Requoted { .. } => "quote=rewritten".to_owned(),
         Step::Encrypted { by, .. } => format!("encrypted={by}"),
         Step::Tunnel { kind, destination, node, .. } => {
             format!("tunnel={kind}:{}", node.as_deref().unwrap_or(destination))

@@ -40,6 +40,9 @@ pub(super) fn cause(obstacle: &Obstacle) -> String {
         Obstacle::NoFreePort { address: None, .. } => {
             "the node has no address to translate the source to".to_owned()
         }
+        Obstacle::NobodyThere { address, node, .. } => {
+            format!("nobody has {address}, which is in the pods of {node}")
+        }
         Obstacle::SourceTranslated { client, .. } => {
             format!("policy did not see the address of {client}")
         }
@@ -116,7 +119,8 @@ pub(super) fn lines(e: &Explanation) -> Vec<String> {
             );
             vec![fact(1, "ports", &text)]
         }
-        Obstacle::NoFreePort { .. }
+        Obstacle::NobodyThere { .. }
+        | Obstacle::NoFreePort { .. }
         | Obstacle::NoFirstFragment { .. }
         | Obstacle::Prefiltered { .. } => Vec::new(),
     };
@@ -166,8 +170,15 @@ fn next(obstacle: &Obstacle) -> Vec<String> {
         Obstacle::NoBackend { service, port, pods, node, traffic, .. } => {
             no_backend((service, port), pods, (node, *traffic))
         }
+        Obstacle::NobodyThere { address, node, prefix, location } => vec![format!(
+            "correct the address, or add a pod that has it: {node} keeps {prefix}{} for its pods, and what its stack does with {address} is not followed",
+            at(location.as_ref())
+        )],
         Obstacle::SourceTranslated { rewriting, peer, service, .. } => {
             source_translated(*rewriting, peer, service.as_deref())
+        }
+        Obstacle::ClusterOnly { service, nobody: true, .. } => {
+            vec![format!("give {service} a backend first: nobody is behind its ports, whoever asks")]
         }
         Obstacle::ClusterOnly { service, outside, .. } if outside.is_empty() => vec![format!(
             "give {service} a `node-port`, an `external-ip` or a `load-balancer-ip`, or ask from a pod"

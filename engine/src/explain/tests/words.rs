@@ -30,6 +30,7 @@ fn steps_stand_in_the_order_that_a_reader_follows() {
             Step::Drop { .. } => "drop",
             Step::Service { .. } => "service",
             Step::Rewritten { .. } => "rewritten",
+            Step::Requoted { .. } => "requoted",
             Step::Encrypted { .. } => "encrypted",
             Step::Network { .. } => "network",
             Step::Left { .. } => "left",

@@ -169,6 +169,7 @@ fn other_obstacles_say_what_to_do_next() {
         service: service(),
         source: source(),
         outside: outside.iter().map(|s| (*s).to_owned()).collect(),
+        nobody: false,
         location: Some(at(17)),
     };
     let ranges = Obstacle::NotInRange {
