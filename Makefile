@@ -2,7 +2,7 @@
 
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test coverage bpf bench book lint fmt fmt-check deny prerequisites
+.PHONY: help demo test test-qemu coverage bpf bench book lint fmt fmt-check deny prerequisites
 
 CARGO ?= cargo
 # The version of mdBook that the book is built with.
@@ -23,6 +23,9 @@ test: prerequisites ## Runs all tests (without privileges the interpreter answer
 		echo '      tests are answered by the interpreter. HOPWISE_REQUIRE=kernel turns that into a failure.'; }
 	$(CARGO) test --locked --workspace --doc
 	$(CARGO) test --locked --workspace --lib --bins --tests
+
+test-qemu: prerequisites ## Runs the programs on real VXLAN and Geneve devices of another kernel, in an emulated machine
+	@.ci/qemu.sh
 
 coverage: prerequisites ## Runs all tests and prints what of the datapath's programs and of the Rust code they reach
 	@CARGO='$(CARGO)' .ci/coverage.sh

@@ -1,8 +1,11 @@
 //! The backend that runs the datapath in the kernel of this host, by `BPF_PROG_TEST_RUN`: maps and programs of
-//! its own for each node, made when a packet first comes to the node, a program when one first comes to it. Attaches nothing, touches no device, sends nothing.
+//! its own for each node, made when a packet first comes to the node, a program when one first comes to it. Attaches nothing, touches no device, sends nothing
+//! (what tests attach is [`attach`]'s).
 //!
 //! **Clock, devices, tunnel keys** are the seam's (`datapath_abi::Input`): nothing of this host's network shows.
 
+#[cfg(feature = "attach")]
+pub mod attach;
 mod files;
 mod instance;
 #[cfg(feature = "measure")]

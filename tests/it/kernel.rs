@@ -40,10 +40,15 @@ pub(crate) fn require() -> bool {
     let missing =
         MISSING.get_or_init(|| repl::backend::open(Choice::Kernel).err().map(|e| e.to_string()));
     let Some(missing) = missing else { return true };
-    let required = std::env::var(REQUIRE).unwrap_or_default();
-    assert!(!required.split(',').any(|what| what == "kernel"), "the kernel is required: {missing}");
+    assert!(!is_required("kernel"), "the kernel is required: {missing}");
     skip(&format!("the kernel, so that the interpreter answers: {missing}"));
     false
+}
+
+/// Whether a test must not skip for want of something.
+pub(crate) fn is_required(what: &str) -> bool {
+    let required = std::env::var(REQUIRE).unwrap_or_default();
+    required.split(',').any(|each| each == what)
 }
 
 /// Says why a test does nothing here.

@@ -12,6 +12,7 @@ mod cases;
 mod cli;
 mod codes;
 mod coverage;
+mod devices;
 mod diagnostics;
 mod differential;
 mod documents;

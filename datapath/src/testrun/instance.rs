@@ -101,7 +101,7 @@ impl Instance {
     pub(super) fn prepare(&mut self, hook: u32) -> Result<(), BackendError> {
         let place = hook as usize;
         let Some(name) = HOOKS.get(place).filter(|_| !self.hooks[place]) else { return Ok(()) };
-        let loaded = listening(|| load_hook(&self.object, &self.base, name)).map_err(of_loading)?;
+        let loaded = self.load(name)?;
         if hook == u32::from(abi::hook::PREFILTER) {
             self.prefilter = Some(loaded);
             self.hooks[place] = true;
@@ -114,12 +114,17 @@ impl Instance {
         Ok(())
     }
 
+    /// One more program upon the maps, by its name.
+    pub(super) fn load(&self, name: &str) -> Result<Loaded, BackendError> {
+        listening(|| load_hook(&self.object, &self.base, name)).map_err(of_loading)
+    }
+
     /// How many instructions the verifier goes through for the program of a hook, by the kernel's own count;
     /// `None` where it does not say (before Linux 5.16).
     #[cfg(any(test, feature = "measure"))]
     pub(super) fn verified(&self, hook: u32) -> Result<Option<u32>, BackendError> {
         let Some(name) = HOOKS.get(hook as usize) else { return Ok(None) };
-        let loaded = listening(|| load_hook(&self.object, &self.base, name)).map_err(of_loading)?;
+        let loaded = self.load(name)?;
         let descriptor = program(&loaded, name)?.as_fd().as_raw_fd();
         let path = format!("/proc/self/fdinfo/{descriptor}");
         let text = std::fs::read_to_string(&path).map_err(|error| BackendError::System {
@@ -356,7 +361,7 @@ fn map<'a>(object: &'a Loaded, name: &str) -> Result<Map<'a>, BackendError> {
         .ok_or_else(|| absent(&format!("map {name}")))
 }
 
-fn program<'a>(object: &'a Loaded, name: &str) -> Result<ProgramMut<'a>, BackendError> {
+pub(super) fn program<'a>(object: &'a Loaded, name: &str) -> Result<ProgramMut<'a>, BackendError> {
     object
         .progs_mut()
         .find(|program| program.name() == OsStr::new(name))
