@@ -173,12 +173,13 @@ pub(crate) fn received_vni(skb: *mut __sk_buff) -> Option<u32> {
         // SAFETY: the context, and room for the size given, which the kernel fills, or clears where it fails.
         unsafe { bpf_skb_get_tunnel_key(skb, key.as_mut_ptr().cast(), size, flags.into()) }
     };
-    let (mut size, mut failed) = (WHOLE_KEY, get(WHOLE_KEY, 0));
-    if failed == -EINVAL {
-        (size, failed) = (OLDER_KEY, get(OLDER_KEY, 0));
-    }
+    let (mut flags, mut failed) = (0, get(WHOLE_KEY, 0));
+    // Kernels look at the family first, so the size is only told to be wrong where the family is right.
     if failed == -EPROTO {
-        failed = get(size, BPF_F_TUNINFO_IPV6);
+        (flags, failed) = (BPF_F_TUNINFO_IPV6, get(WHOLE_KEY, BPF_F_TUNINFO_IPV6));
+    }
+    if failed == -EINVAL {
+        failed = get(OLDER_KEY, flags);
     }
     // SAFETY: filled.
     (failed == 0).then(|| unsafe { key.assume_init().vni })
