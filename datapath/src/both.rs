@@ -258,6 +258,10 @@ impl Backend for Both {
         self.same("conntrack", kernel, vm)
     }
 
+    fn is_full(&mut self, node: NodeId, is_v6: bool) -> Result<bool, BackendError> {
+        self.kernel.is_full(node, is_v6)
+    }
+
     fn remembered(&mut self, node: NodeId) -> Result<Vec<Remembered>, BackendError> {
         self.kernel.remembered(node)
     }

@@ -193,6 +193,9 @@ pub(crate) trait Node: Maps {
     /// How large its maps are.
     fn capacity(&self) -> Capacity;
 
+    /// Entries that a map which forgets may have free at most while it does.
+    fn unused(&self) -> Result<usize, BackendError>;
+
     /// What is known to be in its slots.
     fn slots(&mut self) -> &mut Slots;
 
@@ -420,6 +423,13 @@ impl<H: Host> Backend for Nodes<H> {
             })?;
         }
         Ok(decode::conntrack(entries))
+    }
+
+    fn is_full(&mut self, node: NodeId, is_v6: bool) -> Result<bool, BackendError> {
+        let map = if is_v6 { abi::maps::CT6 } else { abi::maps::CT4 };
+        let node = self.node(node)?.0;
+        let unused = node.unused()?;
+        Ok(node.rows(map)?.len() + unused >= FLOWS as usize)
     }
 
     fn remembered(&mut self, node: NodeId) -> Result<Vec<Remembered>, BackendError> {

@@ -154,6 +154,10 @@ impl Backend for Vm {
         self.0.conntrack(node, now)
     }
 
+    fn is_full(&mut self, node: NodeId, is_v6: bool) -> Result<bool, BackendError> {
+        self.0.is_full(node, is_v6)
+    }
+
     fn remembered(&mut self, node: NodeId) -> Result<Vec<Remembered>, BackendError> {
         self.0.remembered(node)
     }

@@ -157,6 +157,11 @@ pub trait Backend {
         })
     }
 
+    /// Whether a node's conntrack of a family has no room, so that it forgets flows for new ones.
+    fn is_full(&mut self, _node: NodeId, _is_v6: bool) -> Result<bool, BackendError> {
+        Ok(false)
+    }
+
     /// Counters of a node since it was loaded.
     fn counters(&mut self, node: NodeId) -> Result<Vec<Counter>, BackendError>;
 

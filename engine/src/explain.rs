@@ -15,7 +15,7 @@ mod service;
 mod steps;
 mod wire;
 
-pub use changes::{FlowKind, FlowState, Known, KnownChange, KnownFlow, changes};
+pub use changes::{FlowKind, FlowState, Known, KnownChange, KnownFlow, changes, gone};
 pub use join::{Context, explain};
 pub use obstacle::{Candidate, Obstacle, Traffic, Unfit};
 pub use seen::choices;

@@ -16,6 +16,7 @@ mod devices;
 mod diagnostics;
 mod differential;
 mod documents;
+mod forgetting;
 mod hooks;
 mod kernel;
 mod markdown;

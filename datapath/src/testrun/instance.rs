@@ -21,6 +21,9 @@ use crate::decode;
 use crate::nodes::{self, Capacity, Change, HOOKS, Maps, Node, REMEMBERING, Row, Run, Slots};
 use crate::object::Object;
 
+/// Entries that a CPU takes from what a map has free, and that go at once where nothing is.
+const AT_A_TIME: usize = 128;
+
 /// A node's programs and maps.
 pub(crate) struct Instance {
     // The ring buffer is unmapped before its map goes.
@@ -189,6 +192,12 @@ impl Maps for Instance {
 impl Node for Instance {
     fn capacity(&self) -> Capacity {
         self.capacity
+    }
+
+    /// Every CPU takes so many at a time, and as many go at a time.
+    fn unused(&self) -> Result<usize, BackendError> {
+        let cpus = libbpf_rs::num_possible_cpus().map_err(of_call("counting CPUs"))?;
+        Ok((cpus + 1) * AT_A_TIME)
     }
 
     fn slots(&mut self) -> &mut Slots {

@@ -180,6 +180,10 @@ impl Backend for Counting {
         self.0.vm.conntrack(node, now)
     }
 
+    fn is_full(&mut self, node: NodeId, is_v6: bool) -> Result<bool, BackendError> {
+        self.0.vm.is_full(node, is_v6)
+    }
+
     fn remembered(&mut self, node: NodeId) -> Result<Vec<Remembered>, BackendError> {
         self.0.vm.remembered(node)
     }

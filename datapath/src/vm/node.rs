@@ -193,6 +193,10 @@ impl Node for Instance {
         self.capacity
     }
 
+    fn unused(&self) -> Result<usize, BackendError> {
+        Ok(0)
+    }
+
     fn slots(&mut self) -> &mut Slots {
         &mut self.slots
     }

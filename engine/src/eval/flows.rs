@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use crate::net::{Protocol, TcpFlags};
+use crate::net::{FlowKey, Protocol, TcpFlags};
 use crate::topology::NodeId;
 use crate::trace::{CtState, Place};
 
@@ -206,6 +206,28 @@ pub(super) fn opens(flags: Option<TcpFlags>) -> bool {
 impl Memory {
     fn entry(&self, node: NodeId, tuple: &Tuple, now: u64) -> Option<&Entry> {
         self.flows.get(&(node, Pair::of(tuple))).filter(|entry| now < entry.expires)
+    }
+
+    /// Forgets a flow, in the direction of the side that opened it, for want of room.
+    pub fn forget(&mut self, node: NodeId, flow: &FlowKey) {
+        let end = |address, port| End { address, port };
+        let tuple = Tuple {
+            protocol: flow.protocol,
+            from: end(flow.source, flow.source_port),
+            to: end(flow.destination, flow.destination_port),
+        };
+        let key = (node, Pair::of(&tuple));
+        if self.flows.get(&key).is_some_and(|entry| entry.opener == tuple.from) {
+            self.flows.remove(&key);
+        }
+    }
+
+    /// Forgets which backend a client's flow to a frontend has, for want of room.
+    pub fn forget_backend(&mut self, node: NodeId, flow: &FlowKey) {
+        let end = |address, port| End { address, port };
+        let client = end(flow.source, flow.source_port);
+        let frontend = end(flow.destination, flow.destination_port);
+        self.served.remove(&(node, flow.protocol, client, frontend));
     }
 
     /// What the node knows of the packet's flow.

@@ -1,9 +1,11 @@
 //! What a packet changed in conntrack: entries that came, changed or went, with names. Counters and remembered verdicts
 //! change with every packet and are no news.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
-use crate::net::Protocol;
+use crate::net::{FlowKey, Protocol};
 use crate::topology::NodeId;
 use crate::trace::{ConntrackEntry, ConntrackKind, Place};
 
@@ -99,24 +101,41 @@ pub struct KnownChange {
 
 /// What differs between two moments, node by node, in the order of the entries.
 pub fn changes(context: &Context<'_>, before: &Known, after: &Known) -> Vec<KnownChange> {
-    let of = |known: &Known, node: NodeId| {
-        let lists = known.iter().filter(|(id, _)| *id == node);
-        lists.flat_map(|(_, list)| list).filter(|e| e.expires_in > 0).cloned().collect::<Vec<_>>()
-    };
     let mut found = Vec::new();
-    for (node, _) in after {
-        let (old, new) = (of(before, *node), of(after, *node));
+    for (node, entries) in after {
+        let old = living(before, *node);
         let name = context.node(*node);
-        for entry in &new {
-            let earlier = old.iter().find(|e| is_same(e, entry));
+        for entry in entries.iter().filter(|entry| entry.expires_in > 0) {
+            let earlier = old.get(&key(entry)).copied();
             if earlier.is_none_or(|e| is_news(e, entry)) {
                 found.push(change(&name, entry, earlier, Some(entry)));
             }
         }
-        let gone = old.iter().filter(|e| !new.iter().any(|other| is_same(other, e)));
-        found.extend(gone.map(|entry| change(&name, entry, Some(entry), None)));
+        let lost = gone(before, after, *node).into_iter();
+        found.extend(lost.map(|entry| change(&name, entry, Some(entry), None)));
     }
     found
+}
+
+/// A node's entries that were there at one moment and are not at a later one.
+pub fn gone<'k>(before: &'k Known, after: &Known, node: NodeId) -> Vec<&'k ConntrackEntry> {
+    let new = living(after, node);
+    let lists = before.iter().filter(|(id, _)| *id == node);
+    let old = lists.flat_map(|(_, list)| list).filter(|entry| entry.expires_in > 0);
+    old.filter(|entry| !new.contains_key(&key(entry))).collect()
+}
+
+/// What tells an entry from all others of its node.
+type Key = (FlowKind, FlowKey);
+
+fn key(entry: &ConntrackEntry) -> Key {
+    (kind(entry), entry.flow)
+}
+
+fn living(known: &Known, node: NodeId) -> BTreeMap<Key, &ConntrackEntry> {
+    let lists = known.iter().filter(|(id, _)| *id == node);
+    let entries = lists.flat_map(|(_, list)| list).filter(|entry| entry.expires_in > 0);
+    entries.map(|entry| (key(entry), entry)).collect()
 }
 
 fn kind(entry: &ConntrackEntry) -> FlowKind {
@@ -125,10 +144,6 @@ fn kind(entry: &ConntrackEntry) -> FlowKind {
         ConntrackKind::Service { .. } => FlowKind::Service,
         ConntrackKind::Nat { .. } => FlowKind::Nat,
     }
-}
-
-fn is_same(one: &ConntrackEntry, other: &ConntrackEntry) -> bool {
-    one.flow == other.flow && kind(one) == kind(other)
 }
 
 /// Whether the state, the class of the time to live or the translation changed.

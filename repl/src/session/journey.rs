@@ -5,13 +5,15 @@ use datapath::follow::follow;
 use engine::backend::{Backend, BackendError};
 use engine::eval::{Asked, Memory, judge};
 use engine::explain::{
-    Agreement, Context, Explanation, Known as KnownFlows, changes, choices, explain,
+    Agreement, Context, Explanation, Known as KnownFlows, KnownChange, changes, choices, explain,
+    gone,
 };
 use engine::policy::PolicySet;
 use engine::question::{self, Known, Question};
 use engine::source::SourceMap;
 use engine::tables::Tables;
 use engine::topology::World;
+use engine::trace::{ConntrackEntry, ConntrackKind};
 
 use super::opening::{self, Turn};
 use super::sides::{Sides, reply_to};
@@ -52,6 +54,9 @@ pub(crate) struct Journey<'a> {
 /// Why only the datapath answers after such packets.
 pub(crate) const UNSEEN: &str = "no opinion of the oracle, which was not told of an earlier packet; `set conntrack fresh` forgets it";
 
+/// Something that is done with each answer.
+type Watch<'w> = dyn FnMut(&mut Journey<'_>, &mut Explanation) -> Result<(), BackendError> + 'w;
+
 impl Journey<'_> {
     /// Forgets every flow on both sides.
     pub(crate) fn forget(&mut self) -> Result<(), BackendError> {
@@ -66,15 +71,32 @@ impl Journey<'_> {
         stage: &Stage<'_>,
         question: &Question,
     ) -> Result<Explanation, BackendError> {
+        self.ask_watched(stage, question, &mut |_, _| Ok(()))
+    }
+
+    /// The same; after each answer something else is done with it.
+    fn ask_watched(
+        &mut self,
+        stage: &Stage<'_>,
+        question: &Question,
+        watch: &mut Watch<'_>,
+    ) -> Result<Explanation, BackendError> {
         let question = match self.begin(stage, question)? {
             Opened::As(question) => question,
-            Opened::Refused(answer) => return Ok(*answer),
+            Opened::Refused(mut answer) => {
+                watch(self, &mut answer)?;
+                return Ok(*answer);
+            }
         };
         let mut explanation = self.send(stage, &question)?;
+        watch(self, &mut explanation)?;
         let sides = Sides::of(&question.packet, &explanation);
         if let Some(sides) = sides.filter(|_| question.with_reply) {
             match self.send(stage, &reply_to(stage.world, &question, &sides)) {
-                Ok(reply) => explanation.reply = Some(Box::new(reply)),
+                Ok(mut reply) => {
+                    watch(self, &mut reply)?;
+                    explanation.reply = Some(Box::new(reply));
+                }
                 // Its answer stands without one.
                 Err(BackendError::BadInjection(reason)) => explanation.no_reply = Some(reason),
                 Err(error) => return Err(error),
@@ -96,14 +118,18 @@ impl Journey<'_> {
         }
     }
 
-    /// The same, with what it changes in conntrack.
+    /// As [`Self::ask`], with what each packet changes in conntrack.
     pub(crate) fn ask_told(
         &mut self,
         stage: &Stage<'_>,
         question: &Question,
     ) -> Result<Explanation, BackendError> {
         self.backend.load(stage.tables)?;
-        self.told(stage, |journey| journey.ask(stage, question))
+        let mut before = self.known(stage.world)?;
+        self.ask_watched(stage, question, &mut |journey, explanation| {
+            explanation.known = journey.tell(stage, &mut before)?;
+            Ok(())
+        })
     }
 
     /// What is asked with what it changes in conntrack. The tables are loaded.
@@ -112,11 +138,23 @@ impl Journey<'_> {
         stage: &Stage<'_>,
         ask: impl FnOnce(&mut Self) -> Result<Explanation, BackendError>,
     ) -> Result<Explanation, BackendError> {
-        let before = self.known(stage.world)?;
+        let mut before = self.known(stage.world)?;
         let mut explanation = ask(self)?;
-        let after = self.known(stage.world)?;
-        explanation.known = changes(&stage.context(), &before, &after);
+        explanation.known = self.tell(stage, &mut before)?;
         Ok(explanation)
+    }
+
+    /// What changed in conntrack since a moment, which becomes this one.
+    pub(crate) fn tell(
+        &mut self,
+        stage: &Stage<'_>,
+        since: &mut KnownFlows,
+    ) -> Result<Vec<KnownChange>, BackendError> {
+        let now = self.known(stage.world)?;
+        self.forget_lost(since, &now)?;
+        let changed = changes(&stage.context(), since, &now);
+        *since = now;
+        Ok(changed)
     }
 
     /// What conntrack holds on every node.
@@ -126,6 +164,34 @@ impl Journey<'_> {
             known.push((node, self.backend.conntrack(node, self.now)?));
         }
         Ok(known)
+    }
+
+    /// The oracle forgets what a full conntrack had no room for: which flow that is, is the datapath's choice. What goes
+    /// while there is room is none of it, and a divergence.
+    fn forget_lost(&mut self, before: &KnownFlows, after: &KnownFlows) -> Result<(), BackendError> {
+        for (node, _) in after {
+            let gone = gone(before, after, *node);
+            for is_v6 in [false, true] {
+                let of_family = |e: &&&ConntrackEntry| e.flow.source.is_ipv6() == is_v6;
+                let mut lost = gone.iter().filter(of_family).peekable();
+                if lost.peek().is_none() || !self.backend.is_full(*node, is_v6)? {
+                    continue;
+                }
+                for entry in lost {
+                    match entry.kind {
+                        ConntrackKind::Plain | ConntrackKind::Translated { .. } => {
+                            self.memory.forget(*node, &entry.flow);
+                        }
+                        ConntrackKind::Service { .. } => {
+                            self.memory.forget_backend(*node, &entry.flow);
+                        }
+                        // Goes with its flow.
+                        ConntrackKind::Nat { .. } => {}
+                    }
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Runs a flow's opening packets. Each of them must get through.

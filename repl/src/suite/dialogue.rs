@@ -3,7 +3,7 @@
 
 use engine::backend::BackendError;
 use engine::compile::compile;
-use engine::explain::{Explanation, Known, KnownChange, changes};
+use engine::explain::{Explanation, Known, KnownChange};
 use engine::net::Packet;
 use engine::policy::{Policy, PolicySet};
 use engine::question::{self, FollowUp, Question};
@@ -205,10 +205,7 @@ impl Talk<'_, '_, '_> {
     /// What changed in conntrack since it was last told.
     fn told(&mut self) -> Result<Vec<KnownChange>, BackendError> {
         let stage = stage(self.runner.stage, self.changed.as_ref());
-        let known = self.runner.journey.known(stage.world)?;
-        let changed = changes(&stage.context(), &self.known, &known);
-        self.known = known;
-        Ok(changed)
+        self.runner.journey.tell(&stage, &mut self.known)
     }
 
     /// Replaces or (`None`) removes a policy.
