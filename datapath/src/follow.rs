@@ -45,6 +45,9 @@ const MAX_HOPS: usize = 12;
 /// VNIs have 24 bits (RFC 7348 5).
 const MAX_VNI: u32 = (1 << 24) - 1;
 
+/// TTL of outer headers that no program has given one.
+const TUNNEL_TTL: u8 = 64;
+
 /// The device that a node's own stack sends to pods and services by.
 pub const HOST_DEVICE: &str = "cilium_host";
 
@@ -204,7 +207,7 @@ impl Journey<'_> {
         };
         hop.undetermined = self.undetermined(pinned);
         hop.frame_out = seen.frame;
-        let left = Left { mark: seen.mark, pinned, inside: arrival.inside };
+        let left = Left { mark: seen.mark, key: arrival.tunnel, pinned, inside: arrival.inside };
         let onward = self.onward(&mut hop, action, left)?;
         Ok((hop, onward))
     }
@@ -230,8 +233,22 @@ impl Journey<'_> {
                 Ok((!is_own).then(|| self.net.leaving(here, left.mark, hop.frame_out.clone())))
             }
             Action::Stack { host } => Ok(self.received(hop, here, host, left)),
+            Action::Pass if hop.hook == Hook::ToOverlay => self.overlaid(hop, here, &left),
             Action::Pass => self.passed(hop, here, left),
         }
+    }
+
+    /// A packet that the tunnel device sends, to the node that its destination is behind; `None` where that is behind none.
+    fn overlaid(
+        &self,
+        hop: &mut Hop,
+        here: &NodeTables,
+        left: &Left,
+    ) -> Result<Option<Arrival>, BackendError> {
+        let Some(remote) = self.net.by_tunnel(here, &hop.frame_out) else { return Ok(None) };
+        let vni = left.key.map_or(0, |key| key.vni);
+        let key = TunnelKey { vni, source: here.tunnel_address };
+        self.tunnel(hop, key, (remote, TUNNEL_TTL), left.pinned).map(Some)
     }
 
     /// A packet that a program gave to the node's stack: out of the tunnel, or routed on.
@@ -395,6 +412,8 @@ impl Journey<'_> {
 /// What a hop leaves behind beside the frame.
 struct Left {
     mark: u32,
+    /// The tunnel key that it came with.
+    key: Option<TunnelKey>,
     pinned: Pinned,
     inside: Option<Tunneled>,
 }

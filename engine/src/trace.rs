@@ -365,7 +365,16 @@ impl Hop {
 
     /// Whether the program ran on a frame with outer headers, so that what it says is about those.
     pub fn is_outer(&self) -> bool {
-        self.tunnel.is_some() && !matches!(self.action(), Some(Action::Tunnel { .. }))
+        self.tunnel.is_some() && !self.is_encapsulated()
+    }
+
+    /// Whether the packet gets its outer headers behind this hop.
+    pub fn is_encapsulated(&self) -> bool {
+        match self.action() {
+            Some(Action::Tunnel { .. }) => true,
+            Some(Action::Pass) => self.hook == Hook::ToOverlay && self.tunnel.is_some(),
+            _ => false,
+        }
     }
 }
 

@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 
 use engine::net::Hook;
-use engine::tables::{NodeTables, Tables};
+use engine::tables::{NodeTables, Tables, Target};
 use engine::topology::{NodeId, Party, Routing, World};
 
 use super::link::{self, Pinned};
@@ -45,6 +45,16 @@ impl<'a> Net<'a> {
                     nodes.find(|(_, node)| node.pod_cidrs.iter().any(|c| c.contains(&address)));
                 by_prefix.map(|(id, _)| id)
             }
+        }
+    }
+
+    /// The node's address that a packet is encapsulated for: of the one that its destination is behind.
+    pub(super) fn by_tunnel(self, here: &NodeTables, frame: &[u8]) -> Option<IpAddr> {
+        let destination = frame::read(frame)?.flow.destination;
+        let known = here.ipcache.iter().filter(|entry| entry.prefix.contains(&destination));
+        match known.max_by_key(|entry| entry.prefix.prefix_len())?.target {
+            Target::Tunnel { remote, .. } => Some(remote),
+            _ => None,
         }
     }
 

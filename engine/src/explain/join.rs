@@ -1,12 +1,16 @@
 //! The join itself: which facts make an explanation, and in whose words each is said.
 
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
 use crate::eval::{Judgement, Leg, pose};
 use crate::net::Hook;
 use crate::policy::PolicySet;
 use crate::question::Question;
 use crate::source::SourceMap;
 use crate::tables::Tables;
-use crate::topology::World;
+use crate::topology::{Party, World};
 use crate::trace::{Hop, Trace};
 
 use super::seen::{self, End, Seen};
@@ -135,7 +139,37 @@ fn assumed(context: &Context<'_>, question: &Question, trace: &Trace) -> Vec<Str
     if let Some(first) = trace.hops.first().filter(enters) {
         lines.push(format!("the packet reaches {} {}", context.node(first.node), first.device));
     }
+    if trace.has_left() {
+        lines.extend(leads_nowhere(context, question.packet.ip.destination));
+    }
     lines
+}
+
+/// Why an address is hardly one that a packet leaves the cluster for.
+fn leads_nowhere(context: &Context<'_>, address: IpAddr) -> Option<String> {
+    if !is_forwarded(address) {
+        return Some(format!(
+            "no route leads to {address}: a real node refuses the packet (169) or keeps it, which is not simulated"
+        ));
+    }
+    let world = context.world;
+    let bits = if address.is_ipv4() { 24 } else { 112 };
+    let around = IpNet::new(address, bits).ok()?.trunc();
+    let mut services = world.services().flat_map(|(_, service)| service.addresses());
+    let beside = services.find(|own| around.contains(own))?;
+    world.owner(address).is_none().then(|| {
+        let known = context.party(Party::Address(beside));
+        format!("{address} is no service's, though it lies beside {beside} of {known}")
+    })
+}
+
+/// Whether routers send packets to an address on: not to this host, to everybody, to many, or to neighbours only.
+fn is_forwarded(address: IpAddr) -> bool {
+    let special = match address {
+        IpAddr::V4(v4) => v4.is_broadcast() || v4.is_link_local(),
+        IpAddr::V6(v6) => v6.segments()[0] & 0xFFC0 == 0xFE80,
+    };
+    !special && !address.is_loopback() && !address.is_multicast() && !address.is_unspecified()
 }
 
 fn hops(context: &Context<'_>, trace: &Trace, legs: &[Seen]) -> Vec<HopReport> {

@@ -88,7 +88,8 @@ fn is_unfollowed(hop: &Hop, action: Action) -> bool {
         Action::Tunnel { .. } | Action::Network { .. } => return true,
         Action::Stack { host } => !host,
         Action::Pass => {
-            matches!(hop.hook, Hook::FromHost | Hook::FromNetdev | Hook::FromOverlay)
+            let hooks = [Hook::FromHost, Hook::FromNetdev, Hook::FromOverlay, Hook::ToOverlay];
+            hooks.contains(&hop.hook)
         }
         Action::Deliver { .. } | Action::Drop(_) => false,
     };

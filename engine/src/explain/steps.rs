@@ -256,6 +256,10 @@ fn passed(context: &Context<'_>, tables: &NodeTables, hop: &Hop, is_last: bool) 
         // What an earlier program delivered passes here unjudged and was reported there.
         Hook::ToContainer if is_marked(hop) => None,
         Hook::ToContainer => Some(deliver(context, hop, tables.endpoint_at(hop.ifindex)?.id)),
+        Hook::ToOverlay if hop.is_encapsulated() => {
+            let header = hop.tunnel.as_ref()?;
+            Some(tunnel(context, tables, hop, header.vni, header.destination))
+        }
         Hook::ToNetdev | Hook::ToOverlay if is_last => {
             Some(Step::Left { device: hop.device.clone(), node: bound_for(context, hop) })
         }
@@ -310,5 +314,5 @@ fn deliver(context: &Context<'_>, hop: &Hop, endpoint: EndpointId) -> Step {
 
 /// Whether the packet leaves the hop by the tunnel.
 pub(super) fn is_tunneled(hop: &Hop) -> bool {
-    matches!(hop.action(), Some(Action::Tunnel { .. }))
+    hop.is_encapsulated()
 }

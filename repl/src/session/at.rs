@@ -199,6 +199,7 @@ impl Journey<'_> {
             .ok_or_else(|| BackendError::BadEvent("the trace has no beginning".to_owned()))?;
         // Where it enters is no assumption here, and shown whatever the program has to say.
         explanation.assumed.clear();
+        explanation.assumed.extend(sent::stranger(tables, raw));
         if let Some(first) = explanation.hops.first_mut() {
             first.quiet = false;
         }

@@ -75,11 +75,24 @@ fn it_goes_on_as_any_packet() {
 #[test]
 fn what_passes_where_nothing_follows_ends() {
     for hook in [Hook::ToOverlay, Hook::ToHost, Hook::ToNetdev] {
-        let (trace, _) = run(&raw(NODE01, hook, bytes(&ping(CA, CB))), vec![Action::Pass.into()]);
+        let (trace, _) =
+            run(&raw(NODE01, hook, bytes(&ping(CA, at("8.8.8.8")))), vec![Action::Pass.into()]);
         let trace = trace.unwrap();
         assert_eq!(trace.hops.len(), 1, "{hook}");
         assert_eq!(trace.has_left(), hook == Hook::ToNetdev);
     }
+}
+
+#[test]
+fn what_passes_into_the_tunnel_goes_on_to_the_node_behind_it() {
+    let key = TunnelKey { vni: 27634, source: address("192.168.66.226") };
+    let start = Raw { tunnel: Some(key), ..raw(NODE01, Hook::ToOverlay, bytes(&ping(CA, CB))) };
+    let (trace, _) = run(&start, vec![Action::Pass.into(), deliver(1).into()]);
+    let trace = trace.unwrap();
+    assert_eq!(hooks(&trace), [(NODE01, Hook::ToOverlay), (NODE02, Hook::FromOverlay)]);
+    let header = trace.hops[0].tunnel.as_ref().unwrap();
+    assert_eq!((header.destination, header.vni), (address("192.168.66.221"), 27634));
+    assert!(trace.hops[0].is_encapsulated() && !trace.hops[0].is_outer());
 }
 
 fn encapsulated(kind: TunnelKind, port: u16) -> Vec<u8> {

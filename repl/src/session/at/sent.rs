@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use datapath::follow::{Device, Raw, enters_as};
 use datapath::frame;
 use engine::explain::PacketReport;
-use engine::net::{IpHeader, Layer, Packet, Protocol, Transport, extension};
+use engine::net::{Hook, IpHeader, Layer, Packet, Protocol, Transport, extension};
 use engine::question::Question;
 use engine::tables::Tables;
 use engine::topology::{Endpoint, Party, World};
@@ -188,6 +188,20 @@ fn is_whole(layers: &[Layer], packet: &Packet, bytes: &[u8]) -> bool {
     let length = frame::read(bytes).map(|headers| headers.length + frame::MIN_LENGTH);
     let assembled = frame::assemble(layers).ok().map(|frame| frame.len());
     transport_was_read && own_type && length.is_some() && length == assembled
+}
+
+/// That a packet of the tunnel comes from an address which no node sends from, which no program asks about.
+pub(super) fn stranger(tables: &Tables, raw: &Raw) -> Option<String> {
+    let tunnel = &tables.node(raw.node)?.tunnel;
+    let source = match raw.hook {
+        Hook::FromOverlay => raw.tunnel?.source,
+        Hook::FromNetdev | Hook::Prefilter => {
+            frame::decapsulate(&raw.frame, tunnel.kind, tunnel.port)?.source
+        }
+        _ => return None,
+    };
+    let is_node = tables.nodes.iter().any(|node| node.tunnel_address == source);
+    (!is_node).then(|| format!("the tunnel's packet comes from {source}, which is no node"))
 }
 
 /// What a tunneled frame that comes by the underlay holds.
