@@ -479,6 +479,23 @@ impl World {
         (0..).map(NodeId).zip(&self.nodes)
     }
 
+    /// The party of an earlier world in this one, by its name; `None` where it is gone.
+    pub fn again(&self, party: Party, earlier: &Self) -> Option<Party> {
+        match party {
+            Party::Pod(id) => {
+                let name = earlier.pod(id)?.qualified();
+                let found = self.pods().find(|(_, pod)| pod.qualified() == name);
+                found.map(|(id, _)| Party::Pod(id))
+            }
+            Party::Service(id) => {
+                let name = earlier.service(id)?.qualified();
+                let found = self.services().find(|(_, service)| service.qualified() == name);
+                found.map(|(id, _)| Party::Service(id))
+            }
+            other => Some(other),
+        }
+    }
+
     /// Who owns an address: a pod with its own network, a node, its health endpoint, a service, a node by one of
     /// its further addresses, else a named external; `None` means an unnamed outside address.
     pub fn owner(&self, address: IpAddr) -> Option<Party> {

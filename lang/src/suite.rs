@@ -6,7 +6,7 @@ use engine::net::Direction;
 use engine::policy::Policy;
 use engine::question::{FollowUp, Question};
 use engine::source::Span;
-use engine::topology::{NodeId, Party, PodId};
+use engine::topology::{NodeId, Party, PodId, World};
 use engine::trace::CtState;
 use engine::verdict::{Implied, LegOutcome, Verdict};
 
@@ -90,6 +90,8 @@ pub enum StepKind {
     Policy(Box<Policy>),
     /// Removes the policy of that handle.
     RemovePolicy(String),
+    /// The world is this one from here on: a pod or a service came, changed or went. Names of later steps are of it.
+    World(Box<World>),
 }
 
 /// What an answer must show. Absent parts are not asked for. An undecided answer meets only `undecided`.

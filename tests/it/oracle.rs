@@ -78,8 +78,8 @@ pub(crate) fn decide(
 }
 
 /// One case: its policies as they are now, the oracle's memory and the clock.
-pub(crate) struct Run<'w> {
-    world: &'w World,
+pub(crate) struct Run {
+    world: World,
     policies: PolicySet,
     memory: Memory,
     now: u64,
@@ -100,10 +100,10 @@ struct Flow {
     sides: Option<Sides>,
 }
 
-impl<'w> Run<'w> {
-    pub(crate) fn new(world: &'w World, policies: &PolicySet) -> Self {
+impl Run {
+    pub(crate) fn new(world: &World, policies: &PolicySet) -> Self {
         Self {
-            world,
+            world: world.clone(),
             policies: policies.clone(),
             memory: Memory::default(),
             now: 0,
@@ -123,7 +123,7 @@ impl<'w> Run<'w> {
         let choices = Choices { is_forced: asked.is_some(), ..Choices::default() };
         let wanted = asked.or(wanted);
         let asked = Asked { source, destination, packet, now: self.now, choices };
-        decide(self.world, &self.policies, &mut self.memory, &asked, wanted).0
+        decide(&self.world, &self.policies, &mut self.memory, &asked, wanted).0
     }
 
     fn flow(&mut self, question: &Question, expectation: &Expectation, text: &str) {
@@ -137,7 +137,7 @@ impl<'w> Run<'w> {
         let sides = sides(&question.packet, &came).filter(|_| question.with_reply);
         let reply = sides.map(|sides| {
             let packet = question::reply(&sides.far(&question.packet));
-            let parties = sides.parties(self.world, source, destination);
+            let parties = sides.parties(&self.world, source, destination);
             self.judge(parties, &packet, (None, None)).verdict
         });
         self.hold(expectation, (&question.packet, &came), reply, text);
@@ -157,6 +157,10 @@ impl<'w> Run<'w> {
                 }
                 StepKind::RemovePolicy(handle) => {
                     self.change(handle, None);
+                    continue;
+                }
+                StepKind::World(world) => {
+                    self.enter(world);
                     continue;
                 }
                 StepKind::Flow { question, quote_last } => self.opening(question, *quote_last),
@@ -183,6 +187,23 @@ impl<'w> Run<'w> {
     fn change(&mut self, handle: &str, policy: Option<&Policy>) {
         let others = self.policies.iter().map(|(_, p)| p).filter(|p| p.handle != handle);
         self.policies = PolicySet::new(others.chain(policy).cloned().collect());
+    }
+
+    /// Goes on in another world. Who speaks in the flow is known by name.
+    fn enter(&mut self, world: &World) {
+        let earlier = std::mem::replace(&mut self.world, world.clone());
+        let again = |party| world.again(party, &earlier);
+        let Some(flow) = &mut self.flow else { return };
+        let (from, to) = (flow.first.ip.source, flow.first.ip.destination);
+        let (source, destination) = flow.parties;
+        flow.parties = (
+            again(source).unwrap_or(Party::Address(from)),
+            again(destination).unwrap_or(Party::Address(to)),
+        );
+        flow.choose = flow.choose.and_then(|id| match again(Party::Pod(id)) {
+            Some(Party::Pod(id)) => Some(id),
+            _ => None,
+        });
     }
 
     fn opening(&mut self, question: &Question, quote_last: bool) -> Option<Sent> {
@@ -213,7 +234,7 @@ impl<'w> Run<'w> {
             flow.latest = sides.map_or_else(|| packet.clone(), |s| s.near(&packet));
         }
         let parties = match sides {
-            Some(sides) => sides.parties(self.world, source, destination),
+            Some(sides) => sides.parties(&self.world, source, destination),
             None if answers => (destination, source),
             None => (source, destination),
         };

@@ -9,7 +9,7 @@ use engine::source::Span;
 use engine::trace::CtState;
 use engine::verdict::{Implied, LegOutcome, Verdict};
 
-use super::{Name, Policy, Qualified, Spanned};
+use super::{Item, Name, Policy, Qualified, Spanned};
 
 /// An endpoint as a person names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -219,6 +219,15 @@ pub enum StepKind {
     Policy(Policy),
     /// `remove policy HANDLE`
     RemovePolicy(Spanned<Qualified>),
+    /// `pod ... { ... }` or `service ... { ... }`: adds it, or replaces the one of that name.
+    World(Box<Item>),
+    /// `remove pod NAME` or `remove service NAME`
+    RemoveWorld {
+        /// `pod` or `service`.
+        kind: &'static str,
+        /// The name.
+        name: Spanned<Qualified>,
+    },
 }
 
 /// A further packet of the dialogue's flow.

@@ -46,6 +46,11 @@ pub fn step(step: &Step) -> String {
         }
         StepKind::Policy(policy) => format!("policy {}", policy.handle.node),
         StepKind::RemovePolicy(handle) => format!("remove policy {}", handle.node),
+        StepKind::World(item) => {
+            let (kind, name) = item.key();
+            format!("{kind} {name}")
+        }
+        StepKind::RemoveWorld { kind, name } => format!("remove {kind} {}", name.node),
     }
 }
 
@@ -218,6 +223,10 @@ mod tests {
         check("wait 61s", "wait 61s");
         check("policy a/b { select {} }", "policy a/b");
         check("clusterwide  policy b { select {} }", "clusterwide policy b");
+        check("pod  a/b on n { ip 10.0.0.1 }", "pod a/b");
+        check("service a/b { select { } }", "service a/b");
+        check("remove  pod a/b", "remove pod a/b");
+        check("remove service  a/b", "remove service a/b");
         check("remove policy  a/b", "remove policy a/b");
     }
 }

@@ -2,15 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use engine::diag::Diagnostic;
+use engine::diag::{Diagnostic, Severity};
 use engine::policy::{Policy, PolicySet};
 use engine::question::{FollowUp, Question};
 use engine::source::Span;
-use engine::topology::Party;
+use engine::topology::{Party, World};
 
 use super::{Lowering, pick};
-use crate::ast::{self, Item, PacketOption, PartyKind, PartyName, Spanned, TestLine};
+use crate::ast::{self, Item, ItemKind, PacketOption, PartyKind, PartyName, Spanned, TestLine};
 use crate::codes;
+use crate::fmt;
 use crate::names::{listed, nearest};
 use crate::resolve::{self, Atlas, Directory};
 use crate::suite::{Case, Dialogue, Expectation, Fact, FlowCase, Step, StepKind, Suite};
@@ -20,7 +21,7 @@ impl Lowering<'_> {
     pub(super) fn suites(&mut self, items: &[&Item], policies: &PolicySet) -> Vec<Suite> {
         // Nothing is declared from here on.
         self.directory = Some(Directory::of(&self.world));
-        let known = Known::of(policies);
+        let known = Known::of(policies, items);
         let mut suites = Vec::new();
         for (test, span) in pick!(items, Test) {
             if !self.declare("test", &test.name.node, test.name.span) {
@@ -35,7 +36,7 @@ impl Lowering<'_> {
                         if !expects_something(dialogue) && !self.may_have_failed("test", name) {
                             self.report(expects_nothing("dialogue", dialogue.name.span));
                         }
-                        let known = Known { changed: BTreeMap::new(), ..known };
+                        let known = Known::of(policies, items);
                         Some(Case::Dialogue(self.dialogue(dialogue, line.span, known)))
                     }
                 });
@@ -118,10 +119,14 @@ impl Lowering<'_> {
     fn dialogue(&mut self, dialogue: &ast::Dialogue, span: Span, mut known: Known<'_>) -> Dialogue {
         let mut flow: Option<Question> = None;
         let mut steps = Vec::new();
+        let before = dialogue.steps.iter().any(changes_world).then(|| self.world.clone());
         for step in &dialogue.steps {
             if let Some(lowered) = self.step(step, &mut flow, &mut known) {
                 steps.push(lowered);
             }
+        }
+        if let Some(world) = before {
+            self.enter_world(world);
         }
         Dialogue { name: dialogue.name.node.clone(), steps, span }
     }
@@ -156,13 +161,81 @@ impl Lowering<'_> {
                 known.changed.insert(name.clone(), None);
                 StepKind::RemovePolicy(name)
             }
+            ast::StepKind::World(item) => {
+                let (kind, name) = item.key();
+                self.change_world((kind, &name, item.span), Some(item), flow, known)?
+            }
+            ast::StepKind::RemoveWorld { kind, name } => {
+                let (word, span) = (name.node.to_string(), name.span);
+                self.change_world((kind, &word, span), None, flow, known)?
+            }
         };
         let expectation = match expected {
             Some(written) => Some(self.expectation(written, known)?),
             None => None,
         };
-        let text = self.words(written(step));
+        let text = match &step.kind {
+            ast::StepKind::World(_) => fmt::step(step),
+            _ => self.words(written(step)),
+        };
         Some(Step { kind, text, expectation, span: step.span })
+    }
+
+    /// The world with a statement in place of the one of that name, or (`None`) without that one.
+    fn change_world(
+        &mut self,
+        (kind, name, span): (&'static str, &str, Span),
+        statement: Option<&Item>,
+        flow: &mut Option<Question>,
+        known: &mut Known<'_>,
+    ) -> Option<StepKind> {
+        let at = known.items.iter().position(|item| item.key() == (kind, name.to_owned()));
+        match (at, statement) {
+            (Some(at), Some(item)) => known.items[at] = item.clone(),
+            (Some(at), None) => drop(known.items.remove(at)),
+            (None, Some(item)) => known.items.push(item.clone()),
+            (None, None) => {
+                let all = known.items.iter().map(Item::key).filter(|(of, _)| *of == kind);
+                let all: Vec<String> = all.map(|(_, name)| name).collect();
+                self.unknown(codes::UNKNOWN_ENDPOINT, kind, name, span, &all);
+                return None;
+            }
+        }
+        let items: Vec<&Item> = known.items.iter().collect();
+        let mut changed = Lowering {
+            sources: self.sources,
+            world: World::default(),
+            diagnostics: Vec::new(),
+            declared: BTreeMap::new(),
+            lost: Vec::new(),
+            suggestions: self.suggestions,
+            failed: self.failed.clone(),
+            directory: None,
+            partial: self.partial,
+        };
+        changed.world(&items);
+        let fresh = changed.diagnostics.into_iter().filter(|d| !self.diagnostics.contains(d));
+        let fresh: Vec<Diagnostic> = fresh.collect();
+        let is_wrong = fresh.iter().any(|d| d.severity == Severity::Error);
+        self.diagnostics.extend(fresh);
+        if is_wrong {
+            return None;
+        }
+        if let Some(flow) = flow {
+            let (earlier, now) = (&self.world, &changed.world);
+            let again =
+                |party, address| now.again(party, earlier).unwrap_or(Party::Address(address));
+            flow.source = again(flow.source, flow.packet.ip.source);
+            flow.destination = again(flow.destination, flow.packet.ip.destination);
+        }
+        self.enter_world(changed.world.clone());
+        Some(StepKind::World(Box::new(changed.world)))
+    }
+
+    /// Names are of this world from here on.
+    fn enter_world(&mut self, world: World) {
+        self.directory = Some(Directory::of(&world));
+        self.world = world;
     }
 
     fn flow_step(&mut self, case: &ast::FlowCase, flow: &mut Option<Question>) -> Option<StepKind> {
@@ -311,11 +384,16 @@ struct Known<'p> {
     policies: &'p PolicySet,
     /// `None` is one that was removed.
     changed: BTreeMap<String, Option<Policy>>,
+    /// What the world is made of, and what a dialogue changed of that.
+    items: Vec<Item>,
 }
 
 impl<'p> Known<'p> {
-    fn of(policies: &'p PolicySet) -> Self {
-        Self { policies, changed: BTreeMap::new() }
+    fn of(policies: &'p PolicySet, items: &[&Item]) -> Self {
+        let is_world =
+            |item: &&&Item| !matches!(item.kind, ItemKind::Policy(_) | ItemKind::Test(_));
+        let items = items.iter().filter(is_world).map(|item| (*item).clone()).collect();
+        Self { policies, changed: BTreeMap::new(), items }
     }
 
     fn find(&self, handle: &str) -> Option<&Policy> {
@@ -331,6 +409,11 @@ impl<'p> Known<'p> {
         let changed = self.changed.iter().filter(|(_, policy)| policy.is_some());
         unchanged.chain(changed.map(|(handle, _)| handle.as_str()))
     }
+}
+
+/// Whether the world is another one behind a step.
+fn changes_world(step: &ast::Step) -> bool {
+    matches!(step.kind, ast::StepKind::World(_) | ast::StepKind::RemoveWorld { .. })
 }
 
 /// Whether a packet of the dialogue has something to come out.
@@ -359,6 +442,9 @@ fn written(step: &ast::Step) -> Span {
             Span { end, ..step.span }
         }
         ast::StepKind::Policy(policy) => policy.head,
-        ast::StepKind::Wait { .. } | ast::StepKind::RemovePolicy(_) => step.span,
+        ast::StepKind::Wait { .. }
+        | ast::StepKind::RemovePolicy(_)
+        | ast::StepKind::World(_)
+        | ast::StepKind::RemoveWorld { .. } => step.span,
     }
 }

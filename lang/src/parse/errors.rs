@@ -304,6 +304,7 @@ const STARTS: &[(Rule, &[&str])] = &[
     (Rule::eth_type, &["type"]),
     (Rule::ip_field, &["ttl", "id", "df", "fragment", "proto", "ip-options", "extensions"]),
     (Rule::remove_policy, &["remove"]),
+    (Rule::remove_world, &["remove"]),
     (
         Rule::fact,
         &[

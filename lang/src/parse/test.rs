@@ -10,8 +10,8 @@ use engine::verdict::{Implied, LegOutcome, Verdict};
 use super::value::{self, Sink, number, unsupported};
 use super::{Chunk, Reader, Rule, Tree, first_word, question, world};
 use crate::ast::{
-    Arrival, Dialogue, Expectation, Fact, FlowCase, FollowUp, Name, PartyKind, PartyName, Place,
-    Reason, Spanned, Step, StepKind, Test, TestLine,
+    Arrival, Dialogue, Expectation, Fact, FlowCase, FollowUp, Item, Name, PartyKind, PartyName,
+    Place, Reason, Spanned, Step, StepKind, Test, TestLine,
 };
 use crate::codes;
 use crate::names::nearest;
@@ -83,6 +83,12 @@ impl Reader<'_> {
         if matches!(first_word(self.text(&line.range)), "policy" | "clusterwide") {
             return self.policy(line).map(StepKind::Policy);
         }
+        let (text, word) = (self.text(&line.range), first_word(self.text(&line.range)));
+        if matches!(word, "pod" | "service") && !text.contains("->") {
+            let kind = self.world(word, line)?;
+            let span = self.span(&line.range);
+            return Some(StepKind::World(Box::new(Item { kind, span })));
+        }
         self.check_word(line, &["reply", "send", "wait", "remove", "policy", "clusterwide"])?;
         let tree = self.grammar(Rule::step_line, line.range.clone())?;
         let step = tree.only()?;
@@ -91,6 +97,11 @@ impl Reader<'_> {
             Rule::wait => wait(&step, sink),
             Rule::remove_policy => {
                 Some(StepKind::RemovePolicy(value::qualified(&step.child(Rule::qualified)?)))
+            }
+            Rule::remove_world => {
+                let kind = if step.has(Rule::k_pod) { "pod" } else { "service" };
+                let name = value::qualified(&step.child(Rule::qualified)?);
+                Some(StepKind::RemoveWorld { kind, name })
             }
             Rule::follow_up => follow_up(&step, sink).map(StepKind::FollowUp),
             _ => flow(&step, sink).map(StepKind::Flow),

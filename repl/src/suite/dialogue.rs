@@ -1,5 +1,5 @@
-//! A dialogue: steps that share conntrack, clock and policies. A policy change works on a copy of the
-//! session's policies that ends with the case.
+//! A dialogue: steps that share conntrack, clock, world and policies. A change works on a copy of the
+//! session's world and policies that ends with the case.
 
 use engine::backend::BackendError;
 use engine::compile::compile;
@@ -8,7 +8,7 @@ use engine::net::Packet;
 use engine::policy::{Policy, PolicySet};
 use engine::question::{self, FollowUp, Question};
 use engine::tables::Tables;
-use engine::topology::{Party, PodId};
+use engine::topology::{Party, PodId, World};
 use lang::suite::{Dialogue, Step, StepKind};
 
 use super::run::{self, Ran, Runner, quoted};
@@ -26,8 +26,9 @@ struct Flow {
     sides: Option<Sides>,
 }
 
-/// The policies that a step changed, and what they compile to.
+/// World and policies after a step changed one of them, and what they compile to.
 struct Changed {
+    world: World,
     policies: PolicySet,
     tables: Tables,
 }
@@ -103,6 +104,7 @@ impl Talk<'_, '_, '_> {
             }
             StepKind::Policy(policy) => self.change(step, &policy.handle, Some(policy)),
             StepKind::RemovePolicy(handle) => self.change(step, handle, None),
+            StepKind::World(world) => self.enter(step, world),
         }
     }
 
@@ -139,7 +141,7 @@ impl Talk<'_, '_, '_> {
 
     /// The next packet of the flow, and whose it is. Whoever got the flow's packets speaks of it as they arrived.
     fn following(&mut self, follow_up: &FollowUp) -> Option<Question> {
-        let world = self.runner.stage.world;
+        let world = stage(self.runner.stage, self.changed.as_ref()).world;
         let flow = self.flow.as_mut()?;
         // An error comes from whoever got the latest packet.
         let answers = match follow_up.error {
@@ -199,7 +201,13 @@ impl Talk<'_, '_, '_> {
         });
         let Some(expectation) = &step.expectation else { return Ok((Outcome::Passed, None)) };
         let command = self.command();
-        Ok(self.runner.verdict(&step.text, step.span, expectation, explanation, command))
+        Ok(self.runner.verdict(
+            stage(self.runner.stage, self.changed.as_ref()).world,
+            (&step.text, step.span),
+            expectation,
+            explanation,
+            command,
+        ))
     }
 
     /// What changed in conntrack since it was last told.
@@ -222,11 +230,38 @@ impl Talk<'_, '_, '_> {
         }
         let others = before.iter().map(|(_, p)| p).filter(|p| p.handle != handle);
         let policies = PolicySet::new(others.chain(policy).cloned().collect());
+        let world = stage(self.runner.stage, self.changed.as_ref()).world.clone();
+        self.adopt(step, world, policies)
+    }
+
+    /// Goes on in another world. Who speaks in the flow is known by name.
+    fn enter(&mut self, step: &Step, world: &World) -> Result<Outcomes, BackendError> {
+        let before = stage(self.runner.stage, self.changed.as_ref());
+        let again = |party| world.again(party, before.world);
+        if let Some(flow) = &mut self.flow {
+            let (from, to) = (flow.first.ip.source, flow.first.ip.destination);
+            flow.source = again(flow.source).unwrap_or(Party::Address(from));
+            flow.destination = again(flow.destination).unwrap_or(Party::Address(to));
+            flow.choose = match flow.choose.and_then(|id| again(Party::Pod(id))) {
+                Some(Party::Pod(id)) => Some(id),
+                _ => None,
+            };
+        }
+        let policies = before.policies.clone();
+        self.adopt(step, world.clone(), policies)
+    }
+
+    fn adopt(
+        &mut self,
+        step: &Step,
+        world: World,
+        policies: PolicySet,
+    ) -> Result<Outcomes, BackendError> {
         let generation = (self.runner.generations)();
-        match compile(self.runner.stage.world, &policies, generation) {
+        match compile(&world, &policies, generation) {
             Ok(tables) => {
                 self.runner.journey.backend.load(&tables)?;
-                self.changed = Some(Changed { policies, tables });
+                self.changed = Some(Changed { world, policies, tables });
                 let known = self.told()?;
                 self.steps.push(StepReport { step: step.text.clone(), verdict: None, known });
                 Ok((Outcome::Passed, None))
@@ -251,7 +286,7 @@ impl Talk<'_, '_, '_> {
 /// The session's state with the policies of the dialogue.
 fn stage<'s>(base: &Stage<'s>, changed: Option<&'s Changed>) -> Stage<'s> {
     match changed {
-        Some(changed) => Stage { policies: &changed.policies, tables: &changed.tables, ..*base },
+        Some(Changed { world, policies, tables }) => Stage { world, policies, tables, ..*base },
         None => *base,
     }
 }

@@ -5,6 +5,7 @@ use engine::explain::Explanation;
 use engine::question::Question;
 use engine::source::Span;
 use engine::tables::Generation;
+use engine::topology::World;
 use lang::Suite;
 use lang::suite::{Case, Expectation, FlowCase};
 
@@ -109,8 +110,13 @@ impl Runner<'_, '_> {
                 return Ok(Ran { outcome, misses, checked: 0, steps: Vec::new() });
             }
         };
-        let (outcome, miss) =
-            self.verdict(&flow.text, flow.span, &flow.expectation, explanation, command);
+        let (outcome, miss) = self.verdict(
+            self.stage.world,
+            (&flow.text, flow.span),
+            &flow.expectation,
+            explanation,
+            command,
+        );
         Ok(Ran { outcome, misses: miss.into_iter().collect(), checked: 1, steps: Vec::new() })
     }
 
@@ -134,13 +140,13 @@ impl Runner<'_, '_> {
     /// Holds an answer against an expectation.
     pub(super) fn verdict(
         &self,
-        step: &str,
-        span: Span,
+        world: &World,
+        (step, span): (&str, Span),
         expectation: &Expectation,
         explanation: Explanation,
         command: String,
     ) -> (Outcome, Option<Miss>) {
-        let mut reasons = misses(expectation, &explanation, self.stage.world);
+        let mut reasons = misses(expectation, &explanation, world);
         let outcome = match (differs(&explanation), reasons.is_empty()) {
             (true, _) => Outcome::Divergent,
             (false, true) => return (Outcome::Passed, None),
