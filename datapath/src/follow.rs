@@ -245,7 +245,7 @@ impl Journey<'_> {
         here: &NodeTables,
         left: &Left,
     ) -> Result<Option<Arrival>, BackendError> {
-        let Some(remote) = self.net.by_tunnel(here, &hop.frame_out) else { return Ok(None) };
+        let Some(remote) = wire::Net::by_tunnel(here, &hop.frame_out) else { return Ok(None) };
         let vni = left.key.map_or(0, |key| key.vni);
         let key = TunnelKey { vni, source: here.tunnel_address };
         self.tunnel(hop, key, (remote, TUNNEL_TTL), left.pinned).map(Some)

@@ -176,7 +176,8 @@ pub fn judge(
     };
     let mut walk = Walk::new(world, policies, memory, asked);
     let result = walk.follow(sender);
-    let arrives = result.is_ok().then(|| walk.places());
+    // Of what cannot be read nobody knows the ports.
+    let arrives = (result.is_ok() && walk.read.is_ok()).then(|| walk.places());
     let (verdict, reason) = match result {
         Ok(()) | Err(Halt::Spent) => (Verdict::Allowed, None),
         Err(Halt::Drop(reason)) => (Verdict::Dropped, Some(reason)),

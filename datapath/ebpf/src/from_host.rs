@@ -25,12 +25,13 @@ fn decide(run: &Run, packet: &mut Packet, facts: &mut Facts) -> Verdict {
         Frame::Invalid => return Verdict::drop_egress(reason::INVALID_PACKET),
         _ => return Verdict::pass(),
     }
+    // Whoever the host says it is, the address tells better: it may carry on what another one sent. It is asked of before the look-up
+    // translates an error.
+    facts.source = ipcache::sender(run, packet.family, &packet.source, IDENTITY_HOST);
     let mut flow = look_up_readable(run, packet, facts);
     if packet.fault != 0 {
         return Verdict::drop_egress(packet.fault);
     }
-    // Whoever the host says it is, the address tells better: it may carry on what another one sent.
-    facts.source = ipcache::sender(run, packet.family, &packet.source, IDENTITY_HOST);
     if flow.is(ct_kind::SERVICE) {
         flow = service::resume(run, packet, facts, flow, false);
     } else if flow.is(ct_kind::NAT) {

@@ -33,8 +33,14 @@ fn decide(run: &Run, packet: &mut Packet, facts: &mut Facts) -> Verdict {
         Frame::Invalid => return Verdict::drop_ingress(reason::INVALID_PACKET),
         _ => return Verdict::stack(false),
     }
+    // The look-up may translate an error, and who looks after it is who it came to.
+    let told = match packet.is_icmp_error() {
+        true => receive::destination(run, packet, facts),
+        false => Place::UNKNOWN,
+    };
     let flow = look_up_readable(run, packet, facts);
     let index = match flow.path(run, facts) {
+        _ if told != Place::UNKNOWN => told,
         index if index != Place::UNKNOWN && flow.is(ct_kind::PLAIN) => index,
         _ => receive::destination(run, packet, facts),
     };

@@ -106,7 +106,7 @@ fn relate_any(run: &Run, packet: &mut Packet, quoted: &mut Packet, facts: &mut F
             return false;
         }
         // So may the client's flow be another's than the frontend's.
-        if !is_nat && !is_of_frontend(entry) {
+        if !is_nat && !is_of_frontend(run, quoted, entry) {
             return false;
         }
         if is_nat && flags & conntrack::NODE_PORT != 0 {
@@ -117,17 +117,19 @@ fn relate_any(run: &Run, packet: &mut Packet, quoted: &mut Packet, facts: &mut F
     true
 }
 
-/// Whether a flow's answers come from the frontend that the quoted packet came from.
+/// Whether a flow's answers come from the frontend that the quoted packet came from, which must still be one.
 #[inline(always)]
-fn is_of_frontend(entry: *mut CtValue) -> bool {
+fn is_of_frontend(run: &Run, quoted: &Packet, entry: *mut CtValue) -> bool {
     let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return false };
     // SAFETY: this CPU's value, which this run has to itself, and a map value.
-    unsafe {
+    let (frontend, is_its) = unsafe {
         let frontend = &(*scratch).quoted_before;
-        (*entry).flags & conntrack::FRONTEND != 0
+        let is_its = (*entry).flags & conntrack::FRONTEND != 0
             && address_of(entry) == frontend.source
-            && port_of(entry) == frontend.source_port
-    }
+            && port_of(entry) == frontend.source_port;
+        (frontend, is_its)
+    };
+    is_its && service::is_frontend(run, quoted, frontend.source, frontend.source_port)
 }
 
 /// Gives a quoted packet's source or destination another address and port; an echo's identifier is where it was.

@@ -245,11 +245,11 @@ fn refusal(question: &Question, answers: Vec<Answer>) -> String {
 #[test]
 fn packets_that_no_program_sees_are_refused() {
     let own = (Party::Node(NODE01), "192.168.66.226");
-    let cases = [(at("9.9.9.9"), at("8.8.8.8")), (own, own)];
-    for (from, to) in cases {
+    let outside = (at("9.9.9.9"), at("8.8.8.8"), "meets no pod and no other node");
+    for (from, to, why) in [outside, (own, own, "stays inside node01")] {
         let text = refusal(&ping(from, to), Vec::new());
         let expected = format!(
-            "the packet cannot enter: from {} to {} it meets no pod and no other node, so no program sees it",
+            "the packet cannot enter: from {} to {} it {why}, so no program sees it",
             from.1, to.1
         );
         assert_eq!(text, expected);

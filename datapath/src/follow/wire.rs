@@ -49,7 +49,7 @@ impl<'a> Net<'a> {
     }
 
     /// The node's address that a packet is encapsulated for: of the one that its destination is behind.
-    pub(super) fn by_tunnel(self, here: &NodeTables, frame: &[u8]) -> Option<IpAddr> {
+    pub(super) fn by_tunnel(here: &NodeTables, frame: &[u8]) -> Option<IpAddr> {
         let destination = frame::read(frame)?.flow.destination;
         let known = here.ipcache.iter().filter(|entry| entry.prefix.contains(&destination));
         match known.max_by_key(|entry| entry.prefix.prefix_len())?.target {

@@ -310,7 +310,17 @@ impl Memory {
         self.alive(node, now).any(|(pair, entry)| {
             let flow = Tuple { protocol: pair.protocol, from: entry.opener, to: entry.other };
             let shown = entry.shift.beyond.map_or(flow, |beyond| flow.sent_from(beyond));
-            flow != *own && shown == *there
+            // What came to the node itself from there has that source too.
+            let is_its = entry.shift.beyond.is_none() && flow.back() == *there;
+            flow != *own && (shown == *there || is_its)
+        })
+    }
+
+    /// Whether a flow that is translated has this one's source and remote side beyond the node.
+    pub(super) fn stands_for_another(&self, node: NodeId, own: &Tuple, now: u64) -> bool {
+        self.alive(node, now).any(|(pair, entry)| {
+            let flow = Tuple { protocol: pair.protocol, from: entry.opener, to: entry.other };
+            flow != *own && entry.shift.beyond.is_some_and(|beyond| flow.sent_from(beyond) == *own)
         })
     }
 

@@ -79,8 +79,10 @@ impl Walk<'_> {
         let port = Some(self.world.cluster.tunnel.port);
         let outer = Traffic { protocol: Protocol::Udp, port, icmp: None };
         let (mut source, mut destination) = self.places();
-        // A kernel's hash of a fragment's flow leaves the ports out, those of the first one as well.
-        if self.asked.packet.ip.fragment.is_fragment() {
+        // A kernel's hash of a fragment's flow leaves the ports out, those of the first one as well; so it does an echo's
+        // identifier.
+        let has_ports = self.headers.traffic.protocol.has_ports();
+        if self.asked.packet.ip.fragment.is_fragment() || !has_ports {
             (source.port, destination.port) = (0, 0);
         }
         let inner = (from, self.headers.traffic.protocol, source, destination);

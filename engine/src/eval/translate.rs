@@ -192,16 +192,9 @@ impl Walk<'_> {
         true
     }
 
-    /// Gives an answer or an error the addresses that its receiver knows the flow by. Of a service that is gone,
-    /// nothing is translated.
+    /// Gives an answer or an error the addresses that its receiver knows the flow by.
     pub(super) fn answer(&mut self, visit: &Visit) {
         let Shift { through, origin, .. } = visit.shift;
-        let node = self.world.node(visit.node);
-        let protocol = visit.tuple().map(|tuple| tuple.protocol);
-        let through = through.zip(node).zip(protocol).filter(|((through, node), protocol)| {
-            services::front(self.world, node, *through, *protocol).is_some()
-        });
-        let through = through.map(|((through, _), _)| through);
         match (visit.state, self.headers.tracking.clone()) {
             (CtState::Reply, Tracking::Flow(mut tuple, _)) => {
                 tuple.from = through.unwrap_or(tuple.from);
@@ -310,7 +303,7 @@ impl Walk<'_> {
         let Some(tuple) = self.headers.tuple() else { return false };
         has_port(&tuple)
             && matches!(visit.state, CtState::New | CtState::Established)
-            && self.memory.is_taken(visit.node, &tuple, &tuple, self.asked.now)
+            && self.memory.stands_for_another(visit.node, &tuple, self.asked.now)
     }
 
     /// Whether the source's port is one that translated flows get.

@@ -9,7 +9,7 @@ use crate::topology::{Endpoint, HostRouting, NodeId, Party, Routing, ServiceId, 
 use crate::trace::{CtState, Place};
 
 use super::flows::{Chosen, Piece, Shift};
-use super::headers::{self, Headers, Tracking, Tuple};
+use super::headers::{self, End, Headers, Tracking, Tuple};
 use super::path::{self, Lead, Sender};
 use super::peers::Who;
 use super::services::{self, Scope};
@@ -229,7 +229,7 @@ impl<'a> Walk<'a> {
                 self.ask_host(visit, Direction::Ingress, path::who(sender))?;
                 Ok(Next::End)
             }
-            Lead::Node(node) if self.is_answer_to_tunnel(visit) => {
+            Lead::Node(node) if self.is_answer_to_tunnel(visit) || self.is_inside(node) => {
                 Ok(Next::Tunnel { node, carried: path::who(sender) })
             }
             Lead::Node(node) => {
@@ -270,17 +270,27 @@ impl<'a> Walk<'a> {
         if own {
             return Ok(Next::End);
         }
-        if by_device && !self.is_legible(node) && !self.world.cluster.host_firewall {
+        let from = path::lead(self.world, Some(node), self.headers.source);
+        let is_policed = self.world.cluster.host_firewall && from == Lead::Node(node);
+        if by_device && !self.is_legible(node) && !is_policed {
             return Ok(match lead {
                 Lead::Node(other) => Next::Node(other),
                 _ => Next::End,
             });
         }
         self.look_into(node)?;
+        let is_own = !matches!(from, Lead::Endpoint(_, at) if at == node);
         let shift = self.serve(node, Scope::Inside)?.unwrap_or_default();
         let mut visit = self.visit(node, shift, false);
         let next = self.leave_node(&mut visit);
-        if visit.state != CtState::New || self.is_tracked(&visit) {
+        // What others send on by the device was seen where they sent it; only a translation is noted.
+        let is_passing = by_device && !is_own && visit.shift.through.is_none();
+        let is_noted = match visit.state {
+            CtState::New if is_passing => visit.shift.beyond.is_some(),
+            CtState::New => self.is_tracked(&visit),
+            _ => !is_passing,
+        };
+        if is_noted {
             self.note(&visit, &next);
         }
         self.cross(&visit, next?)
@@ -378,6 +388,15 @@ impl<'a> Walk<'a> {
         self.world.cluster.routing == Routing::Tunnel
     }
 
+    /// A further address of another node, among its pods', is reached as those are.
+    fn is_inside(&self, node: NodeId) -> bool {
+        let to = self.headers.destination;
+        let is_local = self.world.node(node).is_some_and(|of| {
+            !of.addresses.contains(&to) && of.pod_cidrs.iter().any(|pods| pods.contains(&to))
+        });
+        self.is_tunneled() && is_local
+    }
+
     /// What came by the tunnel is answered by it: from the address of a pod the nodes' network may not lead there.
     fn is_answer_to_tunnel(&self, visit: &Visit) -> bool {
         let is_error = visit.state == CtState::Related
@@ -460,7 +479,11 @@ impl<'a> Walk<'a> {
         if let (CtState::Established | CtState::Reply | CtState::Related, Some(tuple)) =
             (state, visit.tuple())
         {
-            let known = self.memory.shift(node, &tuple, now);
+            let mut known = self.memory.shift(node, &tuple, now);
+            // Of a service that is gone nothing is translated.
+            if !self.stands(node, known.through, tuple.protocol) {
+                (known.through, known.origin) = (None, None);
+            }
             // Who speaks to the backend itself now is answered by it.
             let is_stale = state == CtState::Established && known.origin.is_none();
             visit.shift = Shift {
@@ -477,6 +500,12 @@ impl<'a> Walk<'a> {
             visit.hairpin |= known.origin.is_some() && is_own && is_pods;
         }
         visit
+    }
+
+    /// Whether a frontend still is one; a flow without one needs none.
+    fn stands(&self, node: NodeId, through: Option<End>, protocol: Protocol) -> bool {
+        let asked = through.zip(self.world.node(node));
+        asked.is_none_or(|(to, of)| services::front(self.world, of, to, protocol).is_some())
     }
 
     pub(super) fn note(&mut self, visit: &Visit, next: &Way<Next>) {

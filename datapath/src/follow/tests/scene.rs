@@ -11,7 +11,8 @@ use engine::question::Question;
 use engine::reason::DropReason;
 use engine::source::Span;
 use engine::tables::{
-    EndpointEntry, EndpointId, Generation, NatTables, NodeTables, TableId, Tables,
+    EndpointEntry, EndpointId, EntryId, Generation, IpcacheEntry, IpcacheOrigin, NatTables,
+    NodeTables, TableId, Tables, Target,
 };
 use engine::topology::{
     Endpoint, HostRouting, Labels, Node, NodeId, Party, Pod, PodId, Readiness, Routing, Tunnel,
@@ -202,10 +203,18 @@ pub(super) fn tables() -> Tables {
     let near = endpoint(2, Endpoint::Pod(NEAR), "10.244.1.4", made_up(2));
     let health = endpoint(3, Endpoint::Health(NODE01), "10.244.1.200", made_up(4));
     let echo = endpoint(1, Endpoint::Pod(ECHO), "10.244.6.11", made_up(3));
+    let beyond = IpcacheEntry {
+        prefix: "10.244.6.0/24".parse().unwrap(),
+        identity: Identity::WORLD,
+        target: Target::Tunnel { node: NODE02, remote: address("192.168.66.221") },
+        entry: EntryId(1),
+        origin: IpcacheOrigin::PodPrefix(NODE02),
+    };
+    let node01 = node_tables(NODE01, "192.168.66.226", vec![client, near, health]);
     Tables {
         generation: Generation(7),
         nodes: vec![
-            node_tables(NODE01, "192.168.66.226", vec![client, near, health]),
+            NodeTables { ipcache: vec![beyond], ..node01 },
             node_tables(NODE02, "192.168.66.221", vec![echo]),
         ],
         ..Tables::default()

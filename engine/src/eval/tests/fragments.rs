@@ -43,14 +43,14 @@ fn fragments_of_another_datagram_or_flow_are_not_found() {
 }
 
 #[test]
-fn what_no_policy_is_about_need_not_be_found() {
+fn who_sends_need_not_find_what_no_policy_is_about() {
     let (node, other) = ("192.168.1.1", "192.168.1.2");
     for (from, to, policed, expected) in [
-        (W4, node, false, ALLOWED),
+        (W4, node, false, "fragment-not-found"),
         (W4, node, true, "fragment-not-found"),
         (node, W4, false, ALLOWED),
         (node, W4, true, "fragment-not-found"),
-        (node, other, false, ALLOWED),
+        (node, other, false, "fragment-not-found"),
         (C4, W4, false, "fragment-not-found"),
         (node, C4, false, "fragment-not-found"),
     ] {

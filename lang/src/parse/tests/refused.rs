@@ -300,7 +300,10 @@ const STEPS: &[(&str, &str)] = &[
     ("wait 61", "HW0001 unexpected `61`, expected a time such as `61s` or `->` at [61]"),
     ("wait 61d", "HW0001 unexpected `61d`, expected a time such as `61s` or `->` at [61d]"),
     ("replay => allowed", "HW0001 no line of a test begins with `replay` at [replay]"),
-    ("remove web/p", "HW0001 unexpected `web/p`, expected `->` or `policy` at [web/p]"),
+    (
+        "remove web/p",
+        "HW0001 unexpected `web/p`, expected `->`, `pod`, `policy` or `service` at [web/p]",
+    ),
     ("remove policy", "HW0001 this step ends too early, expected a name at [y]"),
 ];
 
