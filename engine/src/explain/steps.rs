@@ -260,9 +260,11 @@ fn passed(context: &Context<'_>, tables: &NodeTables, hop: &Hop, is_last: bool) 
             let header = hop.tunnel.as_ref()?;
             Some(tunnel(context, tables, hop, header.vni, header.destination))
         }
-        Hook::ToNetdev | Hook::ToOverlay if is_last => {
+        Hook::ToNetdev if is_last => {
             Some(Step::Left { device: hop.device.clone(), node: bound_for(context, hop) })
         }
+        // No node is behind the address: the tunnel has no other end for it.
+        Hook::ToOverlay if is_last => Some(Step::Stack { host: false, followed: false }),
         Hook::ToHost => Some(Step::Stack { host: true, followed: !is_last }),
         Hook::FromHost | Hook::FromNetdev | Hook::FromOverlay => {
             Some(Step::Stack { host: false, followed: !is_last })
