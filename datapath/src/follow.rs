@@ -27,11 +27,12 @@ use std::net::IpAddr;
 
 use datapath_abi::mark;
 use engine::backend::{Backend, BackendError, Injection, Observation, TunnelKey};
-use engine::net::Hook;
+use engine::net::{Confined, Hook, Protocol};
 use engine::question::Question;
+use engine::reason::DropReason;
 use engine::tables::{NodeTables, Tables};
 use engine::topology::{NodeId, PodId, World};
-use engine::trace::{Action, Hop, Trace, TunnelHeader};
+use engine::trace::{Action, Event, Hop, Trace, TunnelHeader};
 
 use crate::frame;
 use link::Pinned;
@@ -140,6 +141,9 @@ impl Journey<'_> {
             let observation = backend.inject(&self.injection(&arrival)?)?;
             trace.lost += observation.lost;
             let (hop, onward) = self.hop(arrival, observation)?;
+            if onward.is_none() {
+                trace.refused = self.refused(&hop)?;
+            }
             trace.hops.push(hop);
             next = onward;
         }
@@ -303,24 +307,56 @@ impl Journey<'_> {
     }
 
     /// The kernel's own routing of a packet that is not for the node: one hop less to live, out by the underlay
-    /// device. `None` where the node keeps it: its TTL runs out, it is for the node or an address of its pods after
-    /// all, or it would have to be encapsulated, which the kernel alone does not.
+    /// device. `None` where the node keeps or drops it.
     fn routed(&self, hop: &Hop, here: &NodeTables, mark: u32) -> Option<Arrival> {
-        let forwards = matches!(
-            hop.hook,
-            Hook::FromContainer | Hook::FromOverlay | Hook::FromNetdev | Hook::FromHost
-        );
-        let destination = frame::read(&hop.frame_out)?.flow.destination;
-        let has_pod = self.net.keeper(destination).is_some_and(|keeper| {
-            keeper == here.node || self.net.beyond(here, destination).is_none()
-        });
-        if !forwards || here.locals.contains(&destination) || has_pod {
+        if !self.is_for_elsewhere(hop, here) || self.refusal(hop).is_some() {
             return None;
         }
         let mut frame = hop.frame_out.clone();
         // What a node sends itself it does not forward.
         let lives = hop.hook == Hook::FromHost || frame::count_down(&mut frame);
         lives.then(|| self.net.leaving(here, mark, frame))
+    }
+
+    /// Whether the kernel is to route what a program gave it: it is not for the node or an address of its pods after all, and
+    /// would not have to be encapsulated, which the kernel alone does not.
+    fn is_for_elsewhere(&self, hop: &Hop, here: &NodeTables) -> bool {
+        let forwards = matches!(
+            hop.hook,
+            Hook::FromContainer | Hook::FromOverlay | Hook::FromNetdev | Hook::FromHost
+        );
+        let Some(read) = frame::read(&hop.frame_out) else { return false };
+        let destination = read.flow.destination;
+        let has_pod = self.net.keeper(destination).is_some_and(|keeper| {
+            keeper == here.node || self.net.beyond(here, destination).is_none()
+        });
+        forwards && !here.locals.contains(&destination) && !has_pod
+    }
+
+    /// What the kernel drops a packet for that the last program gave it to route.
+    fn refused(&self, hop: &Hop) -> Result<Option<DropReason>, BackendError> {
+        let is_given = hop.action() == Some(Action::Stack { host: false });
+        let here = self.node(hop.node)?;
+        let is_routed = is_given && self.is_for_elsewhere(hop, here);
+        Ok(self.refusal(hop).filter(|_| is_routed))
+    }
+
+    /// What the kernel drops a packet for that it is to route. What comes from its own sockets, and neighbour discovery, it does not
+    /// forward.
+    fn refusal(&self, hop: &Hop) -> Option<DropReason> {
+        let read = frame::read(&hop.frame_out)?;
+        // The programs give neighbour discovery away before they ask for its flow.
+        let is_unread = !hop.events.iter().any(|e| matches!(e.event, Event::Conntrack { .. }));
+        let is_discovery = read.flow.protocol == Protocol::Icmpv6 && is_unread;
+        let keeps = hop.hook == Hook::FromHost || is_discovery;
+        let is_outside = self.net.world.owner(read.flow.destination).is_none();
+        let is_confined = Confined::of(read.flow.destination).is_some();
+        match read.ttl {
+            _ if keeps => None,
+            _ if is_outside && is_confined => Some(DropReason::NoFib),
+            0 | 1 => Some(DropReason::TtlExceeded),
+            _ => None,
+        }
     }
 
     /// Puts the outer headers on the hop's frame and sends it on: by the underlay's programs that have something to

@@ -179,8 +179,8 @@ pub fn judge(
     // Of what cannot be read nobody knows the ports.
     let arrives = (result.is_ok() && walk.read.is_ok()).then(|| walk.places());
     let (verdict, reason) = match result {
-        Ok(()) | Err(Halt::Spent) => (Verdict::Allowed, None),
-        Err(Halt::Drop(reason)) => (Verdict::Dropped, Some(reason)),
+        Ok(()) => (Verdict::Allowed, None),
+        Err(Halt::Drop(reason) | Halt::Refused(reason)) => (Verdict::Dropped, Some(reason)),
         Err(Halt::Unknown) => (Verdict::Undecided, None),
     };
     let Walk { legs, serving, illegal, .. } = walk;

@@ -336,6 +336,8 @@ pub enum Step {
     Drop {
         /// Why.
         reason: DropReason,
+        /// Whether the node's own stack drops it, which a program gave it to.
+        by_stack: bool,
     },
 }
 
@@ -478,7 +480,8 @@ pub struct Explanation {
     pub isolated_by: Vec<Isolating>,
     /// Allow rules that came near, nearest first, at most three.
     pub nearest: Vec<Nearest>,
-    /// What a service or a setting that dropped the packet has to offer instead; null where neither did.
+    /// What a service or a setting that dropped the packet has to offer instead; where a rule let it pass, whose address it did not see. Null
+    /// where neither is.
     pub obstacle: Option<Obstacle>,
     /// How conntrack differs from what it was before, where the question is one of several about the same flows.
     pub known: Vec<KnownChange>,

@@ -530,3 +530,34 @@ impl fmt::Display for Hook {
         })
     }
 }
+
+/// What keeps an address from being one that routers send packets to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum Confined {
+    /// It means the host that says it.
+    Loopback,
+    /// It means no address.
+    Unspecified,
+    /// It means everybody on a link.
+    Broadcast,
+    /// It means a group, to which packets would be sent by a multicast router.
+    Multicast,
+    /// It holds on one link only. Of IPv6's alone that is heeded.
+    LinkLocal,
+}
+
+impl Confined {
+    /// What confines an address; `None` for one that packets may be routed to.
+    pub fn of(address: IpAddr) -> Option<Self> {
+        match address {
+            _ if address.is_loopback() => Some(Self::Loopback),
+            _ if address.is_unspecified() => Some(Self::Unspecified),
+            _ if address.is_multicast() => Some(Self::Multicast),
+            IpAddr::V4(v4) if v4.is_broadcast() => Some(Self::Broadcast),
+            IpAddr::V6(v6) if v6.is_unicast_link_local() => Some(Self::LinkLocal),
+            _ => None,
+        }
+    }
+}

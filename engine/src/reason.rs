@@ -61,6 +61,8 @@ reasons! {
     UnsupportedL2 = 166, "unsupported-l2-protocol";
     /// No port is free to translate the source to.
     NatNoMapping = 167, "nat-no-mapping";
+    /// No route leads to the destination.
+    NoFib = 169, "no-fib";
     /// A pod sent to the tunnel port itself.
     EncapProhibited = 170, "encapsulation-prohibited";
     /// A packet from the overlay claimed an identity that the wire may not carry.

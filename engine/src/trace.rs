@@ -389,6 +389,8 @@ pub struct Trace {
     pub hops: Vec<Hop>,
     /// Events that did not fit the buffer.
     pub lost: u64,
+    /// What the last hop's node drops the packet for itself, which had it from the program to route it.
+    pub refused: Option<DropReason>,
 }
 
 impl Trace {

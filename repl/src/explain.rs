@@ -117,6 +117,7 @@ fn page(reason: DropReason) -> &'static str {
         R::UnsupportedServiceProtocol => page!("159-unsupported-service-protocol.md"),
         R::UnsupportedL2 => page!("166-unsupported-l2-protocol.md"),
         R::NatNoMapping => page!("167-nat-no-mapping.md"),
+        R::NoFib => page!("169-no-fib.md"),
         R::EncapProhibited => page!("170-encapsulation-prohibited.md"),
         R::InvalidIdentity => page!("171-invalid-identity.md"),
         R::IsClusterIp => page!("174-is-cluster-ip.md"),

@@ -190,7 +190,7 @@ pub(crate) fn dropped() -> Explanation {
         },
         new_flow(),
         policy_step(ingress.clone(), 2, "world"),
-        Step::Drop { reason: DropReason::PolicyDenied },
+        Step::Drop { reason: DropReason::PolicyDenied, by_stack: false },
     ];
     let mut explanation = explanation(vec![hop("node02", "eth0", Hook::FromNetdev, steps)]);
     explanation.verdict = Verdict::Dropped;

@@ -341,6 +341,7 @@ fn random_scenarios_reach_every_outcome() {
         R::EncapProhibited,
         R::PolicyDeny,
         R::TtlExceeded,
+        R::NoFib,
         R::NoService,
         R::IsClusterIp,
         R::NotInSourceRange,

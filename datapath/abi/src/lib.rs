@@ -21,7 +21,7 @@ pub use tables::*;
 
 /// Changes whenever a layout or a meaning in this crate does. User space writes it to
 /// [`Config::abi`]; a program that finds another number gives every packet to the stack.
-pub const ABI_VERSION: u32 = 4;
+pub const ABI_VERSION: u32 = 5;
 
 /// Names of the maps in the object.
 pub mod maps {
@@ -182,6 +182,8 @@ pub mod reason {
     pub const UNSUPPORTED_L2: u8 = 166;
     /// No port is free to translate the source to.
     pub const NAT_NO_MAPPING: u8 = 167;
+    /// No route leads to the destination.
+    pub const NO_FIB: u8 = 169;
     /// A pod sent UDP to the tunnel port.
     pub const ENCAP_PROHIBITED: u8 = 170;
     /// The VNI claims identity host.

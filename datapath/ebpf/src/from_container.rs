@@ -181,7 +181,7 @@ fn judge(
         target::NODE if node::is_tunneled(run, facts, flow) => {
             Verdict::tunnel(to.index, own.identity)
         }
-        _ => Verdict::routed(run, packet, to.index),
+        _ => Verdict::routed(run, packet, to),
     }
 }
 

@@ -1,7 +1,8 @@
 //! Who an address is and where it leads.
 
-use datapath_abi::{IPCACHE_STATIC_BITS, IpcacheKey, family, source};
+use datapath_abi::{IPCACHE_STATIC_BITS, IpcacheKey, family, settings, source, target};
 
+use crate::headers::Packet;
 use crate::maps::{IPCACHE, Trie};
 use crate::run::{IDENTITY_HOST, Peer, Place, Run};
 
@@ -57,6 +58,27 @@ pub(crate) fn is_covered<const CAPACITY: usize>(
     address: &[u64; 2],
 ) -> bool {
     table.look_up(&key(run, family, address)).is_some()
+}
+
+/// Whether no router sends a packet to the address on: it means the host itself, everybody, many, or, in IPv6, neighbours.
+#[inline(always)]
+fn leads_nowhere(family: u8, address: &[u64; 2]) -> bool {
+    let first = u64::from_be(address[0]);
+    if family == family::V4 {
+        let address = (first >> 32) as u32;
+        matches!(address >> 24, 127 | 224..=239) || matches!(address, 0 | u32::MAX)
+    } else {
+        let is_unspecified_or_own = first == 0 && u64::from_be(address[1]) <= 1;
+        is_unspecified_or_own || first >> 56 == 0xFF || first >> 54 == 0xFE80 >> 6
+    }
+}
+
+/// Whether the datapath itself is to route a packet and has no route for it. The node's stack knows for itself.
+#[inline(always)]
+pub(crate) fn lacks_route(run: &Run, packet: &Packet, to: Place) -> bool {
+    run.is_set(settings::HOST_ROUTING)
+        && to.target.is_none_or(|to| to.kind == target::STACK)
+        && leads_nowhere(packet.family, &packet.destination)
 }
 
 /// Who sent a packet, by its address. An address of this node counts as `own_address`: what came in from a wire is

@@ -5,6 +5,7 @@ use datapath_abi::{Target, conntrack, ct_kind, ct_state, reason, rewriting, sett
 
 use crate::conntrack::{self as flows, Flow};
 use crate::headers::Packet;
+use crate::ipcache;
 use crate::nat;
 use crate::receive::{self, Sender};
 use crate::run::{Facts, IDENTITY_WORLD, Place, Run, Verdict};
@@ -119,6 +120,9 @@ pub(crate) fn host(run: &Run) -> Option<&'static Target> {
 /// A translated packet for another node, or for the outside.
 #[inline(always)]
 fn pass_on(run: &Run, packet: &mut Packet, facts: &mut Facts, flow: Flow, place: Place) -> Verdict {
+    if ipcache::lacks_route(run, packet, place) {
+        return Verdict::drop_ingress(reason::NO_FIB);
+    }
     // The tunnel alone takes nothing from the TTL.
     let by_tunnel = place.target.is_some_and(|to| to.kind == target::TUNNEL);
     if packet.ttl <= 1 && !by_tunnel && run.is_set(settings::HOST_ROUTING) {

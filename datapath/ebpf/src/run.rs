@@ -12,6 +12,7 @@ use datapath_abi::{
 
 use crate::context;
 use crate::headers::Packet;
+use crate::ipcache;
 use crate::maps::{ACTIVE, ATTACHMENTS, CONFIG, SCRATCH, SEAM, SETTINGS, TARGETS};
 
 /// Identity of the node itself.
@@ -511,13 +512,17 @@ impl Verdict {
         Self { to, ..Self::new(action::NETWORK) }
     }
 
-    /// The same where the datapath itself counts the hop, unless the packet has none left. The node's stack counts for itself.
+    /// The same where the datapath itself finds the route and counts the hop, unless there is none or none left. The node's stack
+    /// does so for itself.
     #[inline(always)]
-    pub(crate) fn routed(run: &Run, packet: &Packet, to: u32) -> Self {
+    pub(crate) fn routed(run: &Run, packet: &Packet, to: Place) -> Self {
+        if ipcache::lacks_route(run, packet, to) {
+            return Self::drop_egress(reason::NO_FIB);
+        }
         if packet.ttl <= 1 && run.is_set(settings::HOST_ROUTING) {
             return Self::drop_egress(reason::TTL_EXCEEDED);
         }
-        Self::network(to)
+        Self::network(to.index)
     }
 
     /// Let it through to the device.

@@ -92,6 +92,16 @@ pub(super) fn lead(world: &World, node: Option<NodeId>, address: IpAddr) -> Lead
     around.max().map_or(Lead::Outside, |(_, Reverse(id))| Lead::Nobody(id))
 }
 
+/// Whether routers send packets for an address on (RFC 1122 3.2.1.3, RFC 4291 2.5): not those for the sender's own host, for
+/// everybody around it, or for a group. IPv6 keeps what is for neighbours among them as well; IPv4's routers do not.
+pub(super) fn is_sent_on(address: IpAddr) -> bool {
+    let is_confined = match address {
+        IpAddr::V4(v4) => v4.is_broadcast(),
+        IpAddr::V6(v6) => v6.is_unicast_link_local(),
+    };
+    !(is_confined || address.is_loopback() || address.is_multicast() || address.is_unspecified())
+}
+
 /// An endpoint's own addresses.
 pub(super) fn addresses(world: &World, endpoint: Endpoint) -> &[IpAddr] {
     let own = match endpoint {

@@ -23,8 +23,8 @@ pub(super) enum Halt {
     Drop(DropReason),
     /// The datapath would have chosen, and what it chose is not known.
     Unknown,
-    /// The node's own stack has no hop left for it. What a stack does is not judged.
-    Spent,
+    /// The node's own stack drops it, which had it from the datapath: that has let it pass.
+    Refused(DropReason),
 }
 
 pub(super) type Way<T = ()> = Result<T, Halt>;
@@ -121,13 +121,6 @@ impl<'a> Walk<'a> {
 
     /// From its sender to wherever it ends.
     pub(super) fn follow(&mut self, sender: Sender) -> Way {
-        match self.walk(sender) {
-            Err(Halt::Spent) => Ok(()),
-            ended => ended,
-        }
-    }
-
-    fn walk(&mut self, sender: Sender) -> Way {
         if self.read.is_ok() && self.headers.discovery {
             return Ok(());
         }
@@ -191,7 +184,7 @@ impl<'a> Walk<'a> {
         let next = self.leave_endpoint(sender, &mut visit);
         // The port is missing at the device only: where the pod sends, the packet has passed.
         let is_late = matches!(next, Err(Halt::Drop(DropReason::NatNoMapping)));
-        self.remember(&visit, is_late || matches!(next, Ok(_) | Err(Halt::Spent)));
+        self.remember(&visit, is_late || matches!(next, Ok(_) | Err(Halt::Refused(_))));
         self.cross(&visit, next?)
     }
 
@@ -421,14 +414,18 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    /// So does the way out, where the datapath routes. What the node's stack does is not judged.
+    /// So does the way out, if there is one. Where the datapath leaves routing to the node's stack, that refuses what has none.
     pub(super) fn route(&mut self) -> Way {
-        match self.world.cluster.host_routing {
-            HostRouting::Bpf => self.count_down(),
-            HostRouting::Stack => {
-                self.ttl = self.ttl.saturating_sub(1);
-                if self.ttl == 0 { Err(Halt::Spent) } else { Ok(()) }
-            }
+        let to = self.headers.destination;
+        let is_outside = path::lead(self.world, None, to) == Lead::Outside;
+        let result = if is_outside && !path::is_sent_on(to) {
+            Err(Halt::Drop(DropReason::NoFib))
+        } else {
+            self.count_down()
+        };
+        match (self.world.cluster.host_routing, result) {
+            (HostRouting::Stack, Err(Halt::Drop(reason))) => Err(Halt::Refused(reason)),
+            (_, result) => result,
         }
     }
 
@@ -509,7 +506,7 @@ impl<'a> Walk<'a> {
     }
 
     pub(super) fn note(&mut self, visit: &Visit, next: &Way<Next>) {
-        self.remember(visit, matches!(next, Ok(_) | Err(Halt::Spent)));
+        self.remember(visit, matches!(next, Ok(_) | Err(Halt::Refused(_))));
     }
 
     pub(super) fn remember(&mut self, visit: &Visit, passed: bool) {

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use crate::eval::{Judgement, Leg, pose};
-use crate::net::Hook;
+use crate::net::{Confined, Hook};
 use crate::policy::PolicySet;
 use crate::question::Question;
 use crate::source::SourceMap;
@@ -15,8 +15,8 @@ use crate::trace::{Hop, Trace};
 
 use super::seen::{self, End, Seen};
 use super::{
-    Agreement, Divergence, Explanation, HopReport, LegOutcome, SCHEMA_VERSION, Undecided, compare,
-    nearest, obstacle, packet, posed, steps,
+    Agreement, Divergence, Explanation, HopReport, LegOutcome, SCHEMA_VERSION, Step, Undecided,
+    compare, nearest, obstacle, packet, posed, steps,
 };
 
 /// What an explanation is made from, besides the answers themselves.
@@ -74,7 +74,8 @@ pub fn explain(
         obstacle: match end {
             End::Dropped(reason) => obstacle::of(context, trace, reason),
             End::Unknown(Undecided::NotFollowed) => obstacle::of_unfollowed(context, trace),
-            End::Allowed | End::Unknown(_) => None,
+            End::Allowed => obstacle::of_allowed(context, trace, &legs),
+            End::Unknown(_) => None,
         },
         known: Vec::new(),
         assumed: assumed(context, question, trace),
@@ -140,16 +141,21 @@ fn assumed(context: &Context<'_>, question: &Question, trace: &Trace) -> Vec<Str
         lines.push(format!("the packet reaches {} {}", context.node(first.node), first.device));
     }
     if trace.has_left() {
-        lines.extend(leads_nowhere(context, question.packet.ip.destination));
+        lines.extend(doubt(context, question.packet.ip.destination));
     }
     lines
 }
 
-/// Why an address is hardly one that a packet leaves the cluster for.
-fn leads_nowhere(context: &Context<'_>, address: IpAddr) -> Option<String> {
-    if !is_forwarded(address) {
+/// Why an address may be none that a packet leaves the cluster for.
+fn doubt(context: &Context<'_>, address: IpAddr) -> Option<String> {
+    if Confined::of(address).is_some() {
         return Some(format!(
-            "no route leads to {address}: a real node refuses the packet (169) or keeps it, which is not simulated"
+            "routers send nothing to {address} on: who gets a node's own packet for it is its kernel's matter, which is not simulated"
+        ));
+    }
+    if matches!(address, IpAddr::V4(v4) if v4.is_link_local()) {
+        return Some(format!(
+            "the routes of the node lead to {address}, which is link-local: a cloud's metadata are reached so"
         ));
     }
     let world = context.world;
@@ -163,17 +169,15 @@ fn leads_nowhere(context: &Context<'_>, address: IpAddr) -> Option<String> {
     })
 }
 
-/// Whether routers send packets to an address on: not to this host, to everybody, to many, or to neighbours only.
-fn is_forwarded(address: IpAddr) -> bool {
-    let special = match address {
-        IpAddr::V4(v4) => v4.is_broadcast() || v4.is_link_local(),
-        IpAddr::V6(v6) => v6.segments()[0] & 0xFFC0 == 0xFE80,
-    };
-    !special && !address.is_loopback() && !address.is_multicast() && !address.is_unspecified()
-}
-
 fn hops(context: &Context<'_>, trace: &Trace, legs: &[Seen]) -> Vec<HopReport> {
     let of = |at: usize| legs.iter().filter(|leg| leg.hop == at).collect::<Vec<_>>();
+    let is_last = |at: usize| at + 1 == trace.hops.len() && trace.refused.is_none();
     let hops = trace.hops.iter().enumerate();
-    hops.map(|(at, hop)| steps::report(context, hop, &of(at), at + 1 == trace.hops.len())).collect()
+    let reports = hops.map(|(at, hop)| steps::report(context, hop, &of(at), is_last(at)));
+    let mut reports: Vec<HopReport> = reports.collect();
+    if let Some((reason, last)) = trace.refused.zip(reports.last_mut()) {
+        last.quiet = false;
+        last.steps.push(Step::Drop { reason, by_stack: true });
+    }
+    reports
 }

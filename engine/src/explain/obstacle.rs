@@ -5,17 +5,18 @@ use std::net::IpAddr;
 
 use serde::Serialize;
 
-use crate::net::{Direction, Hook, Protocol};
+use crate::net::{Confined, Direction, Hook, Protocol};
 use crate::reason::DropReason;
 use crate::source::Location;
 use crate::tables::FrontendKind;
 use crate::topology::{
-    NodeId, Pod, Readiness, Service, ServiceId, ServicePort, TargetPort, TrafficPolicy,
+    NodeId, Party, Pod, Readiness, Service, ServiceId, ServicePort, TargetPort, TrafficPolicy,
 };
 use crate::trace::{Event, Hop, Rewriting, Trace};
 
+use super::seen::Seen;
 use super::service::{self, Told};
-use super::{Context, wire};
+use super::{Context, LegOutcome, wire};
 
 /// Why a pod that a service selects is no backend for a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -169,6 +170,13 @@ pub enum Obstacle {
         /// Where that is declared.
         location: Option<Location>,
     },
+    /// No router sends packets for the address on.
+    NoRoute {
+        /// The destination.
+        address: String,
+        /// Why.
+        confined: Confined,
+    },
     /// The datagram's first fragment, which has the ports, was not seen.
     NoFirstFragment {
         /// The sender.
@@ -197,6 +205,14 @@ pub(super) fn of(context: &Context<'_>, trace: &Trace, reason: DropReason) -> Op
         DropReason::IsClusterIp => cluster_only(context, &told?, hop),
         DropReason::NotInSourceRange => not_in_range(context, &told?, hop),
         DropReason::NatNoMapping => no_free_port(context, hop),
+        DropReason::NoFib => {
+            let address = wire::ends(&hop.frame_out).or(wire::ends(&hop.frame_in))?;
+            let address = address.destination.address;
+            Some(Obstacle::NoRoute {
+                address: address.to_string(),
+                confined: Confined::of(address)?,
+            })
+        }
         DropReason::FragmentNotFound => {
             let ends = wire::ends(&hop.frame_in)?;
             let name = |address| context.at(address);
@@ -207,6 +223,17 @@ pub(super) fn of(context: &Context<'_>, trace: &Trace, reason: DropReason) -> Op
         DropReason::PolicyDenied | DropReason::PolicyDeny => source_translated(context, trace),
         _ => None,
     }
+}
+
+/// Whom a rule let pass though it was not the client that policy saw: one in the cluster that came under a node's address.
+pub(super) fn of_allowed(context: &Context<'_>, trace: &Trace, legs: &[Seen]) -> Option<Obstacle> {
+    let is_by_rule =
+        |leg: &&Seen| leg.hop + 1 == trace.hops.len() && leg.decided.outcome == LegOutcome::Allow;
+    legs.iter().find(is_by_rule)?;
+    let found = source_translated(context, trace)?;
+    let Obstacle::SourceTranslated { client_address, .. } = &found else { return None };
+    let client = context.world.owner(client_address.parse().ok()?)?;
+    matches!(client, Party::Pod(_) | Party::Node(_) | Party::Health(_)).then_some(found)
 }
 
 /// Where a packet that went on unseen was bound for, where the world says that nobody is there.

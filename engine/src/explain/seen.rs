@@ -72,6 +72,9 @@ pub(super) fn end(context: &Context<'_>, trace: &Trace) -> End {
             Some(action) => last = Some((hop, action)),
         }
     }
+    if let Some(reason) = trace.refused {
+        return End::Dropped(reason);
+    }
     match last {
         None => End::Unknown(Undecided::OutcomeNotSeen),
         Some((hop, action)) if is_unfollowed(hop, action) || is_for_nobody(context, hop) => {
@@ -328,11 +331,12 @@ pub(super) fn refusing(legs: &[Seen]) -> Option<&Seen> {
 
 /// Where a dropped packet ended.
 pub(super) fn drop_place(context: &Context<'_>, trace: &Trace, legs: &[Seen]) -> Option<DropPlace> {
+    let refused = |at: usize| trace.refused.is_some() && at + 1 == trace.hops.len();
     let (at, hop) = trace
         .hops
         .iter()
         .enumerate()
-        .find(|(_, hop)| matches!(hop.action(), Some(Action::Drop(_))))?;
+        .find(|(at, hop)| matches!(hop.action(), Some(Action::Drop(_))) || refused(*at))?;
     let node = context.node(hop.node);
     if let Some(leg) = refusing(legs).filter(|leg| leg.hop == at) {
         let endpoint = Some(leg.decided.endpoint.clone());

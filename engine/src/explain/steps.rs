@@ -227,7 +227,7 @@ fn key_in_words(
 fn outcome(context: &Context<'_>, hop: &Hop, action: Action, is_last: bool) -> Option<Step> {
     let tables = context.tables_of(hop.node)?;
     match action {
-        Action::Drop(reason) => Some(Step::Drop { reason }),
+        Action::Drop(reason) => Some(Step::Drop { reason, by_stack: false }),
         Action::Stack { host } => Some(Step::Stack { host, followed: !is_last }),
         Action::Network { next_hop, .. } => Some(Step::Network {
             device: context.device(hop.node),

@@ -127,26 +127,20 @@ pub(super) fn verdict_line(e: &Explanation, options: Options) -> String {
 
 /// How an allowed packet ended: by which way, and where if not in a pod.
 fn way(e: &Explanation) -> String {
-    let (Some(first), Some(last)) = (e.hops.first(), e.hops.last()) else { return String::new() };
+    let mut nodes: Vec<&str> = e.hops.iter().map(|hop| hop.node.as_str()).collect();
+    nodes.dedup();
+    let (Some(last), Some(node)) = (e.hops.last(), nodes.last()) else { return String::new() };
     let end = ending(last);
-    let word = if e.tunneled {
-        "tunneled"
-    } else if e.hops.iter().any(is_native) {
-        "routed"
-    } else {
-        return end.unwrap_or_else(|| format!("delivered on {}", last.node));
-    };
-    let way = format!("{word} {} -> {}", first.node, last.node);
-    let said = format!("{}, ", last.node);
+    if nodes.len() == 1 {
+        return end.unwrap_or_else(|| format!("delivered on {node}"));
+    }
+    let word = if e.tunneled { "tunneled" } else { "routed" };
+    let way = format!("{word} {}", nodes.join(" -> "));
+    let said = format!("{node}, ");
     match end {
         Some(end) => format!("{way}, {}", end.strip_prefix(&said).unwrap_or(&end)),
         None => way,
     }
-}
-
-/// Whether the packet goes to another node as it is.
-fn is_native(hop: &HopReport) -> bool {
-    hop.steps.iter().any(|step| matches!(step, Step::Network { node: Some(_), .. }))
 }
 
 /// Where the packet ended at the stack of a node or outside.
@@ -213,7 +207,7 @@ fn undecided(e: &Explanation) -> String {
 fn not_opened(e: &Explanation) -> String {
     let steps = || e.hops.iter().flat_map(|hop| &hop.steps);
     let met = steps().find_map(|step| match step {
-        Step::Drop { reason } => Some(format!("is dropped: {reason}")),
+        Step::Drop { reason, .. } => Some(format!("is dropped: {reason}")),
         _ => None,
     });
     let met = met.unwrap_or_else(|| "does not get through".to_owned());

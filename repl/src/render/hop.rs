@@ -40,7 +40,7 @@ fn is_news(step: &Step, hop: &HopReport) -> bool {
             matches!(hop.hook, Hook::FromContainer | Hook::FromHost) || node.is_some()
         }
         Step::Conntrack { .. } => tells_of_flow(hop),
-        Step::Drop { reason } => {
+        Step::Drop { reason, .. } => {
             !matches!(reason, DropReason::PolicyDenied | DropReason::PolicyDeny)
         }
         _ => true,
@@ -79,7 +79,14 @@ fn words_of(step: &Step, node: &str) -> (&'static str, String) {
         | Step::Stack { .. }
         | Step::Network { .. }
         | Step::Left { .. } => way::on(step, node),
-        Step::Drop { reason } => ("drop", reason.to_string()),
+        Step::Drop { reason, by_stack: true } => {
+            let tells = match reason {
+                DropReason::TtlExceeded => ", which tells the sender (time exceeded)",
+                _ => "",
+            };
+            ("drop", format!("{reason}, by the stack of {node}{tells}"))
+        }
+        Step::Drop { reason, by_stack: false } => ("drop", reason.to_string()),
     }
 }
 

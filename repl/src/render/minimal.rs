@@ -84,7 +84,7 @@ fn fact(step: &Step) -> Option<String> {
         Step::Left { node: Some(there), .. } => format!("left={there}"),
         Step::Stack { host: true, .. } => "stack=node".to_owned(),
         Step::Stack { host: false, .. } => "stack=routed".to_owned(),
-        Step::Drop { reason } if !by_policy(*reason) => format!("drop={}", reason.name()),
+        Step::Drop { reason, .. } if !by_policy(*reason) => format!("drop={}", reason.name()),
         Step::Network { .. }
         | Step::Drop { .. }
         | Step::Identity { .. }
@@ -229,7 +229,8 @@ mod tests {
         let mut answer = dropped();
         let end = |answer: &Explanation| lines(answer).join("; ");
         answer.reason = Some(DropReason::TtlExceeded);
-        answer.hops[0].steps = vec![Step::Drop { reason: DropReason::TtlExceeded }];
+        answer.hops[0].steps =
+            vec![Step::Drop { reason: DropReason::TtlExceeded, by_stack: false }];
         let expected = "dropped ttl-exceeded; node02 from-netdev drop=ttl-exceeded";
         assert_eq!(end(&answer), expected);
         answer.verdict = engine::explain::Verdict::Allowed;

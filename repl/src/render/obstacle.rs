@@ -1,9 +1,11 @@
 //! What stood in the way of a packet that no policy dropped, and what to do next, as lines behind fixed keywords.
 
 use engine::explain::{Candidate, Explanation, Obstacle, Traffic, Unfit};
+use engine::net::Confined;
 use engine::reason::DropReason;
 use engine::source::Location;
 use engine::trace::Rewriting;
+use engine::verdict::Verdict;
 
 use super::hop::fact;
 use super::words;
@@ -46,6 +48,7 @@ pub(super) fn cause(obstacle: &Obstacle) -> String {
         Obstacle::SourceTranslated { client, .. } => {
             format!("policy did not see the address of {client}")
         }
+        Obstacle::NoRoute { address, confined } => no_route(address, *confined),
         Obstacle::NoFirstFragment { .. } => {
             "the ports of this fragment are not known, as the first one was not seen".to_owned()
         }
@@ -54,6 +57,34 @@ pub(super) fn cause(obstacle: &Obstacle) -> String {
         }
         Obstacle::Prefiltered { source, cidr: None, .. } => {
             format!("{source} is on the list of sources that nodes drop at their device")
+        }
+    }
+}
+
+/// Why no router sends a packet for the address on.
+fn no_route(address: &str, confined: Confined) -> String {
+    let kind = match confined {
+        Confined::Loopback => "a loopback address",
+        Confined::Unspecified => "which stands for none",
+        Confined::Broadcast => "which means everybody on one link",
+        Confined::Multicast => "a multicast group",
+        Confined::LinkLocal => "a link-local address",
+    };
+    format!("no route leads to {address}, {kind}")
+}
+
+/// What to ask for in place of an address that leads nowhere.
+fn instead(confined: Confined) -> &'static str {
+    match confined {
+        Confined::Loopback => {
+            "ask for an address of a pod, a node or a service: what a pod says to its own loopback never leaves it"
+        }
+        Confined::Unspecified => "ask for an address that somebody has",
+        Confined::Broadcast | Confined::Multicast => {
+            "ask for one receiver: no policy opens a way to all of them"
+        }
+        Confined::LinkLocal => {
+            "ask for an address that holds beyond the link: a pod shares its link with its node only"
         }
     }
 }
@@ -121,9 +152,13 @@ pub(super) fn lines(e: &Explanation) -> Vec<String> {
         }
         Obstacle::NobodyThere { .. }
         | Obstacle::NoFreePort { .. }
+        | Obstacle::NoRoute { .. }
         | Obstacle::NoFirstFragment { .. }
         | Obstacle::Prefiltered { .. } => Vec::new(),
     };
+    if e.verdict == Verdict::Allowed {
+        return lines;
+    }
     lines.extend(next(obstacle).into_iter().map(|text| fact(1, "next", &text)));
     lines
 }
@@ -202,6 +237,7 @@ fn next(obstacle: &Obstacle) -> Vec<String> {
             "wait for flows to end, widen `masquerade on ports A-B`, or except the destination from it"
                 .to_owned(),
         ],
+        Obstacle::NoRoute { confined, .. } => vec![instead(*confined).to_owned()],
         Obstacle::NoFirstFragment { .. } => {
             vec!["send the first fragment before the others, in a dialogue; or avoid fragments".to_owned()]
         }

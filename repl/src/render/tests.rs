@@ -69,7 +69,7 @@ fn a_drop_without_policy_says_what_its_reason_means() {
     answer.isolated_by.clear();
     answer.nearest.clear();
     answer.dropped_at = Some(DropPlace { node: "node02".into(), direction: None, endpoint: None });
-    answer.hops[0].steps = vec![Step::Drop { reason: DropReason::TtlExceeded }];
+    answer.hops[0].steps = vec![Step::Drop { reason: DropReason::TtlExceeded, by_stack: false }];
     insta::assert_snapshot!(rendered(answer, Level::Normal));
 }
 

@@ -92,6 +92,7 @@ pub(super) fn meaning(reason: DropReason) -> &'static str {
         }
         DropReason::UnsupportedL2 => "the Ethernet type is not supported",
         DropReason::NatNoMapping => "no port is free to translate the source to",
+        DropReason::NoFib => "no route leads to the destination",
         DropReason::EncapProhibited => "a pod may not send to the tunnel port",
         DropReason::InvalidIdentity => {
             "the overlay claimed an identity that the wire may not carry"

@@ -110,7 +110,8 @@ fn who_routes_counts_down() {
     for (routing, ttl, expected) in [
         (HostRouting::Bpf, 1, "ttl-exceeded"),
         (HostRouting::Bpf, 2, ALLOWED),
-        (HostRouting::Stack, 1, ALLOWED),
+        (HostRouting::Stack, 1, "ttl-exceeded"),
+        (HostRouting::Stack, 2, ALLOWED),
     ] {
         let mut scene = Scene::new(PolicySet::default());
         scene.world.cluster.host_routing = routing;

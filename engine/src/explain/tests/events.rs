@@ -106,7 +106,7 @@ pub(super) fn hop(node: NodeId, hook: Hook, events: Vec<Event>) -> Hop {
 }
 
 pub(super) fn trace(hops: Vec<Hop>) -> Trace {
-    Trace { backend: "kernel 6.18".into(), generation: GENERATION, hops, lost: 0 }
+    Trace { backend: "kernel 6.18".into(), generation: GENERATION, hops, ..Trace::default() }
 }
 
 pub(super) fn parsed(protocol: Protocol, icmp: Option<(u8, u8)>) -> Event {

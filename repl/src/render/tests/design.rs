@@ -389,7 +389,7 @@ fn hop(node: u32, hook: Hook, device: &str, ifindex: u32, events: Vec<Event>) ->
 }
 
 fn trace(hops: Vec<Hop>) -> Trace {
-    Trace { backend: "kernel 6.18".into(), generation: GENERATION, hops, lost: 0 }
+    Trace { backend: "kernel 6.18".into(), generation: GENERATION, hops, ..Trace::default() }
 }
 
 fn from_world() -> Trace {

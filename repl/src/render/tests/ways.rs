@@ -123,7 +123,7 @@ fn stopped(reason: DropReason, obstacle: Obstacle, step: Option<Step>) -> String
     answer.nearest.clear();
     answer.obstacle = Some(obstacle);
     answer.assumed.truncate(1);
-    let steps = step.into_iter().chain([Step::Drop { reason }]).collect();
+    let steps = step.into_iter().chain([Step::Drop { reason, by_stack: false }]).collect();
     answer.hops = vec![hop("node01", "eth0", Hook::FromNetdev, steps)];
     rendered(answer, Level::Normal)
 }

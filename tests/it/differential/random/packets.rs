@@ -115,7 +115,10 @@ impl Random {
     }
 
     fn outside(&mut self) -> Vec<IpAddr> {
-        let outside = [*self.one(&OUTSIDE[..4]), *self.one(&OUTSIDE[4..])];
+        let mut outside = [*self.one(&OUTSIDE[..4]), *self.one(&OUTSIDE[4..])];
+        if self.once_in(12) {
+            outside = *self.one(&NOWHERE);
+        }
         outside.iter().map(|a| ip(a)).collect()
     }
 
@@ -229,6 +232,17 @@ impl Random {
         change
     }
 }
+
+/// Addresses that no router sends a packet on to, and two that look like it.
+const NOWHERE: [[&str; 2]; 7] = [
+    ["127.0.0.1", "::1"],
+    ["127.255.255.254", "ff02::fb"],
+    ["0.0.0.0", "::"],
+    ["224.0.0.251", "ff0e::1"],
+    ["239.255.255.255", "fe80::2"],
+    ["255.255.255.255", "febf::9"],
+    ["169.254.169.254", "fec0::1"],
+];
 
 fn header(source: IpAddr, destination: IpAddr) -> IpHeader {
     IpHeader {
