@@ -1,6 +1,6 @@
 //! Entries of conntrack as the engine's values, one by one and as the list of a node's.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::net::IpAddr;
 
 use datapath_abi as abi;
@@ -20,7 +20,13 @@ const LOOPBACK: [IpAddr; 2] = [
 /// The list of a node's entries, by flow. Entries of services and of source translation live as long as the plain
 /// entry that they lead to: they get its time, and those without a living one are left out.
 pub fn conntrack(entries: Vec<ConntrackEntry>) -> Vec<ConntrackEntry> {
-    let plain: BTreeMap<Canonical, (u32, u16)> = entries
+    let leads = |e: &ConntrackEntry| {
+        matches!(e.kind, ConntrackKind::Service { .. } | ConntrackKind::Nat { .. })
+    };
+    if !entries.iter().any(leads) {
+        return in_order(entries);
+    }
+    let plain: HashMap<Canonical, (u32, u16)> = entries
         .iter()
         .filter_map(|entry| {
             let nat_port = match entry.kind {
@@ -45,9 +51,12 @@ pub fn conntrack(entries: Vec<ConntrackEntry>) -> Vec<ConntrackEntry> {
         entry.expires_in = living.map(|(expires_in, _)| expires_in).filter(|time| *time > 0)?;
         Some(entry)
     });
-    let mut settled: Vec<_> = settled.collect();
-    settled.sort_by_key(|entry| entry.flow);
-    settled
+    in_order(settled.collect())
+}
+
+fn in_order(mut entries: Vec<ConntrackEntry>) -> Vec<ConntrackEntry> {
+    entries.sort_by_key(|entry| entry.flow);
+    entries
 }
 
 /// A flow whichever side sent.

@@ -248,10 +248,10 @@ impl Node for Instance {
 
     fn rows(&self, map: &str) -> Result<Vec<Row>, BackendError> {
         let map = self.map(map)?;
-        if map.map_type() == MapType::Array {
-            // Thousands of entries by one call instead of two calls each.
+        if matches!(map.map_type(), MapType::Array | MapType::Hash | MapType::LruHash) {
+            // Thousands of entries by one call instead of two calls each; what has room for all is never too small.
             let entries = map.lookup_batch(map.max_entries(), MapFlags::ANY, MapFlags::ANY);
-            return entries.map(Iterator::collect).map_err(of_call("reading an array"));
+            return entries.map(Iterator::collect).map_err(of_call("reading a map"));
         }
         let row = |key: Vec<u8>| Ok(look_up(&map, &key)?.map(|value| (key, value)));
         map.keys().filter_map(|key| row(key).transpose()).collect()

@@ -1,11 +1,9 @@
 //! What a packet changed in conntrack: entries that came, changed or went, with names. Counters and remembered verdicts
 //! change with every packet and are no news.
 
-use std::collections::BTreeMap;
-
 use serde::Serialize;
 
-use crate::net::{FlowKey, Protocol};
+use crate::net::Protocol;
 use crate::topology::NodeId;
 use crate::trace::{ConntrackEntry, ConntrackKind, Place};
 
@@ -103,10 +101,10 @@ pub struct KnownChange {
 pub fn changes(context: &Context<'_>, before: &Known, after: &Known) -> Vec<KnownChange> {
     let mut found = Vec::new();
     for (node, entries) in after {
-        let old = living(before, *node);
+        let mut old = Walk(of_node(before, *node));
         let name = context.node(*node);
         for entry in entries.iter().filter(|entry| entry.expires_in > 0) {
-            let earlier = old.get(&key(entry)).copied();
+            let earlier = old.meet(entry);
             if earlier.is_none_or(|e| is_news(e, entry)) {
                 found.push(change(&name, entry, earlier, Some(entry)));
             }
@@ -119,23 +117,27 @@ pub fn changes(context: &Context<'_>, before: &Known, after: &Known) -> Vec<Know
 
 /// A node's entries that were there at one moment and are not at a later one.
 pub fn gone<'k>(before: &'k Known, after: &Known, node: NodeId) -> Vec<&'k ConntrackEntry> {
-    let new = living(after, node);
-    let lists = before.iter().filter(|(id, _)| *id == node);
-    let old = lists.flat_map(|(_, list)| list).filter(|entry| entry.expires_in > 0);
-    old.filter(|entry| !new.contains_key(&key(entry))).collect()
+    let mut new = Walk(of_node(after, node));
+    let old = of_node(before, node).iter().filter(|entry| entry.expires_in > 0);
+    old.filter(|entry| new.meet(entry).is_none()).collect()
 }
 
-/// What tells an entry from all others of its node.
-type Key = (FlowKind, FlowKey);
-
-fn key(entry: &ConntrackEntry) -> Key {
-    (kind(entry), entry.flow)
+fn of_node(known: &Known, node: NodeId) -> &[ConntrackEntry] {
+    known.iter().find(|(id, _)| *id == node).map_or(&[], |(_, list)| list)
 }
 
-fn living(known: &Known, node: NodeId) -> BTreeMap<Key, &ConntrackEntry> {
-    let lists = known.iter().filter(|(id, _)| *id == node);
-    let entries = lists.flat_map(|(_, list)| list).filter(|entry| entry.expires_in > 0);
-    entries.map(|entry| (key(entry), entry)).collect()
+/// What is left of a node's list, which is ordered by flow, while another such list is gone through beside it: tables
+/// hold thousands of flows of which a packet changes a few, so that nothing is built of them.
+struct Walk<'k>(&'k [ConntrackEntry]);
+
+impl<'k> Walk<'k> {
+    /// The living entry for the same, of lists whose entries are asked for in order.
+    fn meet(&mut self, entry: &ConntrackEntry) -> Option<&'k ConntrackEntry> {
+        let passed = self.0.iter().take_while(|e| e.flow < entry.flow).count();
+        self.0 = &self.0[passed..];
+        let same = self.0.iter().take_while(|e| e.flow == entry.flow);
+        same.filter(|e| e.expires_in > 0).find(|e| kind(e) == kind(entry))
+    }
 }
 
 fn kind(entry: &ConntrackEntry) -> FlowKind {
