@@ -15,7 +15,7 @@ use crate::testrun::TestRun;
 use crate::vm::Vm;
 
 /// Maps that are read after every packet: what packets leave behind, and what is as small as the state of the tables.
-const WRITTEN: [&str; 8] = [
+const WRITTEN: [&str; 9] = [
     abi::maps::CT4,
     abi::maps::CT6,
     abi::maps::AFFINITY,
@@ -24,6 +24,7 @@ const WRITTEN: [&str; 8] = [
     abi::maps::ACTIVE,
     abi::maps::SETTINGS,
     abi::maps::CONFIG,
+    abi::maps::FILTER,
 ];
 /// Per-CPU arrays of numbers that only grow. All of them are read with the tables; after every packet only the counters
 /// of its hook.

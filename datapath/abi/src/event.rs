@@ -1,14 +1,15 @@
 //! What a program run says, as records of [`EVENT_SIZE`] bytes. Facts only. A run writes its events
 //! after it has decided, always in this order, each at most as often as stated: Parsed (1), Service (1), Rewritten
-//! (2: destination, source), Conntrack (1), Identity (2: source, destination), Policy (2: egress, ingress), Encrypted (1), Outcome (1, always last).
+//! (2: destination, source), Conntrack (1), Identity (2: source, destination), Policy (2: egress, ingress), Encrypted (1), Frame (2: as it
+//! came, as it leaves; only where asked for), Outcome (1, always last). Runs of several CPUs interleave; those of one CPU do not.
 //! Parsed shows the packet as it came; Conntrack, Identity and Policy speak of it as it is after its destination was translated.
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-/// Bytes of every event.
+/// Bytes of every event but [`FrameEvent`].
 pub const EVENT_SIZE: usize = 64;
 /// Events that one program run writes at most.
-pub const MAX_EVENTS: usize = 11;
+pub const MAX_EVENTS: usize = 13;
 
 /// Values of [`EventHeader::kind`].
 pub mod kind {
@@ -28,6 +29,8 @@ pub mod kind {
     pub const REWRITTEN: u8 = 7;
     /// [`super::EncryptedEvent`]
     pub const ENCRYPTED: u8 = 8;
+    /// [`super::FrameEvent`]
+    pub const FRAME: u8 = 9;
 }
 
 /// What every event begins with.
@@ -40,8 +43,8 @@ pub struct EventHeader {
     pub kind: u8,
     /// A number of [`crate::hook`].
     pub hook: u8,
-    /// 0
-    pub reserved: [u8; 2],
+    /// Where it ran (of the number the low 16 bits).
+    pub cpu: u16,
     /// The generation that the run read.
     pub generation: u32,
 }
@@ -372,8 +375,37 @@ pub struct OutcomeEvent {
     pub remote_family: u8,
     /// The other node, network order.
     pub remote: [u8; 16],
+    /// Nanoseconds of the kernel's monotonic clock; 0 in simulation.
+    pub time: u64,
+    /// The device that the program hangs on.
+    pub at: u32,
+    /// Bytes of the frame.
+    pub length: u32,
+    /// The packet's mark afterwards.
+    pub mark: u32,
     /// 0
-    pub padding: [u32; 6],
+    pub reserved: u32,
+}
+
+/// Bytes of a frame that [`FrameEvent`] holds at most.
+pub const SNAP_LENGTH: usize = 240;
+
+/// A frame's beginning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct FrameEvent {
+    /// Kind [`kind::FRAME`].
+    pub header: EventHeader,
+    /// Bytes of the whole frame.
+    pub length: u32,
+    /// Bytes of it in `data`.
+    pub captured: u16,
+    /// 1: as the frame leaves the program, without outer headers that a device adds; 0: as it came.
+    pub leaves: u8,
+    /// 0
+    pub reserved: u8,
+    /// The bytes, then zeros.
+    pub data: [u8; SNAP_LENGTH],
 }
 
 const _: () = {
@@ -386,4 +418,5 @@ const _: () = {
     assert!(size_of::<ServiceEvent>() == EVENT_SIZE);
     assert!(size_of::<RewrittenEvent>() == EVENT_SIZE);
     assert!(size_of::<EncryptedEvent>() == EVENT_SIZE);
+    assert!(size_of::<FrameEvent>() == 16 + SNAP_LENGTH);
 };

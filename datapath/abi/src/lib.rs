@@ -66,8 +66,11 @@ pub mod maps {
     pub const HITS: &str = "HITS";
     /// Per-CPU array of [`super::Count`], at `(hook * 256 + reason) * 2 + direction`; reason 0 is "forwarded".
     pub const COUNTERS: &str = "COUNTERS";
-    /// Ring buffer of events, each [`super::EVENT_SIZE`] bytes beginning with [`super::EventHeader`].
+    /// Ring buffer of events, each beginning with [`super::EventHeader`] and of [`super::EVENT_SIZE`] bytes, but
+    /// [`super::FrameEvent`]. Nobody is woken by them: readers look again after a while.
     pub const EVENTS: &str = "EVENTS";
+    /// Array of 1 [`super::Filter`], read where [`super::config::FILTERED`] is on.
+    pub const FILTER: &str = "FILTER";
     /// Per-CPU array of 1 `u64`: events that did not fit the ring buffer.
     pub const LOST: &str = "LOST";
     /// Per-CPU array of 1 [`super::Seam`], written by the driver program only.

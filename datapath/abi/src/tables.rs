@@ -12,6 +12,52 @@ pub mod config {
     /// Local delivery goes straight into the pod (`bpf_redirect_peer`); else by the veth's egress hook
     /// with [`crate::mark::DELIVERED`].
     pub const DELIVER_BY_PEER: u32 = 1 << 2;
+    /// Events only of packets that [`crate::maps::FILTER`] wants.
+    pub const FILTERED: u32 = 1 << 3;
+    /// With the events of a run the beginning of its frame, as it came and as it leaves.
+    pub const CAPTURE: u32 = 1 << 4;
+    /// Decide, count and tell, but change nothing and let every packet pass on to whatever program comes next.
+    pub const OBSERVE: u32 = 1 << 5;
+}
+
+/// Bits of [`Filter::flags`].
+pub mod filter {
+    /// Only packets that are dropped.
+    pub const DROPS: u32 = 1;
+    /// Packets the other way round too.
+    pub const EITHER_WAY: u32 = 1 << 1;
+    /// Only packets with [`super::Filter::id`]; with [`super::config::CAPTURE`] only.
+    pub const BY_ID: u32 = 1 << 2;
+}
+
+/// Which packets events are wanted of: those of a run that match as they came or as they leave.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+#[repr(C, align(8))]
+pub struct Filter {
+    /// Source, network order, under its mask.
+    pub source: [u8; 16],
+    /// Bits of the source that count.
+    pub source_mask: [u8; 16],
+    /// Destination, network order, under its mask.
+    pub destination: [u8; 16],
+    /// Bits of the destination that count.
+    pub destination_mask: [u8; 16],
+    /// Bits of [`filter`].
+    pub flags: u32,
+    /// IPv4: the identification; IPv6: the flow label. In the host's order.
+    pub id: u32,
+    /// Source port in network order; 0: any.
+    pub source_port: u16,
+    /// Destination port in network order; 0: any.
+    pub destination_port: u16,
+    /// IANA number; 0: any.
+    pub protocol: u8,
+    /// [`crate::family`]; 0: any.
+    pub family: u8,
+    /// 0
+    pub reserved: u16,
 }
 
 /// How programs behave, whatever the tables.

@@ -2,13 +2,16 @@
 //! is decided and done, so that tracing costs one test when nobody looks.
 
 use aya_ebpf::bindings::{__sk_buff, BPF_RB_NO_WAKEUP};
+use aya_ebpf::helpers::{bpf_get_smp_processor_id, bpf_ktime_get_ns};
 use datapath_abi::{
     ConntrackEvent, Count, EVENT_SIZE, EncryptedEvent, EventHeader, IdentityEvent, OutcomeEvent,
     ParsedEvent, PolicyEvent, RewrittenEvent, ServiceEvent, action, choice, config, direction,
     family, hook, kind, reason, rewriting, settings, target,
 };
 
-use crate::forward::{TUNNEL_TTL, remote_of, vni};
+use crate::capture;
+use crate::context;
+use crate::forward::{TUNNEL_TTL, is_by_peer, remote_of, vni};
 use crate::headers::Packet;
 use crate::maps::{COUNTERS, EVENTS, HITS, LOST, SCRATCH};
 use crate::run::{Facts, Judged, Peer, Run, Sides, Verdict, apart, clear};
@@ -74,31 +77,54 @@ unsafe fn increase(count: *mut Count, bytes: u32) {
 
 /// Whether anybody looks.
 #[inline(always)]
-pub(crate) fn is_watched(run: &Run) -> bool {
+fn is_watched(run: &Run) -> bool {
     run.has(config::TRACE | config::SIMULATED)
 }
 
-/// Writes the run's events, by what is in the scratch.
+/// Tells those who look what the run came to, if they want it.
+#[inline(always)]
+pub(crate) fn tell(run: &Run, verdict: Verdict, settled: &mut Verdict) {
+    if !is_watched(run) {
+        return;
+    }
+    verdict.put(settled);
+    if capture::show(run.skb) != 0 {
+        report(run.skb);
+        conclude(run.skb);
+    }
+}
+
+/// Writes the run's events but the last, by what is in the scratch.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub(crate) extern "C" fn report(skb: *mut __sk_buff) -> u32 {
+extern "C" fn report(skb: *mut __sk_buff) -> u32 {
     apart(skb, |run, packet, facts| {
+        write(run, packet, facts);
+        0
+    })
+}
+
+/// Writes the last one.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn conclude(skb: *mut __sk_buff) -> u32 {
+    apart(skb, |run, _, _| {
         let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return 0 };
         // SAFETY: this CPU's value, which this run has to itself.
-        write(run, packet, facts, unsafe { &(*scratch).verdict });
+        outcome(run, unsafe { &(*scratch).verdict });
         0
     })
 }
 
 #[inline(always)]
-fn write(run: &Run, packet: &Packet, facts: &Facts, verdict: &Verdict) {
+fn write(run: &Run, packet: &Packet, facts: &Facts) {
     if run.has(config::TRACE) {
         let Some(before) = before(packet, facts) else { return };
         if packet.family != 0 {
-            parsed(run, packet, &before);
+            parsed(run, packet, before);
         }
         if facts.is_served {
-            service(run, packet, facts, &before);
+            service(run, packet, facts, before);
         }
         if facts.destination_for > rewriting::SERVICE {
             let sides = (
@@ -130,39 +156,60 @@ fn write(run: &Run, packet: &Packet, facts: &Facts, verdict: &Verdict) {
             encrypted(run, facts);
         }
     }
-    outcome(run, verdict);
 }
 
 /// Puts one event into the ring, or counts it as lost. What `fill` leaves out is 0.
 #[inline(always)]
 fn put<E: 'static>(run: &Run, kind: u8, fill: impl FnOnce(&mut E, EventHeader)) {
-    put_frame((run.hook, run.generation, run.flags), kind, fill);
+    put_frame((run.hook, run.generation), kind, fill);
 }
 
-/// The same for a hook under a generation, with the bits of [`config`].
+/// The same for a hook under a generation.
 #[inline(always)]
 fn put_frame<E: 'static>(
-    (hook, generation, flags): (u8, u32, u32),
+    (hook, generation): (u8, u32),
     kind: u8,
     fill: impl FnOnce(&mut E, EventHeader),
 ) {
-    let Some(mut room) = EVENTS.reserve_untyped::<E>(0) else {
-        if let Some(lost) = LOST.get_ptr_mut(0) {
-            // SAFETY: this CPU's value.
-            unsafe { *lost += 1 };
-        }
-        return;
-    };
+    let Some(mut room) = EVENTS.reserve_untyped::<E>(0) else { return lose() };
     let event = room.as_mut_ptr();
     // SAFETY: room for the event, aligned to 8 as all of the ring is; events are integers only.
     let event = unsafe {
         clear(event.cast::<[u64; EVENT_SIZE / 8]>());
         &mut *event
     };
-    fill(event, EventHeader { kind, hook, reserved: [0; 2], generation });
-    // A reader of simulated packets looks by itself; waking it costs more than the packet.
-    let quiet = if flags & config::SIMULATED != 0 { BPF_RB_NO_WAKEUP } else { 0 };
-    room.submit(u64::from(quiet));
+    fill(event, header(hook, kind, generation));
+    // Readers look by themselves; waking one costs more than the packet.
+    room.submit(u64::from(BPF_RB_NO_WAKEUP));
+}
+
+/// Notes for the events of a run where it runs.
+#[inline(always)]
+pub(crate) fn keep_cpu() {
+    if let Some(scratch) = SCRATCH.get_ptr_mut(0) {
+        // SAFETY: this CPU's value, which this run has to itself; a helper without arguments.
+        unsafe { (*scratch).kept.cpu = bpf_get_smp_processor_id() };
+    }
+}
+
+/// What every event begins with. The CPU is read anew each time, as the stack has no room to remember it.
+#[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "the low bits tell CPUs apart well enough")]
+pub(crate) fn header(hook: u8, kind: u8, generation: u32) -> EventHeader {
+    let cpu = SCRATCH.get_ptr_mut(0).map_or(0, |scratch| {
+        // SAFETY: this CPU's value, which this run has to itself.
+        unsafe { (*scratch).kept.cpu as u16 }
+    });
+    EventHeader { kind, hook, cpu, generation }
+}
+
+/// Counts an event that found no room.
+#[inline(always)]
+pub(crate) fn lose() {
+    if let Some(lost) = LOST.get_ptr_mut(0) {
+        // SAFETY: this CPU's value.
+        unsafe { *lost += 1 };
+    }
 }
 
 #[inline(always)]
@@ -171,15 +218,18 @@ fn bytes(words: [u64; 2]) -> [u8; 16] {
     unsafe { core::mem::transmute(words) }
 }
 
-/// The packet's sides as it came.
+/// The packet's sides as it came. They are where translation leaves them also of a packet that was not translated.
 #[inline(always)]
-fn before(packet: &Packet, facts: &Facts) -> Option<Sides> {
-    if !facts.is_translated {
-        return Some(Sides::of(packet));
-    }
+pub(crate) fn before(packet: &Packet, facts: &Facts) -> Option<&'static Sides> {
     let scratch = SCRATCH.get_ptr_mut(0)?;
-    // SAFETY: this CPU's value, which this run has to itself.
-    Some(unsafe { (&raw const (*scratch).before).read() })
+    // SAFETY: this CPU's value, which this run has to itself; the fields do not overlap.
+    unsafe {
+        let before = &raw mut (*scratch).before;
+        if !facts.is_translated {
+            before.write(Sides::of(packet));
+        }
+        Some(&*before)
+    }
 }
 
 #[inline(always)]
@@ -317,6 +367,7 @@ pub(crate) fn outcome(run: &Run, verdict: &Verdict) {
         event.header = header;
         event.action = verdict.action;
         event.reason = verdict.reason;
+        stamp(run, event);
         let leads_on = matches!(verdict.action, action::DELIVER | action::TUNNEL | action::NETWORK);
         let to = if leads_on { run.target(verdict.to) } else { None };
         match (verdict.action, to) {
@@ -324,7 +375,7 @@ pub(crate) fn outcome(run: &Run, verdict: &Verdict) {
             (action::DELIVER, Some(to)) => {
                 event.endpoint = to.endpoint;
                 event.ifindex = to.ifindex;
-                event.peer = u8::from(run.has(config::DELIVER_BY_PEER));
+                event.peer = u8::from(is_by_peer(run));
             }
             (action::TUNNEL, Some(to)) => {
                 event.vni = vni(verdict.identity);
@@ -347,10 +398,24 @@ pub(crate) fn outcome(run: &Run, verdict: &Verdict) {
     });
 }
 
+/// When, where and with what mark a run ended; a simulated one has no time, and its caller knows the rest.
+#[inline(always)]
+fn stamp(run: &Run, event: &mut OutcomeEvent) {
+    if run.has(config::SIMULATED) {
+        return;
+    }
+    // SAFETY: a helper without arguments.
+    event.time = unsafe { bpf_ktime_get_ns() };
+    event.at = run.ifindex;
+    event.length = run.frame_length();
+    event.mark = context::mark(run.skb);
+}
+
 /// What was done with a frame of which nothing else is told.
 #[inline(always)]
-pub(crate) fn frame_outcome(hook: u8, generation: u32, reason: u8, flags: u32) {
-    put_frame((hook, generation, flags), kind::OUTCOME, |event: &mut OutcomeEvent, header| {
+pub(crate) fn frame_outcome(hook: u8, generation: u32, reason: u8) {
+    keep_cpu();
+    put_frame((hook, generation), kind::OUTCOME, |event: &mut OutcomeEvent, header| {
         event.header = header;
         event.action = if reason == reason::FORWARDED { action::PASS } else { action::DROP };
         event.reason = reason;

@@ -84,6 +84,20 @@ pub(crate) fn carry_out(
     }
 }
 
+/// What carrying a verdict out would come to, if the kernel refuses nothing.
+#[inline(always)]
+pub(crate) fn would_do(run: &Run, verdict: Verdict) -> Verdict {
+    let is_routed_by_stack =
+        verdict.action == action::NETWORK && !run.is_set(settings::HOST_ROUTING);
+    if is_routed_by_stack { Verdict::stack(false) } else { verdict }
+}
+
+/// Whether local delivery goes straight into the pod, which the kernel does for what comes in by a device only.
+#[inline(always)]
+pub(crate) fn is_by_peer(run: &Run) -> bool {
+    run.has(config::DELIVER_BY_PEER) && run.hook != hook::FROM_HOST
+}
+
 /// What tells the programs and the kernel further on about a packet that leaves: that its source is translated, or whose it is.
 #[inline(always)]
 fn mark_of(facts: &Facts) -> u32 {
@@ -252,7 +266,7 @@ fn deliver(run: &Run, packet: &Packet, to: &'static Target) -> bool {
             return false;
         }
     }
-    let by_peer = run.has(config::DELIVER_BY_PEER);
+    let by_peer = is_by_peer(run);
     if !by_peer {
         context::set_mark(run.skb, mark::DELIVERED);
     }

@@ -11,7 +11,7 @@
 //! | `nat`, `related`, `translate` | translated sources, ICMP errors about translated flows, rewriting |
 //! | `receive`, `node` | the receiver's side, for all hooks that lead to a pod, and for those that lead to a node |
 //! | `forward` | carrying a verdict out |
-//! | `emit` | counters and events |
+//! | `emit`, `capture` | counters and events; frames in events, and of which packets there are any |
 //!
 //! Only helpers of Linux 5.10 are called. Loops are bounded; no pointer outlives the run.
 //!
@@ -47,6 +47,7 @@
 #![no_main]
 #![feature(asm_experimental_arch)]
 
+mod capture;
 mod conntrack;
 mod context;
 mod driver;
@@ -74,9 +75,9 @@ mod to_netdev;
 mod to_overlay;
 mod translate;
 
-use aya_ebpf::bindings::{__sk_buff, TC_ACT_OK};
+use aya_ebpf::bindings::{__sk_buff, TC_ACT_OK, TC_ACT_UNSPEC};
 
-use datapath_abi::reason;
+use datapath_abi::{config, reason};
 
 use crate::headers::Packet;
 use crate::maps::SCRATCH;
@@ -100,20 +101,25 @@ fn run_hook(
         let before = &raw const (*scratch).before;
         (&mut (*scratch).packet, &mut (*scratch).facts, before, &mut (*scratch).verdict)
     };
+    if run.has(config::CAPTURE) {
+        capture::keep(skb);
+    }
     decide(&run, packet, facts).put(settled);
     let mut verdict = settled.get();
-    if facts.is_translated && !verdict.is_drop() {
+    let is_observed = run.has(config::OBSERVE);
+    if facts.is_translated && !verdict.is_drop() && !is_observed {
         // SAFETY: as above; nobody writes it any more.
         if !translate::write_sides(&run, packet, facts, unsafe { &*before }) {
             verdict = Verdict::drop_egress(reason::WRITE_ERROR);
         }
     }
-    let (code, done) = forward::carry_out(&run, packet, facts, verdict);
+    let (code, done) = if is_observed {
+        (TC_ACT_UNSPEC, forward::would_do(&run, verdict))
+    } else {
+        forward::carry_out(&run, packet, facts, verdict)
+    };
     emit::count(&run, facts, done);
-    if emit::is_watched(&run) {
-        done.put(settled);
-        emit::report(skb);
-    }
+    emit::tell(&run, done, settled);
     code
 }
 

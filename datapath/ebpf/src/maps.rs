@@ -9,8 +9,8 @@ use aya_ebpf::helpers::bpf_map_lookup_elem;
 use aya_ebpf::macros::btf_map;
 use datapath_abi::{
     AffinityKey, AffinityValue, AttachmentKey, Backend, Config, Count, CtKey4, CtKey6, CtValue,
-    FragmentKey, FragmentValue, Input, IpcacheKey, IpcacheValue, MaglevTable, MemberKey, PolicyKey,
-    PolicyValue, Seam, ServiceKey, ServiceValue, Settings, SourceRangeKey, Target, hook,
+    Filter, FragmentKey, FragmentValue, Input, IpcacheKey, IpcacheValue, MaglevTable, MemberKey,
+    PolicyKey, PolicyValue, Seam, ServiceKey, ServiceValue, Settings, SourceRangeKey, Target, hook,
 };
 
 use crate::run::Scratch;
@@ -117,6 +117,9 @@ pub(crate) static HITS: PerCpuArray<Count, 65_536> = PerCpuArray::new();
 
 #[btf_map]
 pub(crate) static EVENTS: RingBuf<(), 262_144> = RingBuf::new();
+
+#[btf_map]
+pub(crate) static FILTER: Array<Filter, 1> = Array::new();
 
 #[btf_map]
 pub(crate) static LOST: PerCpuArray<u64, 1> = PerCpuArray::new();

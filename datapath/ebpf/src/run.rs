@@ -10,6 +10,7 @@ use datapath_abi::{
     reason, settings, target,
 };
 
+use crate::capture::Snapshot;
 use crate::context;
 use crate::headers::Packet;
 use crate::ipcache;
@@ -65,6 +66,18 @@ impl Sides {
             destination: packet.destination,
             source_port: packet.source_port,
             destination_port: packet.destination_port,
+            reserved: 0,
+        }
+    }
+
+    /// Those of a packet the other way.
+    #[inline(always)]
+    pub(crate) fn exchanged(&self) -> Self {
+        Self {
+            source: self.destination,
+            destination: self.source,
+            source_port: self.destination_port,
+            destination_port: self.source_port,
             reserved: 0,
         }
     }
@@ -129,7 +142,7 @@ impl Run {
                 generation: self.generation,
                 ifindex: self.ifindex,
                 hook: u32::from(self.hook),
-                reserved: 0,
+                cpu: 0,
             });
         }
     }
@@ -369,7 +382,8 @@ pub(crate) struct Kept {
     generation: u32,
     ifindex: u32,
     hook: u32,
-    reserved: u32,
+    /// Where it runs; known to what tells only.
+    pub(crate) cpu: u32,
 }
 
 /// What a function is made of that the verifier reads once, by itself, and not on every way to it: it takes the packet's context and
@@ -409,6 +423,8 @@ pub(crate) struct Scratch {
     pub(crate) verdict: Verdict,
     /// The circumstances.
     pub(crate) kept: Kept,
+    /// The frame as it came, where somebody wants it.
+    pub(crate) came: Snapshot,
 }
 
 /// Where an address leads: a target of the active slot with its index.

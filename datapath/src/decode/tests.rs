@@ -6,7 +6,7 @@ use super::*;
 use zerocopy::IntoBytes;
 
 fn header(kind: u8, hook: u8) -> abi::EventHeader {
-    abi::EventHeader { kind, hook, reserved: [0; 2], generation: 7 }
+    abi::EventHeader { kind, hook, cpu: 3, generation: 7 }
 }
 
 fn v4(last: u8) -> [u8; 16] {
