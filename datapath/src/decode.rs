@@ -2,6 +2,7 @@
 //! that no program of this version writes are an error, never a guess and never a panic. Conntrack is `flows`'.
 
 mod flows;
+mod runs;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -19,6 +20,7 @@ use engine::trace::{
 use zerocopy::FromBytes;
 
 pub use flows::{conntrack, conntrack4, conntrack6};
+pub use runs::{End, Run, Runs, Snapshot};
 
 /// Reads one record of the ring buffer. [`Stamped::generation`] is the number that the program read from
 /// [`abi::maps::ACTIVE`].
@@ -53,6 +55,12 @@ fn unknown(field: &str, number: u8) -> BackendError {
 fn read<T: FromBytes>(record: &[u8]) -> Result<T, BackendError> {
     T::read_from_bytes(record)
         .map_err(|_| unreadable(format!("{} bytes where {} belong", record.len(), size_of::<T>())))
+}
+
+/// The hook of a number as [`abi::Input::hook`] has it.
+#[cfg(feature = "live")]
+pub(crate) fn hook_of(number: u32) -> Result<Hook, BackendError> {
+    hook(u8::try_from(number).unwrap_or(u8::MAX))
 }
 
 fn hook(number: u8) -> Result<Hook, BackendError> {

@@ -32,7 +32,7 @@ use engine::question::Question;
 use engine::reason::DropReason;
 use engine::tables::{NodeTables, Tables};
 use engine::topology::{NodeId, PodId, World};
-use engine::trace::{Action, Event, Hop, Trace, TunnelHeader};
+use engine::trace::{Action, Event, Hop, Trace, TunnelHeader, Unseen};
 
 use crate::frame;
 use link::Pinned;
@@ -138,7 +138,19 @@ impl Journey<'_> {
                     "the packet is sent in a circle: {MAX_HOPS} hops without an end"
                 )));
             }
-            let observation = backend.inject(&self.injection(&arrival)?)?;
+            let injection = self.injection(&arrival)?;
+            let observation = if trace.hops.is_empty() {
+                backend.inject(&injection)?
+            } else {
+                match backend.carry(&injection) {
+                    Err(BackendError::Unseen { .. }) => {
+                        let Arrival { node, hook, device, .. } = arrival;
+                        trace.unseen = Some(Unseen { node, hook, device });
+                        return Ok(trace);
+                    }
+                    observation => observation?,
+                }
+            };
             trace.lost += observation.lost;
             let (hop, onward) = self.hop(arrival, observation)?;
             if onward.is_none() {
@@ -176,10 +188,11 @@ impl Journey<'_> {
             device: arrival.device,
             ifindex: arrival.ifindex,
             events: seen.events,
-            frame_in: arrival.frame,
+            frame_in: seen.live.as_ref().map_or(arrival.frame, |live| live.frame_in.clone()),
             frame_out: Vec::new(),
             tunnel: arrival.inside.as_ref().map(|inside| inside.header.clone()),
             undetermined: Vec::new(),
+            time: seen.live.as_ref().map(|live| live.time),
         };
         check::generation(&hop, self.name(hop.node), self.net.tables.generation)?;
         let Some(action) = hop.action() else {
@@ -211,8 +224,12 @@ impl Journey<'_> {
         };
         hop.undetermined = self.undetermined(pinned);
         hop.frame_out = seen.frame;
+        let outer = seen.live.and_then(|live| live.outer);
         let left = Left { mark: seen.mark, key: arrival.tunnel, pinned, inside: arrival.inside };
         let onward = self.onward(&mut hop, action, left)?;
+        if let Some(outer) = outer {
+            hop.frame_out = outer;
+        }
         Ok((hop, onward))
     }
 

@@ -7,8 +7,12 @@ pub mod decode;
 pub mod encode;
 pub mod follow;
 pub mod frame;
+#[cfg(feature = "live")]
+pub mod live;
 mod nodes;
 pub mod object;
+#[cfg(feature = "kernel")]
+mod rows;
 #[cfg(feature = "kernel")]
 pub mod support;
 #[cfg(feature = "kernel")]

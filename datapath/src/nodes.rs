@@ -13,10 +13,10 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use datapath_abi as abi;
-use engine::backend::{Backend, BackendError, Injection, Observation, Remembered};
+use engine::backend::{Backend, BackendError, Injection, Live, Observation, Remembered};
 use engine::tables::{EntryId, Generation, Tables};
 use engine::topology::NodeId;
-use engine::trace::{ConntrackEntry, Counter, Hit};
+use engine::trace::{ConntrackEntry, Counter, Hit, Stamped};
 use zerocopy::IntoBytes;
 
 use crate::decode;
@@ -173,6 +173,8 @@ pub(crate) struct Run {
     pub(crate) frame: Vec<u8>,
     pub(crate) mark: u32,
     pub(crate) lost: u64,
+    /// Where the packet is real: what it said, read already, and what else is seen of it.
+    pub(crate) live: Option<(Vec<Stamped>, Live)>,
 }
 
 /// The return code of a classifier that does what an XDP program's code says.
@@ -207,6 +209,21 @@ pub(crate) trait Node: Maps {
         record: &mut dyn FnMut(&[u8]),
     ) -> Result<Run, BackendError>;
 
+    /// The same of a packet that comes by itself where packets are real.
+    fn carry(
+        &mut self,
+        input: &abi::Input,
+        frame: &[u8],
+        record: &mut dyn FnMut(&[u8]),
+    ) -> Result<Run, BackendError> {
+        self.run(input, frame, record)
+    }
+
+    /// Returns when no run sees what was active before.
+    fn settle(&mut self) -> Result<(), BackendError> {
+        Ok(())
+    }
+
     /// Empties [`REMEMBERING`].
     fn forget(&mut self) -> Result<(), BackendError>;
 
@@ -228,8 +245,13 @@ pub(crate) trait Host {
     /// Its name as answers print it.
     fn name(&self) -> String;
 
-    /// Makes the maps and programs of one more node, of which there are some already.
-    fn open(&mut self, capacity: Capacity, nodes: usize) -> Result<Self::Node, BackendError>;
+    /// Makes the maps and programs of one more node, of which there are some already, or of one that needs larger maps.
+    fn open(
+        &mut self,
+        node: NodeId,
+        capacity: Capacity,
+        nodes: usize,
+    ) -> Result<Self::Node, BackendError>;
 }
 
 /// The backend on a host.
@@ -274,7 +296,8 @@ pub(crate) fn fill<N: Node>(node: &mut N, slot: &Rc<Slot>) -> Result<(), Backend
 
 /// Makes every run from now on see the slot of a generation, by its number.
 pub(crate) fn activate(node: &mut impl Node, number: u32) -> Result<(), BackendError> {
-    node.put(abi::maps::ACTIVE, &0_u32, &number)
+    node.put(abi::maps::ACTIVE, &0_u32, &number)?;
+    node.settle()
 }
 
 impl<H: Host> Nodes<H> {
@@ -285,6 +308,12 @@ impl<H: Host> Nodes<H> {
     /// The node, if it was made.
     pub(crate) fn made(&self, node: NodeId) -> Option<&H::Node> {
         self.made.get(&node)
+    }
+
+    /// The same, to change.
+    #[cfg(feature = "live")]
+    pub(crate) fn made_mut(&mut self, node: NodeId) -> Option<&mut H::Node> {
+        self.made.get_mut(&node)
     }
 
     /// The node as it is run, which is made and filled where it is not yet.
@@ -303,7 +332,7 @@ impl<H: Host> Nodes<H> {
         let made = match self.made.entry(node) {
             std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
             std::collections::btree_map::Entry::Vacant(entry) => {
-                let mut made = self.host.open(Capacity::of(slot), count)?;
+                let mut made = self.host.open(node, Capacity::of(slot), count)?;
                 fill(&mut made, slot)?;
                 activate(&mut made, number)?;
                 entry.insert(made)
@@ -330,6 +359,10 @@ impl<H: Host> Nodes<H> {
         if let Some(error) = failed {
             return Err(error);
         }
+        let live = run.live.map(|(said, live)| {
+            events.extend(said);
+            live
+        });
         for event in &mut events {
             if event.generation.0 != number {
                 return Err(BackendError::BadEvent(format!(
@@ -339,7 +372,14 @@ impl<H: Host> Nodes<H> {
             }
             event.generation = generation;
         }
-        Ok(Observation { code: run.code, events, lost: run.lost, frame: run.frame, mark: run.mark })
+        Ok(Observation {
+            code: run.code,
+            events,
+            lost: run.lost,
+            frame: run.frame,
+            mark: run.mark,
+            live,
+        })
     }
 
     /// Makes larger ones of nodes whose tables have outgrown theirs. What they remember moves along.
@@ -349,7 +389,7 @@ impl<H: Host> Nodes<H> {
             let slot = nodes.get(node.index()).filter(|slot| !old.capacity().fits(slot));
             let Some(slot) = slot else { continue };
             let capacity = Capacity::of(slot).max(old.capacity());
-            let mut larger = self.host.open(capacity, count)?;
+            let mut larger = self.host.open(*node, capacity, count)?;
             larger.inherit(old)?;
             if let Some(loaded) = &self.loaded
                 && let Some(active) = loaded.nodes.get(node.index())
@@ -401,6 +441,12 @@ impl<H: Host> Backend for Nodes<H> {
         check(injection)?;
         let input = input_of(injection);
         self.observe(injection.node, |node, record| node.run(&input, &injection.frame, record))
+    }
+
+    fn carry(&mut self, injection: &Injection) -> Result<Observation, BackendError> {
+        check(injection)?;
+        let input = input_of(injection);
+        self.observe(injection.node, |node, record| node.carry(&input, &injection.frame, record))
     }
 
     fn forget(&mut self) -> Result<(), BackendError> {

@@ -1,11 +1,8 @@
 //! The backend that runs the datapath in the kernel of this host, by `BPF_PROG_TEST_RUN`: maps and programs of
-//! its own for each node, made when a packet first comes to the node, a program when one first comes to it. Attaches nothing, touches no device, sends nothing
-//! (what tests attach is [`attach`]'s).
+//! its own for each node, made when a packet first comes to the node, a program when one first comes to it. Attaches nothing, touches no device, sends nothing.
 //!
 //! **Clock, devices, tunnel keys** are the seam's (`datapath_abi::Input`): nothing of this host's network shows.
 
-#[cfg(feature = "attach")]
-pub mod attach;
 mod files;
 mod instance;
 #[cfg(feature = "measure")]
@@ -17,6 +14,7 @@ mod refusal;
 use std::rc::Rc;
 
 use engine::backend::{Backend, BackendError};
+use engine::topology::NodeId;
 
 use crate::encode::Limits;
 pub(crate) use crate::nodes::LIMITS;
@@ -24,7 +22,7 @@ use crate::nodes::{Capacity, Host, Node as _, Nodes};
 use crate::object::Object;
 use instance::Instance;
 pub(crate) use privileges::{CAPABILITIES, effective, kernel_version, lacking};
-pub(crate) use refusal::listening;
+pub(crate) use refusal::{listening, of_call, tail};
 
 /// Oldest kernel that the programs load on, as (major, minor).
 pub const OLDEST_KERNEL: (u32, u32) = (5, 10);
@@ -70,7 +68,12 @@ impl Host for Kernel {
         self.name.clone()
     }
 
-    fn open(&mut self, capacity: Capacity, nodes: usize) -> Result<Instance, BackendError> {
+    fn open(
+        &mut self,
+        _: NodeId,
+        capacity: Capacity,
+        nodes: usize,
+    ) -> Result<Instance, BackendError> {
         if nodes == FEW_NODES {
             files::allow_many();
         }

@@ -192,7 +192,12 @@ impl Host for Interpreter {
         self.name.clone()
     }
 
-    fn open(&mut self, capacity: Capacity, _nodes: usize) -> Result<Instance, BackendError> {
+    fn open(
+        &mut self,
+        _: NodeId,
+        capacity: Capacity,
+        _nodes: usize,
+    ) -> Result<Instance, BackendError> {
         Instance::open(&self.image, capacity)
     }
 }

@@ -53,6 +53,19 @@ pub struct Observation {
     pub frame: Vec<u8>,
     /// The packet's mark afterwards.
     pub mark: u32,
+    /// What only real devices show.
+    pub live: Option<Live>,
+}
+
+/// What real devices show of a run, beside what simulation shows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Live {
+    /// When it ended: nanoseconds of the kernel's monotonic clock.
+    pub time: u64,
+    /// The frame as it came.
+    pub frame_in: Vec<u8>,
+    /// The frame as it went over the wire, where it left the node encapsulated.
+    pub outer: Option<Vec<u8>>,
 }
 
 /// A flow as conntrack holds it, in the datapath's own layout, to bring it to another backend of the same programs.
@@ -102,6 +115,14 @@ pub enum BackendError {
     /// Events that cannot be read: program and library are of different versions.
     #[error("the datapath's events cannot be read: {0}")]
     BadEvent(String),
+    /// A packet that programs were to see by themselves was not seen in time.
+    #[error("{hook} at {device} did not see the packet")]
+    Unseen {
+        /// The program that it was expected at.
+        hook: Hook,
+        /// Its device, by name or index.
+        device: String,
+    },
     /// Two backends that run the same programs differ: a bug of one of them.
     #[error("{one} and {other} differ: {what}")]
     Disagreement {
@@ -133,6 +154,12 @@ pub trait Backend {
 
     /// Runs one program on one frame. Conntrack is kept between calls.
     fn inject(&mut self, injection: &Injection) -> Result<Observation, BackendError>;
+
+    /// The same for a packet that a run before sent on its way: where packets go from program to program by themselves, waits for the
+    /// run instead. [`BackendError::Unseen`] if there is none.
+    fn carry(&mut self, injection: &Injection) -> Result<Observation, BackendError> {
+        self.inject(injection)
+    }
 
     /// Empties conntrack on every node.
     fn forget(&mut self) -> Result<(), BackendError>;

@@ -352,6 +352,8 @@ pub struct Hop {
     pub tunnel: Option<TunnelHeader>,
     /// Fields of `frame_out` (beyond the tunnel's) that the text does not determine.
     pub undetermined: Vec<String>,
+    /// Live: when the run ended, in nanoseconds of the kernel's monotonic clock.
+    pub time: Option<u64>,
 }
 
 impl Hop {
@@ -391,6 +393,19 @@ pub struct Trace {
     pub lost: u64,
     /// What the last hop's node drops the packet for itself, which had it from the program to route it.
     pub refused: Option<DropReason>,
+    /// Live: where the packet was expected next and not seen.
+    pub unseen: Option<Unseen>,
+}
+
+/// A program that a packet was expected at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unseen {
+    /// Where.
+    pub node: NodeId,
+    /// The program.
+    pub hook: Hook,
+    /// Its device's name.
+    pub device: String,
 }
 
 impl Trace {

@@ -54,7 +54,7 @@ struct Contents {
 
 impl Slots {
     /// Writes a slot. `capacity` is that of the node.
-    pub(super) fn fill(
+    pub(crate) fn fill(
         &mut self,
         slot: &Rc<Slot>,
         capacity: Capacity,
@@ -77,7 +77,7 @@ impl Slots {
     }
 
     /// A packet may run that sees the slot of a generation, by its number.
-    pub(super) fn asked(&mut self, number: u32) {
+    pub(crate) fn asked(&mut self, number: u32) {
         self.0[(number & 1) as usize].was_asked = true;
     }
 }

@@ -20,6 +20,7 @@ use super::refusal::{listening, of_call, of_loading};
 use crate::decode;
 use crate::nodes::{self, Capacity, Change, HOOKS, Maps, Node, REMEMBERING, Row, Run, Slots};
 use crate::object::Object;
+use crate::rows;
 
 /// Entries that a CPU takes from what a map has free, and that go at once where nothing is.
 const AT_A_TIME: usize = 128;
@@ -150,42 +151,19 @@ impl Instance {
     /// Takes what is in the ring buffer. Returns it and how many events were lost since the last time.
     pub(super) fn collect(&mut self) -> Result<(Vec<Vec<u8>>, u64), BackendError> {
         self.ring.consume().map_err(of_call("reading the ring buffer"))?;
-        let lost = self.lost_so_far()?;
+        let lost = rows::sum(&self.map(abi::maps::LOST)?)?;
         let lost_before = std::mem::replace(&mut self.lost, lost);
         Ok((self.records.take(), lost.wrapping_sub(lost_before)))
-    }
-
-    /// Events that did not fit the ring buffer, of all CPUs since the object was loaded.
-    fn lost_so_far(&self) -> Result<u64, BackendError> {
-        let values = self
-            .map(abi::maps::LOST)?
-            .lookup_percpu(&0_u32.to_ne_bytes(), MapFlags::ANY)
-            .map_err(of_call("reading map LOST"))?;
-        let count = |value: Vec<u8>| value.first_chunk().copied().map_or(0, u64::from_ne_bytes);
-        Ok(values.into_iter().flatten().map(count).sum())
     }
 }
 
 impl Maps for Instance {
     fn change(&mut self, map: &str, changes: &[Change<'_>]) -> Result<(), BackendError> {
-        let map = self.map(map)?;
-        changes.iter().try_for_each(|change| match change {
-            Change::Put(key, value) => write_row(&map, key, value),
-            Change::Remove(key) => remove(&map, key),
-        })
+        rows::change(&self.map(map)?, changes)
     }
 
-    fn clear(&mut self, name: &str, indices: Range<u32>) -> Result<(), BackendError> {
-        let map = self.map(name)?;
-        let cpus = libbpf_rs::num_possible_cpus().map_err(of_call("counting CPUs"))?;
-        // As the kernel lays values of CPUs out.
-        let size = (map.value_size() as usize).next_multiple_of(8);
-        let zeros = vec![vec![0; size]; cpus];
-        for index in indices {
-            map.update_percpu(&index.to_ne_bytes(), &zeros, MapFlags::ANY)
-                .map_err(|error| of_call(&format!("emptying map {name}"))(error))?;
-        }
-        Ok(())
+    fn clear(&mut self, map: &str, indices: Range<u32>) -> Result<(), BackendError> {
+        rows::clear(&self.map(map)?, indices)
     }
 }
 
@@ -228,7 +206,7 @@ impl Node for Instance {
         for bytes in &records {
             record(bytes);
         }
-        Ok(Run { code, frame: data, mark, lost })
+        Ok(Run { code, frame: data, mark, lost, live: None })
     }
 
     fn forget(&mut self) -> Result<(), BackendError> {
@@ -236,33 +214,18 @@ impl Node for Instance {
             return Ok(());
         }
         for name in REMEMBERING {
-            let flows = self.map(name)?;
-            // A key that is deleted while keys are listed would begin the list anew.
-            for key in flows.keys().collect::<Vec<_>>() {
-                remove(&flows, &key)?;
-            }
+            rows::remove_all(&self.map(name)?)?;
         }
         self.remembers = false;
         Ok(())
     }
 
     fn rows(&self, map: &str) -> Result<Vec<Row>, BackendError> {
-        let map = self.map(map)?;
-        if matches!(map.map_type(), MapType::Array | MapType::Hash | MapType::LruHash) {
-            // Thousands of entries by one call instead of two calls each; what has room for all is never too small.
-            let entries = map.lookup_batch(map.max_entries(), MapFlags::ANY, MapFlags::ANY);
-            return entries.map(Iterator::collect).map_err(of_call("reading a map"));
-        }
-        let row = |key: Vec<u8>| Ok(look_up(&map, &key)?.map(|value| (key, value)));
-        map.keys().filter_map(|key| row(key).transpose()).collect()
+        rows::all(&self.map(map)?)
     }
 
     fn per_cpu(&self, map: &str, index: u32) -> Result<Vec<Vec<u8>>, BackendError> {
-        let values = self
-            .map(map)?
-            .lookup_percpu(&index.to_ne_bytes(), MapFlags::ANY)
-            .map_err(|error| of_call(&format!("reading map {map}"))(error))?;
-        Ok(values.unwrap_or_default())
+        rows::per_cpu(&self.map(map)?, index)
     }
 
     fn inherit(&mut self, old: &Self) -> Result<(), BackendError> {
@@ -382,25 +345,5 @@ where
     K: IntoBytes + Immutable,
     V: IntoBytes + Immutable,
 {
-    write_row(map, key.as_bytes(), value.as_bytes())
-}
-
-fn write_row(map: &impl MapCore, key: &[u8], value: &[u8]) -> Result<(), BackendError> {
-    map.update(key, value, MapFlags::ANY)
-        .map_err(|error| of_call(&format!("writing map {}", map.name().to_string_lossy()))(error))
-}
-
-fn look_up(map: &impl MapCore, key: &[u8]) -> Result<Option<Vec<u8>>, BackendError> {
-    map.lookup(key, MapFlags::ANY)
-        .map_err(|error| of_call(&format!("reading map {}", map.name().to_string_lossy()))(error))
-}
-
-/// Deletes a row, which need not be there.
-fn remove(map: &impl MapCore, key: &[u8]) -> Result<(), BackendError> {
-    match map.delete(key) {
-        Err(error) if error.kind() != ErrorKind::NotFound => {
-            Err(of_call(&format!("emptying map {}", map.name().to_string_lossy()))(error))
-        }
-        _ => Ok(()),
-    }
+    rows::write(map, key.as_bytes(), value.as_bytes())
 }

@@ -70,7 +70,7 @@ pub(crate) fn tail(text: &str, lines: usize) -> String {
 }
 
 /// The error of one call.
-pub(super) fn of_call(call: &str) -> impl Fn(libbpf_rs::Error) -> BackendError + '_ {
+pub(crate) fn of_call(call: &str) -> impl Fn(libbpf_rs::Error) -> BackendError + '_ {
     move |error| match error.kind() {
         ErrorKind::PermissionDenied => privileges::without(&format!("the right to {call}")),
         _ => BackendError::System { call: call.to_owned(), error: format!("{error:#}") },

@@ -121,7 +121,7 @@ impl Instance {
         let code = if skb.is_xdp() { nodes::code_of_xdp(code) } else { code };
         let mark = skb.mark;
         let lost = lost.wrapping_sub(lost_before);
-        Ok(Run { code, frame: skb.into_bytes(), mark, lost })
+        Ok(Run { code, frame: skb.into_bytes(), mark, lost, live: None })
     }
 
     /// Runs one frame, watched.

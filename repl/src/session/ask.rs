@@ -262,6 +262,11 @@ pub(crate) fn refused(error: &BackendError) -> Box<Reply> {
         BackendError::BadEvent(_) => {
             ("rebuild hopwise, so that its object and its library match".to_owned(), Vec::new())
         }
+        BackendError::Unseen { .. } => {
+            let remedy =
+                "see that the device is up and that the programs are attached (`hopwise status`)";
+            (remedy.to_owned(), Vec::new())
+        }
         BackendError::Disagreement { .. } => {
             let remedy =
                 "this is a bug of hopwise; please report it with the question and its files";

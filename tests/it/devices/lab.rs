@@ -2,16 +2,17 @@
 //! the other node, which is not there. Beside it the world that the devices are made after, and its simulation.
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use datapath::follow::follow;
 use datapath::frame::{self, Tunneled};
-use datapath::testrun::attach::Attached;
-use engine::backend::Backend;
+use datapath::live::{Backed, Mode, Place, Programs, Wires};
+use datapath_abi as abi;
+use engine::backend::{Backend, BackendError};
 use engine::net::Hook;
 use engine::source::{FileId, SourceMap};
 use engine::tables::{Generation, NodeTables, Tables};
-use engine::topology::{TunnelKind, World};
+use engine::topology::{NodeId, TunnelKind, World};
 use engine::trace::{Event, Hop, Stamped, Trace};
 
 use super::namespace::{Namespace, PATIENCE, Port};
@@ -109,7 +110,8 @@ pub(super) struct Lab {
     pub(super) wire: Port,
     /// The pod's end of its veth.
     pub(super) pod: Port,
-    attached: Attached,
+    attached: Backed<Devices>,
+    devices: NodeId,
     node: Namespace,
     /// Namespaces live as long as something holds them.
     _others: [Namespace; 2],
@@ -131,20 +133,27 @@ impl Lab {
         let ports = (open(&wire, "wire")?, open(&pod, "eth0")?);
         node.enter();
         let here = scene.node();
-        let attached = Attached::open(&scene.tables, here.node).expect("the programs load");
-        for (hook, ifindex) in [
-            (Hook::FromContainer, here.endpoints[0].ifindex),
-            (Hook::FromOverlay, here.tunnel_ifindex),
-            (Hook::ToOverlay, here.tunnel_ifindex),
-        ] {
-            attached.attach(hook, ifindex).expect("the program attaches");
-        }
-        Ok(Self { wire: ports.0, pod: ports.1, attached, node, _others: [wire, pod] })
+        let place = |hook, device: &String| Place { hook, device: device.clone() };
+        let devices = Devices {
+            node: here.node,
+            places: vec![
+                place(Hook::FromContainer, &here.endpoints[0].interface),
+                place(Hook::FromOverlay, &here.tunnel.device),
+                place(Hook::ToOverlay, &here.tunnel.device),
+            ],
+        };
+        let mut attached = Backed::new(devices).expect("the object is there");
+        attached.load(&scene.tables).expect("the programs load and attach");
+        let devices = here.node;
+        Ok(Self { wire: ports.0, pod: ports.1, attached, devices, node, _others: [wire, pod] })
     }
 
     /// Everything that the programs said since the last time.
     pub(super) fn events(&mut self) -> Vec<Stamped> {
-        self.attached.events().expect("the events are read")
+        let programs = self.attached.programs(self.devices).expect("they are loaded");
+        let (runs, lost) = programs.runs().expect("the events are read");
+        assert_eq!(lost, 0, "events were lost");
+        runs.into_iter().flat_map(|run| run.events).collect()
     }
 
     /// Fails unless the program of a simulated hop says here what it said there about the packet. What it says about others,
@@ -191,6 +200,40 @@ impl Lab {
         for command in done {
             self.node.ip(&command).expect("the route is made");
         }
+    }
+}
+
+/// The devices of one node. Nothing is sent by them: the test does it itself.
+struct Devices {
+    node: NodeId,
+    places: Vec<Place>,
+}
+
+impl Wires for Devices {
+    fn name(&self) -> String {
+        "devices".to_owned()
+    }
+
+    fn attach(&mut self, node: NodeId, programs: &mut Programs) -> Result<(), BackendError> {
+        programs.set_mode(Mode { trace: true, ..Mode::default() })?;
+        let places = self.places.iter().filter(|_| node == self.node);
+        places.cloned().try_for_each(|place| programs.attach(place))
+    }
+
+    fn send(&mut self, _: NodeId, _: &abi::Input, _: &[u8]) -> Result<(), BackendError> {
+        Ok(())
+    }
+
+    fn sent(&mut self, _: NodeId) -> Result<Vec<Vec<u8>>, BackendError> {
+        Ok(Vec::new())
+    }
+
+    fn got(&mut self, _: NodeId, _: u32) -> Result<Vec<Vec<u8>>, BackendError> {
+        Ok(Vec::new())
+    }
+
+    fn patience(&self) -> Duration {
+        PATIENCE
     }
 }
 

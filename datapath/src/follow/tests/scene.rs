@@ -359,6 +359,7 @@ impl Backend for Scripted {
             lost: answer.lost,
             frame: frame_after(injection, &answer),
             mark: answer.mark,
+            live: None,
         })
     }
 

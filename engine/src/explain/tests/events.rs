@@ -102,6 +102,7 @@ pub(super) fn hop(node: NodeId, hook: Hook, events: Vec<Event>) -> Hop {
         frame_out: frame(63),
         tunnel: None,
         undetermined: Vec::new(),
+        time: None,
     }
 }
 

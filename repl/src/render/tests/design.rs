@@ -385,6 +385,7 @@ fn hop(node: u32, hook: Hook, device: &str, ifindex: u32, events: Vec<Event>) ->
         frame_out,
         tunnel: None,
         undetermined: Vec::new(),
+        time: None,
     }
 }
 

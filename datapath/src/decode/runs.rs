@@ -1,0 +1,216 @@
+//! Records of live programs put together to runs. Records of several CPUs are mixed in a ring buffer; on one CPU they come run by
+//! run, and each run's last one is its outcome. Records that were lost leave runs without an end, or a beginning.
+
+use std::collections::BTreeMap;
+
+use datapath_abi as abi;
+use engine::backend::BackendError;
+use engine::net::Hook;
+use engine::tables::Generation;
+use engine::trace::Stamped;
+use zerocopy::FromBytes;
+
+use super::{event, hook, read, unreadable};
+
+/// The beginning of a frame.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Snapshot {
+    /// Bytes of the whole frame.
+    pub length: u32,
+    /// Its first bytes: all of it, or the first [`abi::SNAP_LENGTH`].
+    pub bytes: Vec<u8>,
+}
+
+/// What the end of a run says beside its outcome.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct End {
+    /// Nanoseconds of the kernel's monotonic clock.
+    pub time: u64,
+    /// The device that the program hangs on.
+    pub ifindex: u32,
+    /// Bytes of the frame.
+    pub length: u32,
+    /// The packet's mark afterwards.
+    pub mark: u32,
+}
+
+/// One run of a program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// Where.
+    pub cpu: u16,
+    /// The program.
+    pub hook: Hook,
+    /// The number that the program read from [`abi::maps::ACTIVE`].
+    pub generation: Generation,
+    /// What it said, in order.
+    pub events: Vec<Stamped>,
+    /// The frame as it came, if frames are captured.
+    pub came: Option<Snapshot>,
+    /// The frame as it left, if frames are captured and it was not dropped.
+    pub left: Option<Snapshot>,
+    /// `None` where the last record was lost.
+    pub end: Option<End>,
+}
+
+/// Runs that have begun, by CPU.
+#[derive(Clone, Debug, Default)]
+pub struct Runs {
+    open: BTreeMap<u16, Run>,
+}
+
+impl Runs {
+    /// Takes the next record. Gives out the run that it ends, or before that one that has lost its end.
+    ///
+    /// # Errors
+    /// [`BackendError::BadEvent`] for bytes that no program of this version writes; what was taken before stays.
+    pub fn take(&mut self, record: &[u8]) -> Result<Vec<Run>, BackendError> {
+        let (header, _) = abi::EventHeader::read_from_prefix(record)
+            .map_err(|_| unreadable("a record without a header".to_owned()))?;
+        let (program, generation) = (hook(header.hook)?, Generation(header.generation));
+        let mut given = Vec::new();
+        let begins = |run: &Run| {
+            run.hook != program
+                || run.generation != generation
+                || run.is_behind(header.kind, record)
+        };
+        if self.open.get(&header.cpu).is_some_and(begins) {
+            given.extend(self.open.remove(&header.cpu));
+        }
+        let run = self.open.entry(header.cpu).or_insert_with(|| Run {
+            cpu: header.cpu,
+            hook: program,
+            generation,
+            events: Vec::new(),
+            came: None,
+            left: None,
+            end: None,
+        });
+        match header.kind {
+            abi::kind::FRAME => run.keep(&read(record)?)?,
+            abi::kind::OUTCOME => {
+                run.events.push(event(record)?);
+                let last: abi::OutcomeEvent = read(record)?;
+                run.end = Some(End {
+                    time: last.time,
+                    ifindex: last.at,
+                    length: last.length,
+                    mark: last.mark,
+                });
+                given.extend(self.open.remove(&header.cpu));
+            }
+            _ => run.events.push(event(record)?),
+        }
+        Ok(given)
+    }
+
+    /// Runs that have no end yet.
+    pub fn open(&self) -> usize {
+        self.open.len()
+    }
+}
+
+impl Run {
+    /// Whether a record belongs to a later run than this one, going by the order that programs write in: frames, then what
+    /// was parsed, then everything else.
+    fn is_behind(&self, kind: u8, record: &[u8]) -> bool {
+        match kind {
+            abi::kind::FRAME => {
+                let leaves = read::<abi::FrameEvent>(record).is_ok_and(|frame| frame.leaves != 0);
+                !self.events.is_empty() || self.left.is_some() || !leaves && self.came.is_some()
+            }
+            abi::kind::PARSED => !self.events.is_empty(),
+            _ => false,
+        }
+    }
+
+    fn keep(&mut self, frame: &abi::FrameEvent) -> Result<(), BackendError> {
+        let bytes = frame.data.get(..usize::from(frame.captured)).ok_or_else(|| {
+            unreadable(format!("{} captured bytes of {}", frame.captured, abi::SNAP_LENGTH))
+        })?;
+        let snapshot = Some(Snapshot { length: frame.length, bytes: bytes.to_vec() });
+        match frame.leaves {
+            0 => self.came = snapshot,
+            1 => self.left = snapshot,
+            leaves => return Err(unreadable(format!("side {leaves} of a frame is unknown"))),
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use engine::reason::DropReason;
+    use engine::trace::{Action, Event};
+    use zerocopy::{FromZeros, IntoBytes};
+
+    use super::*;
+
+    fn header(kind: u8, cpu: u16) -> abi::EventHeader {
+        abi::EventHeader { kind, hook: abi::hook::FROM_CONTAINER, cpu, generation: 7 }
+    }
+
+    fn frame(cpu: u16, leaves: u8, byte: u8) -> Vec<u8> {
+        let mut event = abi::FrameEvent::new_zeroed();
+        event.header = header(abi::kind::FRAME, cpu);
+        (event.length, event.captured, event.leaves) = (60, 2, leaves);
+        event.data[..2].fill(byte);
+        event.as_bytes().to_vec()
+    }
+
+    fn asked(cpu: u16) -> Vec<u8> {
+        let header = header(abi::kind::CONNTRACK, cpu);
+        abi::ConntrackEvent { header, ..Default::default() }.as_bytes().to_vec()
+    }
+
+    fn end(cpu: u16) -> Vec<u8> {
+        let event = abi::OutcomeEvent {
+            header: header(abi::kind::OUTCOME, cpu),
+            action: abi::action::DROP,
+            reason: abi::reason::POLICY_DENIED,
+            time: 5,
+            at: 12,
+            length: 60,
+            mark: 3,
+            ..Default::default()
+        };
+        event.as_bytes().to_vec()
+    }
+
+    fn taken(records: &[Vec<u8>]) -> Vec<Run> {
+        let mut runs = Runs::default();
+        records.iter().flat_map(|record| runs.take(record).unwrap()).collect()
+    }
+
+    #[test]
+    fn runs_of_several_cpus_come_apart() {
+        let runs =
+            taken(&[frame(0, 0, 1), frame(1, 0, 2), asked(0), end(1), frame(1, 0, 3), end(0)]);
+        assert_eq!(runs.iter().map(|run| run.cpu).collect::<Vec<_>>(), [1, 0]);
+        assert_eq!(runs[0].came, Some(Snapshot { length: 60, bytes: vec![2, 2] }));
+        let Event::Outcome(Action::Drop(reason)) = runs[1].events[1].event else { panic!() };
+        assert_eq!(reason, DropReason::PolicyDenied);
+        assert_eq!(runs[1].end, Some(End { time: 5, ifindex: 12, length: 60, mark: 3 }));
+    }
+
+    #[test]
+    fn a_run_that_lost_its_end_is_given_out_when_the_next_one_begins() {
+        let runs = taken(&[frame(0, 0, 1), frame(0, 1, 2), asked(0), frame(0, 0, 3), end(0)]);
+        assert_eq!(runs.len(), 2);
+        assert_eq!((runs[0].end, runs[0].events.len()), (None, 1));
+        assert_eq!(runs[0].left, Some(Snapshot { length: 60, bytes: vec![2, 2] }));
+        assert_eq!(runs[1].came, Some(Snapshot { length: 60, bytes: vec![3, 3] }));
+        assert!(runs[1].end.is_some());
+    }
+
+    #[test]
+    fn bytes_of_no_program_are_refused() {
+        let mut runs = Runs::default();
+        for record in [&[][..], &[9; 8], &[0; 64]] {
+            assert!(matches!(runs.take(record), Err(BackendError::BadEvent(_))), "{record:?}");
+        }
+        let mut long = abi::FrameEvent::new_zeroed();
+        (long.header, long.captured) = (header(abi::kind::FRAME, 0), 300);
+        assert!(runs.take(long.as_bytes()).is_err());
+    }
+}

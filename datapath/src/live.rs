@@ -1,0 +1,14 @@
+//! The datapath on real devices: one node's programs and maps, loaded by aya and hung where packets pass. The same object as in
+//! simulation, without the seam: device, clock and tunnel key are the kernel's.
+//!
+//! Makes no device and no namespace (`lab` does), knows no policy, answers no question by itself. What is attached goes with the value
+//! that holds it, unless it was pinned.
+
+mod attachment;
+mod backend;
+mod clock;
+mod programs;
+
+pub use attachment::{Place, Side};
+pub use backend::{Backed, Wires};
+pub use programs::{Mode, Programs};

@@ -1,0 +1,325 @@
+//! Live nodes as a backend: a packet is really sent once, and every later hop is a run that the kernel makes by itself, which is waited
+//! for and recognized by its frame. So a journey is followed, explained and compared in the same way as a simulated one.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use datapath_abi as abi;
+use engine::backend::{Backend, BackendError, Injection, Live, Observation};
+use engine::net::Hook;
+use engine::tables::Tables;
+use engine::topology::NodeId;
+use engine::trace::{Action, ConntrackEntry, Counter, Event, Hit};
+
+use super::clock;
+use super::programs::{Mode, Programs};
+use crate::decode::{self, Snapshot};
+use crate::nodes::{
+    self, Capacity, Change, Host, LIMITS, Maps, Node, Nodes, REMEMBERING, Row, Run, Slots,
+};
+use crate::object::Object;
+use crate::rows;
+use crate::testrun::kernel_version;
+
+/// Bytes of a node's ring buffer.
+const RING: u32 = 1 << 20;
+/// Between two looks at what programs said.
+const PAUSE: Duration = Duration::from_micros(100);
+/// Bytes of an Ethernet header, whose addresses devices write.
+const ETHERNET: usize = 14;
+
+/// The devices that programs hang on, and the wires between them.
+pub trait Wires {
+    /// The name of what they are, for answers.
+    fn name(&self) -> String;
+
+    /// Hangs a node's programs on its devices.
+    fn attach(&mut self, node: NodeId, programs: &mut Programs) -> Result<(), BackendError>;
+
+    /// Sends a frame so that a hook of a node is the first to see it.
+    fn send(&mut self, node: NodeId, input: &abi::Input, frame: &[u8]) -> Result<(), BackendError>;
+
+    /// Takes the frames that a node sent to the underlay since the last time.
+    fn sent(&mut self, node: NodeId) -> Result<Vec<Vec<u8>>, BackendError>;
+
+    /// Takes the frames that the pod behind a device got since the last time.
+    fn got(&mut self, node: NodeId, ifindex: u32) -> Result<Vec<Vec<u8>>, BackendError>;
+
+    /// How long a packet may take from one program to the next.
+    fn patience(&self) -> Duration;
+}
+
+/// What all nodes share.
+struct Shared<W> {
+    wires: W,
+    /// When the last packet was sent; runs before it are of others.
+    sent_at: u64,
+}
+
+/// Live nodes upon wires, as a backend.
+pub struct Backed<W: Wires>(Nodes<OnWires<W>>);
+
+pub(crate) struct OnWires<W> {
+    object: Rc<Object>,
+    shared: Rc<RefCell<Shared<W>>>,
+}
+
+/// A live node.
+pub(crate) struct LiveNode<W> {
+    id: NodeId,
+    programs: Programs,
+    shared: Rc<RefCell<Shared<W>>>,
+}
+
+impl<W: Wires> Backed<W> {
+    /// Takes the wires. Programs are loaded and attached with the first tables.
+    ///
+    /// # Errors
+    /// What the host lacks, with the remedy.
+    pub fn new(wires: W) -> Result<Self, BackendError> {
+        let shared = Rc::new(RefCell::new(Shared { wires, sent_at: 0 }));
+        let host = OnWires { object: Rc::new(Object::find()?), shared };
+        Ok(Self(Nodes::on(host, LIMITS)))
+    }
+
+    /// A node's programs, once they are loaded.
+    pub fn programs(&mut self, node: NodeId) -> Option<&mut Programs> {
+        self.0.made_mut(node).map(|node| &mut node.programs)
+    }
+}
+
+impl<W: Wires> Backend for Backed<W> {
+    fn name(&self) -> String {
+        self.0.name()
+    }
+
+    fn load(&mut self, tables: &Tables) -> Result<(), BackendError> {
+        self.0.load(tables)?;
+        tables.nodes.iter().try_for_each(|node| self.0.node(node.node).map(drop))
+    }
+
+    fn inject(&mut self, injection: &Injection) -> Result<Observation, BackendError> {
+        self.0.inject(injection)
+    }
+
+    fn carry(&mut self, injection: &Injection) -> Result<Observation, BackendError> {
+        self.0.carry(injection)
+    }
+
+    fn forget(&mut self) -> Result<(), BackendError> {
+        self.0.forget()
+    }
+
+    /// At this moment of the kernel's clock, whatever that of the session is.
+    fn conntrack(&mut self, node: NodeId, _now: u64) -> Result<Vec<ConntrackEntry>, BackendError> {
+        let rate = clock::ticks_per_second();
+        let mut entries = self.0.conntrack(node, clock::ticks())?;
+        for entry in &mut entries {
+            entry.expires_in /= rate;
+        }
+        Ok(entries)
+    }
+
+    fn counters(&mut self, node: NodeId) -> Result<Vec<Counter>, BackendError> {
+        self.0.counters(node)
+    }
+
+    fn hits(&mut self, node: NodeId) -> Result<Vec<Hit>, BackendError> {
+        self.0.hits(node)
+    }
+}
+
+impl<W: Wires> Host for OnWires<W> {
+    type Node = LiveNode<W>;
+
+    fn name(&self) -> String {
+        let (major, minor) = kernel_version().unwrap_or_default();
+        format!("{}, kernel {major}.{minor}", self.shared.borrow().wires.name())
+    }
+
+    /// One that takes the place of another hangs behind it until that one goes.
+    fn open(
+        &mut self,
+        node: NodeId,
+        capacity: Capacity,
+        _nodes: usize,
+    ) -> Result<LiveNode<W>, BackendError> {
+        let mut programs = Programs::load(&self.object, capacity, RING)?;
+        self.shared.borrow_mut().wires.attach(node, &mut programs)?;
+        Ok(LiveNode { id: node, programs, shared: Rc::clone(&self.shared) })
+    }
+}
+
+impl<W: Wires> Maps for LiveNode<W> {
+    fn change(&mut self, map: &str, changes: &[Change<'_>]) -> Result<(), BackendError> {
+        self.programs.change(map, changes)
+    }
+
+    fn clear(&mut self, map: &str, indices: std::ops::Range<u32>) -> Result<(), BackendError> {
+        self.programs.clear(map, indices)
+    }
+}
+
+impl<W: Wires> Node for LiveNode<W> {
+    fn capacity(&self) -> Capacity {
+        self.programs.capacity
+    }
+
+    /// Conntrack is many times larger than what questions leave.
+    fn unused(&self) -> Result<usize, BackendError> {
+        Ok(0)
+    }
+
+    fn slots(&mut self) -> &mut Slots {
+        &mut self.programs.slots
+    }
+
+    fn run(
+        &mut self,
+        input: &abi::Input,
+        frame: &[u8],
+        _record: &mut dyn FnMut(&[u8]),
+    ) -> Result<Run, BackendError> {
+        if input.flags & abi::input::CHOOSE != 0 {
+            return Err(BackendError::Unsupported {
+                what: "forcing a backend on real devices".to_owned(),
+                remedy: "ask without `choose backend`, or in simulation".to_owned(),
+            });
+        }
+        self.programs.set_mode(Mode { trace: true, capture: true, ..Mode::default() })?;
+        {
+            let shared = &mut *self.shared.borrow_mut();
+            // What came before is of other packets.
+            shared.wires.sent(self.id)?;
+            shared.sent_at = clock::nanoseconds();
+            shared.wires.send(self.id, input, frame)?;
+        }
+        self.await_run(input, frame)
+    }
+
+    fn carry(
+        &mut self,
+        input: &abi::Input,
+        frame: &[u8],
+        _record: &mut dyn FnMut(&[u8]),
+    ) -> Result<Run, BackendError> {
+        self.await_run(input, frame)
+    }
+
+    fn settle(&mut self) -> Result<(), BackendError> {
+        clock::let_runs_end()
+    }
+
+    fn forget(&mut self) -> Result<(), BackendError> {
+        REMEMBERING.iter().try_for_each(|name| rows::remove_all(self.programs.map(name)?))
+    }
+
+    fn rows(&self, map: &str) -> Result<Vec<Row>, BackendError> {
+        rows::all(self.programs.map(map)?)
+    }
+
+    fn per_cpu(&self, map: &str, index: u32) -> Result<Vec<Vec<u8>>, BackendError> {
+        rows::per_cpu(self.programs.map(map)?, index)
+    }
+
+    fn inherit(&mut self, old: &Self) -> Result<(), BackendError> {
+        nodes::inherit_flows(self, old)
+    }
+}
+
+impl<W: Wires> LiveNode<W> {
+    /// The run of a hook on a frame.
+    fn await_run(&mut self, input: &abi::Input, frame: &[u8]) -> Result<Run, BackendError> {
+        let (since, patience) = {
+            let shared = self.shared.borrow();
+            (shared.sent_at, shared.wires.patience())
+        };
+        let (begun, mut lost) = (Instant::now(), 0);
+        loop {
+            let (runs, lost_now) = self.programs.runs()?;
+            lost += lost_now;
+            if let Some(run) = runs.into_iter().find(|run| is_it(run, input, frame, since)) {
+                return self.told(run, lost, frame);
+            }
+            if begun.elapsed() > patience {
+                let hook = decode::hook_of(input.hook)?;
+                return Err(BackendError::Unseen { hook, device: input.ifindex.to_string() });
+            }
+            std::thread::sleep(PAUSE);
+        }
+    }
+
+    fn told(&self, run: decode::Run, lost: u64, frame: &[u8]) -> Result<Run, BackendError> {
+        let action = run.events.iter().rev().find_map(|said| match said.event {
+            Event::Outcome(action) => Some(action),
+            _ => None,
+        });
+        let frame_in = whole(run.came.as_ref(), frame);
+        let left =
+            run.left.as_ref().map_or_else(|| frame_in.clone(), |left| whole(Some(left), frame));
+        let outer = match action {
+            Some(Action::Tunnel { .. }) => self.encapsulated(&left)?,
+            _ => None,
+        };
+        let time = run.end.map_or(0, |end| end.time);
+        Ok(Run {
+            code: code(action),
+            frame: left,
+            mark: run.end.map_or(0, |end| end.mark),
+            lost,
+            live: Some((run.events, Live { time, frame_in, outer })),
+        })
+    }
+
+    /// The frame that carries another one over the underlay, once it is there.
+    fn encapsulated(&self, inner: &[u8]) -> Result<Option<Vec<u8>>, BackendError> {
+        let shared = &mut *self.shared.borrow_mut();
+        let begun = Instant::now();
+        while begun.elapsed() < shared.wires.patience() {
+            let sent = shared.wires.sent(self.id)?;
+            if let Some(outer) = sent.into_iter().find(|outer| outer.ends_with(inner)) {
+                return Ok(Some(outer));
+            }
+            std::thread::sleep(PAUSE);
+        }
+        Ok(None)
+    }
+}
+
+/// Whether a run is that of a hook's device on a frame that was sent at a moment or later. XDP keeps no frames, so
+/// there the time alone tells.
+fn is_it(run: &decode::Run, input: &abi::Input, frame: &[u8], since: u64) -> bool {
+    let Some(end) = run.end else { return false };
+    let is_here = u32::from(decode::hook_number(run.hook)) == input.hook;
+    if !is_here || end.time < since {
+        return false;
+    }
+    if run.hook == Hook::Prefilter {
+        return true;
+    }
+    // Only a program's own devices are told apart; what the wire brings is at one.
+    let Some(came) = &run.came else { return false };
+    end.ifindex == input.ifindex
+        && came.length as usize == frame.len()
+        && came
+            .bytes
+            .get(ETHERNET..)
+            .is_some_and(|l3| frame.get(ETHERNET..came.bytes.len()) == Some(l3))
+}
+
+/// A frame whose beginning was captured; programs change nothing behind that.
+fn whole(beginning: Option<&Snapshot>, frame: &[u8]) -> Vec<u8> {
+    let mut whole = beginning.map(|beginning| beginning.bytes.clone()).unwrap_or_default();
+    whole.extend(frame.get(whole.len()..).unwrap_or_default());
+    whole
+}
+
+/// What a program returns that did so.
+fn code(action: Option<Action>) -> i32 {
+    match action {
+        Some(Action::Drop(_)) => 2,
+        Some(Action::Deliver { .. } | Action::Tunnel { .. } | Action::Network { .. }) => 7,
+        Some(Action::Stack { .. } | Action::Pass) | None => 0,
+    }
+}
