@@ -22,7 +22,9 @@ use crate::nodes::{Capacity, Host, Node as _, Nodes};
 use crate::object::Object;
 use instance::Instance;
 pub(crate) use privileges::{CAPABILITIES, effective, kernel_version, lacking};
-pub(crate) use refusal::{listening, of_call, tail};
+#[cfg(feature = "live")]
+pub(crate) use refusal::tail;
+pub(crate) use refusal::{listening, of_call};
 
 /// Oldest kernel that the programs load on, as (major, minor).
 pub const OLDEST_KERNEL: (u32, u32) = (5, 10);

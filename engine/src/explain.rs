@@ -64,6 +64,8 @@ pub enum Undecided {
     OtherGeneration,
     /// The question wants the flow to be known already, and its opening packets do not get through.
     NotOpened,
+    /// A real packet was sent on its way and did not reach the next program in time; [`Explanation::unobserved`] says which.
+    NotObserved,
 }
 
 /// What decided one direction.
@@ -382,6 +384,8 @@ pub struct HopReport {
     pub frame_in: Vec<u8>,
     /// Whether the program had nothing to say but that the packet may go on its way.
     pub quiet: bool,
+    /// Live: nanoseconds since the hop before it ended; null for the first hop and in simulation.
+    pub after: Option<u64>,
     /// The bytes that leave the hop, in hex.
     #[serde(serialize_with = "hex")]
     #[cfg_attr(feature = "schema", schemars(with = "String"))]
@@ -392,6 +396,25 @@ fn hex<S: serde::Serializer>(bytes: &[u8], s: S) -> Result<S::Ok, S::Error> {
     let digit = |nibble: u8| char::from_digit(nibble.into(), 16).unwrap_or('?');
     let digits = bytes.iter().flat_map(|b| [digit(b >> 4), digit(b & 15)]);
     s.serialize_str(&digits.collect::<String>())
+}
+
+/// Where a real packet was expected and not seen.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct Unobserved {
+    /// The node that it left.
+    pub left: String,
+    /// The device that it left by.
+    pub by: String,
+    /// The node where it was expected.
+    pub node: String,
+    /// The program.
+    pub hook: Hook,
+    /// The program's device.
+    pub device: String,
+    /// Whose ingress was to be judged there: `web/echo-0`; null where nobody's was.
+    pub endpoint: Option<String>,
 }
 
 /// Where a flow ended when it was dropped.
@@ -485,6 +508,8 @@ pub struct Explanation {
     pub obstacle: Option<Obstacle>,
     /// How conntrack differs from what it was before, where the question is one of several about the same flows.
     pub known: Vec<KnownChange>,
+    /// Live: where the packet was expected next and not seen.
+    pub unobserved: Option<Unobserved>,
     /// What was taken for granted.
     pub assumed: Vec<String>,
     /// Events that were lost; any makes the verdict undecided.

@@ -61,6 +61,7 @@ pub(crate) fn hop(node: &str, device: &str, hook: Hook, steps: Vec<Step>) -> Hop
         tunnel: None,
         undetermined: vec!["outer IP id".into()],
         quiet: false,
+        after: None,
         frame_in: vec![0xab, 0x01],
         frame: vec![0xcd, 0x02],
     }
@@ -95,6 +96,7 @@ fn explanation(hops: Vec<HopReport>) -> Explanation {
         nearest: Vec::new(),
         obstacle: None,
         known: Vec::new(),
+        unobserved: None,
         assumed: vec!["no earlier conntrack".into()],
         lost: 0,
         generation: Generation(1),

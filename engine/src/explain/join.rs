@@ -78,6 +78,7 @@ pub fn explain(
             End::Unknown(_) => None,
         },
         known: Vec::new(),
+        unobserved: steps::unobserved(context, trace),
         assumed: assumed(context, question, trace),
         lost: trace.lost,
         generation: trace.generation,
@@ -102,7 +103,8 @@ fn opinion(
             Undecided::EventsLost
             | Undecided::OutcomeNotSeen
             | Undecided::OtherGeneration
-            | Undecided::NotOpened,
+            | Undecided::NotOpened
+            | Undecided::NotObserved,
         ) => false,
     };
     let Some(judgement) = judgement.filter(|_| observed) else {
@@ -173,8 +175,12 @@ fn hops(context: &Context<'_>, trace: &Trace, legs: &[Seen]) -> Vec<HopReport> {
     let of = |at: usize| legs.iter().filter(|leg| leg.hop == at).collect::<Vec<_>>();
     let is_last = |at: usize| at + 1 == trace.hops.len() && trace.refused.is_none();
     let hops = trace.hops.iter().enumerate();
-    let reports = hops.map(|(at, hop)| steps::report(context, hop, &of(at), is_last(at)));
-    let mut reports: Vec<HopReport> = reports.collect();
+    let report = |(at, hop): (usize, &crate::trace::Hop)| {
+        let before = at.checked_sub(1).and_then(|before| trace.hops.get(before)?.time);
+        let after = hop.time.zip(before).map(|(now, before)| now.saturating_sub(before));
+        HopReport { after, ..steps::report(context, hop, &of(at), is_last(at)) }
+    };
+    let mut reports: Vec<HopReport> = hops.map(report).collect();
     if let Some((reason, last)) = trace.refused.zip(reports.last_mut()) {
         last.quiet = false;
         last.steps.push(Step::Drop { reason, by_stack: true });

@@ -77,6 +77,7 @@ pub(super) fn end(context: &Context<'_>, trace: &Trace) -> End {
     }
     match last {
         None => End::Unknown(Undecided::OutcomeNotSeen),
+        Some(_) if trace.unseen.is_some() => End::Unknown(Undecided::NotObserved),
         Some((hop, action)) if is_unfollowed(hop, action) || is_for_nobody(context, hop) => {
             End::Unknown(Undecided::NotFollowed)
         }

@@ -5,11 +5,11 @@ use std::net::IpAddr;
 
 use crate::net::{Direction, Hook};
 use crate::tables::{EndpointId, EntryId, NodeTables, Target};
-use crate::topology::{NodeId, Party};
-use crate::trace::{Action, Event, Hop, IdentitySource, Rewriting, TunnelHeader};
+use crate::topology::{Endpoint, NodeId, Party};
+use crate::trace::{Action, Event, Hop, IdentitySource, Rewriting, Trace, TunnelHeader};
 
 use super::seen::Seen;
-use super::{Context, HopReport, Step, TunnelReport, names, service, wire};
+use super::{Context, HopReport, Step, TunnelReport, Unobserved, names, service, wire};
 
 /// The report of a hop; `legs` are the directions decided at it, `is_last` whether the journey ends there.
 pub(super) fn report(context: &Context<'_>, hop: &Hop, legs: &[&Seen], is_last: bool) -> HopReport {
@@ -22,8 +22,40 @@ pub(super) fn report(context: &Context<'_>, hop: &Hop, legs: &[&Seen], is_last: 
         undetermined: undetermined(hop),
         frame_in: hop.frame_in.clone(),
         quiet: !is_last && legs.is_empty() && is_quiet(hop),
+        after: None,
         frame: hop.frame_out.clone(),
     }
+}
+
+/// Where the packet was expected and not seen.
+pub(super) fn unobserved(context: &Context<'_>, trace: &Trace) -> Option<Unobserved> {
+    let unseen = trace.unseen.as_ref()?;
+    let last = trace.hops.last()?;
+    let node = context.tables.node(last.node);
+    let device = |ifindex: u32| {
+        let known = node.filter(|node| node.tunnel_ifindex == ifindex);
+        let own = context.world.node(last.node).map(|node| node.device.clone());
+        known.map(|node| node.tunnel.device.clone()).or(own).unwrap_or_default()
+    };
+    let by = match last.action() {
+        Some(Action::Tunnel { ifindex, .. } | Action::Network { ifindex, .. }) => device(ifindex),
+        Some(Action::Stack { .. }) => device(0),
+        _ => last.device.clone(),
+    };
+    let receives = matches!(unseen.hook, Hook::FromOverlay | Hook::FromNetdev | Hook::ToContainer);
+    let inner = if last.is_encapsulated() { &last.frame_in } else { &last.frame_out };
+    let to = wire::ends(inner).map(|ends| ends.destination.address).filter(|_| receives);
+    Some(Unobserved {
+        left: context.node(last.node),
+        by,
+        node: context.node(unseen.node),
+        hook: unseen.hook,
+        device: unseen.device.clone(),
+        endpoint: to.and_then(|to| match context.world.owner(to)? {
+            Party::Pod(id) => Some(context.world.endpoint_name(Endpoint::Pod(id))),
+            _ => None,
+        }),
+    })
 }
 
 fn tunnel_report(header: &TunnelHeader) -> TunnelReport {

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 
 use engine::explain::{
     Agreement, Condition, Decided, Divergence, Explanation, HopReport, Isolating, LegOutcome,
-    Nearest, Step, Undecided, Verdict,
+    Nearest, Step, Undecided, Unobserved, Verdict,
 };
 use engine::source::Location;
 
@@ -199,8 +199,20 @@ fn undecided(e: &Explanation) -> String {
             "the datapath answered from another state of the tables".to_owned()
         }
         Some(Undecided::NotOpened) => not_opened(e),
+        Some(Undecided::NotObserved) => not_observed(e),
         Some(Undecided::OutcomeNotSeen) | None => "the outcome was not seen".to_owned(),
     }
+}
+
+/// Where a real packet was seen last, and where it was not.
+fn not_observed(e: &Explanation) -> String {
+    let Some(unobserved) = &e.unobserved else { return "the packet was not seen".to_owned() };
+    let Unobserved { left, by, node, hook, device, endpoint } = unobserved;
+    let expected = match endpoint {
+        Some(endpoint) => format!("ingress of {endpoint}"),
+        None => format!("{hook} at {node} {device}"),
+    };
+    format!("left {left} {by}; {expected} was not observed")
 }
 
 /// That the flow cannot be known already, and which of its opening packets met what.

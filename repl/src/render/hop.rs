@@ -17,7 +17,11 @@ pub(super) fn lines(hop: &HopReport, level: Level) -> Vec<String> {
     if hop.quiet && level != Level::Full {
         return Vec::new();
     }
-    let mut lines = vec![format!("  {} {} {}", hop.node, hop.device, hop.hook)];
+    let after = hop.after.map(|after| {
+        format!(", {} later", words::duration(std::time::Duration::from_nanos(after)))
+    });
+    let after = after.unwrap_or_default();
+    let mut lines = vec![format!("  {} {} {}{after}", hop.node, hop.device, hop.hook)];
     for step in &hop.steps {
         if level == Level::Full || is_news(step, hop) {
             let (keyword, text) = words_of(step, &hop.node);

@@ -38,6 +38,7 @@ fn undecided(why: Undecided) -> &'static str {
         Undecided::NotFollowed => "not-followed",
         Undecided::OtherGeneration => "other-generation",
         Undecided::NotOpened => "not-opened",
+        Undecided::NotObserved => "not-observed",
     }
 }
 
