@@ -180,7 +180,7 @@ fn the_command_writes_what_it_counted() {
     let page = read(folder.path("counts/datapath.html").as_ref());
     assert!(page.contains(&table.lines().last().unwrap_or_default().replace('&', "&amp;")));
     let lcov = read(folder.path("counts/datapath.info").as_ref());
-    assert!(lcov.starts_with("TN:datapath\nSF:datapath/ebpf/src/conntrack.rs\n"), "{lcov}");
+    assert!(lcov.starts_with("TN:datapath\nSF:datapath/ebpf/src/capture.rs\n"), "{lcov}");
     // Two questions of two hops.
     assert_eq!(packets(&folder), Some(4));
     let file = folder.path("counts/datapath.json");

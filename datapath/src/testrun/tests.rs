@@ -56,14 +56,14 @@ fn without_capabilities_the_error_says_which_and_what_to_do() {
 #[test]
 fn programs_stay_quick_to_verify() {
     const BOUNDS: [(&str, u32); 9] = [
-        (abi::programs::FROM_CONTAINER, 50_000),
-        (abi::programs::TO_CONTAINER, 21_000),
-        (abi::programs::FROM_OVERLAY, 72_000),
-        (abi::programs::FROM_NETDEV, 70_000),
+        (abi::programs::FROM_CONTAINER, 56_000),
+        (abi::programs::TO_CONTAINER, 23_000),
+        (abi::programs::FROM_OVERLAY, 140_000),
+        (abi::programs::FROM_NETDEV, 125_000),
         (abi::programs::TO_OVERLAY, 9_000),
-        (abi::programs::TO_NETDEV, 60_000),
-        (abi::programs::FROM_HOST, 38_000),
-        (abi::programs::TO_HOST, 23_000),
+        (abi::programs::TO_NETDEV, 125_000),
+        (abi::programs::FROM_HOST, 42_000),
+        (abi::programs::TO_HOST, 25_000),
         (abi::programs::PREFILTER, 500),
     ];
     let Some(mut backend) = backend() else { return };

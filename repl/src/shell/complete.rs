@@ -438,7 +438,11 @@ mod tests {
             ("web/client -> service web/", 22, &["web/echo"]),
             ("web/client -> echo:80 choose backend we", 37, &["web/client", "web/echo-0"]),
             ("web/client -> echo:80 with ", 27, &["conntrack", "reply"]),
-            ("web/client -> echo:80 => dropped no-", 33, &["no-fib", "no-service", "no-tunnel-key"]),
+            (
+                "web/client -> echo:80 => dropped no-",
+                33,
+                &["no-fib", "no-service", "no-tunnel-key"],
+            ),
             ("web/client -> echo:80 => allowed, conntrack r", 44, &["related", "reply"]),
             ("remove p", 7, &["pod", "policy"]),
             ("remove policy w", 14, &["web/echo-access"]),

@@ -2,6 +2,8 @@
 //! headers, foreign tunnel keys, tables without a catch-all, packets in paged memory, a node that is live. Each says
 //! what must come of it.
 
+mod watching;
+
 use std::net::IpAddr;
 
 use datapath::vm::Vm;
@@ -12,6 +14,7 @@ use engine::net::{Fragment, Hook, IpHeader, Mac, Packet, TcpFlags, Transport};
 use engine::reason::DropReason;
 use engine::source::SourceMap;
 use engine::tables::{EndpointEntry, Generation, Tables};
+use engine::topology::NodeId;
 use engine::trace::{Action, CtState, Ethernet, Event};
 
 /// One node with two pods that may talk to everyone, in a cluster of both families.
@@ -99,6 +102,7 @@ pub(super) fn counted(recorder: &Recorder) -> Coverage {
     neighbours(&mut bench);
     paged_memory(&mut bench);
     a_live_node(&mut bench);
+    watching::watched(&mut bench);
     other_devices(&mut bench);
     no_catch_all(&mut bench);
     bench.counts
@@ -371,17 +375,11 @@ fn paged_memory(bench: &mut Bench) {
 /// The switches of a node that is live, on a kernel without `bpf_redirect_peer`: device and clock are the kernel's,
 /// and a delivered packet passes the veth's egress hook.
 fn a_live_node(bench: &mut Bench) {
-    use datapath_abi::{config, maps, mark};
+    use datapath_abi::{config, mark};
     let injection = bench.injection(Hook::FromContainer, frame(&packet(CLIENT, SERVER, syn(3000))));
     let (own, to) = (bench.pod(0).ifindex, bench.pod(1).ifindex);
-    let put = |vm: &mut Vm, flags: u32, ticks: u32| {
-        let config = [datapath_abi::ABI_VERSION, flags, ticks, 0].map(u32::to_le_bytes).concat();
-        let machine = vm.machine(injection.node).expect(NODE);
-        let map = machine.map_mut(maps::CONFIG).expect("every node has it");
-        map.update(&[0; 4], &config, 0).expect("its only entry is 0");
-    };
     let seen = bench.say_changed(&injection, |vm| {
-        put(vm, config::TRACE, 250);
+        configure(vm, injection.node, config::TRACE, 250);
         vm.machine(injection.node).expect(NODE).skb_mut().ifindex = own;
     });
     assert!(
@@ -390,11 +388,27 @@ fn a_live_node(bench: &mut Bench) {
     assert_eq!(seen.mark, mark::DELIVERED);
     // When nobody looks nothing is told, and everything is done.
     let unseen = bench.say_changed(&injection, |vm| {
-        put(vm, 0, 250);
+        configure(vm, injection.node, 0, 250);
         vm.machine(injection.node).expect(NODE).skb_mut().ifindex = own;
     });
     assert_eq!((unseen.events.len(), unseen.code, unseen.mark), (0, seen.code, seen.mark));
-    put(&mut bench.vm, config::SIMULATED | config::TRACE | config::DELIVER_BY_PEER, 1);
+    put_back(bench);
+}
+
+/// Tells the programs of a node how to behave.
+fn configure(vm: &mut Vm, node: NodeId, flags: u32, ticks: u32) {
+    let config = [datapath_abi::ABI_VERSION, flags, ticks, 0].map(u32::to_le_bytes).concat();
+    let machine = vm.machine(node).expect(NODE);
+    let map = machine.map_mut(datapath_abi::maps::CONFIG).expect("every node has it");
+    map.update(&[0; 4], &config, 0).expect("its only entry is 0");
+}
+
+/// As programs behave that simulate.
+fn put_back(bench: &mut Bench) {
+    use datapath_abi::config;
+    let flags = config::SIMULATED | config::TRACE | config::DELIVER_BY_PEER;
+    let node = bench.tables.nodes[0].node;
+    configure(&mut bench.vm, node, flags, 1);
 }
 
 /// An address that the ipcache knows nothing of is of the world.
