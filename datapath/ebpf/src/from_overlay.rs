@@ -14,6 +14,7 @@ use crate::run::{
 
 /// The program.
 #[classifier]
+#[inline(always)]
 fn from_overlay(ctx: TcContext) -> i32 {
     crate::run_hook(ctx.skb.skb, hook::FROM_OVERLAY, decide)
 }
