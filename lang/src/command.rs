@@ -10,6 +10,17 @@ mod table;
 
 pub use table::{CommandInfo, NOUNS, Noun, TABLE, find};
 
+/// A capture to run through the policies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Replay {
+    /// The capture.
+    pub file: Name,
+    /// Policies to compare with.
+    pub policy: Option<Name>,
+    /// Whether what began before the capture counts as new.
+    pub strict: bool,
+}
+
 /// One line, or one multi-line statement, of a session.
 #[derive(Clone, Debug)]
 pub enum Command {
@@ -34,6 +45,8 @@ pub enum Command {
         /// `--hits`: with how often each entry decided (`show policy`).
         hits: bool,
     },
+    /// `replay FILE [--policy NEW] [--strict]`
+    Replay(Replay),
     /// `test [NAME]`: runs the suites whose name contains the word.
     Test(Option<Name>),
     /// `check`: all diagnostics of the session.

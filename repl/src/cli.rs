@@ -13,6 +13,7 @@ mod man;
 mod misuse;
 pub(crate) mod output;
 mod repl;
+mod replay;
 mod schema;
 mod show;
 mod test;
@@ -112,6 +113,7 @@ enum Command {
     Trace(trace::TraceArgs),
     Debug(debug::DebugArgs),
     Test(test::TestArgs),
+    Replay(replay::ReplayArgs),
     Check(check::CheckArgs),
     Fmt(fmt::FmtArgs),
     Show(show::ShowArgs),
@@ -162,6 +164,7 @@ fn command(cli: Cli) -> io::Result<Status> {
         Some(Command::Trace(args)) => trace::run(&args, &look),
         Some(Command::Debug(args)) => debug::run(&args, &look),
         Some(Command::Test(args)) => test::run(&args, &look),
+        Some(Command::Replay(args)) => replay::run(&args, &look),
         Some(Command::Check(args)) => check::run(&args, &look),
         Some(Command::Fmt(args)) => fmt::run(&args, &look),
         Some(Command::Show(args)) => show::run(&args, &look),

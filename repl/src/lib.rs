@@ -5,6 +5,7 @@ pub mod backend;
 pub mod cli;
 pub mod debug;
 pub mod render;
+pub mod replay;
 pub mod reply;
 pub mod session;
 pub mod show;

@@ -11,6 +11,7 @@ mod json;
 mod known;
 mod minimal;
 mod obstacle;
+mod replay;
 mod schema;
 mod suite;
 mod table;
@@ -19,7 +20,8 @@ mod words;
 
 use std::io::{self, Write};
 
-use crate::reply::{Content, Failure, Level, Reply};
+use crate::replay::Report as Replay;
+use crate::reply::{Content, Failure, Level, Reply, Status};
 
 pub use schema::schema;
 
@@ -45,6 +47,7 @@ pub fn text(reply: &Reply, options: &Options, out: &mut dyn Write) -> io::Result
         Content::Answer(answer) => answer::text(answer, *options, out)?,
         Content::Listing(listing) => table::text(listing, *options, out)?,
         Content::Suite(report) => suite::text(report, *options, out)?,
+        Content::Replay(report) => replay::text(report, *options, out)?,
         Content::Diagnostics(list) => diagnostic::text(list, &reply.sources, options, out)?,
         Content::Halt(halt) => halt::text(halt, out)?,
         Content::Failure(failure) => failure_text(failure, *options, out)?,
@@ -65,6 +68,11 @@ pub fn json(reply: &Reply, out: &mut dyn Write) -> io::Result<()> {
 pub fn json_of_all(replies: &[Reply], out: &mut dyn Write) -> io::Result<()> {
     serde_json::to_writer_pretty(&mut *out, &json::document_of_all(replies))?;
     writeln!(out)
+}
+
+/// A replay as JSON lines: each flow, then the sums.
+pub(crate) fn replay_lines(report: &Replay, status: Status, out: &mut dyn Write) -> io::Result<()> {
+    replay::lines(report, status, out)
 }
 
 /// An explanation at the level `minimal`: what tests and recordings pin.

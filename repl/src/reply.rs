@@ -11,6 +11,7 @@ use engine::source::SourceMap;
 use serde::Serialize;
 
 use crate::debug::Halt;
+use crate::replay;
 use crate::suite::Report;
 
 /// How a command ended; the process's exit code is its number.
@@ -192,6 +193,8 @@ pub enum Content {
     Listing(Listing),
     /// What the tests came to.
     Suite(Report),
+    /// What a replay came to.
+    Replay(Box<replay::Report>),
     /// What is wrong with the input; places are in [`Reply::sources`].
     Diagnostics(Vec<Diagnostic>),
     /// Where a debugged question stands.

@@ -14,6 +14,7 @@ mod interrupt;
 mod journey;
 mod list;
 mod opening;
+mod replay;
 mod save;
 mod settings;
 mod sides;
@@ -40,10 +41,12 @@ use crate::suite;
 use crate::{doctor, explain};
 pub(crate) use ask::{NO_EARLIER, differs, refused};
 pub(crate) use at::is_at_hook;
+pub(crate) use at::sent::packet as packet_of;
 pub(crate) use files::{files_below, is_source, programs, tidied};
 pub(crate) use format::{Formatted, format_file, format_text};
 pub use interrupt::Interrupt;
 pub(crate) use journey::{Journey, Opened, Stage, UNSEEN};
+pub(crate) use replay::Wanted;
 pub use settings::{ColorMode, ConntrackMode, SETTINGS, Settings};
 pub use sides::Sides;
 pub(crate) use state::State;
@@ -204,6 +207,7 @@ impl Session {
             Command::Why => self.why(),
             Command::Statement(_) => self.apply(text),
             Command::Remove { kind, name } => self.remove(&kind, &name),
+            Command::Replay(asked) => self.replay_words(&asked),
             Command::Quit => Reply::ok(Content::Quit),
             Command::Help(name) => help::help(name.as_ref().map(|n| n.node.as_str())),
             Command::Explain(code) => explain::explain(&code.node),

@@ -16,6 +16,8 @@ use crate::tree::root;
 
 const WORLD: &str = "fixtures/worlds/two-nodes.hop";
 const REFERENCE: &str = "fixtures/reference-cluster.hop";
+const CAPTURE: &str = "fixtures/captures/shop.pcap";
+const CAPTURED: &str = "fixtures/captures/world.hop";
 const QUESTION: &str = "shop/client -> shop/server:80/tcp";
 
 /// The schema that `hopwise schema` prints, with no other fields than those it names.
@@ -43,7 +45,9 @@ fn close(schema: &mut Value, is_part: bool) {
             "$defs" => {
                 for (name, definition) in inner.as_object_mut().into_iter().flatten() {
                     let whole = ["Answer", "Explanation", "Listing", "Suite", "Diagnostics"];
-                    let whole = whole.iter().chain(&["Failure", "Text", "Nothing", "Stop", "Halt"]);
+                    let whole = whole
+                        .iter()
+                        .chain(&["Failure", "Text", "Nothing", "Stop", "Halt", "Replay", "Report"]);
                     close(definition, whole.into_iter().any(|w| w == name));
                 }
             }
@@ -133,6 +137,11 @@ fn every_command_prints_documents_of_the_schema_whatever_happens() {
         (&["test", broken], 3, "diagnostics"),
         (&["test", latin], 3, "failure"),
         (&["test", "--run"], 2, "failure"),
+        (&["replay", CAPTURE, "-f", WORLD], 0, "replay"),
+        (&["replay", CAPTURE, "-f", doubtful, "--policy", CAPTURED], 0, "replay"),
+        (&["replay", CAPTURE, "-f", CAPTURED, "--expect", "allowed"], 1, "replay"),
+        (&["replay", CAPTURE, "-f", WORLD, "--policy", broken], 3, "diagnostics"),
+        (&["replay", latin, "-f", WORLD], 3, "failure"),
         (&["check", WORLD], 0, "diagnostics"),
         (&["check", doubtful, WORLD], 0, "diagnostics"),
         (&["check", broken, doubtful], 3, "diagnostics"),
@@ -225,6 +234,8 @@ fn every_command_of_a_session_replies_with_a_document_of_the_schema() {
         ("show pods", "listing"),
         ("show policy nobody", "diagnostics"),
         ("test", "suite"),
+        (&format!("replay {CAPTURE}"), "replay"),
+        ("replay", "diagnostics"),
         ("policy shop/idle { select { app = \"nobody\" }\n allow ingress\n}", "text"),
         ("policy shop/worse { selct {} }", "diagnostics"),
         ("check", "diagnostics"),

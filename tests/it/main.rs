@@ -23,6 +23,7 @@ mod markdown;
 mod oracle;
 mod program;
 mod reference;
+mod replay;
 mod schema;
 mod sessions;
 mod terminal;

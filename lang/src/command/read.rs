@@ -7,7 +7,7 @@ use engine::diag::Diagnostic;
 use engine::source::{FileId, Span};
 
 use super::table::{self, CommandInfo, NOUNS, TABLE};
-use super::{Command, Noun};
+use super::{Command, Noun, Replay};
 use crate::ast::{Name, Question};
 use crate::codes;
 use crate::names::nearest;
@@ -237,6 +237,7 @@ impl Line {
         let mut given = Given { line: self, info, arguments: self.arguments(), taken: 0 };
         let command = match info.name {
             "show" => given.show()?,
+            "replay" => given.replay()?,
             "test" => Command::Test(given.all()),
             "check" => Command::Check,
             "fmt" => Command::Fmt,
@@ -378,6 +379,23 @@ impl Given<'_> {
         }
         let message = format!("`show {}` counts no hits", noun.word());
         Err(usage(message, self.info, word.span).help("`show policy --hits` does"))
+    }
+
+    fn replay(&mut self) -> Result<Command, Diagnostic> {
+        let file = self.required("a capture")?;
+        let (mut policy, mut strict) = (None, false);
+        while let Some(word) = self.next() {
+            match word.node.as_str() {
+                "--strict" => strict = true,
+                "--policy" if policy.is_none() => {
+                    policy = Some(self.required("a file of policies")?);
+                }
+                _ => {
+                    return Err(self.wrong(&word, "a flag of `replay`", &["--policy", "--strict"]));
+                }
+            }
+        }
+        Ok(Command::Replay(Replay { file, policy, strict }))
     }
 
     fn set(&mut self) -> Result<Command, Diagnostic> {

@@ -50,6 +50,12 @@ pub const TABLE: &[CommandInfo] = &[
         "show endpoints",
     ),
     info(
+        "replay",
+        "replay FILE [--policy FILE] [--strict]",
+        "run the packets of a capture through the policies, or through others beside them",
+        "replay seen.pcap --policy stricter.hop",
+    ),
+    info(
         "test",
         "test [NAME]",
         "run the tests, or those whose name contains NAME",

@@ -10,9 +10,9 @@ use pcap_file::pcapng::blocks::block_common::Block;
 use pcap_file::pcapng::{PcapNgReader, PcapNgState};
 
 /// The type of a section header, with which pcapng begins in either byte order.
-const PCAPNG: [u8; 4] = [0x0A, 0x0D, 0x0D, 0x0A];
+pub(super) const PCAPNG: [u8; 4] = [0x0A, 0x0D, 0x0D, 0x0A];
 /// How pcap begins: with microseconds or nanoseconds, in either byte order.
-const PCAP: [[u8; 4]; 4] = [
+pub(super) const PCAP: [[u8; 4]; 4] = [
     [0xA1, 0xB2, 0xC3, 0xD4],
     [0xD4, 0xC3, 0xB2, 0xA1],
     [0xA1, 0xB2, 0x3C, 0x4D],
@@ -20,7 +20,7 @@ const PCAP: [[u8; 4]; 4] = [
 ];
 
 /// The largest block that is read; a packet that fits the datapath is far smaller.
-const LARGEST_BLOCK: usize = 1 << 20;
+pub(super) const LARGEST_BLOCK: usize = 1 << 20;
 
 /// Why there is no such packet, and what to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,14 +49,19 @@ pub(super) fn from(mut file: impl Read + Seek, number: u32) -> Result<Vec<u8>, U
     match format {
         Some(PCAPNG) => of_pcapng(file, number),
         Some(magic) if PCAP.contains(&magic) => of_pcap(file, number),
-        _ => Err(unreadable(
-            "it is no capture: it begins neither as pcap nor as pcapng",
-            "`tcpdump -w FILE` and `hopwise trace --pcap FILE` write captures",
-        )),
+        _ => Err(no_capture()),
     }
 }
 
-fn open(path: &Path) -> Result<File, Unreadable> {
+/// What is neither format.
+pub(super) fn no_capture() -> Unreadable {
+    unreadable(
+        "it is no capture: it begins neither as pcap nor as pcapng",
+        "`tcpdump -w FILE` and `hopwise trace --pcap FILE` write captures",
+    )
+}
+
+pub(super) fn open(path: &Path) -> Result<File, Unreadable> {
     let cannot = |error: io::Error| {
         let why = match error.kind() {
             io::ErrorKind::NotFound => "there is no such file".to_owned(),
@@ -74,7 +79,7 @@ fn open(path: &Path) -> Result<File, Unreadable> {
 }
 
 fn of_pcap(file: impl Read, number: u32) -> Result<Vec<u8>, Unreadable> {
-    let damaged = |at: u32, error: &PcapReadError| damaged(at, &reason(error));
+    let damaged = |at: u32, error: &PcapReadError| damaged(u64::from(at), &reason(error));
     let mut reader =
         PcapReader::with_capacity(file, LARGEST_BLOCK).map_err(|error| damaged(0, &error))?;
     let link = reader.header().datalink;
@@ -94,7 +99,7 @@ fn of_pcapng(file: impl Read, number: u32) -> Result<Vec<u8>, Unreadable> {
         .map_err(|error| damaged(0, &error.to_string()))?;
     let mut at = 0;
     while let Some(read) = reader.next_block() {
-        let (block, state) = read.map_err(|error| damaged(at, &error.to_string()))?;
+        let (block, state) = read.map_err(|error| damaged(u64::from(at), &error.to_string()))?;
         let link = |interface: usize| link_of(state, interface);
         let (data, length, link) = match &block {
             Block::EnhancedPacket(packet) => {
@@ -145,7 +150,7 @@ fn no_such(number: u32, there_are: u32) -> Unreadable {
     unreadable(message, "the first packet has the number 1")
 }
 
-fn damaged(behind: u32, why: &str) -> Unreadable {
+pub(super) fn damaged(behind: u64, why: &str) -> Unreadable {
     let place = match behind {
         0 => "at its beginning".to_owned(),
         n => format!("behind packet {n}"),
@@ -157,7 +162,7 @@ fn damaged(behind: u32, why: &str) -> Unreadable {
     )
 }
 
-fn reason(error: &PcapReadError) -> String {
+pub(super) fn reason(error: &PcapReadError) -> String {
     match error {
         PcapReadError::Io(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
             "it ends in the middle of a packet".to_owned()

@@ -41,6 +41,9 @@ fn document(reply: &Reply) -> Value {
         Content::Answer(answer) => ("answer", answer_fields(answer)),
         Content::Listing(listing) => ("listing", listing_fields(listing)),
         Content::Suite(report) => ("suite", suite_fields(report)),
+        Content::Replay(report) => {
+            ("replay", object(serde_json::to_value(report).unwrap_or(Value::Null)))
+        }
         Content::Diagnostics(list) => {
             ("diagnostics", one("diagnostics", diagnostics(list, &reply.sources)))
         }

@@ -7,6 +7,7 @@ use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
 use crate::debug::Halt;
+use crate::replay::{Flow, Report, Summary};
 use crate::reply::Status;
 
 const DRAFT: &str = "https://json-schema.org/draft/2020-12/schema";
@@ -16,6 +17,9 @@ pub fn schema() -> Value {
     let mut generator = SchemaSettings::draft2020_12().for_serialize().into_generator();
     let explanation = generator.subschema_for::<Explanation>();
     let halt = generator.subschema_for::<Halt>();
+    let report = generator.subschema_for::<Report>();
+    let flow = generator.subschema_for::<Flow>();
+    let summary = generator.subschema_for::<Summary>();
     let mut definitions: Map<String, Value> = generator.take_definitions(true);
     pin_version(&mut definitions);
     definitions.insert("Diagnostic".into(), diagnostic());
@@ -24,6 +28,8 @@ pub fn schema() -> Value {
     answer["allOf"] = json!([explanation]);
     let mut stop = document("halt", "Where a debugged question stands.", &json!({}));
     stop["allOf"] = json!([halt]);
+    let mut replay = document("replay", "What a replay of a capture came to.", &json!({}));
+    replay["allOf"] = json!([report]);
     let kinds = [
         ("Answer", answer),
         ("Listing", document("listing", "What `show` and other lists hold.", &listing_fields())),
@@ -40,6 +46,9 @@ pub fn schema() -> Value {
         ),
         ("Failure", document("failure", "What could not be done.", &failure_fields())),
         ("Text", document("text", "Lines of text.", &json!({ "text": { "type": "string" } }))),
+        ("Replay", replay),
+        ("FlowLine", line("flow", &json!({ "flow": flow }))),
+        ("SummaryLine", line("summary", &summary_line(&json!(summary)))),
         ("Stop", stop),
         ("Nothing", document("nothing", "Done, with nothing to show.", &json!({}))),
     ];
@@ -69,6 +78,34 @@ fn document(kind: &str, description: &str, fields: &Value) -> Value {
         "type": "object",
         "properties": properties,
         "required": required,
+    })
+}
+
+/// A line of a replay's JSON lines, with fields of its own.
+fn line(kind: &str, fields: &Value) -> Value {
+    let mut properties = json!({
+        "schemaVersion": { "const": SCHEMA_VERSION },
+        "kind": { "const": kind }
+    });
+    let mut required = vec!["schemaVersion".to_owned(), "kind".to_owned()];
+    if let (Some(all), Some(own)) = (properties.as_object_mut(), fields.as_object()) {
+        required.extend(own.keys().cloned());
+        all.extend(own.clone());
+    }
+    json!({
+        "description": "A line of `replay -o jsonl`.",
+        "type": "object",
+        "properties": properties,
+        "required": required,
+    })
+}
+
+fn summary_line(summary: &Value) -> Value {
+    json!({
+        "status": { "type": "integer" },
+        "file": { "type": "string" },
+        "policy": { "type": ["string", "null"] },
+        "summary": summary,
     })
 }
 

@@ -2,7 +2,7 @@
 //! the answer into the same explanation as a question's. Never builds or reads a header itself.
 
 mod layers;
-mod sent;
+pub(crate) mod sent;
 
 use std::path::Path;
 

@@ -57,6 +57,17 @@ impl Sides {
         translated(packet, self.far, self.near)
     }
 
+    /// Whether the views differ.
+    #[must_use]
+    pub(crate) fn is_translated(&self) -> bool {
+        self.near != self.far
+    }
+
+    /// Whether a packet with these places is of the near side, in either view.
+    pub(crate) fn is_from_near(&self, source: Place, destination: Place) -> bool {
+        [self.near, self.far].contains(&(source, destination))
+    }
+
     /// Who answers, and to whom, as the far side sees it: the parties of the question unless they were translated.
     #[must_use]
     pub fn parties(&self, world: &World, source: Party, destination: Party) -> (Party, Party) {

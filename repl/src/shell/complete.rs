@@ -186,6 +186,10 @@ pub(super) fn complete(before: &str, names: &Names) -> (usize, Vec<String>) {
         (true, ..) => in_statement(&text, names),
         (false, None, _) => beginnings(names),
         (false, Some("load" | "save" | "save!"), 1) => return (start, files(word, is_source)),
+        (false, Some("replay"), 1) => return (start, files(word, is_capture)),
+        (false, Some("replay"), _) if words.last() == Some(&"--policy") => {
+            return (start, files(word, is_source));
+        }
         (false, Some("record"), 1) => return (start, files(word, is_recording)),
         (false, Some("trace"), _) if matches!(words.last(), Some(&"pcap" | &"--pcap")) => {
             return (start, files(word, is_capture));
@@ -280,6 +284,9 @@ fn after(first: &str, words: &[&str], text: &str, names: &Names) -> Vec<String> 
             let file = words.get(1).copied().unwrap_or("");
             let question = rest.trim_start().strip_prefix(file).unwrap_or("");
             language(TextKind::Question, question, names)
+        }
+        ("replay", _) => {
+            owned(["--policy", "--strict"].into_iter().filter(|flag| !words.contains(flag)))
         }
         _ if TABLE.iter().any(|c| c.name == first) => Vec::new(),
         _ => statement_or_question(first, text, names),

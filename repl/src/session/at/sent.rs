@@ -111,7 +111,7 @@ fn nothing() -> Packet {
 }
 
 /// The packet of layers that were read from a frame.
-fn packet(layers: &[Layer]) -> Option<Packet> {
+pub(crate) fn packet(layers: &[Layer]) -> Option<Packet> {
     let [Layer::Ethernet { .. }, Layer::Ip { header, protocol: Some(protocol) }, behind @ ..] =
         layers
     else {

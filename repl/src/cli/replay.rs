@@ -1,0 +1,90 @@
+//! `hopwise replay`
+
+use std::io;
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::output::{self, Output};
+use super::{Files, Format, Look, Runner};
+use crate::render;
+use crate::replay::{FLOW_LIMIT, HIGHEST_LIMIT, Options};
+use crate::reply::{Content, Reply, Status};
+use crate::session::Wanted;
+
+const AFTER_HELP: &str = "\
+Every packet enters where its source address sends it: a pod's at its veth, others at the node's device. Conntrack
+is carried through the capture by the capture's clock. What began before the capture is `unknown-state`.
+
+  hopwise replay seen.pcap -f shop.hop
+  hopwise replay seen.pcap -f shop.hop --expect allowed
+  hopwise replay seen.pcap -f shop.hop --policy stricter.hop --exit-code";
+
+/// Run captured packets through the policy
+///
+/// Reads pcap and pcapng with Ethernet, raw IP and Linux cooked frames, takes packets out of VXLAN and Geneve, and says
+/// what becomes of each flow and which rule decided.
+#[derive(Debug, Args)]
+#[command(after_help = AFTER_HELP, verbatim_doc_comment)]
+pub(super) struct ReplayArgs {
+    /// The capture
+    #[arg(value_name = "CAPTURE")]
+    capture: PathBuf,
+    #[command(flatten)]
+    files: Files,
+    /// Say what would change with the policies of FILE, which take the place of those of the same name
+    ///
+    /// A FILE that has a cluster of its own is taken alone.
+    #[arg(long, value_name = "FILE", verbatim_doc_comment)]
+    policy: Option<PathBuf>,
+    /// Judge flows that began before the capture as new ones
+    #[arg(long)]
+    strict: bool,
+    /// End with 1 where packets are dropped
+    #[arg(long, value_name = "VERDICT", value_parser = ["allowed"])]
+    expect: Option<String>,
+    /// End with 1 where the other policies drop or let through what these do not
+    #[arg(long, requires = "policy")]
+    exit_code: bool,
+    /// How many flows are told apart at most
+    #[arg(long, value_name = "N", default_value_t = FLOW_LIMIT as u64)]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=HIGHEST_LIMIT as u64))]
+    max_flows: u64,
+    #[command(flatten)]
+    runner: Runner,
+    /// How to print the result: text, one JSON document, or JSON lines: a flow each, then the summary
+    #[arg(short, long, value_name = "FORMAT", default_value = "text", hide_default_value = true)]
+    #[arg(value_parser = ["text", "json", "jsonl"])]
+    output: String,
+}
+
+pub(super) fn run(args: &ReplayArgs, look: &Look) -> io::Result<Status> {
+    let is_lines = args.output == "jsonl";
+    // What cannot be done is one document for lines, too.
+    let form = if is_lines { "json" } else { &args.output };
+    let output = Output::of(look, &Format { output: form.to_owned() });
+    let (mut session, loaded) = match args.files.open() {
+        Ok(opened) => opened,
+        Err(reply) => return output.reply(&reply),
+    };
+    if let Err(message) = args.runner.choose(&mut session) {
+        return output.reply(&Reply::failure(Status::Usage, message, ""));
+    }
+    let flow_limit = usize::try_from(args.max_flows).unwrap_or(FLOW_LIMIT);
+    let wanted = Wanted {
+        options: Options { strict: args.strict, flow_limit },
+        policy: args.policy.clone(),
+        expects_allowed: args.expect.is_some(),
+        expects_unchanged: args.exit_code,
+    };
+    let reply = session.replay(&args.capture, &wanted).after(loaded);
+    match &reply.content {
+        Content::Replay(report) if is_lines => {
+            let mut lines = Vec::new();
+            render::replay_lines(report, reply.status, &mut lines)?;
+            output::raw(&lines)?;
+            Ok(reply.status)
+        }
+        _ => output.reply(&reply),
+    }
+}

@@ -1,0 +1,309 @@
+//! What a replay came to, as data: flows, what was not run, sums, and what another set of policies would change.
+
+use std::fmt;
+
+use engine::explain::{Agreement, Decided, Divergence, Isolating, PacketReport};
+use engine::reason::DropReason;
+use schemars::JsonSchema;
+use serde::Serialize;
+
+/// What became of a flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum FlowVerdict {
+    /// Every packet gets through.
+    Allowed,
+    /// Every packet is dropped.
+    Dropped,
+    /// Some packets are dropped.
+    Mixed,
+    /// It cannot be said.
+    Undecided,
+    /// It began before the capture, so that nobody knows what conntrack would say.
+    UnknownState,
+    /// The world knows neither of its addresses.
+    UnknownAddresses,
+    /// No program of the datapath sees it.
+    NotSeen,
+}
+
+impl FlowVerdict {
+    /// All of them, in the order of summaries.
+    pub const ALL: [Self; 7] = [
+        Self::Allowed,
+        Self::Dropped,
+        Self::Mixed,
+        Self::Undecided,
+        Self::UnknownState,
+        Self::UnknownAddresses,
+        Self::NotSeen,
+    ];
+
+    /// Whether policy or the datapath drops something of it.
+    pub fn is_dropped(self) -> bool {
+        matches!(self, Self::Dropped | Self::Mixed)
+    }
+}
+
+impl fmt::Display for FlowVerdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Allowed => "allowed",
+            Self::Dropped => "dropped",
+            Self::Mixed => "mixed",
+            Self::Undecided => "undecided",
+            Self::UnknownState => "unknown-state",
+            Self::UnknownAddresses => "unknown-addresses",
+            Self::NotSeen => "not-seen",
+        })
+    }
+}
+
+/// A verdict with what decided it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Outcome {
+    /// What became of the flow.
+    pub verdict: FlowVerdict,
+    /// Packets of it that were dropped; of a flow of unknown state, that would be if it were new.
+    pub dropped: u64,
+    /// Why the first of them was; null where none was.
+    pub reason: Option<DropReason>,
+    /// What decided about that packet, or about the first one where all got through, direction by direction.
+    pub decided_by: Vec<Decided>,
+    /// Who isolates the endpoint that dropped by default deny.
+    pub isolated_by: Vec<Isolating>,
+    /// The number of that packet.
+    pub decided_at: u64,
+    /// Why the verdict is none of policy; null where it is.
+    pub because: Option<String>,
+    /// Whether datapath and oracle agree about every packet.
+    pub agreement: Agreement,
+    /// Where they part.
+    pub divergence: Option<Divergence>,
+}
+
+/// How a flow differs under the other policies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Change {
+    /// Not at all.
+    None,
+    /// The verdict is the same, and another rule decides.
+    OtherRule,
+    /// Packets would be dropped that are not now.
+    NewlyDropped,
+    /// Packets would get through that do not now.
+    NewlyAllowed,
+    /// The verdict is another one in another way.
+    Other,
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::None => "unchanged",
+            Self::OtherRule => "other-rule",
+            Self::NewlyDropped => "newly-dropped",
+            Self::NewlyAllowed => "newly-allowed",
+            Self::Other => "changed",
+        })
+    }
+}
+
+/// A flow: packets between two places, in both directions.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Flow {
+    /// The number of its first packet in the file.
+    pub first: u64,
+    /// That packet.
+    pub packet: PacketReport,
+    /// Packets of the side that sent the first one.
+    pub packets: u64,
+    /// Packets of the other side.
+    pub answers: u64,
+    /// Bytes of both, from the network header on.
+    pub bytes: u64,
+    /// Whether some of it was seen in a tunnel.
+    pub tunneled: bool,
+    /// Those of its addresses that are in a node's pod prefix, and that no pod of the world has.
+    pub unknown: Vec<String>,
+    /// What became of it.
+    pub now: Outcome,
+    /// What would become of it under the other policies; null without any.
+    pub then: Option<Outcome>,
+    /// How that differs; null without other policies.
+    pub change: Option<Change>,
+    /// The arguments with which `hopwise trace` explains its first packet; null where nothing was run.
+    pub trace: Option<String>,
+}
+
+/// Packets that were not run, of one kind.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Skipped {
+    /// Which.
+    pub what: String,
+    /// How many.
+    pub packets: u64,
+    /// The number of the first.
+    pub first: u64,
+}
+
+/// Sums of a replay.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Summary {
+    /// Packets that were read.
+    pub packets: u64,
+    /// Packets of the flows: all but those skipped.
+    pub counted: u64,
+    /// Bytes of those, from the network header on.
+    pub bytes: u64,
+    /// From the first packet to the last, in milliseconds.
+    pub milliseconds: u64,
+    /// Flows that are allowed.
+    pub allowed: u64,
+    /// Flows that are dropped whole.
+    pub dropped: u64,
+    /// Flows of which some packets are dropped.
+    pub mixed: u64,
+    /// Flows about which nothing can be said.
+    pub undecided: u64,
+    /// Flows that began before the capture.
+    pub unknown_state: u64,
+    /// Flows between addresses that the world does not know.
+    pub unknown_addresses: u64,
+    /// Flows that no program sees.
+    pub not_seen: u64,
+    /// Flows that would be dropped, in part or whole, and are not now; null without other policies.
+    pub newly_dropped: Option<u64>,
+    /// Flows that would get through and do not now; null without other policies.
+    pub newly_allowed: Option<u64>,
+    /// Packets that were not run, by kind.
+    pub skipped: Vec<Skipped>,
+    /// Packets that were seen in a tunnel.
+    pub tunneled: u64,
+    /// Packets whose VNI is not the identity that their sender has in this world.
+    pub other_identity: u64,
+    /// Packets with a time before that of one before them; the clock does not go back for them.
+    pub out_of_order: u64,
+    /// Flows of which datapath and oracle disagree.
+    pub divergent: u64,
+    /// Dropped flows whose answers are in the capture: they got through where it was taken.
+    pub answered: u64,
+    /// Flows with packets that the oracle was not asked about, as only their VNI tells who sent them.
+    pub single: u64,
+    /// Flows that are told apart at most.
+    pub flow_limit: u64,
+    /// Whether what began before the capture counts as new.
+    pub strict: bool,
+    /// What ran the packets.
+    pub backend: String,
+    /// Behaviour profile.
+    pub profile: String,
+    /// Why the file could not be read to its end; null where it was.
+    pub damaged: Option<String>,
+    /// Whether it was interrupted.
+    pub interrupted: bool,
+}
+
+impl Summary {
+    /// Flows of a verdict.
+    pub fn of(&self, verdict: FlowVerdict) -> u64 {
+        match verdict {
+            FlowVerdict::Allowed => self.allowed,
+            FlowVerdict::Dropped => self.dropped,
+            FlowVerdict::Mixed => self.mixed,
+            FlowVerdict::Undecided => self.undecided,
+            FlowVerdict::UnknownState => self.unknown_state,
+            FlowVerdict::UnknownAddresses => self.unknown_addresses,
+            FlowVerdict::NotSeen => self.not_seen,
+        }
+    }
+
+    /// Counts a flow.
+    pub(super) fn add(&mut self, verdict: FlowVerdict) {
+        let count = match verdict {
+            FlowVerdict::Allowed => &mut self.allowed,
+            FlowVerdict::Dropped => &mut self.dropped,
+            FlowVerdict::Mixed => &mut self.mixed,
+            FlowVerdict::Undecided => &mut self.undecided,
+            FlowVerdict::UnknownState => &mut self.unknown_state,
+            FlowVerdict::UnknownAddresses => &mut self.unknown_addresses,
+            FlowVerdict::NotSeen => &mut self.not_seen,
+        };
+        *count += 1;
+    }
+}
+
+/// What a replay came to.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Report {
+    /// The capture.
+    pub file: String,
+    /// The files of the world and its policies.
+    pub files: Vec<String>,
+    /// The other policies; null without any.
+    pub policy: Option<String>,
+    /// The flows, by their first packet.
+    pub flows: Vec<Flow>,
+    /// Sums.
+    pub summary: Summary,
+}
+
+impl Report {
+    /// Whether packets of a flow are dropped.
+    pub fn drops(&self) -> bool {
+        self.summary.dropped + self.summary.mixed > 0
+    }
+
+    /// Whether the other policies would drop or let through what these do not.
+    pub fn changes(&self) -> bool {
+        let same =
+            |flow: &Flow| matches!(flow.change, None | Some(Change::None | Change::OtherRule));
+        !self.flows.iter().all(same)
+    }
+
+    /// Joins with the same capture under other policies. Flows are the same by their first packet.
+    pub(crate) fn against(&mut self, then: &Self, policy: String) {
+        let summary = &mut self.summary;
+        let (mut dropped, mut allowed) = (0, 0);
+        for flow in &mut self.flows {
+            let other = then.flows.binary_search_by_key(&flow.first, |other| other.first);
+            let Some(other) = other.ok().and_then(|at| then.flows.get(at)) else { continue };
+            let change = change(&flow.now, &other.now);
+            dropped += u64::from(change == Change::NewlyDropped);
+            allowed += u64::from(change == Change::NewlyAllowed);
+            flow.change = Some(change);
+            flow.then = Some(other.now.clone());
+        }
+        summary.newly_dropped = Some(dropped);
+        summary.newly_allowed = Some(allowed);
+        summary.divergent += then.summary.divergent;
+        summary.interrupted |= then.summary.interrupted;
+        self.policy = Some(policy);
+    }
+}
+
+fn change(now: &Outcome, then: &Outcome) -> Change {
+    // Nothing is said of flows whose state is not known.
+    if now.verdict == FlowVerdict::UnknownState {
+        return Change::None;
+    }
+    if now.verdict == then.verdict && now.dropped == then.dropped {
+        return if rules(now) == rules(then) { Change::None } else { Change::OtherRule };
+    }
+    match now.dropped.cmp(&then.dropped) {
+        std::cmp::Ordering::Less => Change::NewlyDropped,
+        std::cmp::Ordering::Greater => Change::NewlyAllowed,
+        std::cmp::Ordering::Equal => Change::Other,
+    }
+}
+
+/// What decided, without where that is written.
+fn rules(outcome: &Outcome) -> Vec<(&Option<String>, &Option<String>, &Option<String>)> {
+    outcome.decided_by.iter().map(|by| (&by.policy, &by.rule, &by.implied)).collect()
+}

@@ -1,0 +1,238 @@
+//! `hopwise replay`: captures of ours through the policy, on the command line and in a session, and garbage.
+
+mod captures;
+
+use std::fs;
+
+use repl::replay::{FlowVerdict, Report};
+use repl::reply::{Content, Status};
+use repl::session::Session;
+use serde_json::Value;
+
+use crate::binary::hopwise;
+use crate::cli::{Folder, document, run};
+use crate::kernel;
+use crate::tree::{root, updating};
+use captures::{ACK, SYN, on, pcap, tcp, udp};
+
+const WORLD: &str = "fixtures/captures/world.hop";
+const SHOP: &str = "fixtures/captures/shop.pcap";
+const SERVICE: &str = "fixtures/captures/service.pcap";
+const MIXED: &str = "fixtures/captures/mixed.pcapng";
+const STRICTER: &str = "fixtures/captures/stricter.hop";
+const SERVER: &str = "10.2.0.10:80";
+
+fn check(arguments: &[&str], code: i32, said: &[&str]) {
+    let arguments = [&["replay", "-f", WORLD], arguments].concat();
+    let (text, came) = run(&arguments);
+    assert_eq!(came, code, "{arguments:?}:\n{text}");
+    for said in said {
+        assert!(text.contains(said), "{arguments:?}: no `{said}` in\n{text}");
+    }
+    assert!(!text.contains("bug of hopwise"), "{text}");
+}
+
+#[test]
+fn captures_are_those_that_are_made_here() {
+    for (name, bytes) in captures::all() {
+        let path = root().join("fixtures/captures").join(name);
+        if updating() {
+            fs::write(&path, &bytes).expect("fixtures can be written");
+        }
+        assert!(fs::read(&path).is_ok_and(|there| there == bytes), "{name}: UPDATE=1 writes it");
+    }
+}
+
+#[test]
+fn the_command_line_ends_as_it_is_told_to() {
+    let whole = fs::read(root().join(SHOP)).expect("the fixture is there");
+    let folder =
+        Folder::new("replay", &[("half.pcap", &whole[..900]), ("text.pcap", b"no capture")]);
+    let (half, text, none) =
+        (folder.path("half.pcap"), folder.path("text.pcap"), folder.path("none"));
+    check(&[SHOP], 0, &["flows     7: 3 allowed, 2 dropped", "1 unknown-state", "oracle agrees"]);
+    check(&[SHOP, "--expect", "allowed"], 1, &["ingress default-deny of shop/server"]);
+    check(&[SERVICE, "--expect", "allowed"], 0, &["1 allowed, 1 unknown-state"]);
+    check(&[SHOP, "--policy", STRICTER], 0, &["newly-dropped", "1 newly dropped, 1 newly allowed"]);
+    check(&[SHOP, "--policy", STRICTER, "--exit-code"], 1, &[]);
+    check(&[SHOP, "--policy", WORLD, "--exit-code"], 0, &["no changes"]);
+    check(&[SHOP, "--exit-code"], 2, &["--policy <FILE>"]);
+    check(&[SHOP, "--max-flows", "0"], 2, &["1..="]);
+    check(&[SHOP, "--expect", "dropped"], 2, &["[possible values: allowed]"]);
+    check(&[SHOP, "--policy", &none], 3, &["there is no such file"]);
+    check(&[&none], 3, &["there is no such file"]);
+    check(&[&text], 3, &["it is no capture"]);
+    check(&[&half], 3, &["damaged   it is damaged behind packet ", "flows     "]);
+    check(&[SHOP, "--strict"], 0, &["flows     7: 4 allowed, 2 dropped, 1 unknown-addresses"]);
+    check(&[SHOP, "--max-flows", "2"], 0, &["of flows beyond the limit", "see --max-flows"]);
+    check(&[SHOP, "--backend", "vm"], 0, &["checked   vm", "oracle agrees"]);
+}
+
+#[test]
+fn what_is_to_be_asked_next_is_told_and_works() {
+    let replayed = document(hopwise().args(["replay", "-f", WORLD, SHOP, "-o", "json"]), 0);
+    let flows = replayed["flows"].as_array().expect("a list");
+    let dropped = flows.iter().find(|flow| flow["now"]["verdict"] == "dropped");
+    let trace = dropped.expect("one is dropped")["trace"].as_str().expect("a text");
+    assert_eq!(trace, format!("--at 'node01 from-container on lxc_stranger' pcap {SHOP} number 9"));
+    let at = "node01 from-container on lxc_stranger";
+    let (text, code) = run(&["trace", "-f", WORLD, "--at", at, "pcap", SHOP, "number", "9"]);
+    assert_eq!(code, 0, "{text}");
+    assert!(text.starts_with("DROPPED  policy-denied (133): default deny, ingress"), "{text}");
+}
+
+/// Every document and every line is as the schema says, and holds the same.
+#[test]
+fn json_is_as_the_schema_says() {
+    let schema = jsonschema::draft202012::new(&repl::render::schema()).expect("the schema is one");
+    let fits = |document: &Value| {
+        let errors: Vec<String> = schema.iter_errors(document).map(|e| e.to_string()).collect();
+        assert!(errors.is_empty(), "{errors:#?}\n{document:#}");
+    };
+    for capture in [SHOP, SERVICE, MIXED] {
+        let arguments = ["replay", "-f", WORLD, capture, "--policy", STRICTER];
+        let whole = document(hopwise().args(arguments).args(["-o", "json"]), 0);
+        fits(&whole);
+        let output = hopwise().args(arguments).args(["-o", "jsonl"]).output().expect("it runs");
+        let text = String::from_utf8(output.stdout).expect("it is text");
+        let lines: Vec<Value> =
+            text.lines().map(|line| serde_json::from_str(line).expect("it is JSON")).collect();
+        lines.iter().for_each(fits);
+        let (summary, flows) = lines.split_last().expect("there is a summary");
+        assert_eq!(summary["summary"], whole["summary"]);
+        let flows: Vec<&Value> = flows.iter().map(|line| &line["flow"]).collect();
+        assert_eq!(flows, whole["flows"].as_array().expect("a list").iter().collect::<Vec<_>>());
+    }
+}
+
+/// A session on the captures' world.
+fn session() -> Session {
+    let mut session = kernel::session();
+    let loaded = session.load(&[root().join(WORLD)]);
+    assert!(loaded.is_ok(), "{}", kernel::text(&loaded));
+    session
+}
+
+/// What a capture of these bytes comes to.
+fn replayed(session: &mut Session, bytes: &[u8]) -> (Option<Report>, Status) {
+    let file = std::env::temp_dir().join(format!("hopwise-{:?}.pcap", std::thread::current().id()));
+    fs::write(&file, bytes).expect("a scratch file can be written");
+    let reply = session.execute(&format!("replay \"{}\"", file.display()));
+    // A left-over in the temporary directory harms nobody.
+    let _ = fs::remove_file(&file);
+    match reply.content {
+        Content::Replay(report) => (Some(*report), reply.status),
+        _ => (None, reply.status),
+    }
+}
+
+/// Verdict and packets of each flow.
+fn verdicts(session: &mut Session, packets: &[(u64, Vec<u8>)]) -> Vec<(FlowVerdict, u64, u64)> {
+    let (report, status) = replayed(session, &pcap(1, packets));
+    assert_eq!(status, Status::Ok);
+    let flows = report.expect("it was replayed").flows;
+    flows.iter().map(|flow| (flow.now.verdict, flow.packets, flow.answers)).collect()
+}
+
+#[test]
+fn flows_are_told_apart_as_their_packets_tell() {
+    use FlowVerdict::{Allowed, Dropped, Mixed, UnknownState};
+    let session = &mut session();
+    let client = "10.1.0.10:40000";
+    let there = |ms, id, flags| (ms, on(1, &tcp(client, SERVER, id, flags)));
+    let back = |ms, id, flags| (ms, on(1, &tcp(SERVER, client, id, flags)));
+    let mut check = |packets: &[(u64, Vec<u8>)], expected: &[(FlowVerdict, u64, u64)]| {
+        assert_eq!(verdicts(session, packets), expected);
+    };
+    let syn_ack = SYN.with(ACK);
+    check(&[there(0, 1, SYN), back(1, 2, syn_ack), there(2, 3, ACK)], &[(Allowed, 2, 1)]);
+    // The same place sees it twice: it was sent twice, and is no duplicate.
+    check(&[there(0, 1, SYN), there(1, 1, SYN)], &[(Allowed, 2, 0)]);
+    // A SYN makes a new flow of one that began before or has ended.
+    check(&[there(0, 1, ACK), there(1, 2, SYN)], &[(UnknownState, 1, 0), (Allowed, 1, 0)]);
+    let fin = engine::net::TcpFlags::FIN.with(ACK);
+    let again = [there(0, 1, SYN), back(1, 2, syn_ack), there(2, 3, fin), there(9, 4, SYN)];
+    check(&again, &[(Allowed, 2, 1), (Allowed, 1, 0)]);
+    // A half-open flow is forgotten after a minute of the capture's time, so that the answer is none.
+    check(&[there(0, 1, SYN), back(61_000, 2, syn_ack)], &[(Allowed, 1, 1)]);
+    let ask = |ms, id| (ms, on(1, &udp("10.2.0.10:9", "10.1.0.10:9", id)));
+    let answer = |ms, id| (ms, on(1, &udp("10.1.0.10:9", "10.2.0.10:9", id)));
+    check(&[ask(0, 1), answer(1, 2)], &[(Allowed, 1, 1)]);
+    check(&[ask(0, 1), answer(61_000, 2)], &[(Mixed, 1, 1)]);
+    // What was dropped would have had no answer.
+    check(&[answer(0, 1), ask(1, 2)], &[(Dropped, 1, 1)]);
+    check(&[answer(0, 1), answer(1, 2)], &[(Dropped, 2, 0)]);
+    // Times that go back do not turn the clock back.
+    check(&[ask(90_000, 1), answer(10, 2)], &[(Allowed, 1, 1)]);
+}
+
+/// A small generator; the same numbers for the same seed.
+fn numbers(seed: u64) -> impl FnMut(usize) -> usize {
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    move |below| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        usize::try_from(state % 0xFFFF_FFFF).unwrap_or(0) % below.max(1)
+    }
+}
+
+#[test]
+fn garbage_is_replayed_or_refused() {
+    let session = &mut session();
+    let captures = captures::all();
+    for seed in 0..400 {
+        let mut next = numbers(seed);
+        let mut bytes = captures[next(captures.len())].1.clone();
+        for _ in 0..=next(12) {
+            let at = next(bytes.len());
+            match next(5) {
+                0 if next(4) == 0 => bytes.truncate(at.max(4)),
+                1 => {
+                    bytes.insert(at, 0);
+                }
+                _ => bytes[at] = u8::try_from(next(256)).expect("a byte"),
+            }
+        }
+        let (_, status) = replayed(session, &bytes);
+        assert!(matches!(status, Status::Ok | Status::Input), "seed {seed}: {status:?}");
+    }
+    for seed in 0..100 {
+        let mut next = numbers(seed);
+        let frames = (0..50).map(|ms| {
+            let length = next(120);
+            let mut frame: Vec<u8> =
+                (0..length).map(|_| u8::try_from(next(256)).expect("a byte")).collect();
+            if let Some(kind) = frame.get_mut(12..15) {
+                kind.copy_from_slice(if next(2) == 0 {
+                    &[8, 0, 0x45]
+                } else {
+                    &[0x86, 0xDD, 0x60]
+                });
+            }
+            (ms, frame)
+        });
+        let frames: Vec<_> = frames.collect();
+        for link in [1, 101, 113, 276, 0, 147] {
+            let (_, status) = replayed(session, &pcap(link, &frames));
+            assert_eq!(status, Status::Ok, "seed {seed}, link type {link}");
+        }
+    }
+}
+
+/// Memory is bounded by the limit of flows, whatever the capture holds.
+#[test]
+fn many_flows_stay_within_the_limit() {
+    let flows = 10_300_u16;
+    let packets = (0..flows).map(|n| {
+        let from = format!("10.1.0.10:{}", 20_000 + n);
+        (u64::from(n), on(1, &udp(&from, "10.2.0.10:9", u32::from(n))))
+    });
+    let packets: Vec<_> = packets.collect();
+    let (report, status) = replayed(&mut session(), &pcap(1, &packets));
+    let report = report.expect("it was replayed");
+    assert_eq!((status, report.flows.len()), (Status::Ok, 10_000));
+    let beyond = report.summary.skipped.first().expect("some are skipped");
+    assert_eq!((beyond.packets, beyond.first), (300, 10_001));
+    assert_eq!(report.summary.divergent, 0);
+}
