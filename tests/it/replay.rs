@@ -13,7 +13,8 @@ use crate::binary::hopwise;
 use crate::cli::{Folder, document, run};
 use crate::kernel;
 use crate::tree::{root, updating};
-use captures::{ACK, SYN, on, pcap, tcp, udp};
+use captures::{ACK, SYN, echo, on, pcap, tcp, tunneled, udp};
+use engine::topology::TunnelKind;
 
 const WORLD: &str = "fixtures/captures/world.hop";
 const SHOP: &str = "fixtures/captures/shop.pcap";
@@ -164,6 +165,52 @@ fn flows_are_told_apart_as_their_packets_tell() {
     check(&[answer(0, 1), answer(1, 2)], &[(Dropped, 2, 0)]);
     // Times that go back do not turn the clock back.
     check(&[ask(90_000, 1), answer(10, 2)], &[(Allowed, 1, 1)]);
+}
+
+/// Whose a packet is that nobody of the world sent, its VNI tells: the client's identity, the world's, one that nobody has.
+#[test]
+fn the_vni_is_the_identity_of_a_sender_that_is_not_known() {
+    let session = &mut session();
+    let pinned = session.execute("identity 40001 { namespace shop labels { app = \"client\" } }");
+    assert!(pinned.is_ok(), "{}", kernel::text(&pinned));
+    let mut check = |vni, from: &str, expected: (FlowVerdict, u64, u64)| {
+        let syn = tcp(from, SERVER, 1, SYN);
+        let packets = [(0, tunneled(TunnelKind::Vxlan, vni, (1, 2), &syn))];
+        let report = replayed(session, &pcap(1, &packets)).0.expect("it was replayed");
+        let summary = &report.summary;
+        let found = (report.flows[0].now.verdict, summary.single, summary.other_identity);
+        assert_eq!(found, expected, "{vni} {from}: {report:#?}");
+    };
+    let (gone, client) = ("10.1.0.99:40000", "10.1.0.10:40000");
+    check(40001, client, (FlowVerdict::Allowed, 0, 0));
+    check(777, client, (FlowVerdict::Allowed, 0, 1));
+    check(40001, gone, (FlowVerdict::Allowed, 1, 0));
+    check(777, gone, (FlowVerdict::Dropped, 1, 0));
+    check(2, gone, (FlowVerdict::Dropped, 1, 0));
+}
+
+/// An error is of the flow that it tells of, whoever sends it; one about an unknown flow is one of unknown state.
+#[test]
+fn errors_are_of_the_flow_that_they_quote() {
+    let session = &mut session();
+    let asked = udp("10.2.0.10:9", "10.1.0.10:9", 1);
+    let mut error = echo("192.168.1.1", "10.2.0.10", 2, 3);
+    error.payload = on(1, &asked).split_off(14);
+    let (asked, error) = (on(1, &asked), on(2, &error));
+    let known = [(0, asked), (1, error.clone())];
+    assert_eq!(verdicts(session, &known), [(FlowVerdict::Allowed, 1, 1)]);
+    assert_eq!(verdicts(session, &[(0, error)]), [(FlowVerdict::UnknownState, 1, 0)]);
+}
+
+/// Nothing that could be judged is no agreement with what was expected.
+#[test]
+fn an_empty_capture_is_not_allowed() {
+    let late = pcap(1, &[(0, on(1, &tcp("10.1.0.10:1", SERVER, 1, ACK)))]);
+    let folder = Folder::new("vacuous", &[("none.pcap", &pcap(1, &[])), ("late.pcap", &late)]);
+    for name in ["none.pcap", "late.pcap"] {
+        check(&[&folder.path(name)], 0, &["oracle agrees"]);
+        check(&[&folder.path(name), "--expect", "allowed"], 1, &[]);
+    }
 }
 
 /// A small generator; the same numbers for the same seed.

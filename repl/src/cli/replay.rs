@@ -40,7 +40,7 @@ pub(super) struct ReplayArgs {
     /// Judge flows that began before the capture as new ones
     #[arg(long)]
     strict: bool,
-    /// End with 1 where packets are dropped
+    /// End with 1 unless every flow that can be judged gets through, and one does
     #[arg(long, value_name = "VERDICT", value_parser = ["allowed"])]
     expect: Option<String>,
     /// End with 1 where the other policies drop or let through what these do not

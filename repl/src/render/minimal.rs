@@ -31,7 +31,7 @@ fn verdict(e: &Explanation) -> String {
     words.join(" ")
 }
 
-fn undecided(why: Undecided) -> &'static str {
+pub(super) fn undecided(why: Undecided) -> &'static str {
     match why {
         Undecided::EventsLost => "events-lost",
         Undecided::OutcomeNotSeen => "outcome-not-seen",

@@ -6,7 +6,7 @@ use engine::explain::{Agreement, Decided};
 use engine::verdict::LegOutcome;
 use serde_json::json;
 
-use super::{Options, table};
+use super::{Options, minimal, table};
 use crate::replay::{Change, Flow, FlowVerdict, Outcome, Report, Summary};
 use crate::reply::{Listing, Status};
 
@@ -138,6 +138,7 @@ fn by(outcome: &Outcome) -> String {
         parts.push("DATAPATH AND ORACLE DIFFER".to_owned());
     }
     parts.extend(outcome.because.clone());
+    parts.extend(outcome.undecided.map(|why| minimal::undecided(why).to_owned()));
     if outcome.verdict == FlowVerdict::UnknownState && outcome.dropped > 0 {
         parts.push("as a new flow it would be dropped".to_owned());
     }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use engine::explain::{Agreement, Decided, Divergence, Isolating, PacketReport};
+use engine::explain::{Agreement, Decided, Divergence, Isolating, PacketReport, Undecided};
 use engine::reason::DropReason;
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -69,6 +69,8 @@ pub struct Outcome {
     pub dropped: u64,
     /// Why the first of them was; null where none was.
     pub reason: Option<DropReason>,
+    /// Why something of it cannot be said; null where it can.
+    pub undecided: Option<Undecided>,
     /// What decided about that packet, or about the first one where all got through, direction by direction.
     pub decided_by: Vec<Decided>,
     /// Who isolates the endpoint that dropped by default deny.
@@ -255,9 +257,11 @@ pub struct Report {
 }
 
 impl Report {
-    /// Whether packets of a flow are dropped.
-    pub fn drops(&self) -> bool {
-        self.summary.dropped + self.summary.mixed > 0
+    /// Whether everything that can be judged gets through, and something does. Flows that began before the capture and those
+    /// of strangers are not judged.
+    pub fn is_allowed(&self) -> bool {
+        let Summary { allowed, dropped, mixed, undecided, interrupted, .. } = &self.summary;
+        *allowed > 0 && dropped + mixed + undecided == 0 && !interrupted
     }
 
     /// Whether the other policies would drop or let through what these do not.

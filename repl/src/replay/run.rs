@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use datapath::follow::{follow, follow_from};
 use engine::backend::BackendError;
-use engine::eval::{Asked, judge};
+use engine::eval::{Asked, Judgement, Memory, judge};
 use engine::explain::{Agreement, PacketReport, choices, explain};
 use engine::net::Packet;
 use engine::question::Question;
 use engine::topology::{Party, TunnelKind};
-use engine::verdict::Verdict;
+use engine::trace::Trace;
 
 use super::Options;
 use super::duplicates::Duplicates;
@@ -240,7 +240,7 @@ impl<'a> Replay<'a> {
         placed: &Placed,
         number: u64,
     ) -> Result<(), BackendError> {
-        let Stage { world, policies, tables, .. } = *self.stage;
+        let Stage { world, tables, .. } = *self.stage;
         let now = self.now();
         let flow = &mut self.flows[placed.flow];
         let question = flow.question(self.stage, &seen.packet, placed.is_forward);
@@ -254,46 +254,34 @@ impl<'a> Replay<'a> {
             None => follow(journey.backend, world, tables, &question, now)?,
         };
         flow.is_told &= raw.is_none();
-        let judgement = flow.is_told.then(|| {
-            let asked = Asked {
-                source: question.source,
-                destination: question.destination,
-                packet: &question.packet,
-                now,
-                choices: choices(&trace),
-            };
-            judge(world, policies, journey.memory, &asked)
-        });
-        let mut said = Said {
-            trace: of_trace(&trace),
-            judgement: judgement.as_ref().map(of_judgement),
-            verdict: Verdict::Undecided,
-        };
+        let judgement =
+            flow.is_told.then(|| judged(self.stage, journey.memory, &question, &trace, now));
+        let said = (of_trace(&trace), judgement.as_ref().map(of_judgement));
         let last = &mut flow.last[usize::from(!placed.is_forward)];
-        if let Some(before) =
-            last.filter(|b| (b.trace, b.judgement) == (said.trace, said.judgement))
-        {
+        if let Some(before) = last.filter(|before| (before.trace, before.judgement) == said) {
             flow.count(before.verdict);
             return Ok(());
         }
         let explained = explain(&self.stage.context(), &question, &trace, judgement.as_ref());
         let explanation = explained
             .ok_or_else(|| BackendError::BadEvent("the trace has no beginning".to_owned()))?;
-        said.verdict = explanation.verdict;
-        *last = Some(said);
-        flow.count(explanation.verdict);
+        let verdict = explanation.verdict;
+        *last = Some(Said { trace: said.0, judgement: said.1, verdict });
+        flow.count(verdict);
         if flow.sides.is_none() && placed.is_forward {
             flow.sides = Sides::of(&question.packet, &explanation);
-            if let Some(sides) = flow.sides.filter(Sides::is_translated) {
-                let far = sides.far(&question.packet);
-                let key = self.table.ends(&far).map(Ends::key);
-                if let Some(key) = key {
-                    self.table.add(key, placed.flow);
-                }
-            }
         }
         flow.learn(number, explanation);
+        self.know_far_side(placed.flow, &question.packet);
         Ok(())
+    }
+
+    /// Packets of a translated flow are found by how its other side sees them, too.
+    fn know_far_side(&mut self, flow: usize, packet: &Packet) {
+        let Some(sides) = self.flows[flow].sides.filter(Sides::is_translated) else { return };
+        if let Some(ends) = self.table.ends(&sides.far(packet)) {
+            self.table.add(ends.key(), flow);
+        }
     }
 
     fn told(self, file: &str) -> Report {
@@ -321,6 +309,24 @@ impl<'a> Replay<'a> {
         summary.profile = self.stage.world.cluster.profile.to_string();
         Report { file: file.to_owned(), files: Vec::new(), policy: None, flows, summary }
     }
+}
+
+/// What the oracle says, and remembers, of a packet.
+fn judged(
+    stage: &Stage<'_>,
+    memory: &mut Memory,
+    question: &Question,
+    trace: &Trace,
+    now: u64,
+) -> Judgement {
+    let asked = Asked {
+        source: question.source,
+        destination: question.destination,
+        packet: &question.packet,
+        now,
+        choices: choices(trace),
+    };
+    judge(stage.world, stage.policies, memory, &asked)
 }
 
 impl Tracked {

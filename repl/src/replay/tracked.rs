@@ -3,7 +3,7 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use engine::eval::Judgement;
-use engine::explain::{Agreement, Divergence, Explanation, PacketReport};
+use engine::explain::{Agreement, Divergence, Explanation, PacketReport, Undecided};
 use engine::net::Hook;
 use engine::reason::DropReason;
 use engine::topology::Party;
@@ -78,6 +78,7 @@ pub(super) struct Tracked {
     dropped: u64,
     passed: u64,
     undecided: u64,
+    why_undecided: Option<Undecided>,
     first_said: Option<Decision>,
     first_drop: Option<Decision>,
     entered: Option<(String, Hook, String)>,
@@ -111,6 +112,7 @@ impl Tracked {
             dropped: 0,
             passed: 0,
             undecided: 0,
+            why_undecided: None,
             first_said: None,
             first_drop: None,
             entered: None,
@@ -151,6 +153,7 @@ impl Tracked {
         } else if explanation.agreement == Agreement::Single && self.agreement == Agreement::Agree {
             self.agreement = Agreement::Single;
         }
+        self.why_undecided = self.why_undecided.or(explanation.undecided);
         let is_drop = explanation.verdict == Verdict::Dropped;
         let place = if is_drop { &mut self.first_drop } else { &mut self.first_said };
         if place.is_none() {
@@ -195,6 +198,7 @@ impl Tracked {
         let now = Outcome {
             verdict: self.verdict(strict),
             dropped: self.dropped,
+            undecided: self.why_undecided,
             reason: decision.and_then(|decision| decision.reason),
             decided_by: decision.map(|d| d.explanation.decided_by.clone()).unwrap_or_default(),
             isolated_by: decision.map(|d| d.explanation.isolated_by.clone()).unwrap_or_default(),

@@ -25,7 +25,7 @@ pub(crate) struct Wanted {
     pub(crate) options: Options,
     /// Other policies, to compare with.
     pub(crate) policy: Option<PathBuf>,
-    /// Whether dropped packets are a negative answer.
+    /// Whether it is a negative answer that not everything gets through.
     pub(crate) expects_allowed: bool,
     /// Whether a change by the other policies is one.
     pub(crate) expects_unchanged: bool,
@@ -152,7 +152,7 @@ fn status(report: &Report, wanted: &Wanted) -> Status {
     if report.summary.damaged.is_some() {
         return Status::Input;
     }
-    let missed = wanted.expects_allowed && report.drops();
+    let missed = wanted.expects_allowed && !report.is_allowed();
     let changed = wanted.expects_unchanged && report.changes();
     if missed || changed { Status::Negative } else { Status::Ok }
 }

@@ -468,6 +468,8 @@ mod tests {
             ("xyzzy q", 6, &[]),
             ("debug web/", 6, &["web/client", "web/echo", "web/echo-0"]),
             ("debug web/client -> n", 20, &["node", "node01", "node02"]),
+            ("replay x.pcap --", 14, &["--policy", "--strict"]),
+            ("replay x.pcap --strict --", 23, &["--policy"]),
             ("record x.hoptrace web/", 18, &["web/client", "web/echo", "web/echo-0"]),
             ("record x.hoptrace CA -", 21, &["->"]),
             ("trace --", 6, &["--at"]),

@@ -116,7 +116,7 @@ pub(super) fn udp(source: &str, destination: &str, id: u32) -> Packet {
     Packet { payload: b"query".to_vec(), ..packet(from.ip(), to.ip(), id, transport) }
 }
 
-fn echo(source: &str, destination: &str, id: u32, kind: u8) -> Packet {
+pub(super) fn echo(source: &str, destination: &str, id: u32, kind: u8) -> Packet {
     let address = |text: &str| text.parse().expect("an address");
     let transport = Transport::Icmp { kind, code: 0, rest: [1, 246, 0, 1] };
     packet(address(source), address(destination), id, transport)
@@ -128,7 +128,12 @@ pub(super) fn on(device: u8, packet: &Packet) -> Vec<u8> {
 }
 
 /// The frame in a tunnel from one node to the other.
-fn tunneled(kind: TunnelKind, vni: u32, (from, to): (u8, u8), packet: &Packet) -> Vec<u8> {
+pub(super) fn tunneled(
+    kind: TunnelKind,
+    vni: u32,
+    (from, to): (u8, u8),
+    packet: &Packet,
+) -> Vec<u8> {
     let mut inner = packet.clone();
     inner.ip.ttl = 63;
     let address = |last| IpAddr::from([192, 168, 1, last]);

@@ -28,6 +28,10 @@ fn shown(command: &Command) -> String {
         Command::Record(file, q) => {
             format!("record <{}>, {} options", file.node, q.options.len())
         }
+        Command::Replay(replay) => {
+            let strict = if replay.strict { ", strict" } else { "" };
+            format!("replay <{}> {}{strict}", replay.file.node, name(&replay.policy))
+        }
         Command::Trace(q) => {
             let port = match q.target.port.as_ref().map(|p| &p.node) {
                 Some(Port::Number(number)) => number.to_string(),
@@ -75,6 +79,8 @@ fn lines_are_read() {
         ("debug \"my answer\"", "debug <my answer>"),
         ("record x.hoptrace a -> b icmp echo ttl 3", "record <x.hoptrace>, 2 options"),
         ("record \"my x\" a b:80", "record <my x>, 0 options"),
+        ("replay x.pcap", "replay <x.pcap> -"),
+        ("replay \"my x\" --strict --policy new.hop # ok", "replay <my x> <new.hop>, strict"),
         ("trace --at n from-netdev hex 00 # why", "at n from-netdev hex 00"),
         ("trace at to-host pcap x.pcap number 1", "at to-host pcap \"x.pcap\" number 1"),
         ("trace at -> b:80", "trace port 80, 0 options"),
@@ -141,6 +147,8 @@ fn wrong_lines_are_explained() {
             "debug web/a",
             "HW0001 at \"a\": this question ends too early, expected `->` or an endpoint",
         ),
+        ("replay", "HW0211 at \"replay\": `replay` needs a capture"),
+        ("replay a.x b", "HW0211 at \"b\": `b` is not a flag of `replay`"),
         ("record", "HW0211 at \"record\": `record` needs a file and a question"),
         ("record a.x", "HW0211 at \"record\": `record` needs a question behind the file"),
         (
