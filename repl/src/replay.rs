@@ -2,6 +2,7 @@
 //! datapath in their order and by their clock. Owns what is the same packet and the same flow; verdicts are the datapath's
 //! and the oracle's.
 
+mod chosen;
 mod duplicates;
 mod flows;
 mod peel;
@@ -10,6 +11,7 @@ mod run;
 mod sort;
 mod tracked;
 
+pub(crate) use chosen::Chosen;
 pub use report::{Change, Flow, FlowVerdict, Outcome, Report, Skipped, Summary};
 pub(crate) use run::run;
 

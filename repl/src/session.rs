@@ -48,6 +48,7 @@ pub use interrupt::Interrupt;
 pub(crate) use journey::{Journey, Opened, Stage, UNSEEN};
 pub(crate) use replay::Wanted;
 pub use settings::{ColorMode, ConntrackMode, SETTINGS, Settings};
+pub(crate) use sides::Pair;
 pub use sides::Sides;
 pub(crate) use state::State;
 

@@ -202,6 +202,36 @@ fn errors_are_of_the_flow_that_they_quote() {
     assert_eq!(verdicts(session, &[(0, error)]), [(FlowVerdict::UnknownState, 1, 0)]);
 }
 
+/// Whatever is translated on the way, and however often a packet is seen, it is one packet of one flow, and goes to the backend
+/// that it went to.
+#[test]
+fn what_trace_writes_is_one_flow() {
+    let folder = Folder::new("written", &[]);
+    let services = "book/examples/services.hop";
+    let outside = "world 203.0.113.9 -> node node01:30080/tcp choose backend";
+    let inside = "shop/client -> service shop/web choose backend";
+    for (world, question) in [
+        (services, format!("{inside} web-0")),
+        (services, format!("{inside} web-1")),
+        (services, format!("{outside} web-0")),
+        (services, format!("{outside} web-1")),
+        (services, "shop/client -> world 8.8.8.8:53/udp".to_owned()),
+        ("book/examples/native.hop", "shop/client -> shop/server:80/tcp".to_owned()),
+        ("fixtures/reference-cluster.hop", "CA -> CB icmp echo".to_owned()),
+    ] {
+        let file = folder.path("one.pcapng");
+        let asked = format!("{question} with reply");
+        let (text, code) = run(&["trace", "-f", world, &asked, "--pcap", &file]);
+        assert_eq!(code, 0, "{question}: {text}");
+        let replayed =
+            document(hopwise().args(["replay", "-f", world, &file, "-o", "json", "-q"]), 0);
+        let flows = replayed["flows"].as_array().expect("a list");
+        let counts = flows.iter().map(|f| (&f["packets"], &f["answers"], &f["now"]["verdict"]));
+        let counts = serde_json::json!(counts.collect::<Vec<_>>());
+        assert_eq!(counts, serde_json::json!([[1, 1, "allowed"]]), "{question}: {replayed:#}");
+    }
+}
+
 /// Nothing that could be judged is no agreement with what was expected.
 #[test]
 fn an_empty_capture_is_not_allowed() {

@@ -267,7 +267,7 @@ fn notes(summary: &Summary) -> Vec<String> {
 fn checked(summary: &Summary) -> String {
     let oracle = match summary.divergent {
         0 if summary.single > 0 => {
-            format!("oracle agrees, and was not asked about {} flows", summary.single)
+            format!("oracle agrees, and was not asked about {} of the flows", summary.single)
         }
         0 => "oracle agrees".to_owned(),
         1 => "ORACLE DIFFERS about 1 flow: a bug of hopwise".to_owned(),

@@ -7,13 +7,14 @@ use std::time::Duration;
 use datapath::follow::{follow, follow_from};
 use engine::backend::BackendError;
 use engine::eval::{Asked, Judgement, Memory, judge};
-use engine::explain::{Agreement, PacketReport, choices, explain};
+use engine::explain::{Agreement, PacketReport, choices, ends, explain};
 use engine::net::Packet;
 use engine::question::Question;
 use engine::topology::{Party, TunnelKind};
 use engine::trace::Trace;
 
 use super::Options;
+use super::chosen::Chosen;
 use super::duplicates::Duplicates;
 use super::flows::{self, Ends, Table};
 use super::peel::{Seen, Skip, peel};
@@ -28,18 +29,21 @@ const START: u64 = 1000;
 /// A capture is no longer than this, whatever its times say: 50 years, in seconds.
 const LONGEST: u64 = 50 * 365 * 24 * 3600;
 
+/// Views of a flow beside that of who opened it.
+const MOST_VIEWS: usize = 4;
+
 /// Replays a capture on conntrack that knows of no flow, and leaves it so.
 pub(crate) fn run(
     stage: &Stage<'_>,
     journey: &mut Journey<'_>,
     packets: impl Iterator<Item = Result<Captured, Unreadable>>,
     (file, files): (&str, Vec<String>),
-    options: Options,
+    (options, chosen): (Options, Chosen),
     interrupt: &Interrupt,
 ) -> Result<Report, BackendError> {
     journey.backend.load(stage.tables)?;
     journey.forget()?;
-    let mut replay = Replay::new(stage, options);
+    let mut replay = Replay::new(stage, options, chosen);
     let mut damaged = None;
     for packet in packets {
         if interrupt.is_set() {
@@ -62,6 +66,7 @@ pub(crate) fn run(
 struct Replay<'a> {
     stage: &'a Stage<'a>,
     options: Options,
+    chosen: Chosen,
     ports: Vec<(TunnelKind, u16)>,
     table: Table,
     flows: Vec<Tracked>,
@@ -80,11 +85,12 @@ struct Placed {
 }
 
 impl<'a> Replay<'a> {
-    fn new(stage: &'a Stage<'a>, options: Options) -> Self {
+    fn new(stage: &'a Stage<'a>, options: Options, chosen: Chosen) -> Self {
         let tunnel = &stage.world.cluster.tunnel;
         Self {
             stage,
             options,
+            chosen,
             ports: vec![(tunnel.kind, tunnel.port)],
             table: Table::default(),
             flows: Vec::new(),
@@ -243,7 +249,8 @@ impl<'a> Replay<'a> {
         let Stage { world, tables, .. } = *self.stage;
         let now = self.now();
         let flow = &mut self.flows[placed.flow];
-        let question = flow.question(self.stage, &seen.packet, placed.is_forward);
+        let mut question = flow.question(self.stage, &seen.packet, placed.is_forward);
+        question.choose = self.chosen.backend(number).filter(|_| flow.is_silent());
         let vni = sort::vni(tables, question.source, seen.tunnel);
         self.summary.other_identity += u64::from(vni == Vni::Differs);
         let raw = (vni == Vni::Tells)
@@ -251,7 +258,7 @@ impl<'a> Replay<'a> {
             .flatten();
         let trace = match &raw {
             Some(raw) => follow_from(journey.backend, world, tables, raw, now)?,
-            None => follow(journey.backend, world, tables, &question, now)?,
+            None => followed(journey, self.stage, &mut question, now)?,
         };
         flow.is_told &= raw.is_none();
         let judgement =
@@ -272,15 +279,29 @@ impl<'a> Replay<'a> {
             flow.sides = Sides::of(&question.packet, &explanation);
         }
         flow.learn(number, explanation);
-        self.know_far_side(placed.flow, &question.packet);
+        if placed.is_forward {
+            self.know_views(placed.flow, &trace);
+        }
         Ok(())
     }
 
-    /// Packets of a translated flow are found by how its other side sees them, too.
-    fn know_far_side(&mut self, flow: usize, packet: &Packet) {
-        let Some(sides) = self.flows[flow].sides.filter(Sides::is_translated) else { return };
-        if let Some(ends) = self.table.ends(&sides.far(packet)) {
-            self.table.add(ends.key(), flow);
+    /// Packets of a translated flow are found by how they look anywhere on their way, too.
+    fn know_views(&mut self, flow: usize, trace: &Trace) {
+        let known = &mut self.flows[flow];
+        let hops = trace.hops.iter().filter(|hop| !hop.is_outer());
+        let inside = hops
+            .flat_map(|hop| [Some(&hop.frame_in), hop.tunnel.is_none().then_some(&hop.frame_out)]);
+        for seen in inside.flatten().filter_map(|frame| ends(frame)).filter(|ends| ends.has_ports) {
+            let (source, destination) = (seen.source, seen.destination);
+            let view = Ends { protocol: seen.protocol.number(), source, destination };
+            let pair = (source, destination);
+            if view != known.ends
+                && !known.between.contains(&pair)
+                && known.between.len() < MOST_VIEWS
+            {
+                known.between.push(pair);
+                self.table.add(view.key(), flow);
+            }
         }
     }
 
@@ -308,6 +329,22 @@ impl<'a> Replay<'a> {
         summary.strict = strict;
         summary.profile = self.stage.world.cluster.profile.to_string();
         Report { file: file.to_owned(), files: Vec::new(), policy: None, flows, summary }
+    }
+}
+
+/// Sends a packet to the backend that it went to, or where the service has that no more, to one of its own choice.
+fn followed(
+    journey: &mut Journey<'_>,
+    stage: &Stage<'_>,
+    question: &mut Question,
+    now: u64,
+) -> Result<Trace, BackendError> {
+    let sent = follow(journey.backend, stage.world, stage.tables, question, now);
+    match sent {
+        Err(BackendError::BadInjection(_)) if question.choose.take().is_some() => {
+            follow(journey.backend, stage.world, stage.tables, question, now)
+        }
+        sent => sent,
     }
 }
 
@@ -339,7 +376,9 @@ impl Tracked {
         if ends.source == near.destination && ends.destination == near.source {
             return false;
         }
-        self.sides.is_some_and(|sides| sides.is_from_near(ends.source, ends.destination))
+        let pair = (ends.source, ends.destination);
+        self.between.contains(&pair)
+            || self.sides.is_some_and(|sides| sides.is_from_near(pair.0, pair.1))
     }
 
     /// The question of a packet as whoever sends it sees it.
@@ -350,10 +389,8 @@ impl Tracked {
             (source, destination) = (destination, source);
         }
         if let Some(sides) = &self.sides {
-            if is_forward {
-                packet = sides.near(&packet);
-            } else {
-                packet = sides.far(&packet);
+            packet = sides.sent(&packet, &self.between, is_forward);
+            if !is_forward {
                 (source, destination) = sides.parties(stage.world, self.source, self.destination);
             }
         }

@@ -12,7 +12,7 @@ use engine::verdict::Verdict;
 
 use super::flows::Ends;
 use super::report::{Flow, FlowVerdict, Outcome};
-use crate::session::Sides;
+use crate::session::{Pair, Sides};
 
 /// How a flow stands to what can be known of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,6 +63,8 @@ pub(super) struct Tracked {
     pub(super) source: Party,
     pub(super) destination: Party,
     pub(super) sides: Option<Sides>,
+    /// How it looks on its way, where that is neither of them: behind a node port, before the pod.
+    pub(super) between: Vec<Pair>,
     pub(super) standing: Standing,
     /// Whether the oracle knows every packet of it that was run.
     pub(super) is_told: bool,
@@ -100,6 +102,7 @@ impl Tracked {
             source: parties.0,
             destination: parties.1,
             sides: None,
+            between: Vec::new(),
             standing,
             is_told: true,
             is_closed: false,

@@ -15,7 +15,7 @@ use super::files::{Disk, read, tidied};
 use super::state::State;
 use super::{Session, refused};
 use crate::pcap::Stream;
-use crate::replay::{self, Options, Report};
+use crate::replay::{self, Chosen, Options, Report};
 use crate::reply::{Content, Reply, Status};
 
 /// What is asked of a replay.
@@ -68,14 +68,18 @@ impl Session {
 
     fn replayed(&mut self, file: &Path, options: Options) -> Result<Report, Box<Reply>> {
         let name = file.display().to_string();
-        let packets = Stream::open(file).map_err(|problem| {
-            let message = format!("`{}`: {}", name.escape_debug(), problem.message);
-            Box::new(Reply::failure(Status::Input, message, problem.remedy))
-        })?;
+        let open = || {
+            Stream::open(file).map_err(|problem| {
+                let message = format!("`{}`: {}", name.escape_debug(), problem.message);
+                Box::new(Reply::failure(Status::Input, message, problem.remedy))
+            })
+        };
+        let (first, packets) = (open()?, open()?);
         let interrupt = self.interrupt.clone();
+        let chosen = Chosen::of(&self.state.world, first, &interrupt);
         let files = self.files.iter().map(|file| file.display().to_string()).collect();
         let ran = self.with_journey(|stage, journey| {
-            replay::run(stage, journey, packets, (&name, files), options, &interrupt)
+            replay::run(stage, journey, packets, (&name, files), (options, chosen), &interrupt)
         });
         ran.map_err(|error| refused(&error))
     }

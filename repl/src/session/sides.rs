@@ -9,7 +9,7 @@ use engine::trace::Place;
 use engine::verdict::Verdict;
 
 /// Sender and receiver.
-type Pair = (Place, Place);
+pub(crate) type Pair = (Place, Place);
 
 /// A flow's two views.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +55,14 @@ impl Sides {
     #[must_use]
     pub fn near(&self, packet: &Packet) -> Packet {
         translated(packet, self.far, self.near)
+    }
+
+    /// A packet of the flow as its own sender sees it, seen in either view or in one on the way between them.
+    pub(crate) fn sent(&self, packet: &Packet, between: &[Pair], is_forward: bool) -> Packet {
+        let to = if is_forward { self.near } else { self.far };
+        let views = [self.near, self.far].into_iter().chain(between.iter().copied());
+        let mut sent = views.map(|view| translated(packet, view, to));
+        sent.find(|sent| sent != packet).unwrap_or_else(|| packet.clone())
     }
 
     /// Whether the views differ.
