@@ -17,7 +17,7 @@
 mod check;
 mod choose;
 mod enter;
-mod link;
+pub(crate) mod link;
 mod raw;
 #[cfg(test)]
 mod tests;

@@ -7,6 +7,8 @@ pub mod decode;
 pub mod encode;
 pub mod follow;
 pub mod frame;
+#[cfg(feature = "lab")]
+pub mod lab;
 #[cfg(feature = "live")]
 pub mod live;
 mod nodes;

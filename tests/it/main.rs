@@ -19,6 +19,7 @@ mod documents;
 mod forgetting;
 mod hooks;
 mod kernel;
+mod lab;
 mod markdown;
 mod oracle;
 mod program;

@@ -43,7 +43,7 @@ fn every_case_passes_on_the_oracle() {
 }
 
 /// Includes of the case files, relative to the file that includes.
-struct Files;
+pub(crate) struct Files;
 
 impl lang::Loader for Files {
     fn load(&mut self, path: &str, relative_to: &str) -> Result<(String, String), String> {

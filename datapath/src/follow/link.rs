@@ -11,13 +11,13 @@ use engine::trace::Ethernet;
 
 /// An Ethernet address, and whether the world gives it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Address {
-    pub(super) mac: Mac,
-    pub(super) is_pinned: bool,
+pub(crate) struct Address {
+    pub(crate) mac: Mac,
+    pub(crate) is_pinned: bool,
 }
 
 /// Whatever hands packets from outside to a node.
-pub(super) const ROUTER: Address = Address { mac: Mac([0x02, 0, 0, 0, 0, 0x01]), is_pinned: false };
+pub(crate) const ROUTER: Address = Address { mac: Mac([0x02, 0, 0, 0, 0, 0x01]), is_pinned: false };
 
 /// Which Ethernet addresses of a frame the world gives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,7 +67,7 @@ impl Pinned {
 }
 
 /// The Ethernet address of a node's underlay device.
-pub(super) fn node_mac(world: &World, node: &NodeTables) -> Address {
+pub(crate) fn node_mac(world: &World, node: &NodeTables) -> Address {
     let given = world.node(node.node).and_then(|node| node.mac);
     Address {
         mac: given.unwrap_or_else(|| made_up(node.tunnel_address)),
@@ -92,7 +92,7 @@ pub(super) fn underlay(
 
 /// Ethernet addresses of what a node's own stack sends by `cilium_host`, which resolves no addresses: the kernel
 /// writes the device's own on both sides. No world gives it.
-pub(super) fn host_device(node: &NodeTables) -> Ethernet {
+pub(crate) fn host_device(node: &NodeTables) -> Ethernet {
     let own = made_up(node.tunnel_address);
     Ethernet { source: own, destination: own }
 }

@@ -69,6 +69,8 @@ pub(crate) struct OnWires<W> {
 pub(crate) struct LiveNode<W> {
     id: NodeId,
     programs: Programs,
+    /// Runs that were not asked about yet.
+    pending: Vec<decode::Run>,
     shared: Rc<RefCell<Shared<W>>>,
 }
 
@@ -146,8 +148,9 @@ impl<W: Wires> Host for OnWires<W> {
         _nodes: usize,
     ) -> Result<LiveNode<W>, BackendError> {
         let mut programs = Programs::load(&self.object, capacity, RING)?;
+        programs.set_mode(Mode { trace: true, capture: true, ..Mode::default() })?;
         self.shared.borrow_mut().wires.attach(node, &mut programs)?;
-        Ok(LiveNode { id: node, programs, shared: Rc::clone(&self.shared) })
+        Ok(LiveNode { id: node, programs, pending: Vec::new(), shared: Rc::clone(&self.shared) })
     }
 }
 
@@ -187,7 +190,6 @@ impl<W: Wires> Node for LiveNode<W> {
                 remedy: "ask without `choose backend`, or in simulation".to_owned(),
             });
         }
-        self.programs.set_mode(Mode { trace: true, capture: true, ..Mode::default() })?;
         {
             let shared = &mut *self.shared.borrow_mut();
             // What came before is of other packets.
@@ -239,7 +241,10 @@ impl<W: Wires> LiveNode<W> {
         loop {
             let (runs, lost_now) = self.programs.runs()?;
             lost += lost_now;
-            if let Some(run) = runs.into_iter().find(|run| is_it(run, input, frame, since)) {
+            self.pending.extend(runs);
+            self.pending.retain(|run| run.end.is_some_and(|end| end.time >= since));
+            if let Some(at) = self.pending.iter().position(|run| is_it(run, input, frame)) {
+                let run = self.pending.remove(at);
                 return self.told(run, lost, frame);
             }
             if begun.elapsed() > patience {
@@ -287,16 +292,13 @@ impl<W: Wires> LiveNode<W> {
     }
 }
 
-/// Whether a run is that of a hook's device on a frame that was sent at a moment or later. XDP keeps no frames, so
-/// there the time alone tells.
-fn is_it(run: &decode::Run, input: &abi::Input, frame: &[u8], since: u64) -> bool {
+/// Whether a run is that of a hook's device on a frame. XDP keeps no frames, so there that it was since the packet was sent is
+/// all that tells.
+fn is_it(run: &decode::Run, input: &abi::Input, frame: &[u8]) -> bool {
     let Some(end) = run.end else { return false };
     let is_here = u32::from(decode::hook_number(run.hook)) == input.hook;
-    if !is_here || end.time < since {
-        return false;
-    }
-    if run.hook == Hook::Prefilter {
-        return true;
+    if !is_here || run.hook == Hook::Prefilter {
+        return is_here;
     }
     // Only a program's own devices are told apart; what the wire brings is at one.
     let Some(came) = &run.came else { return false };

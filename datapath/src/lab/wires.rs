@@ -1,0 +1,205 @@
+//! A lab's devices for programs to hang on: where they are attached, how frames get to them, and what went by.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use datapath_abi as abi;
+use engine::backend::BackendError;
+use engine::net::Hook;
+use engine::tables::{EndpointId, NodeTables, Tables};
+use engine::topology::{Endpoint, NodeId, Routing, World};
+
+use super::port::Port;
+use super::{Lab, LabError, Options, Role};
+use crate::decode;
+use crate::follow::HOST_DEVICE;
+use crate::frame::{self, Outer};
+use crate::live::{Backed, Place, Programs, Wires};
+
+/// How long a packet may take from one program to the next: many times what it takes.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// A lab with the ports that its frames are sent and taken by.
+pub struct LabWires {
+    lab: Lab,
+    world: World,
+    tables: Tables,
+    wires: BTreeMap<NodeId, Port>,
+    pods: BTreeMap<(NodeId, EndpointId), Port>,
+    /// Ports on nodes' own devices, opened when a frame first goes by them.
+    devices: RefCell<BTreeMap<(NodeId, String), Port>>,
+}
+
+/// Makes a world's lab whose pods are mute, with the datapath on it, and loads the tables.
+pub fn open(world: &World, tables: &Tables) -> Result<Backed<LabWires>, LabError> {
+    let lab = Lab::make(world, tables, Options { mute: true })?;
+    let wires = LabWires {
+        wires: lab.wires()?,
+        pods: lab.pods()?,
+        lab,
+        world: world.clone(),
+        tables: tables.clone(),
+        devices: RefCell::default(),
+    };
+    let failed = |error: BackendError| LabError::Datapath(error);
+    let mut backed = Backed::new(wires).map_err(failed)?;
+    engine::backend::Backend::load(&mut backed, tables).map_err(failed)?;
+    Ok(backed)
+}
+
+fn failed(call: &str, error: impl std::fmt::Display) -> BackendError {
+    BackendError::System { call: call.to_owned(), error: error.to_string() }
+}
+
+impl LabWires {
+    /// The lab.
+    pub fn lab(&self) -> &Lab {
+        &self.lab
+    }
+
+    fn node(&self, node: NodeId) -> Result<&NodeTables, BackendError> {
+        self.tables
+            .node(node)
+            .ok_or_else(|| BackendError::BadInjection(format!("there is no node {}", node.0)))
+    }
+
+    fn device(&self, node: NodeId) -> String {
+        self.world.node(node).map(|node| node.device.clone()).unwrap_or_default()
+    }
+
+    /// Where a node's programs hang.
+    fn places(&self, node: &NodeTables) -> Vec<Place> {
+        let place = |hook, device: &str| Place { hook, device: device.to_owned() };
+        let device = self.device(node.node);
+        let mut places = vec![
+            place(Hook::FromNetdev, &device),
+            place(Hook::ToNetdev, &device),
+            place(Hook::FromHost, HOST_DEVICE),
+            place(Hook::ToHost, HOST_DEVICE),
+        ];
+        if !node.prefilter.is_empty() {
+            places.push(place(Hook::Prefilter, &device));
+        }
+        if node.routing == Routing::Tunnel {
+            places.push(place(Hook::FromOverlay, &node.tunnel.device));
+            places.push(place(Hook::ToOverlay, &node.tunnel.device));
+        }
+        for entry in &node.endpoints {
+            if !matches!(entry.endpoint, Endpoint::Host(_)) {
+                places.push(place(Hook::FromContainer, &entry.interface));
+                places.push(place(Hook::ToContainer, &entry.interface));
+            }
+        }
+        places
+    }
+
+    /// Sends a frame out by a device of the node.
+    fn out_by(&self, node: NodeId, device: &str, frame: &[u8]) -> Result<(), BackendError> {
+        let key = (node, device.to_owned());
+        let mut devices = self.devices.borrow_mut();
+        if !devices.contains_key(&key) {
+            let port = self.lab.port(Role::Node(node), device);
+            devices.insert(key.clone(), port.map_err(|e| failed("opening a device", e))?);
+        }
+        let port = devices.get(&key).ok_or_else(|| failed("opening a device", "it is gone"))?;
+        port.send(frame).map_err(|error| failed(&format!("sending by {device}"), error))
+    }
+
+    /// Sends a frame to the node by its wire.
+    fn by_wire(&self, node: NodeId, frame: &[u8]) -> Result<(), BackendError> {
+        let wire = self.wires.get(&node).ok_or_else(|| failed("the wire", "there is none"))?;
+        wire.send(frame).map_err(|error| failed("sending by the wire", error))
+    }
+
+    /// The frame with the outer headers that lead it to the node's tunnel device.
+    fn encapsulated(
+        &self,
+        node: &NodeTables,
+        input: &abi::Input,
+        inner: &[u8],
+    ) -> Result<Vec<u8>, BackendError> {
+        let bytes = input.outer_source;
+        let source = if input.outer_family == u32::from(abi::family::V6) {
+            std::net::Ipv6Addr::from(bytes).into()
+        } else {
+            std::net::Ipv4Addr::new(bytes[0], bytes[1], bytes[2], bytes[3]).into()
+        };
+        let ethernet = engine::trace::Ethernet {
+            source: crate::follow::link::ROUTER.mac,
+            destination: crate::follow::link::node_mac(&self.world, node).mac,
+        };
+        let outer = Outer {
+            ethernet,
+            kind: node.tunnel.kind,
+            options: &[],
+            source,
+            destination: node.tunnel_address,
+            ttl: 64,
+            source_port: 0xC000,
+            port: node.tunnel.port,
+            vni: input.vni,
+        };
+        frame::encapsulate(inner, &outer).map_err(|e| BackendError::BadInjection(e.to_string()))
+    }
+}
+
+impl Wires for LabWires {
+    fn name(&self) -> String {
+        "lab".to_owned()
+    }
+
+    fn attach(&mut self, node: NodeId, programs: &mut Programs) -> Result<(), BackendError> {
+        let places = self.places(self.node(node)?);
+        let space = self.lab.space(Role::Node(node));
+        let space = space.ok_or_else(|| failed("attaching", "the node has no namespace"))?;
+        let attached =
+            space.visit(|| places.into_iter().try_for_each(|place| programs.attach(place)));
+        attached.map_err(|error| failed("entering a namespace", error))?
+    }
+
+    fn send(&mut self, node: NodeId, input: &abi::Input, frame: &[u8]) -> Result<(), BackendError> {
+        let here = self.node(node)?;
+        for port in self.pods.values() {
+            port.rest().map_err(|error| failed("emptying a pod's device", error))?;
+        }
+        match decode::hook_of(input.hook)? {
+            Hook::FromContainer => {
+                let entry = here.endpoints.iter().find(|entry| entry.ifindex == input.ifindex);
+                let port = entry.and_then(|entry| self.pods.get(&(node, entry.id)));
+                let port = port.ok_or_else(|| {
+                    BackendError::BadInjection(format!("no pod is behind device {}", input.ifindex))
+                })?;
+                port.send(frame).map_err(|error| failed("sending from the pod", error))
+            }
+            Hook::FromNetdev | Hook::Prefilter => self.by_wire(node, frame),
+            Hook::FromOverlay => self.by_wire(node, &self.encapsulated(here, input, frame)?),
+            Hook::FromHost => self.out_by(node, HOST_DEVICE, frame),
+            Hook::ToNetdev => self.out_by(node, &self.device(node), frame),
+            Hook::ToOverlay => self.out_by(node, &here.tunnel.device.clone(), frame),
+            Hook::ToContainer => {
+                let entry = here.endpoints.iter().find(|entry| entry.ifindex == input.ifindex);
+                let name = entry.map(|entry| entry.interface.clone()).unwrap_or_default();
+                self.out_by(node, &name, frame)
+            }
+            Hook::ToHost => self.out_by(node, "cilium_net", frame),
+        }
+    }
+
+    fn sent(&mut self, node: NodeId) -> Result<Vec<Vec<u8>>, BackendError> {
+        let Some(wire) = self.wires.get(&node) else { return Ok(Vec::new()) };
+        wire.rest().map_err(|error| failed("reading the wire", error))
+    }
+
+    fn got(&mut self, node: NodeId, ifindex: u32) -> Result<Vec<Vec<u8>>, BackendError> {
+        let entry = self.node(node)?.endpoints.iter().find(|entry| entry.ifindex == ifindex);
+        let Some(port) = entry.and_then(|entry| self.pods.get(&(node, entry.id))) else {
+            return Ok(Vec::new());
+        };
+        port.rest().map_err(|error| failed("reading a pod's device", error))
+    }
+
+    fn patience(&self) -> Duration {
+        PATIENCE
+    }
+}
