@@ -8,12 +8,13 @@
 //! | `plan` | what is to be there, from the world and its tables; pure |
 //! | `build` | making it, by netlink |
 //! | `namespace`, `port` | network namespaces; whole frames sent and taken on a device |
-//! | `wires` | the devices as programs' places, with ways to reach them |
+//! | `wires`, `session` | the devices as programs' places, with ways to reach them; a lab for whatever world a session has |
 
 mod build;
 pub mod namespace;
 mod plan;
 pub mod port;
+mod session;
 mod wires;
 
 use std::collections::BTreeMap;
@@ -27,6 +28,7 @@ use thiserror::Error;
 use namespace::Namespace;
 pub use plan::{Device, DeviceKind, Neighbour, Options, Plan, PlanError, Role, Route, Space};
 use port::Port;
+pub use session::Session;
 pub use wires::{LabWires, open};
 
 /// Why a lab could not be made or used.

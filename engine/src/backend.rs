@@ -7,7 +7,7 @@ use thiserror::Error;
 
 use crate::net::Hook;
 use crate::tables::Tables;
-use crate::topology::NodeId;
+use crate::topology::{NodeId, World};
 use crate::trace::{ConntrackEntry, Counter, Hit, Place, Stamped};
 
 /// The tunnel key that a frame arrives with at `from-overlay`.
@@ -151,6 +151,11 @@ pub trait Backend {
     /// Takes the tables; cheap when the generation is the one already loaded. Afterwards every run
     /// sees the new state; on an error the old state stays.
     fn load(&mut self, tables: &Tables) -> Result<(), BackendError>;
+
+    /// The same, where the backend needs to know the world that the tables are of: devices are made after it.
+    fn load_world(&mut self, _world: &World, tables: &Tables) -> Result<(), BackendError> {
+        self.load(tables)
+    }
 
     /// Runs one program on one frame. Conntrack is kept between calls.
     fn inject(&mut self, injection: &Injection) -> Result<Observation, BackendError>;

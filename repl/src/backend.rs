@@ -18,6 +18,8 @@ pub enum Choice {
     Vm,
     /// Both; where they differ there is no answer but the difference.
     Both,
+    /// Real packets between real devices, in network namespaces of this process.
+    Lab,
 }
 
 /// Opens what was chosen. Errors say what the host lacks for it.
@@ -30,6 +32,7 @@ pub fn open(choice: Choice) -> Result<Box<dyn Backend>, BackendError> {
         Choice::Kernel => kernel().map_err(or_by_vm),
         Choice::Vm => vm::open(),
         Choice::Both => kernel_and_vm().map_err(or_by_vm),
+        Choice::Lab => lab(),
     }
 }
 
@@ -52,6 +55,20 @@ fn kernel() -> Result<Box<dyn Backend>, BackendError> {
 #[cfg(feature = "kernel")]
 fn kernel_and_vm() -> Result<Box<dyn Backend>, BackendError> {
     both::open()
+}
+
+#[cfg(feature = "lab")]
+#[expect(clippy::unnecessary_wraps, reason = "without the feature it is an error")]
+fn lab() -> Result<Box<dyn Backend>, BackendError> {
+    Ok(Box::new(datapath::lab::Session::default()))
+}
+
+#[cfg(not(feature = "lab"))]
+fn lab() -> Result<Box<dyn Backend>, BackendError> {
+    Err(BackendError::Unsupported {
+        what: "a lab (this hopwise was built without it)".to_owned(),
+        remedy: "build with the feature `lab`".to_owned(),
+    })
 }
 
 #[cfg(not(feature = "kernel"))]

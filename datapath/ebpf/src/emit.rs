@@ -413,11 +413,16 @@ fn stamp(run: &Run, event: &mut OutcomeEvent) {
 
 /// What was done with a frame of which nothing else is told.
 #[inline(always)]
-pub(crate) fn frame_outcome(hook: u8, generation: u32, reason: u8) {
+pub(crate) fn frame_outcome(hook: u8, generation: u32, reason: u8, (flags, at): (u32, u32)) {
     keep_cpu();
     put_frame((hook, generation), kind::OUTCOME, |event: &mut OutcomeEvent, header| {
         event.header = header;
         event.action = if reason == reason::FORWARDED { action::PASS } else { action::DROP };
         event.reason = reason;
+        if flags & config::SIMULATED == 0 {
+            // SAFETY: a helper without arguments.
+            event.time = unsafe { bpf_ktime_get_ns() };
+            event.at = at;
+        }
     });
 }

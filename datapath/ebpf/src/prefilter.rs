@@ -34,7 +34,9 @@ fn prefilter(ctx: XdpContext) -> u32 {
     let reason = if dropped { reason::PREFILTERED } else { reason::FORWARDED };
     emit::count_frame(hook::PREFILTER, reason, direction::INGRESS, length);
     if config.flags & (config::TRACE | config::SIMULATED) != 0 {
-        emit::frame_outcome(hook::PREFILTER, generation, reason);
+        // SAFETY: the context, of which the field can be read.
+        let at = unsafe { (*ctx.ctx).ingress_ifindex };
+        emit::frame_outcome(hook::PREFILTER, generation, reason, (config.flags, at));
     }
     if dropped { XDP_DROP } else { XDP_PASS }
 }

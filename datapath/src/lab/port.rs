@@ -61,10 +61,15 @@ impl Port {
         })
     }
 
-    /// Sends a frame.
+    /// Sends a frame. One that a program drops on its way out counts as sent.
     pub fn send(&self, frame: &[u8]) -> io::Result<()> {
-        let sent = send(&self.0, frame, SendFlags::empty())?;
-        if sent == frame.len() { Ok(()) } else { Err(io::Error::other("the frame was cut")) }
+        match send(&self.0, frame, SendFlags::empty()) {
+            Ok(sent) if sent == frame.len() => Ok(()),
+            Ok(_) => Err(io::Error::other("the frame was cut")),
+            // A program at the device's egress has dropped it.
+            Err(rustix::io::Errno::NOBUFS) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// The next frame; `None` if none comes within a tenth of a second.

@@ -26,8 +26,10 @@ use crate::testrun::kernel_version;
 const RING: u32 = 1 << 20;
 /// Between two looks at what programs said.
 const PAUSE: Duration = Duration::from_micros(100);
-/// Bytes of an Ethernet header, whose addresses devices write.
-const ETHERNET: usize = 14;
+/// Bytes of a frame's Ethernet addresses.
+const MACS: usize = 12;
+/// IANA's number of UDP.
+const UDP: u8 = 17;
 
 /// The devices that programs hang on, and the wires between them.
 pub trait Wires {
@@ -300,14 +302,25 @@ fn is_it(run: &decode::Run, input: &abi::Input, frame: &[u8]) -> bool {
     if !is_here || run.hook == Hook::Prefilter {
         return is_here;
     }
-    // Only a program's own devices are told apart; what the wire brings is at one.
     let Some(came) = &run.came else { return false };
     end.ifindex == input.ifindex
         && came.length as usize == frame.len()
-        && came
-            .bytes
-            .get(ETHERNET..)
-            .is_some_and(|l3| frame.get(ETHERNET..came.bytes.len()) == Some(l3))
+        && is_same_packet(&came.bytes, frame)
+}
+
+/// Whether the beginning of a frame is that of another one, but for the Ethernet addresses, which devices write, and for what
+/// the kernel chooses of a tunnel's outer headers: IP id, UDP source port, and the checksums that go with them.
+fn is_same_packet(beginning: &[u8], frame: &[u8]) -> bool {
+    let Some(frame) = frame.get(..beginning.len()) else { return false };
+    let open: &[std::ops::Range<usize>] = match (frame.get(12..14), frame.get(23), frame.get(20)) {
+        (Some([0x08, 0x00]), Some(&UDP), _) if frame.get(14) == Some(&0x45) => {
+            &[18..20, 24..26, 34..36, 40..42]
+        }
+        (Some([0x86, 0xDD]), _, Some(&UDP)) => &[54..56, 60..62],
+        _ => &[],
+    };
+    let is_open = |at: usize| at < MACS || open.iter().any(|range| range.contains(&at));
+    beginning.iter().zip(frame).enumerate().all(|(at, (one, other))| one == other || is_open(at))
 }
 
 /// A frame whose beginning was captured; programs change nothing behind that.

@@ -97,7 +97,7 @@ impl Scene {
             };
             let (memory, unseen) = (&mut memory, &mut false);
             let mut journey = Journey { backend, memory, unseen, now: scene.now };
-            journey.backend.load(stage.tables)?;
+            journey.backend.load_world(stage.world, stage.tables)?;
             let is_fresh = matches!(scene.earlier, Earlier::None);
             if is_fresh {
                 journey.forget()?;

@@ -143,7 +143,7 @@ impl Session {
         let fresh = self.settings.conntrack == ConntrackMode::Fresh;
         self.with_journey(|stage, journey| {
             if fresh {
-                journey.backend.load(stage.tables)?;
+                journey.backend.load_world(stage.world, stage.tables)?;
                 journey.forget()?;
             }
             if !fresh {

@@ -72,7 +72,7 @@ impl Session {
     fn answer_at(&mut self, raw: &Raw) -> Result<Explanation, BackendError> {
         let fresh = self.settings.conntrack == ConntrackMode::Fresh;
         self.with_journey(|stage, journey| {
-            journey.backend.load(stage.tables)?;
+            journey.backend.load_world(stage.world, stage.tables)?;
             if !fresh {
                 return journey.told(stage, |journey| journey.enter(stage, raw));
             }

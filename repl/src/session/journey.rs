@@ -111,7 +111,7 @@ impl Journey<'_> {
         stage: &Stage<'_>,
         question: &Question,
     ) -> Result<Opened, BackendError> {
-        self.backend.load(stage.tables)?;
+        self.backend.load_world(stage.world, stage.tables)?;
         match question.known {
             Some(known) => self.open(stage, question, known),
             None => Ok(Opened::As(Box::new(question.clone()))),
@@ -124,7 +124,7 @@ impl Journey<'_> {
         stage: &Stage<'_>,
         question: &Question,
     ) -> Result<Explanation, BackendError> {
-        self.backend.load(stage.tables)?;
+        self.backend.load_world(stage.world, stage.tables)?;
         let mut before = self.known(stage.world)?;
         self.ask_watched(stage, question, &mut |journey, explanation| {
             explanation.known = journey.tell(stage, &mut before)?;

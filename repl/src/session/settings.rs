@@ -50,7 +50,7 @@ pub const SETTINGS: &[(&str, &[&str])] = &[
     ("conntrack", &["fresh", "keep"]),
     ("color", &["auto", "always", "never"]),
     ("time", &["on", "off"]),
-    ("backend", &["auto", "kernel", "vm", "both"]),
+    ("backend", &["auto", "kernel", "vm", "both", "lab"]),
 ];
 
 impl Settings {
@@ -71,7 +71,8 @@ impl Settings {
                 self.color = [ColorMode::Auto, ColorMode::Always, ColorMode::Never][at];
             }
             "backend" => {
-                self.backend = [Choice::Auto, Choice::Kernel, Choice::Vm, Choice::Both][at];
+                self.backend =
+                    [Choice::Auto, Choice::Kernel, Choice::Vm, Choice::Both, Choice::Lab][at];
             }
             _ => self.time = at == 0,
         }

@@ -260,7 +260,7 @@ impl Talk<'_, '_, '_> {
         let generation = (self.runner.generations)();
         match compile(&world, &policies, generation) {
             Ok(tables) => {
-                self.runner.journey.backend.load(&tables)?;
+                self.runner.journey.backend.load_world(&world, &tables)?;
                 self.changed = Some(Changed { world, policies, tables });
                 let known = self.told()?;
                 self.steps.push(StepReport { step: step.text.clone(), verdict: None, known });

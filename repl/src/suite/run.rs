@@ -92,7 +92,7 @@ impl Runner<'_, '_> {
     }
 
     fn case(&mut self, case: &Case, name: &str) -> Result<Ran, BackendError> {
-        self.journey.backend.load(self.stage.tables)?;
+        self.journey.backend.load_world(self.stage.world, self.stage.tables)?;
         self.journey.forget()?;
         match case {
             Case::Flow(flow) => self.flow(flow),

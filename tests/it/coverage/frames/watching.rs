@@ -135,6 +135,15 @@ fn only_what_is_wanted_is_told(bench: &mut Bench) {
     assert!(told.is_empty(), "what is not IP has no id");
 }
 
+/// What XDP tells of a frame says when and where it was.
+fn the_prefilter_says_where(bench: &mut Bench) {
+    let sent = frame(&packet("203.0.113.9", "10.1.0.10", syn(1)));
+    let injection = bench.injection(Hook::Prefilter, sent);
+    let (_, told, _) = run(bench, &injection, 0, Filter::default());
+    let [run] = &told[..] else { panic!("one run: {told:?}") };
+    assert!(run.end.is_some_and(|end| end.ifindex != 0), "{run:?}");
+}
+
 /// A filter is asked about a translated packet as it came and as it leaves.
 fn a_translated_packet_is_wanted_by_both_names(bench: &mut Bench) {
     let out = Packet {
@@ -157,5 +166,6 @@ pub(super) fn watched(bench: &mut Bench) {
     observed_packets_pass_untouched(bench);
     only_what_is_wanted_is_told(bench);
     a_translated_packet_is_wanted_by_both_names(bench);
+    the_prefilter_says_where(bench);
     super::put_back(bench);
 }
