@@ -152,14 +152,25 @@ impl Journey<'_> {
                 }
             };
             trace.lost += observation.lost;
+            let is_lost = observation.live.as_ref().is_some_and(|live| live.arrived == Some(false));
             let (hop, onward) = self.hop(arrival, observation)?;
             if onward.is_none() {
                 trace.refused = self.refused(&hop)?;
+            }
+            if is_lost {
+                trace.unseen = self.undelivered(&hop);
             }
             trace.hops.push(hop);
             next = onward;
         }
         Ok(trace)
+    }
+
+    /// The device behind which the pod is that a hop delivered to, and that did not get the packet.
+    fn undelivered(&self, hop: &Hop) -> Option<Unseen> {
+        let Some(Action::Deliver { endpoint, .. }) = hop.action() else { return None };
+        let device = self.node(hop.node).ok()?.endpoint(endpoint)?.interface.clone();
+        Some(Unseen { node: hop.node, hook: Hook::ToContainer, device })
     }
 
     fn injection(&self, arrival: &Arrival) -> Result<Injection, BackendError> {

@@ -18,8 +18,6 @@ mod session;
 mod wires;
 
 use std::collections::BTreeMap;
-use std::ffi::OsStr;
-use std::process::Command;
 
 use engine::tables::{EndpointId, Tables};
 use engine::topology::{NodeId, World};
@@ -123,22 +121,5 @@ impl Lab {
             Ok(((node, endpoint), port))
         };
         pods.map(port).collect()
-    }
-
-    /// Runs a command inside a role's namespace, with this process's input and output, and waits for it.
-    pub fn exec<S: AsRef<OsStr>>(
-        &self,
-        role: Role,
-        program: &str,
-        arguments: &[S],
-    ) -> Result<std::process::ExitStatus, LabError> {
-        let space = self
-            .space(role)
-            .ok_or_else(|| LabError::system(program, "there is no such namespace"))?;
-        let mut command = Command::new(program);
-        command.args(arguments);
-        space
-            .within(move || command.status())
-            .map_err(|error| LabError::system(format!("running `{program}`"), error))
     }
 }

@@ -16,6 +16,22 @@ struct Aligned<T: ?Sized>(T);
 
 static EMBEDDED: &Aligned<[u8]> = &Aligned(*include_bytes!(env!("HOPWISE_EMBEDDED_OBJECT")));
 
+/// The error of an object that lacks something or cannot be run, and what to do about it.
+pub(crate) fn unusable(what: String) -> BackendError {
+    BackendError::Unsupported {
+        what,
+        remedy: "the object is damaged or of another version; unset HOPWISE_BPF_OBJECT or build it anew \
+                 (`make bpf`)"
+            .to_owned(),
+    }
+}
+
+/// The error of a map or program that the object lacks.
+#[cfg(feature = "kernel")]
+pub(crate) fn absent(what: &str) -> BackendError {
+    unusable(format!("{what} of the datapath's object"))
+}
+
 /// An object file.
 #[derive(Clone, Debug)]
 pub struct Object {

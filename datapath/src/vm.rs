@@ -43,7 +43,7 @@ use engine::trace::{ConntrackEntry, Counter, Hit};
 
 use crate::encode::Limits;
 use crate::nodes::{self, Capacity, Host, LIMITS, Nodes};
-use crate::object::Object;
+use crate::object::{self, Object};
 use image::{Image, LoadError};
 use machine::Machine;
 use node::Instance;
@@ -177,12 +177,7 @@ impl Backend for Vm {
 
 /// The object cannot be run here.
 fn unloadable(error: &LoadError) -> BackendError {
-    BackendError::Unsupported {
-        what: format!("running the datapath's object in the interpreter ({error})"),
-        remedy: "the object is damaged or of another version; unset HOPWISE_BPF_OBJECT or build it anew \
-                 (`make bpf`)"
-            .to_owned(),
-    }
+    object::unusable(format!("running the datapath's object in the interpreter ({error})"))
 }
 
 impl Host for Interpreter {

@@ -66,6 +66,8 @@ pub struct Live {
     pub frame_in: Vec<u8>,
     /// The frame as it went over the wire, where it left the node encapsulated.
     pub outer: Option<Vec<u8>>,
+    /// Whether the pod's device got it, where it was delivered to one.
+    pub arrived: Option<bool>,
 }
 
 /// A flow as conntrack holds it, in the datapath's own layout, to bring it to another backend of the same programs.

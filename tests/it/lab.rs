@@ -1,17 +1,20 @@
 //! Worlds as labs on this machine: what real packets between real devices meet is what simulation says, hop by hop, events and bytes.
 //! A lab lives in namespaces without a name, which go with the test.
 
-use datapath::follow::follow;
-use datapath::lab::{self, LabError, PlanError};
-use engine::backend::Backend;
+use datapath::follow::{Device, Raw, follow, follow_from};
+use datapath::lab::{self, Lab, LabError, Options, Plan, PlanError};
+use datapath_abi::mark;
+use engine::backend::{Backend, BackendError, TunnelKey};
 use engine::diag::Severity;
-use engine::net::FlowKey;
+use engine::explain::{Context, Undecided, explain};
+use engine::net::{FlowKey, Hook};
 use engine::question::Question;
-use engine::source::SourceMap;
+use engine::source::{FileId, SourceMap};
 use engine::tables::{Generation, Tables};
-use engine::topology::World;
+use engine::topology::{NodeId, World};
 use engine::trace::{Event, Hop, Stamped, Trace};
 use lang::suite::Case;
+use repl::reply::{Answer, Content, Level, Reply};
 
 use crate::kernel;
 use crate::oracle::Files;
@@ -143,6 +146,189 @@ impl Pair {
         let live = live.map_err(|error| format!("live: {error}"))?;
         Ok(difference(&simulated, &live))
     }
+}
+
+/// A world of two nodes with a pod on each, and one rule.
+const WORLD: &str = r#"
+cluster lab {
+  node node01 { ip 192.168.1.1 pods 10.1.0.0/24 mac 02:00:00:00:01:01 }
+  node node02 { ip 192.168.1.2 pods 10.2.0.0/24 mac 02:00:00:00:02:01 }
+}
+namespace shop {}
+pod shop/client on node01 { ip 10.1.0.10 mac 02:00:00:00:01:0A host-mac 02:00:00:00:01:0B labels { app = "client" } }
+pod shop/server on node02 { ip 10.2.0.10 mac 02:00:00:00:02:0A host-mac 02:00:00:00:02:0B labels { app = "server" } }
+external far { ip 203.0.113.9 }
+policy shop/server { select { app = "server" } allow ingress from pods { app = "client" } on 80/tcp }
+"#;
+
+/// The world of a text.
+fn loaded(text: &str) -> lang::Loaded {
+    let entry = [("world.hop".to_owned(), text.to_owned())];
+    let loaded = lang::load(&entry, &mut lang::NoIncludes, &mut SourceMap::default());
+    let errors = loaded.diagnostics.iter().filter(|d| d.severity == Severity::Error);
+    assert_eq!(errors.count(), 0, "{:#?}", loaded.diagnostics);
+    loaded
+}
+
+fn tables(loaded: &lang::Loaded) -> Tables {
+    engine::compile::compile(&loaded.world, &loaded.policies, Generation(1)).expect("it compiles")
+}
+
+/// The same question's frame at hooks that a question does not begin at.
+#[test]
+fn simulation_and_lab_agree_on_frames_at_every_hook() {
+    if !is_possible() {
+        return;
+    }
+    let loaded = loaded(WORLD);
+    let mut pair = Pair::open(&loaded).expect("a lab can host it");
+    let asked = |text: &str| {
+        let parsed = lang::command::parse_question(text, FileId::default()).expect("a question");
+        lang::resolve::question(&loaded.world, &parsed).expect("names of this world")
+    };
+    let frame = |pair: &mut Pair, text: &str| {
+        pair.simulated.forget().expect("it forgets");
+        let (world, tables) = (&pair.world, &pair.tables);
+        let trace = follow(&mut *pair.simulated, world, tables, &asked(text), 0);
+        trace.expect("it is followed").hops[0].frame_in.clone()
+    };
+    let client = pair.tables.nodes[0].endpoints[0].identity.0;
+    let key = |vni| Some(TunnelKey { vni, source: "192.168.1.1".parse().expect("an address") });
+    let there = pair.tables.nodes[1].endpoints[0].interface.clone();
+    let (sent, out) = ("shop/client -> shop/server:80", "shop/client -> far:443");
+    for (node, hook, device, mark, tunnel, text) in [
+        (
+            0,
+            Hook::FromContainer,
+            Some(pair.tables.nodes[0].endpoints[0].interface.clone()),
+            0,
+            None,
+            sent,
+        ),
+        (1, Hook::FromOverlay, None, 0, key(client), sent),
+        (1, Hook::FromOverlay, None, 0, key(7777), sent),
+        (1, Hook::FromNetdev, None, 0, None, "far -> shop/server:80"),
+        (0, Hook::FromHost, None, mark::HOST, None, "node node01 -> shop/server:80"),
+        (0, Hook::ToNetdev, None, mark::HOST, None, "node node01 -> far:443"),
+        (0, Hook::ToNetdev, None, 0, None, out),
+        (0, Hook::ToOverlay, None, 0, None, sent),
+        (1, Hook::ToContainer, Some(there.clone()), 0, None, sent),
+        (1, Hook::ToContainer, Some(there), mark::DELIVERED, None, sent),
+        (1, Hook::ToHost, None, 0, None, "shop/client -> node node02:22"),
+    ] {
+        let raw = Raw {
+            node: NodeId(node),
+            hook,
+            device: device.map_or(Device::Own, Device::Named),
+            mark,
+            tunnel,
+            frame: frame(&mut pair, text),
+        };
+        let run = |backend: &mut dyn Backend| {
+            backend.forget().expect("it forgets");
+            follow_from(backend, &pair.world, &pair.tables, &raw, 0).expect("it is followed")
+        };
+        let (simulated, live) = (run(&mut *pair.simulated), run(&mut *pair.live));
+        assert_eq!(difference(&simulated, &live), None, "{hook} {text}");
+        assert_eq!(live.unseen, None, "{hook} {text}");
+    }
+}
+
+/// What only simulation can do is refused, not ignored.
+#[test]
+fn a_lab_neither_forces_backends_nor_moves_the_clock() {
+    if !is_possible() {
+        return;
+    }
+    let loaded = loaded(WORLD);
+    let mut pair = Pair::open(&loaded).expect("a lab can host it");
+    let parsed = lang::command::parse_question("shop/client -> shop/server:80", FileId::default());
+    let question = lang::resolve::question(&loaded.world, &parsed.expect("a question"));
+    let question = question.expect("names of this world");
+    let refused = follow(&mut *pair.live, &pair.world, &pair.tables, &question, 5);
+    let Err(BackendError::Unsupported { what, remedy }) = refused else { panic!("{refused:?}") };
+    assert_eq!(what, "moving the clock on real devices");
+    assert!(remedy.contains("`wait`"), "{remedy}");
+}
+
+/// A packet that is sent on its way and does not come to the next program is not decided, and where it was lost is said.
+#[test]
+fn a_packet_that_gets_lost_is_said_to_be_unobserved() {
+    if !is_possible() {
+        return;
+    }
+    let loaded = loaded(WORLD);
+    let tables = tables(&loaded);
+    let mut live = lab::open(&loaded.world, &tables).expect("a lab can host it");
+    // The other node's tunnel device hears nothing any more.
+    live.programs(NodeId(1)).expect("they are loaded").detach(&tables.nodes[1].tunnel.device);
+    let parsed = lang::command::parse_question("shop/client -> shop/server:80", FileId::default());
+    let question = lang::resolve::question(&loaded.world, &parsed.expect("a question"));
+    let question = question.expect("names of this world");
+    let trace = follow(&mut live, &loaded.world, &tables, &question, 0).expect("it is followed");
+    let sources = SourceMap::default();
+    let context = Context {
+        world: &loaded.world,
+        policies: &loaded.policies,
+        tables: &tables,
+        sources: &sources,
+    };
+    let answer = explain(&context, &question, &trace, None).expect("there is a hop");
+    assert_eq!(answer.undecided, Some(Undecided::NotObserved));
+    let unobserved = answer.unobserved.clone().expect("it is said where");
+    assert_eq!((unobserved.left.as_str(), unobserved.node.as_str()), ("node01", "node02"));
+    let answer =
+        Answer { explanation: answer, level: Level::Normal, came_with: None, unmet: Vec::new() };
+    let text = kernel::text(&Reply::ok(Content::Answer(Box::new(answer))));
+    let first = text.lines().next().unwrap_or_default();
+    assert_eq!(first, "UNDECIDED  left node01 vxlan0; ingress of shop/server was not observed");
+}
+
+/// Worlds that no lab can host are refused before anything is made, with what to do.
+#[test]
+fn what_a_lab_cannot_host_is_refused() {
+    for (change, with, error) in [
+        ("cluster lab {", "cluster lab {\n  tunnel geneve", "the cluster's tunnel is geneve"),
+        ("10.2.0.10 mac", "10.2.0.10 interface cilium_net mac", "cannot have device `cilium_net`"),
+        ("10.2.0.10 mac", "10.2.0.10 ifindex 1 mac", "of index 1"),
+        ("ip 203.0.113.9", "ip 192.168.1.2", "both have 192.168.1.2"),
+    ] {
+        assert!(WORLD.contains(change), "{change}");
+        let entry = [("world.hop".to_owned(), WORLD.replace(change, with))];
+        let loaded = lang::load(&entry, &mut lang::NoIncludes, &mut SourceMap::default());
+        if let Some(refused) = loaded.diagnostics.iter().find(|d| d.severity == Severity::Error) {
+            panic!("{with}: the language refuses it first: {}", refused.message);
+        }
+        let refused = Plan::of(&loaded.world, &tables(&loaded), Options::default());
+        let refused = refused.expect_err(with);
+        assert!(refused.to_string().contains(error), "{with}: {refused}");
+        assert!(!refused.remedy().is_empty());
+    }
+}
+
+/// Namespaces, devices and descriptors go with the lab.
+#[test]
+fn labs_leave_nothing_behind() {
+    if !is_possible() {
+        return;
+    }
+    let loaded = loaded(WORLD);
+    let tables = tables(&loaded);
+    let open = || {
+        let files = std::fs::read_dir("/proc/self/fd").expect("there is /proc");
+        let links = files.filter_map(|file| std::fs::read_link(file.ok()?.path()).ok());
+        links.filter(|link| link.to_string_lossy().starts_with("net:[")).count()
+    };
+    let made = Lab::make(&loaded.world, &tables, Options::default()).expect("it can be made");
+    let held = open();
+    assert!(held >= made.plan().spaces.len(), "{held} namespaces");
+    drop(made);
+    for _ in 0..20 {
+        let again = Lab::make(&loaded.world, &tables, Options::default());
+        drop(again.expect("it can be made again"));
+    }
+    // Other tests of this process may have labs of their own.
+    assert!(open() <= held + 64, "{} namespaces after {held}", open());
 }
 
 /// What came of the questions of some files.

@@ -7,8 +7,7 @@ use datapath_abi::{Seam, family, hook, input, reason};
 use crate::context;
 use crate::emit;
 use crate::forward::set_tunnel_key;
-use crate::maps::{HOOKS, INPUT, SEAM};
-use crate::run::{Run, Verdict};
+use crate::maps::{ACTIVE, CONFIG, HOOKS, INPUT, SEAM};
 
 /// The program.
 #[classifier]
@@ -39,8 +38,10 @@ fn driver(ctx: TcContext) -> i32 {
     unsafe { HOOKS.tail_call(&ctx, input.hook) };
     #[expect(clippy::cast_possible_truncation, reason = "hooks are few; others are refused here")]
     let missing = input.hook.min(hook::COUNT) as u8;
-    if let Some(run) = Run::begin(skb, missing) {
-        emit::outcome(&run, &Verdict::drop_ingress(reason::MISSED_TAIL_CALL));
+    // Told as frames are of which nothing else is told: `emit::outcome` is to have one caller.
+    if let (Some(config), Some(generation)) = (CONFIG.get(0), ACTIVE.get(0)) {
+        let of = (config.flags, input.ifindex);
+        emit::frame_outcome(missing, *generation, reason::MISSED_TAIL_CALL, of);
     }
     TC_ACT_SHOT
 }

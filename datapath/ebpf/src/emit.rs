@@ -360,9 +360,10 @@ fn policy(run: &Run, packet: &Packet, judged: &Judged, direction: u8) {
     });
 }
 
-/// What was done: the last event of a run.
+/// What was done: the last event of a run. Called at one place only: with a second one the compiler makes a function of what fills the
+/// event, and of every program something that the verifier goes through twice.
 #[inline(always)]
-pub(crate) fn outcome(run: &Run, verdict: &Verdict) {
+fn outcome(run: &Run, verdict: &Verdict) {
     put(run, kind::OUTCOME, |event: &mut OutcomeEvent, header| {
         event.header = header;
         event.action = verdict.action;

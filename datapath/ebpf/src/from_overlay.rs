@@ -12,7 +12,7 @@ use crate::run::{
     Facts, IDENTITY_HOST, IDENTITY_REMOTE_NODE, IDENTITY_WORLD, Peer, Place, Run, Verdict,
 };
 
-/// The program.
+/// The program. Inlined into the function that the macro makes around it: as one more call it needs more stack than old kernels have.
 #[classifier]
 #[inline(always)]
 fn from_overlay(ctx: TcContext) -> i32 {

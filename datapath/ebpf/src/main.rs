@@ -81,7 +81,7 @@ use datapath_abi::{config, reason};
 
 use crate::headers::Packet;
 use crate::maps::SCRATCH;
-use crate::run::{Facts, Kept, Run, Verdict, clear};
+use crate::run::{Facts, Run, Verdict, clear};
 
 /// Runs a hook: circumstances, decision, deed, records.
 #[inline(always)]
@@ -101,9 +101,7 @@ fn run_hook(
         let before = &raw const (*scratch).before;
         (&mut (*scratch).packet, &mut (*scratch).facts, before, &mut (*scratch).verdict)
     };
-    // Read anew, so that the verifier does not follow all that comes twice, once for each answer.
-    // SAFETY: as above.
-    if unsafe { Kept::has(&raw const (*scratch).kept, config::CAPTURE) } {
+    if run.has(config::CAPTURE) {
         capture::keep(skb);
     }
     decide(&run, packet, facts).put(settled);

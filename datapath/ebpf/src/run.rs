@@ -386,18 +386,6 @@ pub(crate) struct Kept {
     pub(crate) cpu: u32,
 }
 
-impl Kept {
-    /// Whether a bit of [`config`] is on.
-    ///
-    /// # Safety
-    /// `kept` must be a field of this CPU's scratch.
-    #[inline(always)]
-    pub(crate) unsafe fn has(kept: *const Self, flag: u32) -> bool {
-        // SAFETY: the caller's promise.
-        unsafe { (&raw const (*kept).flags).read_volatile() & flag != 0 }
-    }
-}
-
 /// What a function is made of that the verifier reads once, by itself, and not on every way to it: it takes the packet's context and
 /// numbers, and finds everything else in this CPU's scratch. 0 where there is none.
 #[inline(always)]

@@ -16,7 +16,9 @@ use crate::follow::link::{self, ROUTER};
 /// A pod's device.
 pub(super) const POD_DEVICE: &str = "eth0";
 /// The other end of [`HOST_DEVICE`].
-const HOST_PEER: &str = "cilium_net";
+pub(super) const HOST_PEER: &str = "cilium_net";
+/// Its index: one that no pod is given.
+const HOST_PEER_INDEX: u32 = 1 << 30;
 /// What joins the nodes' wires.
 const BRIDGE: &str = "underlay";
 /// Its index: the first after the loopback device.
@@ -28,8 +30,6 @@ const ROUTER6: Ipv6Addr = Ipv6Addr::new(0xFE80, 0, 0, 0, 0, 0, 0x66, 1);
 const MTU: u32 = 1500;
 /// What a pod sends leaves room for the tunnel's headers.
 const ROUTE_MTU: u32 = 1450;
-/// Characters of a device's name (`IFNAMSIZ` less its end).
-const LONGEST_NAME: usize = 15;
 /// Namespaces that a lab has at most: each is memory of the kernel.
 const MOST: usize = 512;
 
@@ -149,14 +149,6 @@ pub enum PlanError {
     /// A tunnel that no device here makes.
     #[error("the cluster's tunnel is geneve, whose devices cannot be made here")]
     Geneve,
-    /// A device's name is too long.
-    #[error("`{name}` of {of} is too long for a device: {LONGEST_NAME} characters fit")]
-    Name {
-        /// The name.
-        name: String,
-        /// Whose.
-        of: String,
-    },
     /// Two things have one address.
     #[error("{one} and {other} both have {address}")]
     Clash {
@@ -166,6 +158,16 @@ pub enum PlanError {
         one: String,
         /// The other.
         other: String,
+    },
+    /// Two devices of a node have one name or index, or one has an index that no device can have.
+    #[error("{of} cannot have device `{name}` of index {index} beside its others")]
+    Device {
+        /// The name.
+        name: String,
+        /// The index.
+        index: u32,
+        /// Whose.
+        of: String,
     },
     /// More namespaces than a lab has.
     #[error("the world has {0} nodes and pods; {MOST} namespaces are made at most")]
@@ -183,7 +185,9 @@ impl PlanError {
                 "use `tunnel vxlan` or native routing; `make test-qemu` runs real Geneve devices"
                     .to_owned()
             }
-            Self::Name { .. } => "give it a shorter `interface` or `device`".to_owned(),
+            Self::Device { .. } => {
+                "give it another `interface` or `ifindex`; 1 is the loopback device's".to_owned()
+            }
             Self::Clash { .. } => "give one of them another address".to_owned(),
             Self::TooMany(_) => "take a part of the world".to_owned(),
             Self::NoAddress(_) => "give the node an `ip`".to_owned(),
@@ -214,6 +218,21 @@ impl Plan {
         }
         Ok(Self { spaces })
     }
+}
+
+/// Whether the kernel can make all of a node's devices.
+fn check_devices(space: &Space) -> Result<(), PlanError> {
+    let mut names = BTreeSet::from(["lo", HOST_PEER]);
+    let mut indices = BTreeSet::from([0, 1, HOST_PEER_INDEX]);
+    for device in &space.devices {
+        let name = device.name.clone();
+        let index = device.index.unwrap_or_default();
+        let is_new = names.insert(&device.name) & indices.insert(index);
+        if !is_new || i32::try_from(index).is_err() {
+            return Err(PlanError::Device { name, index, of: space.name.clone() });
+        }
+    }
+    Ok(())
 }
 
 struct Maker<'a> {
@@ -276,6 +295,11 @@ impl Maker<'_> {
                 return Err(PlanError::Geneve);
             }
         }
+        for external in &self.world.externals {
+            for address in &external.addresses {
+                take(*address, &external.name)?;
+            }
+        }
         Ok(())
     }
 
@@ -291,7 +315,8 @@ impl Maker<'_> {
         let mut space = Space {
             role: Role::World,
             name: "world".to_owned(),
-            forwards: true,
+            // What is mute must not answer that a destination is unreachable either.
+            forwards: !self.options.mute,
             devices: vec![Device {
                 index: Some(BRIDGE_INDEX),
                 mac: Some(ROUTER.mac),
@@ -361,12 +386,7 @@ impl Maker<'_> {
             routes: Vec::new(),
             neighbours: Vec::new(),
         };
-        for device in &space.devices {
-            if device.name.len() > LONGEST_NAME {
-                let (name, of) = (device.name.clone(), own.name.clone());
-                return Err(PlanError::Name { name, of });
-            }
-        }
+        check_devices(&space)?;
         space.addresses.extend(own.addresses.iter().map(|a| (own.device.clone(), *a)));
         for is_v6 in [false, true] {
             let gateway = self.gateway(node, is_v6);
@@ -409,12 +429,7 @@ impl Maker<'_> {
                 ..device(&entry.interface, DeviceKind::Veth { space, peer: Box::new(end) })
             });
         }
-        let used = devices.iter().filter_map(|device| device.index).max().unwrap_or(1);
-        let net = Device {
-            index: Some(used.max(node.host_ifindex) + 1),
-            no_arp: true,
-            ..peer(HOST_PEER)
-        };
+        let net = Device { index: Some(HOST_PEER_INDEX), no_arp: true, ..peer(HOST_PEER) };
         devices.push(Device {
             index: Some(node.host_ifindex),
             mac: Some(link::host_device(node).source),
@@ -440,6 +455,8 @@ impl Maker<'_> {
             mtu: None,
             source: None,
         };
+        // Pods and other nodes know the node by its own address, not by the gateway's.
+        let by_host = |to| Route { source: Some(source), ..plain(to, HOST_DEVICE) };
         let others = self.tables.nodes.iter().filter(|other| other.node != node.node);
         for other in others {
             let there = self.of(other);
@@ -454,19 +471,19 @@ impl Maker<'_> {
             let prefixes = there.pod_cidrs.iter().filter(|cidr| cidr.addr().is_ipv6() == is_v6);
             for prefix in prefixes {
                 space.routes.push(match node.routing {
-                    Routing::Tunnel => plain(*prefix, HOST_DEVICE),
+                    Routing::Tunnel => by_host(*prefix),
                     Routing::Native => Route { via, ..plain(*prefix, &own.device) },
                 });
             }
         }
         let here = own.pod_cidrs.iter().filter(|cidr| cidr.addr().is_ipv6() == is_v6);
-        space.routes.extend(here.map(|prefix| plain(*prefix, HOST_DEVICE)));
+        space.routes.extend(here.map(|prefix| by_host(*prefix)));
         let mut services: Vec<IpAddr> =
             node.frontends.iter().map(|frontend| frontend.place.address).collect();
         services.retain(|a| a.is_ipv6() == is_v6 && !own.addresses.contains(a));
         services.sort_unstable();
         services.dedup();
-        space.routes.extend(services.into_iter().map(|a| plain(alone(a), HOST_DEVICE)));
+        space.routes.extend(services.into_iter().map(|a| by_host(alone(a))));
         space.neighbours.push(Neighbour {
             device: own.device.clone(),
             address: router(is_v6),
@@ -504,7 +521,8 @@ impl Maker<'_> {
             let route =
                 |to, via, mtu| Route { to, via, device: POD_DEVICE.to_owned(), mtu, source: None };
             space.routes.push(route(Some(alone(gateway)), None, None));
-            space.routes.push(route(None, Some(gateway), Some(ROUTE_MTU)));
+            let mtu = (node.routing == Routing::Tunnel).then_some(ROUTE_MTU);
+            space.routes.push(route(None, Some(gateway), mtu));
             space.neighbours.push(Neighbour {
                 device: POD_DEVICE.to_owned(),
                 address: gateway,

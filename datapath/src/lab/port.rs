@@ -2,7 +2,7 @@
 
 use std::io;
 use std::mem::size_of;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::Duration;
 
 use rustix::net::addr::{SocketAddrArg, SocketAddrLen, SocketAddrOpaque};
@@ -70,6 +70,23 @@ impl Port {
             Err(rustix::io::Errno::NOBUFS) => Ok(()),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// The mark of packets that are sent from now on; it holds as long as they stay in the namespace. Needs `CAP_NET_ADMIN`.
+    #[expect(unsafe_code, reason = "no crate here wraps SO_MARK")]
+    pub fn set_mark(&self, mark: u32) -> io::Result<()> {
+        let length = libc::socklen_t::try_from(size_of::<u32>()).unwrap_or(0);
+        // SAFETY: an open socket, and a number that lives through the call with its size.
+        let code = unsafe {
+            libc::setsockopt(
+                self.0.as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_MARK,
+                (&raw const mark).cast(),
+                length,
+            )
+        };
+        if code == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
     }
 
     /// The next frame; `None` if none comes within a tenth of a second.

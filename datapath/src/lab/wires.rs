@@ -10,6 +10,7 @@ use engine::net::Hook;
 use engine::tables::{EndpointId, NodeTables, Tables};
 use engine::topology::{Endpoint, NodeId, Routing, World};
 
+use super::plan::HOST_PEER;
 use super::port::Port;
 use super::{Lab, LabError, Options, Role};
 use crate::decode;
@@ -94,8 +95,13 @@ impl LabWires {
         places
     }
 
-    /// Sends a frame out by a device of the node.
-    fn out_by(&self, node: NodeId, device: &str, frame: &[u8]) -> Result<(), BackendError> {
+    /// Sends a frame out by a device of the node, with a mark.
+    fn out_by(
+        &self,
+        node: NodeId,
+        device: &str,
+        (mark, frame): (u32, &[u8]),
+    ) -> Result<(), BackendError> {
         let key = (node, device.to_owned());
         let mut devices = self.devices.borrow_mut();
         if !devices.contains_key(&key) {
@@ -103,7 +109,8 @@ impl LabWires {
             devices.insert(key.clone(), port.map_err(|e| failed("opening a device", e))?);
         }
         let port = devices.get(&key).ok_or_else(|| failed("opening a device", "it is gone"))?;
-        port.send(frame).map_err(|error| failed(&format!("sending by {device}"), error))
+        let sent = port.set_mark(mark).and_then(|()| port.send(frame));
+        sent.map_err(|error| failed(&format!("sending by {device}"), error))
     }
 
     /// Sends a frame to the node by its wire.
@@ -174,15 +181,22 @@ impl Wires for LabWires {
             }
             Hook::FromNetdev | Hook::Prefilter => self.by_wire(node, frame),
             Hook::FromOverlay => self.by_wire(node, &self.encapsulated(here, input, frame)?),
-            Hook::FromHost => self.out_by(node, HOST_DEVICE, frame),
-            Hook::ToNetdev => self.out_by(node, &self.device(node), frame),
-            Hook::ToOverlay => self.out_by(node, &here.tunnel.device.clone(), frame),
+            Hook::FromHost => self.out_by(node, HOST_DEVICE, (input.mark, frame)),
+            Hook::ToNetdev => self.out_by(node, &self.device(node), (input.mark, frame)),
+            Hook::ToOverlay if input.flags & abi::input::TUNNELED != 0 => {
+                Err(BackendError::Unsupported {
+                    what: "giving a packet a tunnel key at a real device's egress".to_owned(),
+                    remedy: "enter at the hook before, or in simulation (`--backend auto`)"
+                        .to_owned(),
+                })
+            }
+            Hook::ToOverlay => self.out_by(node, &here.tunnel.device, (input.mark, frame)),
             Hook::ToContainer => {
                 let entry = here.endpoints.iter().find(|entry| entry.ifindex == input.ifindex);
                 let name = entry.map(|entry| entry.interface.clone()).unwrap_or_default();
-                self.out_by(node, &name, frame)
+                self.out_by(node, &name, (input.mark, frame))
             }
-            Hook::ToHost => self.out_by(node, "cilium_net", frame),
+            Hook::ToHost => self.out_by(node, HOST_PEER, (0, frame)),
         }
     }
 

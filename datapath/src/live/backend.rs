@@ -186,11 +186,15 @@ impl<W: Wires> Node for LiveNode<W> {
         frame: &[u8],
         _record: &mut dyn FnMut(&[u8]),
     ) -> Result<Run, BackendError> {
+        let only_simulated = |what: &str, word: &str| BackendError::Unsupported {
+            what: format!("{what} on real devices"),
+            remedy: format!("ask without `{word}`, or in simulation (`--backend auto`)"),
+        };
         if input.flags & abi::input::CHOOSE != 0 {
-            return Err(BackendError::Unsupported {
-                what: "forcing a backend on real devices".to_owned(),
-                remedy: "ask without `choose backend`, or in simulation".to_owned(),
-            });
+            return Err(only_simulated("forcing a backend", "choose backend"));
+        }
+        if input.now != 0 {
+            return Err(only_simulated("moving the clock", "wait"));
         }
         {
             let shared = &mut *self.shared.borrow_mut();
@@ -265,28 +269,49 @@ impl<W: Wires> LiveNode<W> {
         let frame_in = whole(run.came.as_ref(), frame);
         let left =
             run.left.as_ref().map_or_else(|| frame_in.clone(), |left| whole(Some(left), frame));
-        let outer = match action {
-            Some(Action::Tunnel { .. }) => self.encapsulated(&left)?,
-            _ => None,
-        };
+        let (mut outer, mut arrived) = (None, None);
+        match action {
+            Some(Action::Tunnel { .. }) => outer = self.encapsulated(&left)?,
+            Some(Action::Deliver { ifindex, .. }) => arrived = Some(self.arrives(ifindex, &left)?),
+            _ => {}
+        }
         let time = run.end.map_or(0, |end| end.time);
         Ok(Run {
             code: code(action),
             frame: left,
             mark: run.end.map_or(0, |end| end.mark),
             lost,
-            live: Some((run.events, Live { time, frame_in, outer })),
+            live: Some((run.events, Live { time, frame_in, outer, arrived })),
         })
     }
 
     /// The frame that carries another one over the underlay, once it is there.
     fn encapsulated(&self, inner: &[u8]) -> Result<Option<Vec<u8>>, BackendError> {
+        self.awaited(|wires| {
+            let sent = wires.sent(self.id)?;
+            Ok(sent.into_iter().find(|outer| outer.ends_with(inner)))
+        })
+    }
+
+    /// Whether the pod behind a device gets a frame.
+    fn arrives(&self, ifindex: u32, frame: &[u8]) -> Result<bool, BackendError> {
+        let come = self.awaited(|wires| {
+            let got = wires.got(self.id, ifindex)?;
+            Ok(got.iter().any(|got| got == frame).then_some(()))
+        })?;
+        Ok(come.is_some())
+    }
+
+    /// What is looked for on the wires, if it comes while there is patience.
+    fn awaited<T>(
+        &self,
+        look: impl Fn(&mut W) -> Result<Option<T>, BackendError>,
+    ) -> Result<Option<T>, BackendError> {
         let shared = &mut *self.shared.borrow_mut();
         let begun = Instant::now();
         while begun.elapsed() < shared.wires.patience() {
-            let sent = shared.wires.sent(self.id)?;
-            if let Some(outer) = sent.into_iter().find(|outer| outer.ends_with(inner)) {
-                return Ok(Some(outer));
+            if let Some(found) = look(&mut shared.wires)? {
+                return Ok(Some(found));
             }
             std::thread::sleep(PAUSE);
         }

@@ -16,7 +16,7 @@ use super::attachment::{self, Link, Place};
 use super::clock;
 use crate::decode::{self, Run, Runs};
 use crate::nodes::{Capacity, Change, HOOKS, Maps, Slots};
-use crate::object::Object;
+use crate::object::{Object, absent};
 use crate::rows;
 use crate::testrun::tail;
 
@@ -264,14 +264,5 @@ fn of_loading(error: &EbpfError) -> BackendError {
     BackendError::System {
         call: "loading the datapath's object".to_owned(),
         error: error.to_string(),
-    }
-}
-
-fn absent(what: &str) -> BackendError {
-    BackendError::Unsupported {
-        what: format!("{what} of the datapath's object"),
-        remedy: "the object is damaged or of another version; unset HOPWISE_BPF_OBJECT or build it anew \
-                 (`make bpf`)"
-            .to_owned(),
     }
 }

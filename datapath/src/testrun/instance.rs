@@ -19,7 +19,7 @@ use super::pin::{self, Pinned};
 use super::refusal::{listening, of_call, of_loading};
 use crate::decode;
 use crate::nodes::{self, Capacity, Change, HOOKS, Maps, Node, REMEMBERING, Row, Run, Slots};
-use crate::object::Object;
+use crate::object::{Object, absent};
 use crate::rows;
 
 /// Entries that a CPU takes from what a map has free, and that go at once where nothing is.
@@ -315,15 +315,6 @@ fn load_hook(object: &Object, base: &Loaded, name: &str) -> libbpf_rs::Result<Lo
         }
     }
     open.load()
-}
-
-fn absent(what: &str) -> BackendError {
-    BackendError::Unsupported {
-        what: format!("{what} of the datapath's object"),
-        remedy: "the object is damaged or of another version; unset HOPWISE_BPF_OBJECT or build it anew \
-                 (`make bpf`)"
-            .to_owned(),
-    }
 }
 
 fn map<'a>(object: &'a Loaded, name: &str) -> Result<Map<'a>, BackendError> {

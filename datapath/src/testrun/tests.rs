@@ -52,18 +52,18 @@ fn without_capabilities_the_error_says_which_and_what_to_do() {
 }
 
 /// What the verifier goes through is most of the time that loading takes. A bound that is passed is raised with a
-/// reason, or the program made simpler. (The last time: observing and capturing, which each program may be told to do.)
+/// reason, or the program made simpler.
 #[test]
 fn programs_stay_quick_to_verify() {
     const BOUNDS: [(&str, u32); 9] = [
-        (abi::programs::FROM_CONTAINER, 56_000),
-        (abi::programs::TO_CONTAINER, 23_000),
-        (abi::programs::FROM_OVERLAY, 140_000),
-        (abi::programs::FROM_NETDEV, 125_000),
-        (abi::programs::TO_OVERLAY, 9_000),
-        (abi::programs::TO_NETDEV, 125_000),
-        (abi::programs::FROM_HOST, 42_000),
-        (abi::programs::TO_HOST, 25_000),
+        (abi::programs::FROM_CONTAINER, 46_000),
+        (abi::programs::TO_CONTAINER, 19_000),
+        (abi::programs::FROM_OVERLAY, 68_000),
+        (abi::programs::FROM_NETDEV, 66_000),
+        (abi::programs::TO_OVERLAY, 8_000),
+        (abi::programs::TO_NETDEV, 57_000),
+        (abi::programs::FROM_HOST, 35_000),
+        (abi::programs::TO_HOST, 21_000),
         (abi::programs::PREFILTER, 500),
     ];
     let Some(mut backend) = backend() else { return };

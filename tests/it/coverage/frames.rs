@@ -105,6 +105,7 @@ pub(super) fn counted(recorder: &Recorder) -> Coverage {
     watching::watched(&mut bench);
     other_devices(&mut bench);
     no_catch_all(&mut bench);
+    a_hook_without_a_program(&mut bench);
     bench.counts
 }
 
@@ -222,7 +223,14 @@ fn malformed() -> Vec<Malformed> {
 }
 
 fn malformed_headers(bench: &mut Bench) {
-    for hook in [Hook::FromNetdev, Hook::FromContainer, Hook::FromOverlay, Hook::ToContainer] {
+    let hooks = [
+        Hook::FromNetdev,
+        Hook::FromContainer,
+        Hook::FromOverlay,
+        Hook::ToContainer,
+        Hook::FromHost,
+    ];
+    for hook in hooks {
         for (what, bytes, reason) in malformed() {
             let mut injection = bench.injection(hook, bytes);
             injection.tunnel = Some(TunnelKey { vni: 1000, source: ip("192.168.1.2") });
@@ -439,6 +447,18 @@ fn other_devices(bench: &mut Bench) {
         bench.say(&sent);
         assert!(passes(&bench.say(&left)));
     }
+}
+
+/// A driver whose loader left it half filled says so. The last one: the program is not put back.
+fn a_hook_without_a_program(bench: &mut Bench) {
+    let injection = bench.injection(Hook::FromHost, arp());
+    let seen = bench.say_changed(&injection, |vm| {
+        let machine = vm.machine(injection.node).expect(NODE);
+        let hooks = machine.map_mut(datapath_abi::maps::HOOKS).expect("every node has it");
+        let number = u32::from(datapath_abi::hook::FROM_HOST).to_le_bytes();
+        hooks.delete(&number).expect("it was there");
+    });
+    assert_eq!(outcome(&seen), Action::Drop(DropReason::MissedTailCall));
 }
 
 /// A frame of ARP.

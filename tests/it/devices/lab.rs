@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use datapath::follow::follow;
 use datapath::frame::{self, Tunneled};
+use datapath::lab::namespace::Namespace;
 use datapath::live::{Backed, Mode, Place, Programs, Wires};
 use datapath_abi as abi;
 use engine::backend::{Backend, BackendError};
@@ -15,7 +16,7 @@ use engine::tables::{Generation, NodeTables, Tables};
 use engine::topology::{NodeId, TunnelKind, World};
 use engine::trace::{Event, Hop, Stamped, Trace};
 
-use super::namespace::{Namespace, PATIENCE, Port};
+use super::namespace::{PATIENCE, Port, ip};
 use crate::kernel;
 
 /// An address beyond the tunnel that no program knows.
@@ -123,15 +124,12 @@ impl Lab {
         let make = || Namespace::make().map_err(|error| format!("a network namespace: {error}"));
         let (wire, pod, node) = (make()?, make()?, make()?);
         for command in commands(scene, &wire, &pod) {
-            node.ip(&command)?;
+            ip(&node, &command)?;
         }
-        wire.ip("link set wire up")?;
-        pod.ip("link set eth0 up")?;
-        let open = |namespace, device| {
-            Port::open(namespace, device).map_err(|error| format!("a packet socket: {error}"))
-        };
-        let ports = (open(&wire, "wire")?, open(&pod, "eth0")?);
-        node.enter();
+        ip(&wire, "link set wire up")?;
+        ip(&pod, "link set eth0 up")?;
+        let ports = (Port::open(&wire, "wire")?, Port::open(&pod, "eth0")?);
+        node.enter().expect("a namespace of this thread's making");
         let here = scene.node();
         let place = |hook, device: &String| Place { hook, device: device.clone() };
         let devices = Devices {
@@ -198,7 +196,7 @@ impl Lab {
             ),
         ];
         for command in done {
-            self.node.ip(&command).expect("the route is made");
+            ip(&self.node, &command).expect("the route is made");
         }
     }
 }
