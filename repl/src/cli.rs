@@ -95,7 +95,7 @@ struct Format {
 /// What runs packets.
 #[derive(Clone, Debug, Args)]
 struct Runner {
-    /// What runs packets: the kernel or, where it is not available, the interpreter; both are compared
+    /// What runs packets: the kernel or, where it is not available, the interpreter; `both` compares them, `lab` sends real ones
     #[arg(long, value_name = "BACKEND", default_value = "auto", hide_default_value = true)]
     #[arg(value_parser = words("backend"))]
     backend: String,

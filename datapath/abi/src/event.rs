@@ -388,7 +388,7 @@ pub struct OutcomeEvent {
 }
 
 /// Bytes of a frame that [`FrameEvent`] holds at most.
-pub const SNAP_LENGTH: usize = 240;
+pub const SNAP_LENGTH: usize = 256;
 
 /// A frame's beginning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]

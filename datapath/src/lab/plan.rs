@@ -143,22 +143,12 @@ pub struct Neighbour {
     pub mac: Mac,
 }
 
-/// Why a world cannot be built here.
+/// Why a world cannot be built here. What contradicts itself, such as two pods of one address, the language has refused before.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum PlanError {
     /// A tunnel that no device here makes.
     #[error("the cluster's tunnel is geneve, whose devices cannot be made here")]
     Geneve,
-    /// Two things have one address.
-    #[error("{one} and {other} both have {address}")]
-    Clash {
-        /// The address.
-        address: IpAddr,
-        /// The one.
-        one: String,
-        /// The other.
-        other: String,
-    },
     /// Two devices of a node have one name or index, or one has an index that no device can have.
     #[error("{of} cannot have device `{name}` of index {index} beside its others")]
     Device {
@@ -172,9 +162,6 @@ pub enum PlanError {
     /// More namespaces than a lab has.
     #[error("the world has {0} nodes and pods; {MOST} namespaces are made at most")]
     TooMany(usize),
-    /// A node without an address or tables.
-    #[error("{0} has no address on the underlay")]
-    NoAddress(String),
 }
 
 impl PlanError {
@@ -188,9 +175,7 @@ impl PlanError {
             Self::Device { .. } => {
                 "give it another `interface` or `ifindex`; 1 is the loopback device's".to_owned()
             }
-            Self::Clash { .. } => "give one of them another address".to_owned(),
             Self::TooMany(_) => "take a part of the world".to_owned(),
-            Self::NoAddress(_) => "give the node an `ip`".to_owned(),
         }
     }
 }
@@ -208,7 +193,12 @@ impl Plan {
             return Err(PlanError::TooMany(count));
         }
         let maker = Maker { world, tables, options };
-        maker.check()?;
+        let is_geneve = |node: &NodeTables| {
+            node.routing == Routing::Tunnel && node.tunnel.kind == TunnelKind::Geneve
+        };
+        if tables.nodes.iter().any(is_geneve) {
+            return Err(PlanError::Geneve);
+        }
         let mut spaces = vec![maker.outside()];
         for node in &tables.nodes {
             spaces.push(maker.node(node)?);
@@ -268,41 +258,6 @@ fn endpoints(node: &NodeTables) -> impl Iterator<Item = &EndpointEntry> {
 }
 
 impl Maker<'_> {
-    fn check(&self) -> Result<(), PlanError> {
-        let mut seen: Vec<(IpAddr, String)> = Vec::new();
-        let mut take = |address: IpAddr, of: &str| {
-            if let Some((_, one)) = seen.iter().find(|(known, _)| *known == address) {
-                let (one, other) = (one.clone(), of.to_owned());
-                return Err(PlanError::Clash { address, one, other });
-            }
-            seen.push((address, of.to_owned()));
-            Ok(())
-        };
-        for node in &self.tables.nodes {
-            let own = self.of(node);
-            if own.addresses.is_empty() {
-                return Err(PlanError::NoAddress(own.name.clone()));
-            }
-            for address in &own.addresses {
-                take(*address, &own.name)?;
-            }
-            for entry in endpoints(node) {
-                for address in &entry.addresses {
-                    take(*address, &self.world.endpoint_name(entry.endpoint))?;
-                }
-            }
-            if node.routing == Routing::Tunnel && node.tunnel.kind == TunnelKind::Geneve {
-                return Err(PlanError::Geneve);
-            }
-        }
-        for external in &self.world.externals {
-            for address in &external.addresses {
-                take(*address, &external.name)?;
-            }
-        }
-        Ok(())
-    }
-
     fn of(&self, node: &NodeTables) -> &Node {
         &self.world.nodes[node.node.index()]
     }
