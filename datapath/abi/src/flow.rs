@@ -89,6 +89,8 @@ pub mod conntrack {
     /// Of a client's entry ([`super::ct_kind::SERVICE`]): the client is outside the cluster. It counts for no packet from inside,
     /// nor the other way round.
     pub const OUTSIDE: u8 = 1 << 5;
+    /// Its source leaves as the node's address with nothing that stands for it: ICMP without an identifier, whose `nat_port` is 0.
+    pub const PORTLESS: u8 = 1 << 6;
     /// [`super::CtValue::closing`]: the initiator sent FIN or RST.
     pub const INITIATOR_CLOSING: u8 = 1;
     /// [`super::CtValue::closing`]: the responder sent FIN or RST.

@@ -148,12 +148,6 @@ pub(crate) fn look_up_readable(run: &Run, packet: &mut Packet, facts: &mut Facts
 /// Asks anew, about a packet that was translated since.
 #[inline(always)]
 pub(crate) fn look_up_again(run: &Run, packet: &mut Packet, facts: &mut Facts) -> Flow {
-    look_up_at_once(run, packet, facts)
-}
-
-/// The same where many packets come by.
-#[inline(always)]
-pub(crate) fn look_up_at_once(run: &Run, packet: &mut Packet, facts: &mut Facts) -> Flow {
     facts.set_state(ct_state::NEW, conntrack::INITIATOR);
     let entry = find_at_once(packet);
     make_of(run, packet, facts, entry)
@@ -253,6 +247,18 @@ impl Flow {
                 (&raw mut (*self.entry).nat_port).cast::<u16>().write_volatile(port);
                 (&raw mut (*self.entry).nat_generation).write_volatile(run.generation);
             }
+        }
+    }
+
+    /// Remembers whether its source leaves as the node's address without a port.
+    #[inline(always)]
+    pub(crate) fn set_portless(&self, is_portless: bool) {
+        let Some(known) = NonNull::new(self.entry) else { return };
+        // SAFETY: a map value, of which no other reference is alive.
+        let flags = unsafe { &mut (*known.as_ptr()).flags };
+        *flags &= !conntrack::PORTLESS;
+        if is_portless {
+            *flags |= conntrack::PORTLESS;
         }
     }
 

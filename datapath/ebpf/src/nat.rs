@@ -4,7 +4,7 @@
 use aya_ebpf::bindings::__sk_buff;
 use datapath_abi::{CtValue, conntrack, ct_kind, ct_state, rewriting, settings};
 
-use crate::conntrack::{Flow, find, is_alive, look_up_at_once, put};
+use crate::conntrack::{Flow, find, is_alive, look_up_again, put};
 use crate::headers::{Packet, SCTP};
 use crate::maps::SCRATCH;
 use crate::run::{Facts, Run, apart, clear};
@@ -257,7 +257,7 @@ pub(crate) fn back(run: &Run, packet: &mut Packet, facts: &mut Facts, known: Flo
         } else {
             set_destination(packet, facts, address, port, rewriting::MASQUERADE_REPLY);
         }
-        let flow = look_up_at_once(run, packet, facts);
+        let flow = look_up_again(run, packet, facts);
         let its_own = if packet.is_icmp() { beyond } else { destination_before(beyond) };
         if facts.state() == ct_state::REPLY
             && flow.is(ct_kind::PLAIN)

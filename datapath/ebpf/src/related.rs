@@ -184,7 +184,8 @@ fn relate_plain(
     }
     // The other way the source's translation is made where the flow's own packets leave.
     let leaves = run.hook == hook::TO_NETDEV || flags & conntrack::NODE_PORT != 0;
-    if nat_port != 0
+    let is_translated = nat_port != 0 || flags & conntrack::PORTLESS != 0;
+    if is_translated
         && leaves
         && let Some(address) = nat::address(run, packet)
     {

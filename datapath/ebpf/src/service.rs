@@ -10,7 +10,7 @@ use datapath_abi::{
     rewriting, service,
 };
 
-use crate::conntrack::{Flow, look_up_again, look_up_at_once, put};
+use crate::conntrack::{Flow, look_up_again, put};
 use crate::headers::{ACK, Packet, SCTP, SYN};
 use crate::maps::{AFFINITY, BACKENDS, MAGLEV, MEMBERS, SCRATCH, SEAM, SERVICES, SOURCE_RANGES};
 use crate::run::{Facts, Run, Sides, apart, clear};
@@ -378,7 +378,7 @@ pub(crate) fn resume(
         confirm_backend(run.skb, u32::from(outside))
     };
     lead(run, packet, facts, backend);
-    let flow = look_up_at_once(run, packet, facts);
+    let flow = look_up_again(run, packet, facts);
     let flow = if_led(facts, flow);
     if frontend != 0 && !flow.is_unknown() {
         facts.choice = choice::CONNTRACK;

@@ -126,12 +126,14 @@ fn rewrite(run: &Run, packet: &mut Packet, facts: &mut Facts, port: u16) {
 fn masquerade(run: &Run, packet: &mut Packet, facts: &mut Facts, flow: Flow) -> u8 {
     if !is_masqueraded(run, packet, facts) {
         flow.remember_nat(run, 0);
+        flow.set_portless(false);
         return reason::FORWARDED;
     }
     // Messages without an identifier keep none, and errors have no flow whose answers must find back.
     if nat::port(packet) == 0 && packet.is_icmp() {
         if !packet.is_icmp_error() {
             nat::claim(run);
+            flow.set_portless(true);
         }
         if let Some(address) = nat::address(run, packet) {
             nat::apply(packet, facts, address, 0, rewriting::MASQUERADE);
