@@ -31,6 +31,22 @@ pub struct Question {
     pub undetermined: Vec<String>,
 }
 
+impl Question {
+    /// A packet as it is: nothing is left open, forced or known before.
+    pub fn of(source: Party, destination: Party, packet: Packet) -> Self {
+        Self {
+            source,
+            destination,
+            packet,
+            with_reply: false,
+            choose: None,
+            known: None,
+            assumed: Vec::new(),
+            undetermined: Vec::new(),
+        }
+    }
+}
+
 /// What conntrack knows about a flow before the packet that is asked about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Known {

@@ -155,6 +155,7 @@ cluster lab {
 namespace shop {}
 pod shop/client on node01 { ip 10.1.0.10 mac 02:00:00:00:01:0A host-mac 02:00:00:00:01:0B labels { app = "client" } }
 pod shop/server on node02 { ip 10.2.0.10 mac 02:00:00:00:02:0A host-mac 02:00:00:00:02:0B labels { app = "server" } }
+service shop/web { cluster-ip 10.96.0.20 port 80/tcp select { app = "server" } }
 external far { ip 203.0.113.9 }
 policy shop/server { select { app = "server" } allow ingress from pods { app = "client" } on 80/tcp }
 "#;
@@ -243,10 +244,23 @@ fn a_lab_neither_forces_backends_nor_moves_the_clock() {
     let parsed = lang::command::parse_question("shop/client -> shop/server:80", FileId::default());
     let question = lang::resolve::question(&loaded.world, &parsed.expect("a question"));
     let question = question.expect("names of this world");
-    let refused = follow(&mut *pair.live, &pair.world, &pair.tables, &question, 5);
-    let Err(BackendError::Unsupported { what, remedy }) = refused else { panic!("{refused:?}") };
-    assert_eq!(what, "moving the clock on real devices");
-    assert!(remedy.contains("`wait`"), "{remedy}");
+    let mut ask = |now, question: &Question| {
+        follow(&mut *pair.live, &pair.world, &pair.tables, question, now)
+            .map(|trace| trace.hops.len())
+    };
+    assert_eq!(ask(1, &question), Ok(2));
+    let refused = |asked: Result<usize, BackendError>, words: &str| {
+        let Err(BackendError::BadInjection(what)) = asked else { panic!("{asked:?}") };
+        assert!(what.contains(words), "{what}");
+    };
+    refused(ask(5, &question), "the clock cannot be moved; leave out `wait`");
+    let parsed = lang::command::parse_question(
+        "shop/client -> service shop/web:80 choose backend shop/server",
+        FileId::default(),
+    );
+    let forced = lang::resolve::question(&loaded.world, &parsed.expect("a question"));
+    refused(ask(1, &forced.expect("names of this world")), "a backend cannot be forced");
+    assert_eq!(ask(1, &question), Ok(2));
 }
 
 /// A packet that is sent on its way and does not come to the next program is not decided, and where it was lost is said.

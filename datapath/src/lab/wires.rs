@@ -184,11 +184,9 @@ impl Wires for LabWires {
             Hook::FromHost => self.out_by(node, HOST_DEVICE, (input.mark, frame)),
             Hook::ToNetdev => self.out_by(node, &self.device(node), (input.mark, frame)),
             Hook::ToOverlay if input.flags & abi::input::TUNNELED != 0 => {
-                Err(BackendError::Unsupported {
-                    what: "giving a packet a tunnel key at a real device's egress".to_owned(),
-                    remedy: "enter at the hook before, or in simulation (`--backend auto`)"
-                        .to_owned(),
-                })
+                let what = "a real device's egress cannot be given a tunnel key";
+                let instead = "enter at the hook before, or ask in simulation";
+                Err(BackendError::BadInjection(format!("{what}; {instead}")))
             }
             Hook::ToOverlay => self.out_by(node, &here.tunnel.device, (input.mark, frame)),
             Hook::ToContainer => {

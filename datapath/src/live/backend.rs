@@ -57,6 +57,8 @@ struct Shared<W> {
     wires: W,
     /// When the last packet was sent; runs before it are of others.
     sent_at: u64,
+    /// The simulated clock of the first packet, at which it stays here: the kernel's own goes on.
+    started: Option<u64>,
 }
 
 /// Live nodes upon wires, as a backend.
@@ -82,7 +84,7 @@ impl<W: Wires> Backed<W> {
     /// # Errors
     /// What the host lacks, with the remedy.
     pub fn new(wires: W) -> Result<Self, BackendError> {
-        let shared = Rc::new(RefCell::new(Shared { wires, sent_at: 0 }));
+        let shared = Rc::new(RefCell::new(Shared { wires, sent_at: 0, started: None }));
         let host = OnWires { object: Rc::new(Object::find()?), shared };
         Ok(Self(Nodes::on(host, LIMITS)))
     }
@@ -186,16 +188,7 @@ impl<W: Wires> Node for LiveNode<W> {
         frame: &[u8],
         _record: &mut dyn FnMut(&[u8]),
     ) -> Result<Run, BackendError> {
-        let only_simulated = |what: &str, word: &str| BackendError::Unsupported {
-            what: format!("{what} on real devices"),
-            remedy: format!("ask without `{word}`, or in simulation (`--backend auto`)"),
-        };
-        if input.flags & abi::input::CHOOSE != 0 {
-            return Err(only_simulated("forcing a backend", "choose backend"));
-        }
-        if input.now != 0 {
-            return Err(only_simulated("moving the clock", "wait"));
-        }
+        self.refuse_what_is_simulated(input)?;
         {
             let shared = &mut *self.shared.borrow_mut();
             // What came before is of other packets.
@@ -237,6 +230,21 @@ impl<W: Wires> Node for LiveNode<W> {
 }
 
 impl<W: Wires> LiveNode<W> {
+    /// Refuses what cannot be asked of real devices, rather than ignore it.
+    fn refuse_what_is_simulated(&self, input: &abi::Input) -> Result<(), BackendError> {
+        let what = if input.flags & abi::input::CHOOSE != 0 {
+            ("a backend cannot be forced", "choose backend")
+        } else if *self.shared.borrow_mut().started.get_or_insert(input.now) != input.now {
+            ("the clock cannot be moved", "wait")
+        } else {
+            return Ok(());
+        };
+        let (what, word) = what;
+        Err(BackendError::BadInjection(format!(
+            "on real devices {what}; leave out `{word}`, or ask in simulation"
+        )))
+    }
+
     /// The run of a hook on a frame.
     fn await_run(&mut self, input: &abi::Input, frame: &[u8]) -> Result<Run, BackendError> {
         let (since, patience) = {

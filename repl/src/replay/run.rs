@@ -398,16 +398,7 @@ impl Tracked {
             // Anybody on the way may tell.
             source = sort::party(stage.world, packet.ip.source);
         }
-        Question {
-            source,
-            destination,
-            packet,
-            with_reply: false,
-            choose: None,
-            known: None,
-            assumed: Vec::new(),
-            undetermined: Vec::new(),
-        }
+        Question::of(source, destination, packet)
     }
 }
 

@@ -92,16 +92,9 @@ impl Sides {
 /// The natural answer, from whoever got the packet.
 pub(crate) fn reply_to(world: &World, asked: &Question, sides: &Sides) -> Question {
     let (source, destination) = sides.parties(world, asked.source, asked.destination);
-    Question {
-        source,
-        destination,
-        packet: question::reply(&sides.far(&asked.packet)),
-        with_reply: false,
-        choose: None,
-        known: None,
-        assumed: Vec::new(),
-        undetermined: asked.undetermined.clone(),
-    }
+    let packet = question::reply(&sides.far(&asked.packet));
+    let undetermined = asked.undetermined.clone();
+    Question { undetermined, ..Question::of(source, destination, packet) }
 }
 
 /// The places of a packet; an echo's identifier is the port of both, and a later fragment's ports are its datagram's.

@@ -163,14 +163,8 @@ impl Talk<'_, '_, '_> {
             flow.latest = sides.map_or_else(|| packet.clone(), |sides| sides.near(&packet));
         }
         Some(Question {
-            source,
-            destination,
-            packet,
-            with_reply: false,
             choose: flow.choose.filter(|_| !answers),
-            known: None,
-            assumed: Vec::new(),
-            undetermined: Vec::new(),
+            ..Question::of(source, destination, packet)
         })
     }
 

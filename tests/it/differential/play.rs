@@ -263,14 +263,5 @@ fn error_from(router: IpAddr, packet: &Packet, kind: u8, code: u8) -> Option<Pac
 
 /// A packet of a sender, to where it says.
 pub(super) fn question(sender: IpAddr, packet: Packet) -> Box<Question> {
-    Box::new(Question {
-        source: Party::Address(sender),
-        destination: Party::Address(packet.ip.destination),
-        packet,
-        with_reply: false,
-        choose: None,
-        known: None,
-        assumed: Vec::new(),
-        undetermined: Vec::new(),
-    })
+    Box::new(Question::of(Party::Address(sender), Party::Address(packet.ip.destination), packet))
 }

@@ -81,16 +81,11 @@ fn owner(tables: &Tables, raw: &Raw) -> Option<Party> {
 
 /// A question about a packet, from whoever has its source address.
 fn question(packet: Packet, to: Option<Party>) -> Question {
-    Question {
-        source: Party::Address(packet.ip.source),
-        destination: to.unwrap_or(Party::Address(packet.ip.destination)),
+    Question::of(
+        Party::Address(packet.ip.source),
+        to.unwrap_or(Party::Address(packet.ip.destination)),
         packet,
-        with_reply: false,
-        choose: None,
-        known: None,
-        assumed: Vec::new(),
-        undetermined: Vec::new(),
-    }
+    )
 }
 
 /// A packet for a question about a frame that holds none; nothing of it is shown.
