@@ -2,7 +2,7 @@
 //! simulation, without the seam: device, clock and tunnel key are the kernel's.
 //!
 //! Makes no device and no namespace (`lab` does), knows no policy, answers no question by itself. What is attached goes with the value
-//! that holds it, unless it was pinned.
+//! that holds it.
 
 mod attachment;
 mod backend;

@@ -25,7 +25,19 @@ pub fn checks() -> Vec<Check> {
     checks.extend(capabilities());
     checks.extend([unprivileged(), btf(), bpffs(), jit(), program_types(), map_types(), helpers()]);
     checks.extend(object());
+    #[cfg(feature = "lab")]
+    checks.push(namespaces());
     checks
+}
+
+/// Whether a lab can be made at all: what is in it, only making it tells.
+#[cfg(feature = "lab")]
+fn namespaces() -> Check {
+    const NAME: &str = "network namespaces";
+    match crate::lab::namespace::Namespace::make() {
+        Ok(_) => Check::pass(NAME, "can be made"),
+        Err(error) => Check::warn(NAME, error.to_string(), "run as root", "`--backend lab`"),
+    }
 }
 
 /// The version of the libbpf that is built in: `1.7`.
@@ -198,6 +210,8 @@ fn helpers() -> Check {
     let helpers = [
         ("map_lookup_elem", 1),
         ("map_update_elem", 2),
+        ("ktime_get_ns", 5),
+        ("get_smp_processor_id", 8),
         ("skb_store_bytes", 9),
         ("l4_csum_replace", 11),
         ("tail_call", 12),
@@ -320,7 +334,7 @@ mod tests {
     use super::*;
     use crate::check::State;
 
-    const NAMES: [&str; 13] = [
+    const NAMES: &[&str] = &[
         "kernel version",
         "CAP_BPF",
         "CAP_NET_ADMIN",
@@ -334,6 +348,8 @@ mod tests {
         "helpers",
         "programs load",
         "a packet runs",
+        #[cfg(feature = "lab")]
+        "network namespaces",
     ];
 
     fn check(checks: &[Check]) {

@@ -1,18 +1,22 @@
 //! Worlds as labs on this machine: what real packets between real devices meet is what simulation says, hop by hop, events and bytes.
 //! A lab lives in namespaces without a name, which go with the test.
 
+use std::time::{Duration, Instant};
+
 use datapath::follow::{Device, Raw, follow, follow_from};
 use datapath::lab::{self, Lab, LabError, Options, Plan, PlanError};
-use datapath_abi::mark;
+use datapath::live::Mode;
+use datapath_abi::{Filter, mark};
 use engine::backend::{Backend, BackendError, TunnelKey};
 use engine::diag::Severity;
 use engine::explain::{Context, Undecided, explain};
-use engine::net::{FlowKey, Hook};
+use engine::net::{FlowKey, Hook, IpHeader, Packet};
 use engine::question::Question;
+use engine::reason::DropReason;
 use engine::source::{FileId, SourceMap};
 use engine::tables::{Generation, Tables};
 use engine::topology::{NodeId, World};
-use engine::trace::{Event, Hop, Stamped, Trace};
+use engine::trace::{Action, Ethernet, Event, Hop, Stamped, Trace};
 use lang::suite::Case;
 use repl::reply::{Answer, Content, Level, Reply};
 
@@ -294,6 +298,60 @@ fn a_packet_that_gets_lost_is_said_to_be_unobserved() {
     let text = kernel::text(&Reply::ok(Content::Answer(Box::new(answer))));
     let first = text.lines().next().unwrap_or_default();
     assert_eq!(first, "UNDECIDED  left node01 vxlan0; ingress of shop/server was not observed");
+}
+
+/// Programs that observe tell what they would do, and the packet goes on to the node's stack; with a filter they tell of what it wants only.
+#[test]
+fn observed_packets_go_on_and_unwanted_ones_are_not_told() {
+    if !is_possible() {
+        return;
+    }
+    let loaded = loaded(WORLD);
+    let tables = tables(&loaded);
+    let mut live = lab::open(&loaded.world, &tables).expect("a lab can host it");
+    let parsed = lang::command::parse_question("shop/client -> 10.2.0.99:22", FileId::default());
+    let question = lang::resolve::question(&loaded.world, &parsed.expect("a question"));
+    let forged = Packet {
+        ip: IpHeader {
+            source: "10.1.0.77".parse().expect("an address"),
+            ..question.as_ref().expect("names of this world").packet.ip.clone()
+        },
+        ..question.expect("names of this world").packet
+    };
+    let entry = tables.nodes[0].endpoints[0].clone();
+    let ethernet = Ethernet { source: entry.mac, destination: entry.host_mac };
+    let raw = Raw {
+        node: NodeId(0),
+        hook: Hook::FromContainer,
+        device: Device::Named(entry.interface),
+        mark: 0,
+        tunnel: None,
+        frame: datapath::frame::build(&forged, ethernet).expect("it fits"),
+    };
+    let ask = |live: &mut dyn Backend| follow_from(live, &loaded.world, &tables, &raw, 0);
+    let went_on = |live: &mut dyn Backend| {
+        let counters = live.counters(NodeId(0)).expect("they are read");
+        counters.iter().any(|counter| counter.hook == Hook::FromHost && counter.packets > 0)
+    };
+    let drop = Some(Action::Drop(DropReason::InvalidSourceIp));
+    let node = NodeId(0);
+    let mode = Mode { trace: true, capture: true, ..Mode::default() };
+
+    assert_eq!(ask(&mut live).expect("it is followed").hops[0].action(), drop);
+    std::thread::sleep(Duration::from_millis(50));
+    assert!(!went_on(&mut live), "a dropped packet went on");
+    let programs = live.programs(node).expect("they are loaded");
+    programs.set_mode(Mode { observe: true, ..mode }).expect("they are told");
+    assert_eq!(ask(&mut live).expect("it is followed").hops[0].action(), drop);
+    let begun = Instant::now();
+    while !went_on(&mut live) {
+        assert!(begun.elapsed() < Duration::from_secs(5), "an observed packet did not go on");
+    }
+
+    let unwanted = Some(Filter { protocol: 17, ..Filter::default() });
+    let programs = live.programs(node).expect("they are loaded");
+    programs.set_mode(Mode { filter: unwanted, ..mode }).expect("they are told");
+    assert!(matches!(ask(&mut live), Err(BackendError::Unseen { .. })));
 }
 
 /// Worlds that no lab can host are refused before anything is made, with what to do.

@@ -1,9 +1,7 @@
 //! Where a program hangs: a hook's device and side, by tcx where the kernel has it, else by a clsact qdisc, and XDP in generic mode,
 //! which every device can.
 
-use std::path::Path;
-
-use aya::programs::links::{FdLink, LinkOrder};
+use aya::programs::links::LinkOrder;
 use aya::programs::tc::{self, NlOptions, SchedClassifierLink, TcAttachOptions};
 use aya::programs::xdp::{XdpLink, XdpMode};
 use aya::programs::{Program, ProgramError, SchedClassifier, TcAttachType, Xdp};
@@ -49,18 +47,15 @@ pub struct Place {
     pub device: String,
 }
 
-/// A program on a device.
+/// A program on a device: it hangs there as long as this is held.
+#[expect(dead_code, reason = "nothing is asked of a link but to be there")]
 pub(super) enum Link {
     Tc(SchedClassifierLink),
     Xdp(XdpLink),
 }
 
-/// Hangs a loaded program at its place. `first`: before programs that are there already, else behind them.
-pub(super) fn attach(
-    program: &mut Program,
-    place: &Place,
-    first: bool,
-) -> Result<Link, BackendError> {
+/// Hangs a loaded program at its place, behind those that are there already.
+pub(super) fn attach(program: &mut Program, place: &Place) -> Result<Link, BackendError> {
     let failed = |error: &ProgramError| {
         refused(&format!("attaching {} to {}", place.hook, place.device), error)
     };
@@ -74,7 +69,7 @@ pub(super) fn attach(
             let program: &mut SchedClassifier = program.try_into().map_err(|e| failed(&e))?;
             let kind =
                 if side == Side::Ingress { TcAttachType::Ingress } else { TcAttachType::Egress };
-            let options = options(place, first)?;
+            let options = options(place)?;
             let id = program
                 .attach_with_options(&place.device, kind, options)
                 .map_err(|e| failed(&e))?;
@@ -83,29 +78,11 @@ pub(super) fn attach(
     }
 }
 
-fn options(place: &Place, first: bool) -> Result<TcAttachOptions, BackendError> {
+fn options(place: &Place) -> Result<TcAttachOptions, BackendError> {
     if kernel_version()? >= TCX {
-        let order = if first { LinkOrder::first() } else { LinkOrder::last() };
-        return Ok(TcAttachOptions::TcxOrder(order));
+        return Ok(TcAttachOptions::TcxOrder(LinkOrder::last()));
     }
     // It may be there already, which kernels say in several words; attaching tells.
     let _ = tc::qdisc_add_clsact(&place.device);
     Ok(TcAttachOptions::Netlink(NlOptions::default()))
-}
-
-impl Link {
-    /// Makes the program stay on the device when this process ends, for as long as the file is there.
-    pub(super) fn pin(self, path: &Path) -> Result<(), BackendError> {
-        let failed = |error: String| BackendError::System {
-            call: format!("pinning a link as {}", path.display()),
-            error,
-        };
-        let link = match self {
-            Self::Tc(link) => FdLink::try_from(link),
-            Self::Xdp(link) => FdLink::try_from(link),
-        };
-        let link = link.map_err(|error| failed(error.to_string()))?;
-        // The pinned link is the file's; dropping what is returned closes a descriptor only.
-        link.pin(path).map(drop).map_err(|error| failed(error.to_string()))
-    }
 }

@@ -1,8 +1,7 @@
-//! One node's maps and programs: loaded, told how to behave, attached, pinned; and what they say.
+//! One node's maps and programs: loaded, told how to behave, attached; and what they say.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::path::Path;
 
 use aya::maps::{MapData, RingBuf};
 use aya::programs::{Program, ProgramError, SchedClassifier, Xdp};
@@ -38,8 +37,7 @@ pub struct Mode {
 
 /// One node's programs and maps in the kernel.
 pub struct Programs {
-    /// The programs; `None` where this process did not load them.
-    ebpf: Option<Ebpf>,
+    ebpf: Ebpf,
     maps: BTreeMap<String, MapHandle>,
     links: Vec<(Place, Link)>,
     pub(super) capacity: Capacity,
@@ -81,7 +79,7 @@ impl Programs {
             load_program(&mut ebpf, name)?;
         }
         let programs = Self {
-            ebpf: Some(ebpf),
+            ebpf,
             maps,
             links: Vec::new(),
             capacity,
@@ -98,9 +96,8 @@ impl Programs {
     /// Hangs the program of a hook on a device of the calling thread's network namespace.
     pub fn attach(&mut self, place: Place) -> Result<(), BackendError> {
         let name = HOOKS[usize::from(decode::hook_number(place.hook))];
-        let program = self.ebpf.as_mut().and_then(|ebpf| ebpf.program_mut(name));
-        let program = program.ok_or_else(|| absent(name))?;
-        let link = attachment::attach(program, &place, self.mode.observe)?;
+        let program = self.ebpf.program_mut(name).ok_or_else(|| absent(name))?;
+        let link = attachment::attach(program, &place)?;
         self.links.push((place, link));
         Ok(())
     }
@@ -110,20 +107,10 @@ impl Programs {
         self.links.retain(|(place, _)| place.device != device);
     }
 
-    /// What hangs where.
-    pub fn places(&self) -> impl Iterator<Item = &Place> {
-        self.links.iter().map(|(place, _)| place)
-    }
-
     /// Changes what programs do and tell, from their next run on.
     pub fn set_mode(&mut self, mode: Mode) -> Result<(), BackendError> {
         self.mode = mode;
         self.configure()
-    }
-
-    /// What programs do and tell.
-    pub fn mode(&self) -> Mode {
-        self.mode
     }
 
     fn configure(&self) -> Result<(), BackendError> {
@@ -161,25 +148,6 @@ impl Programs {
 
     pub(crate) fn map(&self, name: &str) -> Result<&MapHandle, BackendError> {
         self.maps.get(name).ok_or_else(|| absent(&format!("map {name}")))
-    }
-
-    /// Makes maps and attachments stay when this process ends, as files in a directory of a BPF file system.
-    pub fn pin(&mut self, directory: &Path) -> Result<(), BackendError> {
-        let failed = |error: String| BackendError::System {
-            call: format!("pinning in {}", directory.display()),
-            error,
-        };
-        let (maps, links) = (directory.join("maps"), directory.join("links"));
-        for directory in [&maps, &links] {
-            std::fs::create_dir_all(directory).map_err(|error| failed(error.to_string()))?;
-        }
-        for (name, map) in &mut self.maps {
-            map.pin(maps.join(name)).map_err(|error| failed(error.to_string()))?;
-        }
-        for (place, link) in self.links.drain(..) {
-            link.pin(&links.join(format!("{}-{}", place.device, place.hook)))?;
-        }
-        Ok(())
     }
 }
 

@@ -482,10 +482,11 @@ mod tests {
         for (name, fields) in [
             (
                 "Explanation",
-                "verdict reason undecided tunneled agreement backend profile decidedBy isolatedBy nearest obstacle known assumed lost generation reply hops",
+                "verdict reason undecided tunneled agreement backend profile decidedBy isolatedBy nearest obstacle known unobserved assumed lost generation reply hops",
             ),
             ("Decided", "direction outcome policy rule file line entry implied"),
-            ("HopReport", "node hook device steps tunnel undetermined quiet frame"),
+            ("HopReport", "node hook device steps tunnel undetermined quiet after frame"),
+            ("Unobserved", "left by node hook device endpoint"),
             ("KnownChange", "node kind source destination translated before after"),
             ("TunnelReport", "kind source destination port vni"),
         ] {
