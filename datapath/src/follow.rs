@@ -349,24 +349,35 @@ impl Journey<'_> {
     /// Whether the kernel is to route what a program gave it: it is not for the node or an address of its pods after all, and
     /// would not have to be encapsulated, which the kernel alone does not.
     fn is_for_elsewhere(&self, hop: &Hop, here: &NodeTables) -> bool {
-        let forwards = matches!(
-            hop.hook,
-            Hook::FromContainer | Hook::FromOverlay | Hook::FromNetdev | Hook::FromHost
-        );
         let Some(read) = frame::read(&hop.frame_out) else { return false };
         let destination = read.flow.destination;
         let has_pod = self.net.keeper(destination).is_some_and(|keeper| {
             keeper == here.node || self.net.beyond(here, destination).is_none()
         });
-        forwards && !here.locals.contains(&destination) && !has_pod
+        Self::is_forwarded(hop, here) && !has_pod
+    }
+
+    /// Whether the kernel is to send on what a program gave it, wherever to.
+    fn is_forwarded(hop: &Hop, here: &NodeTables) -> bool {
+        let forwards = matches!(
+            hop.hook,
+            Hook::FromContainer | Hook::FromOverlay | Hook::FromNetdev | Hook::FromHost
+        );
+        let read = frame::read(&hop.frame_out);
+        forwards && read.is_some_and(|read| !here.locals.contains(&read.flow.destination))
     }
 
     /// What the kernel drops a packet for that the last program gave it to route.
     fn refused(&self, hop: &Hop) -> Result<Option<DropReason>, BackendError> {
         let is_given = hop.action() == Some(Action::Stack { host: false });
         let here = self.node(hop.node)?;
-        let is_routed = is_given && self.is_for_elsewhere(hop, here);
-        Ok(self.refusal(hop).filter(|_| is_routed))
+        let Some(reason) = self.refusal(hop).filter(|_| is_given) else { return Ok(None) };
+        // It counts down before it finds that the route leads nowhere.
+        let is_routed = match reason {
+            DropReason::TtlExceeded => Self::is_forwarded(hop, here),
+            _ => self.is_for_elsewhere(hop, here),
+        };
+        Ok(is_routed.then_some(reason))
     }
 
     /// What the kernel drops a packet for that it is to route. What comes from its own sockets, and neighbour discovery, it does not
