@@ -132,6 +132,7 @@ impl<'a> Walk<'a> {
                 Lead::Service(id) => self.device_receives(self.landing(id))?,
                 Lead::Nobody(_) => {
                     self.prefilter(self.headers.source)?;
+                    self.given_to_stack()?;
                     Next::End
                 }
                 Lead::Outside => Next::End,
@@ -163,6 +164,7 @@ impl<'a> Walk<'a> {
                     if !self.is_tunneled() {
                         self.prefilter(self.headers.source)?;
                     }
+                    self.given_to_stack()?;
                     Next::End
                 }
                 Next::Node(node) => self.device_receives(node)?,
@@ -412,6 +414,11 @@ impl<'a> Walk<'a> {
         }
         self.ttl -= 1;
         Ok(())
+    }
+
+    /// A node's stack is given what is for nobody of its pods: it counts down before it finds that the route leads nowhere.
+    fn given_to_stack(&self) -> Way {
+        if self.ttl <= 1 { Err(Halt::Refused(DropReason::TtlExceeded)) } else { Ok(()) }
     }
 
     /// So does the way out, if there is one. Where the datapath leaves routing to the node's stack, that refuses what has none.
