@@ -60,8 +60,8 @@ fn delivery_takes_one_from_the_ttl() {
         ("192.168.1.1", S4, expired),
         ("192.168.1.2", S4, expired),
         (C4, "10.1.0.77", expired),
-        // The tunnel counts nothing, and nobody is delivered to.
-        (C4, "10.2.0.77", ALLOWED),
+        // The tunnel counts nothing, and nobody is delivered to: the other node's stack, which is given it, counts.
+        (C4, "10.2.0.77", expired),
         // The datapath routes out of the node itself; within it, it gives the packet to the stack.
         (C4, W4, expired),
         (C4, "192.168.1.2", expired),
