@@ -10,7 +10,7 @@ use engine::trace::{ConntrackEntry, Counter, Hit};
 
 use crate::decode;
 use crate::encode::Limits;
-use crate::nodes::{LIMITS, Node as _, REMEMBERING, Row};
+use crate::nodes::{LIMITS, Maps, Node as _, REMEMBERING, Row};
 use crate::testrun::TestRun;
 use crate::vm::Vm;
 

@@ -7,6 +7,8 @@
 mod attachment;
 mod backend;
 mod clock;
+pub mod install;
+pub mod pins;
 mod programs;
 
 pub use attachment::{Place, Side};

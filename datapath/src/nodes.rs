@@ -6,6 +6,8 @@
 //! load, so that the slot to fill is always the idle one; callers see their own numbers. A load fills the
 //! idle slot of every node, then activates it on all: until then every run sees the old state.
 
+mod adopt;
+mod counts;
 mod flows;
 mod slots;
 
@@ -14,13 +16,15 @@ use std::rc::Rc;
 
 use datapath_abi as abi;
 use engine::backend::{Backend, BackendError, Injection, Live, Observation, Remembered};
-use engine::tables::{EntryId, Generation, Tables};
+use engine::tables::{Generation, Tables};
 use engine::topology::NodeId;
 use engine::trace::{ConntrackEntry, Counter, Hit, Stamped};
 use zerocopy::IntoBytes;
 
 use crate::decode;
 use crate::encode::{self, Limits, Slot};
+pub(crate) use counts::counters;
+use counts::hits;
 pub(crate) use slots::{Change, Maps, Slots};
 
 /// Bytes of a frame that a run takes at least: an Ethernet header.
@@ -227,14 +231,21 @@ pub(crate) trait Node: Maps {
     /// Empties [`REMEMBERING`].
     fn forget(&mut self) -> Result<(), BackendError>;
 
-    /// The rows of a map.
-    fn rows(&self, map: &str) -> Result<Vec<Row>, BackendError>;
-
     /// The value of every CPU at an index of a per-CPU array.
     fn per_cpu(&self, map: &str, index: u32) -> Result<Vec<Vec<u8>>, BackendError>;
 
     /// Takes over counters and conntrack of the node that this one replaces.
     fn inherit(&mut self, old: &Self) -> Result<(), BackendError>;
+
+    /// Whether it was there already, with active tables in it.
+    fn is_adopted(&self) -> bool {
+        false
+    }
+
+    /// Takes the place of another node, which goes.
+    fn replace(&mut self, _old: &mut Self) -> Result<(), BackendError> {
+        Ok(())
+    }
 }
 
 /// What makes nodes.
@@ -262,6 +273,8 @@ pub(crate) struct Nodes<H: Host> {
     loaded: Option<Loaded>,
     /// The caller's generation of each of the programs'.
     generations: BTreeMap<u32, Generation>,
+    /// Up to this one they are of whoever had the nodes before, under the same numbers.
+    adopted: u32,
 }
 
 impl<H: Host<Node: Clone> + Clone> Clone for Nodes<H> {
@@ -272,6 +285,7 @@ impl<H: Host<Node: Clone> + Clone> Clone for Nodes<H> {
             made: self.made.clone(),
             loaded: self.loaded.clone(),
             generations: self.generations.clone(),
+            adopted: self.adopted,
         }
     }
 }
@@ -302,7 +316,14 @@ pub(crate) fn activate(node: &mut impl Node, number: u32) -> Result<(), BackendE
 
 impl<H: Host> Nodes<H> {
     pub(crate) fn on(host: H, limits: Limits) -> Self {
-        Self { host, limits, made: BTreeMap::new(), loaded: None, generations: BTreeMap::new() }
+        Self {
+            host,
+            limits,
+            made: BTreeMap::new(),
+            loaded: None,
+            generations: BTreeMap::new(),
+            adopted: 0,
+        }
     }
 
     /// The node, if it was made.
@@ -332,10 +353,8 @@ impl<H: Host> Nodes<H> {
         let made = match self.made.entry(node) {
             std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
             std::collections::btree_map::Entry::Vacant(entry) => {
-                let mut made = self.host.open(node, Capacity::of(slot), count)?;
-                fill(&mut made, slot)?;
-                activate(&mut made, number)?;
-                entry.insert(made)
+                let made = self.host.open(node, Capacity::of(slot), count)?;
+                entry.insert(adopt::settled(made, slot, number)?)
             }
         };
         made.slots().asked(number);
@@ -397,6 +416,7 @@ impl<H: Host> Nodes<H> {
                 fill(&mut larger, active)?;
                 activate(&mut larger, loaded.number)?;
             }
+            larger.replace(old)?;
             *old = larger;
         }
         Ok(())
@@ -464,7 +484,7 @@ impl<H: Host> Backend for Nodes<H> {
         }
         for (_, _, generation) in entries.iter_mut().flat_map(|entry| &mut entry.remembered) {
             // A number without a generation would be of another backend's making.
-            *generation = self.generations.get(&generation.0).copied().ok_or_else(|| {
+            *generation = self.known(generation.0).ok_or_else(|| {
                 BackendError::BadEvent(format!("generation {} was never loaded", generation.0))
             })?;
         }
@@ -502,31 +522,6 @@ impl<H: Host> Backend for Nodes<H> {
             None => Ok(Vec::new()),
         }
     }
-}
-
-/// Counters of a node that are not 0.
-pub(crate) fn counters(node: &impl Node) -> Result<Vec<Counter>, BackendError> {
-    let mut counted = Vec::new();
-    for index in decode::counter_indices() {
-        let values = node.per_cpu(abi::maps::COUNTERS, index)?;
-        counted.extend(decode::counter(index, &values)?);
-    }
-    Ok(counted)
-}
-
-/// Hits of a node's slot that are not 0.
-fn hits<N: Node>(node: Option<&N>, slot: &Slot) -> Result<Vec<Hit>, BackendError> {
-    let Some(node) = node else { return Ok(Vec::new()) };
-    let base = base(slot.number, node.capacity().hits);
-    let mut hits = Vec::new();
-    for range in &slot.hits {
-        for entry in 0..range.count {
-            let values = node.per_cpu(abi::maps::HITS, base + range.first + entry)?;
-            let entry = EntryId(entry);
-            hits.extend(decode::hit(range.endpoint, range.direction, entry, &values)?);
-        }
-    }
-    Ok(hits)
 }
 
 /// Whether a run takes the injection.

@@ -1,9 +1,11 @@
 //! Worlds as labs on this machine: what real packets between real devices meet is what simulation says, hop by hop, events and bytes.
 //! A lab lives in namespaces without a name, which go with the test.
 
+use std::path::Path;
+
 use datapath::follow::{Device, Raw, follow, follow_from};
-use datapath::lab::{self, Lab, LabError, Options, Plan, PlanError};
-use datapath::live::Mode;
+use datapath::lab::{self, Lab, LabError, LabWires, Options, Plan, PlanError};
+use datapath::live::{Backed, Mode, pins};
 use datapath_abi::{Filter, mark};
 use engine::backend::{Backend, BackendError, Injection, TunnelKey};
 use engine::diag::Severity;
@@ -14,7 +16,7 @@ use engine::reason::DropReason;
 use engine::source::{FileId, SourceMap};
 use engine::tables::{Generation, Tables};
 use engine::topology::{NodeId, World};
-use engine::trace::{Action, Ethernet, Event, Hop, Stamped, Trace};
+use engine::trace::{Action, CtState, Ethernet, Event, Hop, Stamped, Trace};
 use lang::suite::Case;
 use repl::reply::{Answer, Content, Level, Reply};
 
@@ -275,7 +277,10 @@ fn a_packet_that_gets_lost_is_said_to_be_unobserved() {
     let tables = tables(&loaded);
     let mut live = lab::open(&loaded.world, &tables).expect("a lab can host it");
     // The other node's tunnel device hears nothing any more.
-    live.programs(NodeId(1)).expect("they are loaded").detach(&tables.nodes[1].tunnel.device);
+    live.programs(NodeId(1))
+        .expect("they are loaded")
+        .detach(&tables.nodes[1].tunnel.device)
+        .expect("they are taken off");
     let parsed = lang::command::parse_question("shop/client -> shop/server:80", FileId::default());
     let question = lang::resolve::question(&loaded.world, &parsed.expect("a question"));
     let question = question.expect("names of this world");
@@ -380,6 +385,73 @@ fn what_a_lab_cannot_host_is_refused() {
         assert!(refused.to_string().contains(error), "{with}: {refused}");
         assert!(!refused.remedy().is_empty());
     }
+}
+
+/// Programs that are pinned stay when their process lets go of them, with what they remember; who opens them again may load other
+/// tables, larger ones too.
+#[test]
+fn pinned_programs_are_taken_over_with_what_they_remember() {
+    if !is_possible() {
+        return;
+    }
+    let pins = Path::new(pins::BPFFS).join(format!("hwtest-{}", std::process::id()));
+    let loaded = loaded(WORLD);
+    let first = tables(&loaded);
+    let place = Lab::make(&loaded.world, &first, Options { mute: true }).expect("it can be made");
+    let wires = LabWires::on(place, &loaded.world, &first).expect("it has wires");
+    let mut live = Backed::new(wires.pinned(pins.clone())).expect("there is an object");
+    live.load(&first).expect("a lab can host it");
+    let tell = |live: &mut Backed<LabWires>| {
+        for node in [NodeId(0), NodeId(1)] {
+            let programs = live.programs(node).expect("they are loaded");
+            let mode = Mode { trace: true, capture: true, ..Mode::default() };
+            programs.set_mode(mode).expect("they are told");
+        }
+    };
+    tell(&mut live);
+    let parsed = lang::command::parse_question("shop/client -> shop/server:80", FileId::default());
+    let question = lang::resolve::question(&loaded.world, &parsed.expect("a question"));
+    let question = question.expect("names of this world");
+    let ask = |live: &mut Backed<LabWires>, tables: &Tables| {
+        follow(live, &loaded.world, tables, &question, 0).expect("it is followed")
+    };
+    let states = |trace: &Trace| {
+        let said = trace.hops.iter().flat_map(|hop| &hop.events);
+        let state = said.filter_map(|said| match said.event {
+            Event::Conntrack { state, .. } => Some(state),
+            _ => None,
+        });
+        state.collect::<Vec<_>>()
+    };
+    let before = ask(&mut live, &first);
+    assert_eq!(states(&before)[0], CtState::New);
+
+    let wires = live.let_go().expect("nobody else has them");
+    let mut live = Backed::adopt(wires, &first).expect("they are taken over");
+    let again = ask(&mut live, &first);
+    assert_eq!(states(&again)[0], CtState::Established);
+    assert_eq!(again.hops.len(), before.hops.len());
+
+    // Both slots in turn are filled that another process had filled.
+    for number in 2..=3 {
+        let next = Tables { generation: Generation(number), ..first.clone() };
+        live.load(&next).expect("they are loaded");
+        let trace = ask(&mut live, &next);
+        assert_eq!(trace.hops.len(), before.hops.len());
+        assert!(
+            trace
+                .hops
+                .iter()
+                .flat_map(|hop| &hop.events)
+                .all(|said| said.generation == next.generation)
+        );
+        let wires = live.let_go().expect("nobody else has them");
+        live = Backed::adopt(wires, &next).expect("they are taken over");
+    }
+    drop(live);
+    assert!(pins.is_dir());
+    pins::remove_all(&pins).expect("they are removed");
+    assert!(!pins.exists());
 }
 
 /// Namespaces, devices and descriptors go with the lab.

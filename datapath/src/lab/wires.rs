@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use datapath_abi as abi;
@@ -16,7 +17,7 @@ use super::{Lab, LabError, Options, Role};
 use crate::decode;
 use crate::follow::HOST_DEVICE;
 use crate::frame::{self, Outer};
-use crate::live::{Backed, Place, Programs, Wires};
+use crate::live::{Backed, Mode, Place, Programs, Wires, pins};
 
 /// How long a packet may take from one program to the next: many times what it takes.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -30,19 +31,14 @@ pub struct LabWires {
     pods: BTreeMap<(NodeId, EndpointId), Port>,
     /// Ports on nodes' own devices, opened when a frame first goes by them.
     devices: RefCell<BTreeMap<(NodeId, String), Port>>,
+    /// The directory of the pins, where programs stay after the process.
+    pins: Option<PathBuf>,
 }
 
 /// Makes a world's lab whose pods are mute, with the datapath on it, and loads the tables.
 pub fn open(world: &World, tables: &Tables) -> Result<Backed<LabWires>, LabError> {
     let lab = Lab::make(world, tables, Options { mute: true })?;
-    let wires = LabWires {
-        wires: lab.wires()?,
-        pods: lab.pods()?,
-        lab,
-        world: world.clone(),
-        tables: tables.clone(),
-        devices: RefCell::default(),
-    };
+    let wires = LabWires::on(lab, world, tables)?;
     let failed = |error: BackendError| LabError::Datapath(error);
     let mut backed = Backed::new(wires).map_err(failed)?;
     engine::backend::Backend::load(&mut backed, tables).map_err(failed)?;
@@ -54,6 +50,25 @@ fn failed(call: &str, error: impl std::fmt::Display) -> BackendError {
 }
 
 impl LabWires {
+    /// The wires of a lab that was made for this world.
+    pub fn on(lab: Lab, world: &World, tables: &Tables) -> Result<Self, LabError> {
+        Ok(Self {
+            wires: lab.wires()?,
+            pods: lab.pods()?,
+            lab,
+            world: world.clone(),
+            tables: tables.clone(),
+            devices: RefCell::default(),
+            pins: None,
+        })
+    }
+
+    /// Programs are pinned in a directory of bpffs, one below it for each node, and tell nothing before they are told to.
+    #[must_use]
+    pub fn pinned(self, directory: PathBuf) -> Self {
+        Self { pins: Some(directory), ..self }
+    }
+
     /// The lab.
     pub fn lab(&self) -> &Lab {
         &self.lab
@@ -213,5 +228,15 @@ impl Wires for LabWires {
 
     fn patience(&self) -> Duration {
         PATIENCE
+    }
+
+    fn pins(&self, node: NodeId) -> Option<PathBuf> {
+        let name = &self.world.node(node)?.name;
+        self.pins.as_ref().map(|pins| pins.join(pins::escaped(name)))
+    }
+
+    fn mode(&self) -> Mode {
+        let tells = self.pins.is_none();
+        Mode { trace: tells, capture: tells, ..Mode::default() }
     }
 }

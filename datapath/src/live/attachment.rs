@@ -1,13 +1,17 @@
 //! Where a program hangs: a hook's device and side, by tcx where the kernel has it, else by a clsact qdisc, and XDP in generic mode,
 //! which every device can.
 
-use aya::programs::links::LinkOrder;
-use aya::programs::tc::{self, NlOptions, SchedClassifierLink, TcAttachOptions};
+use std::path::{Path, PathBuf};
+
+use aya::programs::links::{FdLink, LinkOrder};
+use aya::programs::tc::{self, NlOptions, SchedClassifierLink, TcAttachOptions, TcHandle};
 use aya::programs::xdp::{XdpLink, XdpMode};
 use aya::programs::{Program, ProgramError, SchedClassifier, TcAttachType, Xdp};
 use engine::backend::BackendError;
 use engine::net::Hook;
+use serde::{Deserialize, Serialize};
 
+use super::pins::{self, Hold};
 use super::programs::refused;
 use crate::testrun::kernel_version;
 
@@ -39,7 +43,7 @@ impl Side {
 }
 
 /// A hook's place on a device of the calling thread's network namespace.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Place {
     /// The hook.
     pub hook: Hook,
@@ -47,11 +51,62 @@ pub struct Place {
     pub device: String,
 }
 
-/// A program on a device: it hangs there as long as this is held.
-#[expect(dead_code, reason = "nothing is asked of a link but to be there")]
+/// A program on a device: it hangs there as long as this is held, or its file is there.
 pub(super) enum Link {
     Tc(SchedClassifierLink),
     Xdp(XdpLink),
+    Pinned(Hold, PathBuf),
+}
+
+impl Link {
+    /// Makes it outlive the process, by a file in a directory.
+    pub(super) fn pin(
+        self,
+        place: &Place,
+        program: &mut Program,
+        directory: &Path,
+    ) -> Result<Self, BackendError> {
+        let call = format!("pinning {} at {}", place.hook, place.device);
+        let failed = |error: &dyn std::fmt::Display| BackendError::System {
+            call: call.clone(),
+            error: error.to_string(),
+        };
+        let at = |hold: &Hold| directory.join(pins::name_of(place, hold));
+        let link = match self {
+            Self::Pinned(..) => return Ok(self),
+            Self::Xdp(link) => FdLink::try_from(link).map_err(|e| failed(&e))?,
+            Self::Tc(link) if <&FdLink>::try_from(&link).is_ok() => {
+                FdLink::try_from(link).map_err(|e| failed(&e))?
+            }
+            Self::Tc(link) => {
+                let priority = link.priority().map_err(|e| failed(&e))?;
+                let handle = link.handle().map_err(|e| failed(&e))?;
+                let hold = Hold::Filter(priority, handle.into());
+                program.pin(at(&hold)).map_err(|e| failed(&e))?;
+                // A filter stays until somebody removes it, which dropping would do.
+                std::mem::forget(link);
+                return Ok(Self::Pinned(hold.clone(), at(&hold)));
+            }
+        };
+        link.pin(at(&Hold::Link)).map_err(|e| failed(&e))?;
+        Ok(Self::Pinned(Hold::Link, at(&Hold::Link)))
+    }
+
+    /// Takes the program off the device. A filter is on a device of the calling thread's network namespace, or gone with its device.
+    pub(super) fn cut(self, place: &Place) -> Result<(), BackendError> {
+        let Self::Pinned(hold, file) = self else { return Ok(()) };
+        if let Hold::Filter(priority, handle) = hold {
+            let handle = TcHandle::from(handle);
+            let kind = kind_of(Side::of(place.hook));
+            // Dropping takes it off.
+            drop(SchedClassifierLink::attached(&place.device, kind, priority, handle, None));
+        }
+        pins::remove(&file)
+    }
+}
+
+fn kind_of(side: Side) -> TcAttachType {
+    if side == Side::Egress { TcAttachType::Egress } else { TcAttachType::Ingress }
 }
 
 /// Hangs a loaded program at its place, behind those that are there already.
@@ -67,11 +122,9 @@ pub(super) fn attach(program: &mut Program, place: &Place) -> Result<Link, Backe
         }
         side => {
             let program: &mut SchedClassifier = program.try_into().map_err(|e| failed(&e))?;
-            let kind =
-                if side == Side::Ingress { TcAttachType::Ingress } else { TcAttachType::Egress };
             let options = options(place)?;
             let id = program
-                .attach_with_options(&place.device, kind, options)
+                .attach_with_options(&place.device, kind_of(side), options)
                 .map_err(|e| failed(&e))?;
             Ok(Link::Tc(program.take_link(id).map_err(|e| failed(&e))?))
         }

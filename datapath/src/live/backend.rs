@@ -2,6 +2,8 @@
 //! for and recognized by its frame. So a journey is followed, explained and compared in the same way as a simulated one.
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -50,6 +52,16 @@ pub trait Wires {
 
     /// How long a packet may take from one program to the next.
     fn patience(&self) -> Duration;
+
+    /// The directory of a node's pins, where its programs outlive this process.
+    fn pins(&self, _node: NodeId) -> Option<PathBuf> {
+        None
+    }
+
+    /// What programs do and tell that are loaded for them.
+    fn mode(&self) -> Mode {
+        Mode { trace: true, capture: true, ..Mode::default() }
+    }
 }
 
 /// What all nodes share.
@@ -66,6 +78,8 @@ pub struct Backed<W: Wires>(Nodes<OnWires<W>>);
 
 pub(crate) struct OnWires<W> {
     object: Rc<Object>,
+    /// Nodes whose programs are there already and were not opened yet.
+    waiting: BTreeSet<NodeId>,
     shared: Rc<RefCell<Shared<W>>>,
 }
 
@@ -73,6 +87,7 @@ pub(crate) struct OnWires<W> {
 pub(crate) struct LiveNode<W> {
     id: NodeId,
     programs: Programs,
+    is_adopted: bool,
     /// Runs that were not asked about yet.
     pending: Vec<decode::Run>,
     shared: Rc<RefCell<Shared<W>>>,
@@ -85,8 +100,33 @@ impl<W: Wires> Backed<W> {
     /// What the host lacks, with the remedy.
     pub fn new(wires: W) -> Result<Self, BackendError> {
         let shared = Rc::new(RefCell::new(Shared { wires, sent_at: 0, started: None }));
-        let host = OnWires { object: Rc::new(Object::find()?), shared };
+        let host = OnWires { object: Rc::new(Object::find()?), waiting: BTreeSet::new(), shared };
         Ok(Self(Nodes::on(host, LIMITS)))
+    }
+
+    /// Takes wires whose nodes have pinned programs, in which what these tables compile to is active under their generation's number.
+    /// Nothing changes by it; other tables may be loaded afterwards.
+    ///
+    /// # Errors
+    /// What the host lacks, with the remedy; pins that are not there.
+    pub fn adopt(wires: W, tables: &Tables) -> Result<Self, BackendError> {
+        let mut adopted = Self::new(wires)?;
+        adopted.0.host.waiting = tables.nodes.iter().map(|node| node.node).collect();
+        adopted.0.adopt(tables)?;
+        tables.nodes.iter().try_for_each(|node| adopted.0.node(node.node).map(drop))?;
+        Ok(adopted)
+    }
+
+    /// Lets go of the nodes and gives the wires back: programs that are pinned stay, others go.
+    pub fn let_go(self) -> Option<W> {
+        let shared = Rc::clone(&self.0.host.shared);
+        drop(self);
+        Rc::try_unwrap(shared).ok().map(|shared| shared.into_inner().wires)
+    }
+
+    /// The wires, to look at or to change between two questions.
+    pub fn wires<T>(&mut self, look: impl FnOnce(&mut W) -> T) -> T {
+        look(&mut self.0.host.shared.borrow_mut().wires)
     }
 
     /// A node's programs, once they are loaded.
@@ -151,16 +191,33 @@ impl<W: Wires> Host for OnWires<W> {
         capacity: Capacity,
         _nodes: usize,
     ) -> Result<LiveNode<W>, BackendError> {
-        let mut programs = Programs::load(&self.object, capacity, RING)?;
-        programs.set_mode(Mode { trace: true, capture: true, ..Mode::default() })?;
-        self.shared.borrow_mut().wires.attach(node, &mut programs)?;
-        Ok(LiveNode { id: node, programs, pending: Vec::new(), shared: Rc::clone(&self.shared) })
+        let shared = Rc::clone(&self.shared);
+        let (pins, mode) = {
+            let wires = &self.shared.borrow().wires;
+            (wires.pins(node), wires.mode())
+        };
+        let is_adopted = self.waiting.remove(&node);
+        let programs = match pins {
+            Some(pins) if is_adopted => Programs::open(&pins)?,
+            pins => {
+                let mut programs = Programs::load(&self.object, capacity, RING)?;
+                programs.set_mode(mode)?;
+                self.shared.borrow_mut().wires.attach(node, &mut programs)?;
+                pins.map_or(Ok(()), |pins| programs.pin(&pins))?;
+                programs
+            }
+        };
+        Ok(LiveNode { id: node, programs, is_adopted, pending: Vec::new(), shared })
     }
 }
 
 impl<W: Wires> Maps for LiveNode<W> {
     fn change(&mut self, map: &str, changes: &[Change<'_>]) -> Result<(), BackendError> {
         self.programs.change(map, changes)
+    }
+
+    fn rows(&self, map: &str) -> Result<Vec<Row>, BackendError> {
+        self.programs.rows(map)
     }
 
     fn clear(&mut self, map: &str, indices: std::ops::Range<u32>) -> Result<(), BackendError> {
@@ -216,16 +273,20 @@ impl<W: Wires> Node for LiveNode<W> {
         REMEMBERING.iter().try_for_each(|name| rows::remove_all(self.programs.map(name)?))
     }
 
-    fn rows(&self, map: &str) -> Result<Vec<Row>, BackendError> {
-        rows::all(self.programs.map(map)?)
-    }
-
     fn per_cpu(&self, map: &str, index: u32) -> Result<Vec<Vec<u8>>, BackendError> {
         rows::per_cpu(self.programs.map(map)?, index)
     }
 
     fn inherit(&mut self, old: &Self) -> Result<(), BackendError> {
         nodes::inherit_flows(self, old)
+    }
+
+    fn is_adopted(&self) -> bool {
+        self.is_adopted
+    }
+
+    fn replace(&mut self, old: &mut Self) -> Result<(), BackendError> {
+        self.programs.replace(&mut old.programs)
     }
 }
 

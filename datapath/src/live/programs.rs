@@ -2,22 +2,27 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::path::{Path, PathBuf};
 
 use aya::maps::{MapData, RingBuf};
 use aya::programs::{Program, ProgramError, SchedClassifier, Xdp};
 use aya::{Ebpf, EbpfError, EbpfLoader};
+use aya_obj::programs::XdpAttachType;
 use datapath_abi as abi;
 use engine::backend::BackendError;
-use libbpf_rs::MapHandle;
-use zerocopy::IntoBytes;
+use engine::net::Hook;
+use engine::trace::Counter;
+use libbpf_rs::{MapCore, MapHandle};
+use zerocopy::{FromBytes, IntoBytes};
 
-use super::attachment::{self, Link, Place};
+use super::attachment::{self, Link, Place, Side};
 use super::clock;
+use super::pins;
 use crate::decode::{self, Run, Runs};
-use crate::nodes::{Capacity, Change, HOOKS, Maps, Slots};
+use crate::nodes::{Capacity, Change, HOOKS, Maps, Row, Slots};
 use crate::object::{Object, absent};
 use crate::rows;
-use crate::testrun::tail;
+use crate::testrun::{of_call, tail};
 
 /// Lines of a verifier's log that are worth showing.
 const LOG_LINES: usize = 20;
@@ -35,9 +40,19 @@ pub struct Mode {
     pub filter: Option<abi::Filter>,
 }
 
+/// Where programs are had from that are to be hung somewhere.
+enum Code {
+    /// As they were loaded here.
+    Loaded(Box<Ebpf>),
+    /// As they are pinned in the directory, by name once they are opened.
+    Pinned(BTreeMap<String, Program>),
+}
+
 /// One node's programs and maps in the kernel.
 pub struct Programs {
-    ebpf: Ebpf,
+    code: Code,
+    /// The directory of the pins, if there are any.
+    pins: Option<PathBuf>,
     maps: BTreeMap<String, MapHandle>,
     links: Vec<(Place, Link)>,
     pub(super) capacity: Capacity,
@@ -79,7 +94,8 @@ impl Programs {
             load_program(&mut ebpf, name)?;
         }
         let programs = Self {
-            ebpf,
+            code: Code::Loaded(Box::new(ebpf)),
+            pins: None,
             maps,
             links: Vec::new(),
             capacity,
@@ -95,16 +111,198 @@ impl Programs {
 
     /// Hangs the program of a hook on a device of the calling thread's network namespace.
     pub fn attach(&mut self, place: Place) -> Result<(), BackendError> {
-        let name = HOOKS[usize::from(decode::hook_number(place.hook))];
-        let program = self.ebpf.program_mut(name).ok_or_else(|| absent(name))?;
-        let link = attachment::attach(program, &place)?;
+        let pins = self.pins.clone();
+        let program = self.program(place.hook)?;
+        let mut link = attachment::attach(program, &place)?;
+        if let Some(pins) = pins {
+            link = link.pin(&place, program, &pins)?;
+        }
         self.links.push((place, link));
         Ok(())
     }
 
     /// Takes the programs off a device, which may be gone already.
-    pub fn detach(&mut self, device: &str) {
-        self.links.retain(|(place, _)| place.device != device);
+    pub fn detach(&mut self, device: &str) -> Result<(), BackendError> {
+        let (gone, stay) = std::mem::take(&mut self.links)
+            .into_iter()
+            .partition(|(place, _): &(Place, Link)| place.device == device);
+        self.links = stay;
+        let gone: Vec<(Place, Link)> = gone;
+        gone.into_iter().try_for_each(|(place, link)| link.cut(&place))
+    }
+
+    /// Where they hang.
+    pub fn places(&self) -> impl Iterator<Item = &Place> {
+        self.links.iter().map(|(place, _)| place)
+    }
+
+    /// The program of a hook.
+    fn program(&mut self, hook: Hook) -> Result<&mut Program, BackendError> {
+        let name = HOOKS[usize::from(decode::hook_number(hook))];
+        match &mut self.code {
+            Code::Loaded(ebpf) => ebpf.program_mut(name).ok_or_else(|| absent(name)),
+            Code::Pinned(opened) => {
+                if !opened.contains_key(name) {
+                    let pins = self.pins.clone().unwrap_or_default();
+                    let program = pinned_program(hook, &pins.join(program_file(name)))?;
+                    opened.insert(name.to_owned(), program);
+                }
+                opened.get_mut(name).ok_or_else(|| absent(name))
+            }
+        }
+    }
+
+    /// The kernel's numbers of the programs, by hook.
+    pub fn ids(&mut self) -> Result<Vec<(Hook, u32)>, BackendError> {
+        let id = |hook| {
+            let program = self.program(hook)?;
+            let info = program.info().map_err(|e| refused("asking about a program", &e))?;
+            Ok((hook, info.id()))
+        };
+        Hook::ALL.into_iter().map(id).collect()
+    }
+
+    /// Makes all of it outlive the process, by files in a directory of bpffs that is made for them. Where there is one already, its
+    /// owner must [be replaced](Self::replace).
+    pub(crate) fn pin(&mut self, directory: &Path) -> Result<(), BackendError> {
+        let failed = |error| pins::failed("making", directory, &error);
+        pins::mount_bpffs()?;
+        let directory = if directory.exists() { pins::next(directory) } else { directory.into() };
+        pins::remove_all(&directory)?;
+        std::fs::create_dir_all(&directory).map_err(failed)?;
+        for (name, map) in &mut self.maps {
+            map.pin(directory.join(map_file(name))).map_err(of_call(&format!("pinning {name}")))?;
+        }
+        for hook in Hook::ALL {
+            let name = HOOKS[usize::from(decode::hook_number(hook))];
+            let pinned = self.program(hook)?.pin(directory.join(program_file(name)));
+            pinned.map_err(|error| BackendError::System {
+                call: format!("pinning {name}"),
+                error: error.to_string(),
+            })?;
+        }
+        for (place, link) in std::mem::take(&mut self.links) {
+            let link = link.pin(&place, self.program(place.hook)?, &directory)?;
+            self.links.push((place, link));
+        }
+        self.pins = Some(directory);
+        Ok(())
+    }
+
+    /// Opens what another process pinned.
+    pub fn open(directory: &Path) -> Result<Self, BackendError> {
+        let next = pins::next(directory);
+        if next.exists() {
+            // A process was killed while one was to take the other's place: the old one has all that is known.
+            if directory.exists() { pins::remove_all(&next)? } else { rename(&next, directory)? }
+        }
+        let (mut maps, mut links) = (BTreeMap::new(), Vec::new());
+        for name in pins::names(directory)? {
+            let path = directory.join(&name);
+            if let Some(map) = name.strip_prefix(pins::MAP) {
+                let handle = MapHandle::from_pinned_path(&path);
+                maps.insert(map.to_owned(), handle.map_err(of_call(&format!("opening {map}")))?);
+            } else if let Some((place, hold)) = pins::hold_of(&name) {
+                links.push((place, Link::Pinned(hold, path)));
+            }
+        }
+        let events = MapData::from_pin(directory.join(map_file(abi::maps::EVENTS)))
+            .and_then(aya::maps::Map::from_map_data)
+            .and_then(RingBuf::try_from);
+        let mut programs = Self {
+            code: Code::Pinned(BTreeMap::new()),
+            pins: Some(directory.to_owned()),
+            capacity: capacity_of(&maps)?,
+            maps,
+            links,
+            slots: Slots::default(),
+            mode: Mode::default(),
+            records: events.map_err(|error| of_map(abi::maps::EVENTS, &error))?,
+            runs: Runs::default(),
+            lost: 0,
+        };
+        programs.mode = programs.configured()?;
+        programs.lost = rows::sum(programs.map(abi::maps::LOST)?)?;
+        Ok(programs)
+    }
+
+    /// Takes the place of another one's pins, which goes.
+    pub(super) fn replace(&mut self, old: &mut Self) -> Result<(), BackendError> {
+        let Some(place) = old.pins.take() else { return Ok(()) };
+        for (place, link) in std::mem::take(&mut old.links) {
+            link.cut(&place)?;
+        }
+        pins::remove_all(&place)?;
+        let Some(own) = self.pins.replace(place.clone()) else { return Ok(()) };
+        rename(&own, &place)?;
+        for (_, link) in &mut self.links {
+            if let Link::Pinned(_, file) = link {
+                *file = place.join(file.file_name().unwrap_or_default());
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes everything off and removes the pins.
+    pub fn remove(mut self) -> Result<(), BackendError> {
+        for (place, link) in std::mem::take(&mut self.links) {
+            link.cut(&place)?;
+        }
+        self.pins.take().map_or(Ok(()), |pins| pins::remove_all(&pins))
+    }
+
+    /// What programs do and tell at present.
+    pub fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// The number of the generation that is active.
+    pub fn active(&self) -> Result<u32, BackendError> {
+        let value = rows::look_up(self.map(abi::maps::ACTIVE)?, &[0; 4])?;
+        let bytes = value.and_then(|value| value.first_chunk().copied());
+        Ok(bytes.map_or(0, u32::from_ne_bytes))
+    }
+
+    /// What programs counted, but for what is 0.
+    pub fn counters(&self) -> Result<Vec<Counter>, BackendError> {
+        let map = self.map(abi::maps::COUNTERS)?;
+        let mut counted = Vec::new();
+        for index in decode::counter_indices() {
+            counted.extend(decode::counter(index, &rows::per_cpu(map, index)?)?);
+        }
+        Ok(counted)
+    }
+
+    /// How full a map is: entries that it has, and that it has room for; only of those whose entries can be listed.
+    pub fn pressure(&self, map: &str) -> Result<(usize, usize), BackendError> {
+        let map = self.map(map)?;
+        Ok((map.keys().count(), map.max_entries() as usize))
+    }
+
+    fn configured(&self) -> Result<Mode, BackendError> {
+        let value = rows::look_up(self.map(abi::maps::CONFIG)?, &[0; 4])?.unwrap_or_default();
+        let config = abi::Config::read_from_bytes(&value)
+            .map_err(|_| BackendError::BadEvent("a configuration of another size".to_owned()))?;
+        if config.abi != abi::ABI_VERSION {
+            return Err(BackendError::BadEvent(format!(
+                "they are of version {} of the datapath, and this hopwise has version {}",
+                config.abi,
+                abi::ABI_VERSION
+            )));
+        }
+        let is_on = |flag| config.flags & flag != 0;
+        let filter = if is_on(abi::config::FILTERED) {
+            let filter = rows::look_up(self.map(abi::maps::FILTER)?, &[0; 4])?;
+            filter.and_then(|bytes| abi::Filter::read_from_bytes(&bytes).ok())
+        } else {
+            None
+        };
+        Ok(Mode {
+            observe: is_on(abi::config::OBSERVE),
+            trace: is_on(abi::config::TRACE),
+            capture: is_on(abi::config::CAPTURE),
+            filter,
+        })
     }
 
     /// Changes what programs do and tell, from their next run on.
@@ -156,9 +354,49 @@ impl Maps for Programs {
         rows::change(self.map(map)?, changes)
     }
 
+    fn rows(&self, map: &str) -> Result<Vec<Row>, BackendError> {
+        rows::all(self.map(map)?)
+    }
+
     fn clear(&mut self, map: &str, indices: Range<u32>) -> Result<(), BackendError> {
         rows::clear(self.map(map)?, indices)
     }
+}
+
+fn map_file(name: &str) -> String {
+    format!("{}{}", pins::MAP, pins::escaped(name))
+}
+
+fn program_file(name: &str) -> String {
+    format!("{}{}", pins::PROGRAM, pins::escaped(name))
+}
+
+fn rename(from: &Path, to: &Path) -> Result<(), BackendError> {
+    std::fs::rename(from, to).map_err(|error| pins::failed("renaming", from, &error))
+}
+
+fn pinned_program(hook: Hook, path: &Path) -> Result<Program, BackendError> {
+    let opened = if Side::of(hook) == Side::Xdp {
+        Xdp::from_pin(path, XdpAttachType::Interface).map(Program::Xdp)
+    } else {
+        SchedClassifier::from_pin(path).map(Program::SchedClassifier)
+    };
+    opened.map_err(|error| refused(&format!("opening {}", path.display()), &error))
+}
+
+/// How large pinned maps are.
+fn capacity_of(maps: &BTreeMap<String, MapHandle>) -> Result<Capacity, BackendError> {
+    let half = |name: &str| {
+        let map = maps.get(name).ok_or_else(|| absent(&format!("pinned map {name}")))?;
+        Ok::<_, BackendError>(map.max_entries() / 2)
+    };
+    Ok(Capacity {
+        targets: half(abi::maps::TARGETS)?,
+        services: half(abi::maps::SERVICES)?,
+        backends: half(abi::maps::BACKENDS)?,
+        maglev: half(abi::maps::MAGLEV)?,
+        hits: half(abi::maps::HITS)?,
+    })
 }
 
 /// Maps whose size depends on the tables. Those that remember flows have the size that the object gives.
@@ -193,9 +431,7 @@ fn handle(name: &str, map: &aya::maps::Map) -> Result<Option<MapHandle>, Backend
         return Err(absent(&format!("a kind of map {name} that is known")));
     };
     let id = data.info().map_err(|error| of_map(name, &error))?.id();
-    MapHandle::from_map_id(id)
-        .map(Some)
-        .map_err(crate::testrun::of_call("opening a map by its number"))
+    MapHandle::from_map_id(id).map(Some).map_err(of_call("opening a map by its number"))
 }
 
 fn load_program(ebpf: &mut Ebpf, name: &str) -> Result<(), BackendError> {

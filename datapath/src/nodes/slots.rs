@@ -6,9 +6,9 @@ use std::rc::Rc;
 
 use datapath_abi as abi;
 use engine::backend::BackendError;
-use zerocopy::{Immutable, IntoBytes};
+use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-use super::{Capacity, base};
+use super::{Capacity, Row, base};
 use crate::encode::Slot;
 
 /// A change of one row.
@@ -24,6 +24,9 @@ pub(crate) enum Change<'a> {
 pub(crate) trait Maps {
     /// Changes rows of one map, in order.
     fn change(&mut self, map: &str, changes: &[Change<'_>]) -> Result<(), BackendError>;
+
+    /// The rows of a map.
+    fn rows(&self, map: &str) -> Result<Vec<Row>, BackendError>;
 
     /// Makes entries of a per-CPU array 0.
     fn clear(&mut self, map: &str, indices: Range<u32>) -> Result<(), BackendError>;
@@ -50,6 +53,8 @@ struct Contents {
     is_whole: bool,
     /// Whether packets may have been counted since it was filled.
     was_asked: bool,
+    /// Whether rows of another process may be there too.
+    is_foreign: bool,
 }
 
 impl Slots {
@@ -61,6 +66,10 @@ impl Slots {
         maps: &mut impl Maps,
     ) -> Result<(), BackendError> {
         let contents = &mut self.0[(slot.number & 1) as usize];
+        if contents.is_foreign {
+            empty(slot.number, capacity, maps)?;
+            *contents = Contents::default();
+        }
         if contents.was_asked {
             let ends = contents.parts.iter().map(|part| part.hits_end());
             let first = base(slot.number, capacity.hits);
@@ -72,8 +81,16 @@ impl Slots {
         let placed = Rc::new(Placed::new(slot, capacity));
         contents.parts.push(Rc::clone(&placed));
         write(&placed, capacity, &before, is_whole, maps)?;
-        *contents = Contents { parts: vec![placed], is_whole: true, was_asked: false };
+        *contents = Contents { parts: vec![placed], is_whole: true, ..Contents::default() };
         Ok(())
+    }
+
+    /// The slot is active, and another process filled it; what is in the other one is not known.
+    pub(crate) fn adopt(&mut self, slot: &Rc<Slot>, capacity: Capacity) {
+        let number = (slot.number & 1) as usize;
+        let parts = vec![Rc::new(Placed::new(slot, capacity))];
+        self.0[number] = Contents { parts, is_whole: true, was_asked: true, ..Contents::default() };
+        self.0[1 - number] = Contents { is_foreign: true, ..Contents::default() };
     }
 
     /// A packet may run that sees the slot of a generation, by its number.
@@ -199,6 +216,37 @@ const KEYED: [(&str, RowsOf); 8] = [
     (abi::maps::UNMASQUERADED, |placed| bytes(&placed.slot.unmasqueraded)),
     (abi::maps::PREFILTERED, |placed| bytes(&placed.slot.prefiltered)),
 ];
+
+/// Removes whatever is in a slot, and makes its counts 0.
+fn empty(number: u32, capacity: Capacity, maps: &mut impl Maps) -> Result<(), BackendError> {
+    for (map, _) in KEYED {
+        let rows = maps.rows(map)?;
+        let its = rows.iter().filter(|(key, _)| slot_of(map, key, capacity) == Some(number & 1));
+        let changes: Vec<_> = its.map(|(key, _)| Change::Remove(key)).collect();
+        maps.change(map, &changes)?;
+    }
+    let first = base(number, capacity.hits);
+    maps.clear(abi::maps::HITS, first..first + capacity.hits)
+}
+
+/// The slot that a row of a keyed map is of, by its key.
+fn slot_of(map: &str, key: &[u8], capacity: Capacity) -> Option<u32> {
+    match map {
+        abi::maps::ATTACHMENTS => abi::AttachmentKey::read_from_bytes(key).ok().map(|key| key.slot),
+        abi::maps::POLICY => abi::PolicyKey::read_from_bytes(key).ok().map(|key| key.table & 1),
+        abi::maps::SERVICES => {
+            abi::ServiceKey::read_from_bytes(key).ok().map(|key| u32::from(key.slot))
+        }
+        abi::maps::MEMBERS => {
+            let key = abi::MemberKey::read_from_bytes(key).ok()?;
+            Some(u32::from(key.first >= base(1, capacity.backends)))
+        }
+        abi::maps::SOURCE_RANGES => {
+            abi::SourceRangeKey::read_from_bytes(key).ok().map(|key| u32::from(key.slot))
+        }
+        _ => abi::IpcacheKey::read_from_bytes(key).ok().map(|key| u32::from(key.slot)),
+    }
+}
 
 /// What makes a map's rows of one slot what they shall be. `before`: what may be there, each part sorted; if
 /// `is_whole`, the last part is exactly what is there.

@@ -162,6 +162,10 @@ impl Maps for Instance {
         rows::change(&self.map(map)?, changes)
     }
 
+    fn rows(&self, map: &str) -> Result<Vec<Row>, BackendError> {
+        rows::all(&self.map(map)?)
+    }
+
     fn clear(&mut self, map: &str, indices: Range<u32>) -> Result<(), BackendError> {
         rows::clear(&self.map(map)?, indices)
     }
@@ -218,10 +222,6 @@ impl Node for Instance {
         }
         self.remembers = false;
         Ok(())
-    }
-
-    fn rows(&self, map: &str) -> Result<Vec<Row>, BackendError> {
-        rows::all(&self.map(map)?)
     }
 
     fn per_cpu(&self, map: &str, index: u32) -> Result<Vec<Vec<u8>>, BackendError> {

@@ -177,6 +177,10 @@ impl Maps for Instance {
         })
     }
 
+    fn rows(&self, map: &str) -> Result<Vec<Row>, BackendError> {
+        Ok(self.map(map)?.entries())
+    }
+
     fn clear(&mut self, name: &str, indices: Range<u32>) -> Result<(), BackendError> {
         let map = self.map_mut(name)?;
         for index in indices {
@@ -215,10 +219,6 @@ impl Node for Instance {
             self.map_mut(map)?.clear();
             Ok(())
         })
-    }
-
-    fn rows(&self, map: &str) -> Result<Vec<Row>, BackendError> {
-        Ok(self.map(map)?.entries())
     }
 
     fn per_cpu(&self, map: &str, index: u32) -> Result<Vec<Vec<u8>>, BackendError> {

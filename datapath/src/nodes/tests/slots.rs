@@ -37,6 +37,11 @@ impl Maps for Remembering {
         Ok(())
     }
 
+    fn rows(&self, map: &str) -> Result<Vec<Row>, BackendError> {
+        let rows = self.rows.get(map).into_iter().flatten();
+        Ok(rows.map(|(key, value)| (key.clone(), value.clone())).collect())
+    }
+
     fn clear(&mut self, map: &str, indices: Range<u32>) -> Result<(), BackendError> {
         assert_eq!(map, abi::maps::HITS);
         self.cleared.push(indices);

@@ -1,0 +1,407 @@
+//! Datapaths that stay after the process: what is written down about each of them, who may change it, and removing it whatever became of
+//! its maker. Knows files, namespaces' names and pins; neither worlds nor packets.
+//!
+//! An installation NAME is a directory below [`State::run`] with `record.json`, `lock` (held while it is made, changed or removed) and
+//! `events.lock` (held by whom its events go to), pins in a directory of bpffs, and network namespaces whose names begin with its own.
+//! A record of which only the beginning was made and that nobody holds the lock of is that of a process that was killed.
+
+mod error;
+mod record;
+
+use std::fs::{self, File, TryLockError};
+use std::io::{self, Read, Seek, Write};
+use std::path::{Path, PathBuf};
+
+use rustix::mount::{UnmountFlags, unmount};
+
+use super::pins;
+use super::programs::Programs;
+pub use error::InstallError;
+use error::LONGEST_NAME;
+use record::VERSION;
+pub use record::{Kind, Node, Record, Source, Space, Stage};
+
+/// Names another directory than [`DIRECTORY`] for what is written down; pins and namespaces are named after its last part.
+pub const VARIABLE: &str = "HOPWISE_STATE";
+/// Where installations are written down.
+pub const DIRECTORY: &str = "/run/hopwise";
+/// Where network namespaces have names, by the convention of iproute2.
+pub const NAMESPACES: &str = "/run/netns";
+
+/// Where installations are written down on this machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct State {
+    run: PathBuf,
+    /// Begins the names of namespaces and is the directory of the pins.
+    stem: String,
+}
+
+/// What a listing tells of an installation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Summary {
+    /// Its name.
+    pub name: String,
+    /// What is written down; `None`: nothing that can be read.
+    pub record: Option<Record>,
+    /// Whether a process is at work on it.
+    pub is_busy: bool,
+}
+
+impl State {
+    /// That of the machine, or the one that [`VARIABLE`] names.
+    pub fn standard() -> Self {
+        Self::at(std::env::var_os(VARIABLE).map_or_else(|| DIRECTORY.into(), PathBuf::from))
+    }
+
+    /// That in a directory. Its last part must begin no other state's, or they see each other's namespaces.
+    pub fn at(run: PathBuf) -> Self {
+        let stem = run.file_name().map_or_else(String::new, |name| name.to_string_lossy().into());
+        Self { run, stem }
+    }
+
+    /// The directory of what is written down.
+    pub fn run(&self) -> &Path {
+        &self.run
+    }
+
+    fn directory(&self, name: &str) -> PathBuf {
+        self.run.join(name)
+    }
+
+    /// The directory of all pins.
+    pub fn all_pins(&self) -> PathBuf {
+        Path::new(pins::BPFFS).join(pins::escaped(&self.stem))
+    }
+
+    /// The directory of an installation's pins.
+    pub fn pins(&self, name: &str) -> PathBuf {
+        self.all_pins().join(pins::escaped(name))
+    }
+
+    /// What the names of an installation's namespaces begin with.
+    fn prefix(&self, name: &str) -> String {
+        format!("{}-{name}--", self.stem)
+    }
+
+    /// The file of a namespace.
+    pub fn namespace(&self, name: &str, space: &str) -> PathBuf {
+        Path::new(NAMESPACES).join(self.prefix(name) + &space.replace('/', "--"))
+    }
+
+    /// All installations, also such as were never made to the end, by name.
+    pub fn list(&self) -> Vec<Summary> {
+        let entries = fs::read_dir(&self.run).into_iter().flatten().flatten();
+        let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+        let mut names: Vec<String> = names.filter(|name| is_name(name)).collect();
+        names.sort();
+        let summary = |name: String| {
+            let directory = self.directory(&name);
+            Summary {
+                record: read(&directory).ok(),
+                is_busy: holder(&directory.join(LOCK)).is_some(),
+                name,
+            }
+        };
+        names.into_iter().map(summary).collect()
+    }
+
+    /// The name that is meant by one that may be left out where there is only one of the kind (or of any, without a kind).
+    pub fn meant(&self, name: Option<&str>, kind: Option<Kind>) -> Result<String, InstallError> {
+        if let Some(name) = name {
+            return Ok(name.to_owned());
+        }
+        let is_of = |found: &Summary| match (&found.record, kind) {
+            (Some(record), Some(kind)) => record.kind == kind,
+            _ => true,
+        };
+        let known: Vec<String> =
+            self.list().into_iter().filter(is_of).map(|found| found.name).collect();
+        match &known[..] {
+            [one] => Ok(one.clone()),
+            _ => Err(InstallError::Which { known }),
+        }
+    }
+
+    /// Takes a name for something that begins to be made, and writes its record.
+    pub fn claim(&self, name: &str, record: Record) -> Result<Change, InstallError> {
+        if !is_name(name) {
+            return Err(InstallError::Name(name.to_owned()));
+        }
+        let directory = self.directory(name);
+        let failed = |error| InstallError::system(format!("making {}", directory.display()), error);
+        fs::create_dir_all(&self.run).map_err(failed)?;
+        match fs::create_dir(&directory) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                return Err(InstallError::Exists(name.to_owned()));
+            }
+            made => made.map_err(failed)?,
+        }
+        let lock =
+            lock(&directory.join(LOCK))?.ok_or_else(|| InstallError::Exists(name.to_owned()))?;
+        let change = Change { name: name.to_owned(), directory, _lock: lock };
+        change.save(record)?;
+        Ok(change)
+    }
+
+    /// What is written down about an installation that was made to the end.
+    pub fn open(&self, name: &str) -> Result<Record, InstallError> {
+        let directory = self.directory(name);
+        if !is_name(name) || !directory.is_dir() {
+            let known = self.list().into_iter().map(|found| found.name).collect();
+            return Err(InstallError::Absent { name: name.to_owned(), known });
+        }
+        let record = read(&directory);
+        let record = record.map_err(|_| match holder(&directory.join(LOCK)) {
+            Some(process) => InstallError::Busy { name: name.to_owned(), process },
+            None => InstallError::Unfinished(name.to_owned()),
+        })?;
+        if record.version != VERSION || record.abi != datapath_abi::ABI_VERSION {
+            return Err(InstallError::Version(name.to_owned()));
+        }
+        match (record.stage, holder(&directory.join(LOCK))) {
+            (Stage::Up, _) => Ok(record),
+            (Stage::Building, Some(process)) => {
+                Err(InstallError::Busy { name: name.to_owned(), process })
+            }
+            (Stage::Building, None) => Err(InstallError::Unfinished(name.to_owned())),
+        }
+    }
+
+    /// The same, to change it: nobody else does as long as the result is held.
+    pub fn change(&self, name: &str) -> Result<(Change, Record), InstallError> {
+        self.open(name)?;
+        let change = self.take(name)?;
+        // Another process may have changed it before this one had the lock.
+        Ok((change, self.open(name)?))
+    }
+
+    fn take(&self, name: &str) -> Result<Change, InstallError> {
+        let directory = self.directory(name);
+        let file = directory.join(LOCK);
+        let Some(lock) = lock(&file)? else {
+            let process = holder(&file).unwrap_or_default();
+            return Err(InstallError::Busy { name: name.to_owned(), process });
+        };
+        Ok(Change { name: name.to_owned(), directory, _lock: lock })
+    }
+
+    /// A node's programs of an installation.
+    pub fn programs(&self, name: &str, node: &str) -> Result<Programs, InstallError> {
+        Ok(Programs::open(&self.node_pins(name, node))?)
+    }
+
+    /// The directory of a node's pins.
+    pub fn node_pins(&self, name: &str, node: &str) -> PathBuf {
+        self.pins(name).join(pins::escaped(node))
+    }
+
+    /// Whom an installation's events go to as long as the result is held.
+    pub fn reader(&self, name: &str) -> Result<Reader, InstallError> {
+        let file = self.directory(name).join(EVENTS);
+        match lock(&file)? {
+            Some(lock) => Ok(Reader { _lock: lock }),
+            None => {
+                let process = holder(&file).unwrap_or_default();
+                Err(InstallError::Read { name: name.to_owned(), process })
+            }
+        }
+    }
+
+    /// Removes an installation, however far it came: programs and their maps, then namespaces with their devices, then what is
+    /// written down. Whoever is at work on it is waited for by the caller's asking again.
+    pub fn remove(&self, name: &str) -> Result<(), InstallError> {
+        let directory = self.directory(name);
+        let is_there = is_name(name) && directory.is_dir();
+        let leftovers = self.leftovers(name);
+        if !is_there && leftovers.is_empty() && !self.pins(name).exists() {
+            let known = self.list().into_iter().map(|found| found.name).collect();
+            return Err(InstallError::Absent { name: name.to_owned(), known });
+        }
+        let taken = if is_there { Some(self.take(name)?) } else { None };
+        self.clear(name, &directory)?;
+        drop(taken);
+        Ok(())
+    }
+
+    fn clear(&self, name: &str, directory: &Path) -> Result<(), InstallError> {
+        // Filters hang on devices, not on files: they are taken off inside the namespace that they are in.
+        if let Ok(record) = read(directory) {
+            for node in &record.nodes {
+                let pins = self.node_pins(name, &node.name);
+                let remove = || Programs::open(&pins).and_then(Programs::remove);
+                match &node.namespace {
+                    // Devices of a lab go with their namespaces, and filters with them.
+                    Some(path) if record.kind == Kind::Attached => inside(path, remove),
+                    Some(_) => {}
+                    // What cannot be opened is removed file by file below.
+                    None => drop(remove()),
+                }
+            }
+        }
+        pins::remove_all(&self.pins(name))?;
+        self.leftovers(name).iter().try_for_each(|path| release(path))?;
+        let failed =
+            |error| InstallError::system(format!("removing {}", directory.display()), error);
+        match fs::remove_dir_all(directory) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Files of namespaces of an installation.
+    fn leftovers(&self, name: &str) -> Vec<PathBuf> {
+        named(&self.prefix(name))
+    }
+
+    /// Removes everything that any installation left, and says what their names were.
+    pub fn remove_all(&self) -> Result<Vec<String>, InstallError> {
+        let mut names: Vec<String> = self.list().into_iter().map(|found| found.name).collect();
+        for name in &names {
+            self.remove(name)?;
+        }
+        let pins = self.all_pins();
+        let lost = pins::names(&pins)?.into_iter().chain(self.nameless());
+        let mut lost: Vec<String> = lost.collect();
+        lost.sort();
+        lost.dedup();
+        for name in lost {
+            self.clear(&name, &self.directory(&name))?;
+            names.push(name);
+        }
+        pins::remove_all(&pins)?;
+        // Where something else is in it, it stays.
+        drop(fs::remove_dir(&self.run));
+        Ok(names)
+    }
+
+    /// Names of installations of which there are namespaces.
+    fn nameless(&self) -> Vec<String> {
+        let begin = format!("{}-", self.stem);
+        let of = |path: PathBuf| {
+            let file = path.file_name()?.to_string_lossy().into_owned();
+            Some(file.strip_prefix(&begin)?.split_once("--")?.0.to_owned())
+        };
+        named(&begin).into_iter().filter_map(of).collect()
+    }
+}
+
+/// The right to change an installation.
+#[derive(Debug)]
+pub struct Change {
+    name: String,
+    directory: PathBuf,
+    _lock: File,
+}
+
+impl Change {
+    /// The name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Writes the record, whole or not at all.
+    pub fn save(&self, mut record: Record) -> Result<(), InstallError> {
+        record.process = std::process::id();
+        let (file, new) = (self.directory.join(RECORD), self.directory.join("record.new"));
+        let text = serde_json::to_vec_pretty(&record)
+            .map_err(|error| InstallError::system("writing a record", error))?;
+        let written = fs::write(&new, text).and_then(|()| fs::rename(&new, &file));
+        written.map_err(|error| InstallError::system(format!("writing {}", file.display()), error))
+    }
+}
+
+/// The right to read an installation's events.
+#[derive(Debug)]
+pub struct Reader {
+    _lock: File,
+}
+
+const LOCK: &str = "lock";
+const EVENTS: &str = "events.lock";
+const RECORD: &str = "record.json";
+
+fn is_name(name: &str) -> bool {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '-';
+    (1..=LONGEST_NAME).contains(&name.len())
+        && name.chars().all(is_plain)
+        && !name.starts_with('-')
+        && !name.ends_with('-')
+        && !name.contains("--")
+}
+
+fn read(directory: &Path) -> io::Result<Record> {
+    let text = fs::read(directory.join(RECORD))?;
+    serde_json::from_slice(&text).map_err(io::Error::other)
+}
+
+/// Takes a lock, in which the process writes its number; `None`: another one has it.
+fn lock(path: &Path) -> Result<Option<File>, InstallError> {
+    let failed =
+        |error: io::Error| InstallError::system(format!("locking {}", path.display()), error);
+    let mut file = File::options()
+        .create(true)
+        .truncate(false)
+        .read(true)
+        .write(true)
+        .open(path)
+        .map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => return Ok(None),
+        Err(TryLockError::Error(error)) => return Err(failed(error)),
+    }
+    let number = std::process::id().to_string();
+    let written = file
+        .set_len(0)
+        .and_then(|()| file.rewind())
+        .and_then(|()| file.write_all(number.as_bytes()));
+    written.map_err(failed)?;
+    Ok(Some(file))
+}
+
+/// The process that has a lock.
+fn holder(path: &Path) -> Option<String> {
+    let mut file = File::open(path).ok()?;
+    // A lock that many may share is had at once where nobody has the other.
+    match file.try_lock_shared() {
+        Err(TryLockError::WouldBlock) => {}
+        _ => return None,
+    }
+    let mut number = String::new();
+    file.read_to_string(&mut number).ok()?;
+    Some(number)
+}
+
+/// Files of named namespaces by how they begin.
+fn named(begin: &str) -> Vec<PathBuf> {
+    let entries = fs::read_dir(NAMESPACES).into_iter().flatten().flatten();
+    let is_its = |name: &std::ffi::OsStr| name.to_string_lossy().starts_with(begin);
+    let mut paths: Vec<PathBuf> =
+        entries.filter(|entry| is_its(&entry.file_name())).map(|entry| entry.path()).collect();
+    paths.sort();
+    paths
+}
+
+/// Takes the name off a namespace, which then goes with its last process or descriptor.
+fn release(path: &Path) -> Result<(), InstallError> {
+    // One process may have mounted it on another's mount.
+    while unmount(path, UnmountFlags::DETACH).is_ok() {}
+    Ok(pins::remove(path)?)
+}
+
+/// Runs something in a namespace, if it is still there.
+fn inside<T>(path: &Path, run: impl FnOnce() -> T) {
+    use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+    use std::os::fd::AsFd;
+    let network = Some(LinkNameSpaceType::Network);
+    let Ok(home) = File::open("/proc/thread-self/ns/net") else { return };
+    let Ok(there) = File::open(path) else { return };
+    if move_into_link_name_space(there.as_fd(), network).is_ok() {
+        run();
+        // A thread that cannot go home must not go on elsewhere: nothing here keeps it from that but a kernel bug.
+        let _ = move_into_link_name_space(home.as_fd(), network);
+    }
+}
+
+#[cfg(test)]
+mod tests;

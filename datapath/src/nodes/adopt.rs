@@ -1,0 +1,45 @@
+//! Taking over nodes that another process left running, with the tables that are active in them.
+
+use std::rc::Rc;
+
+use engine::backend::BackendError;
+use engine::tables::{Generation, Tables};
+
+use super::{Host, Loaded, Node, Nodes, activate, fill};
+use crate::encode::{self, Slot};
+
+/// A node that was opened, with the tables active that it shall have: one that was there has them already.
+pub(super) fn settled<N: Node>(
+    mut node: N,
+    slot: &Rc<Slot>,
+    number: u32,
+) -> Result<N, BackendError> {
+    if node.is_adopted() {
+        let capacity = node.capacity();
+        node.slots().adopt(slot, capacity);
+    } else {
+        fill(&mut node, slot)?;
+        activate(&mut node, number)?;
+    }
+    Ok(node)
+}
+
+impl<H: Host> Nodes<H> {
+    /// Takes what runs already for what these tables compile to; their generation is the number that is active.
+    pub(crate) fn adopt(&mut self, tables: &Tables) -> Result<(), BackendError> {
+        let number = tables.generation.0;
+        let ends = encode::tunnel_addresses(tables);
+        let encode = |node| encode::encode(node, &ends, number & 1, &self.limits).map(Rc::new);
+        let nodes = tables.nodes.iter().map(encode).collect::<Result<Vec<_>, _>>()?;
+        self.generations.insert(number, tables.generation);
+        self.adopted = number;
+        self.loaded = Some(Loaded { generation: tables.generation, number, nodes });
+        Ok(())
+    }
+
+    /// The caller's generation of one of the programs'.
+    pub(super) fn known(&self, number: u32) -> Option<Generation> {
+        let before = (1..=self.adopted).contains(&number).then_some(Generation(number));
+        self.generations.get(&number).copied().or(before)
+    }
+}
