@@ -2,11 +2,12 @@
 //! for and recognized by its frame. So a journey is followed, explained and compared in the same way as a simulated one.
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use aya::Ebpf;
 use datapath_abi as abi;
 use engine::backend::{Backend, BackendError, Injection, Live, Observation};
 use engine::net::Hook;
@@ -80,6 +81,8 @@ pub(crate) struct OnWires<W> {
     object: Rc<Object>,
     /// Nodes whose programs are there already and were not opened yet.
     waiting: BTreeSet<NodeId>,
+    /// Programs that were loaded beforehand for nodes that need maps of that size.
+    ready: BTreeMap<NodeId, (Capacity, Ebpf)>,
     shared: Rc<RefCell<Shared<W>>>,
 }
 
@@ -100,7 +103,9 @@ impl<W: Wires> Backed<W> {
     /// What the host lacks, with the remedy.
     pub fn new(wires: W) -> Result<Self, BackendError> {
         let shared = Rc::new(RefCell::new(Shared { wires, sent_at: 0, started: None }));
-        let host = OnWires { object: Rc::new(Object::find()?), waiting: BTreeSet::new(), shared };
+        let object = Rc::new(Object::find()?);
+        let (waiting, ready) = (BTreeSet::new(), BTreeMap::new());
+        let host = OnWires { object, waiting, ready, shared };
         Ok(Self(Nodes::on(host, LIMITS)))
     }
 
@@ -142,6 +147,8 @@ impl<W: Wires> Backend for Backed<W> {
 
     fn load(&mut self, tables: &Tables) -> Result<(), BackendError> {
         self.0.load(tables)?;
+        let needed = self.0.needed();
+        self.0.host.prepare(&needed)?;
         tables.nodes.iter().try_for_each(|node| self.0.node(node.node).map(drop))
     }
 
@@ -200,7 +207,11 @@ impl<W: Wires> Host for OnWires<W> {
         let programs = match pins {
             Some(pins) if is_adopted => Programs::open(&pins)?,
             pins => {
-                let mut programs = Programs::load(&self.object, capacity, RING)?;
+                let ebpf = match self.ready.remove(&node) {
+                    Some((size, ebpf)) if size == capacity => ebpf,
+                    _ => Programs::verified(&self.object, capacity, RING)?,
+                };
+                let mut programs = Programs::of(ebpf, capacity)?;
                 programs.set_mode(mode)?;
                 self.shared.borrow_mut().wires.attach(node, &mut programs)?;
                 pins.map_or(Ok(()), |pins| programs.pin(&pins))?;
@@ -208,6 +219,30 @@ impl<W: Wires> Host for OnWires<W> {
             }
         };
         Ok(LiveNode { id: node, programs, is_adopted, pending: Vec::new(), shared })
+    }
+}
+
+impl<W> OnWires<W> {
+    /// Loads the programs of several nodes at once, as many as there are processors.
+    fn prepare(&mut self, nodes: &[(NodeId, Capacity)]) -> Result<(), BackendError> {
+        let nodes: Vec<_> = nodes.iter().filter(|(node, _)| !self.waiting.contains(node)).collect();
+        let at_once = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let object: &Object = &self.object;
+        for some in nodes.chunks(at_once) {
+            let loaded: Vec<_> = std::thread::scope(|scope| {
+                let load = |size| scope.spawn(move || Programs::verified(object, size, RING));
+                let threads: Vec<_> = some.iter().map(|(_, size)| load(*size)).collect();
+                threads.into_iter().map(std::thread::ScopedJoinHandle::join).collect()
+            });
+            for ((node, size), ebpf) in some.iter().zip(loaded) {
+                let ebpf = ebpf.map_err(|_| BackendError::System {
+                    call: "loading programs".to_owned(),
+                    error: "the thread that did has panicked".to_owned(),
+                })??;
+                self.ready.insert(*node, (*size, ebpf));
+            }
+        }
+        Ok(())
     }
 }
 

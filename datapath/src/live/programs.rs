@@ -65,12 +65,13 @@ pub struct Programs {
 }
 
 impl Programs {
-    /// Loads the object with maps of a size, and all its hooks' programs. Nothing is attached, and no tables are active yet.
-    pub(crate) fn load(
+    /// Loads the object with maps of a size, and all its hooks' programs, which takes the verifier most of the time that a node
+    /// takes. Nothing is attached, and no tables are active yet.
+    pub(super) fn verified(
         object: &Object,
         capacity: Capacity,
         ring: u32,
-    ) -> Result<Self, BackendError> {
+    ) -> Result<Ebpf, BackendError> {
         let mut loader = EbpfLoader::new();
         loader.btf(None);
         for name in MAPS {
@@ -81,6 +82,12 @@ impl Programs {
             }
         }
         let mut ebpf = loader.load(object.bytes()).map_err(|error| of_loading(&error))?;
+        HOOKS.iter().try_for_each(|name| load_program(&mut ebpf, name))?;
+        Ok(ebpf)
+    }
+
+    /// Takes what was loaded with maps of that size.
+    pub(super) fn of(mut ebpf: Ebpf, capacity: Capacity) -> Result<Self, BackendError> {
         let mut maps = BTreeMap::new();
         for (name, map) in ebpf.maps() {
             if let Some(handle) = handle(name, map)? {
@@ -90,9 +97,6 @@ impl Programs {
         let events = ebpf.take_map(abi::maps::EVENTS).ok_or_else(|| absent(abi::maps::EVENTS))?;
         let records =
             RingBuf::try_from(events).map_err(|error| of_map(abi::maps::EVENTS, &error))?;
-        for name in HOOKS {
-            load_program(&mut ebpf, name)?;
-        }
         let programs = Self {
             code: Code::Loaded(Box::new(ebpf)),
             pins: None,

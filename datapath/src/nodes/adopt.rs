@@ -3,10 +3,16 @@
 use std::rc::Rc;
 
 use engine::backend::BackendError;
-use engine::tables::{Generation, Tables};
+use engine::tables::Generation;
+#[cfg(feature = "live")]
+use engine::{tables::Tables, topology::NodeId};
 
-use super::{Host, Loaded, Node, Nodes, activate, fill};
-use crate::encode::{self, Slot};
+#[cfg(feature = "live")]
+use super::{Capacity, Loaded};
+use super::{Host, Node, Nodes, activate, fill};
+#[cfg(feature = "live")]
+use crate::encode;
+use crate::encode::Slot;
 
 /// A node that was opened, with the tables active that it shall have: one that was there has them already.
 pub(super) fn settled<N: Node>(
@@ -24,6 +30,7 @@ pub(super) fn settled<N: Node>(
     Ok(node)
 }
 
+#[cfg(feature = "live")]
 impl<H: Host> Nodes<H> {
     /// Takes what runs already for what these tables compile to; their generation is the number that is active.
     pub(crate) fn adopt(&mut self, tables: &Tables) -> Result<(), BackendError> {
@@ -37,6 +44,18 @@ impl<H: Host> Nodes<H> {
         Ok(())
     }
 
+    /// The nodes that are not made yet, with how large their maps will be.
+    pub(crate) fn needed(&self) -> Vec<(NodeId, Capacity)> {
+        let slots = self.loaded.iter().flat_map(|loaded| &loaded.nodes);
+        let numbered = slots.enumerate().filter_map(|(at, slot)| {
+            let node = NodeId(u32::try_from(at).ok()?);
+            (!self.made.contains_key(&node)).then(|| (node, Capacity::of(slot)))
+        });
+        numbered.collect()
+    }
+}
+
+impl<H: Host> Nodes<H> {
     /// The caller's generation of one of the programs'.
     pub(super) fn known(&self, number: u32) -> Option<Generation> {
         let before = (1..=self.adopted).contains(&number).then_some(Generation(number));
