@@ -168,6 +168,8 @@ pub(crate) fn config() -> abi::Config {
         flags: abi::config::SIMULATED | abi::config::TRACE | abi::config::DELIVER_BY_PEER,
         ticks_per_second: 1,
         reserved: 0,
+        until: 0,
+        settled: 0,
     }
 }
 

@@ -357,7 +357,8 @@ pub struct OutcomeEvent {
     pub header: EventHeader,
     /// A number of [`action`].
     pub action: u8,
-    /// A number of [`crate::reason`], 0 unless dropped.
+    /// A number of [`crate::reason`]; 0 unless dropped. Observing, [`action::PASS`] with a reason: of a flow that may be older than the
+    /// programs, so that it is not known whether it would be dropped for that.
     pub reason: u8,
     /// 1 if delivered by `bpf_redirect_peer`.
     pub peer: u8,

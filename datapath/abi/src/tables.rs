@@ -74,6 +74,10 @@ pub struct Config {
     pub ticks_per_second: u32,
     /// 0
     pub reserved: u32,
+    /// Tick from which programs let every packet pass on unread; 0: never.
+    pub until: u64,
+    /// Observing: tick until which a packet of no known flow may be of one that is older than the programs, whatever its protocol.
+    pub settled: u64,
 }
 
 /// Bits of [`Settings::flags`].
@@ -473,7 +477,7 @@ pub struct Seam {
 }
 
 const _: () = {
-    assert!(size_of::<Config>() == 16);
+    assert!(size_of::<Config>() == 32);
     assert!(size_of::<Settings>() == 56);
     assert!(size_of::<ServiceKey>() == 24);
     assert!(size_of::<ServiceValue>() == 32);

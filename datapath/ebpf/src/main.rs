@@ -77,10 +77,10 @@ mod translate;
 
 use aya_ebpf::bindings::{__sk_buff, TC_ACT_OK, TC_ACT_UNSPEC};
 
-use datapath_abi::{config, reason};
+use datapath_abi::{config, ct_state, reason};
 
-use crate::headers::Packet;
-use crate::maps::SCRATCH;
+use crate::headers::{ACK, Packet, SYN, TCP};
+use crate::maps::{CONFIG, SCRATCH};
 use crate::run::{Facts, Run, Verdict, clear};
 
 /// Runs a hook: circumstances, decision, deed, records.
@@ -90,7 +90,7 @@ fn run_hook(
     hook: u8,
     decide: impl FnOnce(&Run, &mut Packet, &mut Facts) -> Verdict,
 ) -> i32 {
-    let Some(run) = Run::begin(skb, hook) else { return TC_ACT_OK };
+    let Some(run) = Run::begin(skb, hook) else { return TC_ACT_UNSPEC };
     let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return TC_ACT_OK };
     // SAFETY: this CPU's value, which this run has to itself; the fields do not overlap, and all bytes 0
     // are a value of both.
@@ -114,13 +114,46 @@ fn run_hook(
         }
     }
     let (code, done) = if is_observed {
-        (TC_ACT_UNSPEC, forward::would_do(&run, verdict))
+        (TC_ACT_UNSPEC, would_be(&run, packet, facts, verdict))
     } else {
         forward::carry_out(&run, packet, facts, verdict)
     };
     emit::count(&run, facts, done);
     emit::tell(&run, done, settled);
     code
+}
+
+/// What an observed packet would come to. One that would be dropped but may be of a flow that is older than the programs is not
+/// counted as dropped: only the reason is kept, for who looks.
+#[inline(always)]
+fn would_be(run: &Run, packet: &Packet, facts: &mut Facts, verdict: Verdict) -> Verdict {
+    if !verdict.is_drop() || !may_be_older(run, packet, facts, verdict.reason) {
+        return forward::would_do(run, verdict);
+    }
+    facts.egress.hits = 0;
+    facts.ingress.hits = 0;
+    Verdict { reason: verdict.reason, ..Verdict::pass() }
+}
+
+/// Whether conntrack would have let the packet through if the flow that it may be of had begun under the programs' eyes.
+#[inline(always)]
+fn may_be_older(run: &Run, packet: &Packet, facts: &Facts, reason: u8) -> bool {
+    let asks_conntrack = matches!(
+        reason,
+        reason::POLICY_DENIED
+            | reason::POLICY_DENY
+            | reason::NO_SERVICE
+            | reason::IS_CLUSTER_IP
+            | reason::NOT_IN_SOURCE_RANGE
+            | reason::FRAGMENT_NOT_FOUND
+    );
+    if !asks_conntrack || !matches!(facts.state(), ct_state::NEW | ct_state::UNTRACKED) {
+        return false;
+    }
+    if packet.protocol == TCP {
+        return packet.tcp_flags & (SYN | ACK) != SYN;
+    }
+    CONFIG.get(0).is_some_and(|config| run.now < config.settled)
 }
 
 /// Programs cannot unwind; nothing in them panics, and a path here would not load.

@@ -104,7 +104,7 @@ pub(crate) struct Run {
 }
 
 impl Run {
-    /// Reads the circumstances; `None` where no loader of this ABI has configured the object.
+    /// Reads the circumstances; `None` where no loader of this ABI has configured the object, and once its time is over.
     #[inline(always)]
     pub(crate) fn begin(skb: *mut __sk_buff, hook: u8) -> Option<Self> {
         let config = CONFIG.get(0).filter(|c| c.abi == ABI_VERSION)?;
@@ -113,7 +113,11 @@ impl Run {
         let settings = SETTINGS.get(generation & 1)?;
         let (now, ifindex) = if config.flags & config::SIMULATED == 0 {
             // SAFETY: a helper without arguments.
-            (unsafe { bpf_jiffies64() }, context::ifindex(skb))
+            let now = unsafe { bpf_jiffies64() };
+            if config.until != 0 && now >= config.until {
+                return None;
+            }
+            (now, context::ifindex(skb))
         } else {
             let seam = SEAM.get(0)?;
             (seam.now, seam.ifindex)

@@ -6,11 +6,12 @@ use std::collections::BTreeMap;
 use datapath_abi as abi;
 use engine::backend::BackendError;
 use engine::net::Hook;
+use engine::reason::DropReason;
 use engine::tables::Generation;
 use engine::trace::Stamped;
 use zerocopy::FromBytes;
 
-use super::{event, hook, read, unreadable};
+use super::{event, hook, read, reason, unreadable};
 
 /// The beginning of a frame.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -32,6 +33,8 @@ pub struct End {
     pub length: u32,
     /// The packet's mark afterwards.
     pub mark: u32,
+    /// What programs that observe would drop it for if its flow began with it, which nobody knows: it may be older than they are.
+    pub unknown: Option<DropReason>,
 }
 
 /// One run of a program.
@@ -96,6 +99,7 @@ impl Runs {
                     ifindex: last.at,
                     length: last.length,
                     mark: last.mark,
+                    unknown: may_be_dropped(&last)?,
                 });
                 given.extend(self.open.remove(&header.cpu));
             }
@@ -108,6 +112,12 @@ impl Runs {
     pub fn open(&self) -> usize {
         self.open.len()
     }
+}
+
+/// See [`End::unknown`].
+fn may_be_dropped(last: &abi::OutcomeEvent) -> Result<Option<DropReason>, BackendError> {
+    let is_unknown = last.action == abi::action::PASS && last.reason != abi::reason::FORWARDED;
+    if is_unknown { reason(last.reason).map(Some) } else { Ok(None) }
 }
 
 impl Run {
@@ -140,7 +150,6 @@ impl Run {
 
 #[cfg(test)]
 mod tests {
-    use engine::reason::DropReason;
     use engine::trace::{Action, Event};
     use zerocopy::{FromZeros, IntoBytes};
 
@@ -190,7 +199,10 @@ mod tests {
         assert_eq!(runs[0].came, Some(Snapshot { length: 60, bytes: vec![2, 2] }));
         let Event::Outcome(Action::Drop(reason)) = runs[1].events[1].event else { panic!() };
         assert_eq!(reason, DropReason::PolicyDenied);
-        assert_eq!(runs[1].end, Some(End { time: 5, ifindex: 12, length: 60, mark: 3 }));
+        assert_eq!(
+            runs[1].end,
+            Some(End { time: 5, ifindex: 12, length: 60, mark: 3, unknown: None })
+        );
     }
 
     #[test]

@@ -330,6 +330,8 @@ impl Programs {
             flags,
             ticks_per_second: clock::ticks_per_second(),
             reserved: 0,
+            until: 0,
+            settled: 0,
         };
         if let Some(filter) = self.mode.filter {
             rows::write(self.map(abi::maps::FILTER)?, &[0; 4], filter.as_bytes())?;

@@ -209,6 +209,8 @@ impl Bench {
             // Any number does: the clock hardly moves while something is measured.
             ticks_per_second: 250,
             reserved: 0,
+            until: 0,
+            settled: 0,
         };
         put(&self.instance.map(abi::maps::CONFIG)?, &0_u32, &config)
     }

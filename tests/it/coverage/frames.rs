@@ -26,6 +26,8 @@ cluster lab {
 namespace shop {}
 pod shop/client on node01 { ip 10.1.0.10, fd00:1::10 }
 pod shop/server on node01 { ip 10.1.0.11, fd00:1::11 }
+pod shop/vault on node01 { ip 10.1.0.12 endpoint 65000 labels { app = \"vault\" } }
+policy shop/vault { select { app = \"vault\" } default-deny ingress }
 ";
 
 /// What the packet of a test is.
@@ -405,10 +407,15 @@ fn a_live_node(bench: &mut Bench) {
 
 /// Tells the programs of a node how to behave.
 fn configure(vm: &mut Vm, node: NodeId, flags: u32, ticks: u32) {
-    let config = [datapath_abi::ABI_VERSION, flags, ticks, 0].map(u32::to_le_bytes).concat();
+    let config = datapath_abi::Config {
+        abi: datapath_abi::ABI_VERSION,
+        flags,
+        ticks_per_second: ticks,
+        ..Default::default()
+    };
     let machine = vm.machine(node).expect(NODE);
     let map = machine.map_mut(datapath_abi::maps::CONFIG).expect("every node has it");
-    map.update(&[0; 4], &config, 0).expect("its only entry is 0");
+    map.update(&[0; 4], zerocopy::IntoBytes::as_bytes(&config), 0).expect("its only entry is 0");
 }
 
 /// As programs behave that simulate.

@@ -1,7 +1,7 @@
 //! Programs that are told to observe, to capture frames and to filter what they tell, as they are on real devices.
 
 use datapath::decode::{Run, Runs};
-use datapath_abi::{ABI_VERSION, Filter, SNAP_LENGTH, config, family, filter, maps};
+use datapath_abi::{ABI_VERSION, Config, Filter, SNAP_LENGTH, config, family, filter, maps};
 use zerocopy::IntoBytes;
 
 use super::*;
@@ -16,10 +16,25 @@ fn run(
     flags: u32,
     wanted: Filter,
 ) -> (u64, Vec<Run>, Vec<u8>) {
+    run_as(bench, injection, Config { flags, ..Config::default() }, wanted)
+}
+
+/// The same, with what else there is to tell them.
+fn run_as(
+    bench: &mut Bench,
+    injection: &Injection,
+    told_to: Config,
+    wanted: Filter,
+) -> (u64, Vec<Run>, Vec<u8>) {
     bench.vm.begin(injection).expect("the packet can enter");
     let machine = bench.vm.machine(injection.node).expect(NODE);
-    let config = [ABI_VERSION, flags | config::TRACE, 250, 0].map(u32::to_le_bytes).concat();
-    for (name, value) in [(maps::CONFIG, &config[..]), (maps::FILTER, wanted.as_bytes())] {
+    let config = Config {
+        abi: ABI_VERSION,
+        flags: told_to.flags | config::TRACE,
+        ticks_per_second: 250,
+        ..told_to
+    };
+    for (name, value) in [(maps::CONFIG, config.as_bytes()), (maps::FILTER, wanted.as_bytes())] {
         let map = machine.map_mut(name).expect("every node has it");
         map.update(&[0; 4], value, 0).expect("its only entry is 0");
     }
@@ -75,6 +90,49 @@ fn observed_packets_pass_untouched(bench: &mut Bench) {
         let would = told[0].events.last().map(|said| said.event);
         let is_drop = matches!(would, Some(Event::Outcome(Action::Drop(_))));
         assert_eq!(is_drop, is_dropped, "{would:?}");
+    }
+}
+
+/// What may be of a flow that is older than the programs is nothing that would be dropped, and is told apart.
+fn what_may_be_older_is_not_known(bench: &mut Bench) {
+    let tcp = |flags| Transport::Tcp {
+        source: 4050,
+        destination: 80,
+        flags,
+        sequence: 1,
+        acknowledgement: 1,
+    };
+    let udp = Transport::Udp { source: 4050, destination: 80 };
+    let denied = Some(DropReason::PolicyDenied);
+    for (transport, settled, would_drop, unknown) in [
+        (tcp(TcpFlags::SYN), 0, true, None),
+        (tcp(TcpFlags::SYN), 5_000, true, None),
+        (tcp(TcpFlags(0x12)), 0, false, denied),
+        (tcp(TcpFlags::ACK), 0, false, denied),
+        (udp.clone(), 5_000, false, denied),
+        (udp, 2_000, true, None),
+    ] {
+        let sent = frame(&packet("10.1.0.10", "10.1.0.12", transport));
+        let injection = Injection { now: 10, ..bench.injection(Hook::FromContainer, sent) };
+        let told_to = Config { flags: config::OBSERVE, settled, ..Config::default() };
+        let (code, told, after) = run_as(bench, &injection, told_to, Filter::default());
+        assert_eq!((code, &after), (GO_ON, &injection.frame));
+        let [run] = &told[..] else { panic!("one run: {told:?}") };
+        let is_drop = run.events.last().map(|said| said.event)
+            == Some(Event::Outcome(Action::Drop(DropReason::PolicyDenied)));
+        assert_eq!((is_drop, run.end.and_then(|end| end.unknown)), (would_drop, unknown));
+    }
+}
+
+/// Programs whose time is over do nothing and tell nothing, whatever they were told to do.
+fn nothing_is_done_when_the_time_is_over(bench: &mut Bench) {
+    let sent = frame(&packet("10.1.0.10", "10.1.0.12", syn(4060)));
+    let injection = Injection { now: 10, ..bench.injection(Hook::FromContainer, sent) };
+    for (until, is_over) in [(0, false), (2_501, false), (2_500, true), (1, true)] {
+        let told_to = Config { until, ..Config::default() };
+        let (code, told, after) = run_as(bench, &injection, told_to, Filter::default());
+        assert_eq!((code == GO_ON, told.is_empty()), (is_over, is_over), "{until}");
+        assert_eq!(after, injection.frame);
     }
 }
 
@@ -164,6 +222,8 @@ fn a_translated_packet_is_wanted_by_both_names(bench: &mut Bench) {
 pub(super) fn watched(bench: &mut Bench) {
     frames_are_captured(bench);
     observed_packets_pass_untouched(bench);
+    what_may_be_older_is_not_known(bench);
+    nothing_is_done_when_the_time_is_over(bench);
     only_what_is_wanted_is_told(bench);
     a_translated_packet_is_wanted_by_both_names(bench);
     the_prefilter_says_where(bench);
