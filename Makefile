@@ -2,14 +2,14 @@
 
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-qemu coverage bpf bench book lint fmt fmt-check deny prerequisites
+.PHONY: help demo test test-metrics test-qemu coverage bpf bench book lint fmt fmt-check deny prerequisites
 
 CARGO ?= cargo
 # The version of mdBook that the book is built with.
 MDBOOK_VERSION := 0.5.4
 
 help: ## Lists the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 prerequisites:
 	@.ci/prerequisites.sh
@@ -23,6 +23,9 @@ test: prerequisites ## Runs all tests (without privileges the interpreter answer
 		echo '      tests are answered by the interpreter. HOPWISE_REQUIRE=kernel turns that into a failure.'; }
 	$(CARGO) test --locked --workspace --doc
 	$(CARGO) test --locked --workspace --lib --bins --tests
+
+test-metrics: prerequisites ## Scrapes the metrics with a real Prometheus server of Debian's packages
+	@CARGO='$(CARGO)' .ci/metrics.sh
 
 test-qemu: prerequisites ## Runs the programs on real VXLAN and Geneve devices of another kernel, in an emulated machine
 	@.ci/qemu.sh

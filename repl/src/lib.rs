@@ -4,6 +4,7 @@
 pub mod backend;
 pub mod cli;
 pub mod debug;
+pub mod metrics;
 pub mod render;
 pub mod replay;
 pub mod reply;

@@ -21,6 +21,7 @@ mod hooks;
 mod kernel;
 mod lab;
 mod markdown;
+mod metrics;
 mod oracle;
 mod program;
 mod reference;

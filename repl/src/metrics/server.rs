@@ -1,0 +1,150 @@
+//! A server of metrics: `GET /metrics` and nothing else, one request at a time, on a thread of its own that goes with its value.
+
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use thiserror::Error;
+
+use super::Metrics;
+
+/// How long a client may take to say what it wants, and to take it.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Bytes of a request that are read at most.
+const LONGEST_REQUEST: u64 = 8192;
+
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
+const PLAIN: &str = "text/plain; charset=utf-8";
+
+/// Why metrics cannot be served.
+#[derive(Debug, Error)]
+pub enum ServeError {
+    /// The address is none.
+    #[error("`{0}` is no address to serve metrics at")]
+    Address(String),
+    /// Nobody can be heard there.
+    #[error("metrics cannot be served at {address}: {error}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// The kernel's answer.
+        error: io::Error,
+    },
+}
+
+impl ServeError {
+    /// What to do about it.
+    pub fn remedy(&self) -> &'static str {
+        match self {
+            Self::Address(_) => {
+                "for example `127.0.0.1:9650`, `[::1]:9650`, `:9650` (every address) or `9650` (this machine only)"
+            }
+            Self::Listen { error, .. } if error.kind() == io::ErrorKind::AddrInUse => {
+                "another process has that port; choose another one"
+            }
+            Self::Listen { error, .. } if error.kind() == io::ErrorKind::PermissionDenied => {
+                "ports below 1024 are root's; choose a higher one"
+            }
+            Self::Listen { .. } => "choose an address of this machine",
+        }
+    }
+}
+
+/// A running server.
+#[derive(Debug)]
+pub struct Server {
+    address: SocketAddr,
+    stopping: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// Serves metrics at an address until the result is dropped.
+pub fn serve(address: &str, metrics: Metrics) -> Result<Server, ServeError> {
+    let address = parse(address).ok_or_else(|| ServeError::Address(address.to_owned()))?;
+    let listening = TcpListener::bind(address).and_then(|l| Ok((l.local_addr()?, l)));
+    let (address, listener) = listening.map_err(|error| ServeError::Listen { address, error })?;
+    let stopping = Arc::new(AtomicBool::new(false));
+    let told = Arc::clone(&stopping);
+    let thread = std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            if told.load(Ordering::Acquire) {
+                return;
+            }
+            // A client that goes away is no concern of the others.
+            let _ = stream.and_then(|stream| answer(&stream, &metrics));
+        }
+    });
+    Ok(Server { address, stopping, thread: Some(thread) })
+}
+
+impl Server {
+    /// Where it listens; of port 0 the one that the kernel chose.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stopping.store(true, Ordering::Release);
+        let mut own = self.address;
+        if own.ip().is_unspecified() {
+            own.set_ip(if own.is_ipv4() {
+                Ipv4Addr::LOCALHOST.into()
+            } else {
+                std::net::Ipv6Addr::LOCALHOST.into()
+            });
+        }
+        // Wakes the thread, which then sees that it is to stop.
+        if TcpStream::connect_timeout(&own, PATIENCE).is_ok()
+            && let Some(thread) = self.thread.take()
+        {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn parse(text: &str) -> Option<SocketAddr> {
+    if let Ok(port) = text.parse::<u16>() {
+        return Some((Ipv4Addr::LOCALHOST, port).into());
+    }
+    match text.strip_prefix(':') {
+        Some(port) => Some((Ipv4Addr::UNSPECIFIED, port.parse().ok()?).into()),
+        None => text.parse().ok(),
+    }
+}
+
+fn answer(mut stream: &TcpStream, metrics: &Metrics) -> io::Result<()> {
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    let mut lines = BufReader::new(stream.take(LONGEST_REQUEST)).lines();
+    let first = lines.next().unwrap_or_else(|| Ok(String::new()))?;
+    let mut wants_open = false;
+    for line in lines {
+        let line = line?.to_ascii_lowercase();
+        if line.is_empty() {
+            break;
+        }
+        wants_open |= line.starts_with("accept:") && line.contains("application/openmetrics-text");
+    }
+    let mut words = first.split(' ');
+    let (method, target) = (words.next().unwrap_or(""), words.next().unwrap_or(""));
+    let path = target.split('?').next().unwrap_or("");
+    let (status, kind, body) = match (method, path) {
+        ("GET", "/metrics") if wants_open => ("200 OK", OPEN_METRICS, metrics.open_metrics()),
+        ("GET", "/metrics") => ("200 OK", TEXT, metrics.text()),
+        ("GET", _) => ("404 Not Found", PLAIN, "metrics are at /metrics\n".to_owned()),
+        _ => ("405 Method Not Allowed", PLAIN, "only GET is answered\n".to_owned()),
+    };
+    let allow = if status.starts_with("405") { "Allow: GET\r\n" } else { "" };
+    let length = body.len();
+    write!(
+        stream,
+        "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n{allow}Connection: close\r\n\r\n{body}"
+    )?;
+    stream.flush()
+}
