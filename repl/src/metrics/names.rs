@@ -110,16 +110,16 @@ impl Names {
         entry: EntryId,
     ) -> Decider {
         let origin = self.provenance.origins(node, endpoint, direction, entry).first();
-        let none = |implied| Decider { policy: String::new(), rule: String::new(), implied };
+        let nobody = |implied| Decider { policy: String::new(), rule: String::new(), implied };
         match origin {
-            Some(Origin::Implied(implied)) => none(Some(implied.name())),
+            Some(Origin::Implied(implied)) => nobody(Some(implied.name())),
             Some(rule) => match self.rules.get(rule) {
                 Some((policy, rule)) => {
                     Decider { policy: policy.clone(), rule: rule.clone(), implied: None }
                 }
-                None => none(None),
+                None => nobody(None),
             },
-            None => none(Some(Implied::DefaultDeny.name())),
+            None => nobody(Some(Implied::DefaultDeny.name())),
         }
     }
 }
