@@ -170,6 +170,18 @@ impl Flow {
         Self { entry: find(packet) }
     }
 
+    /// The flow that a packet ends by beginning it anew, if its receiver opened that.
+    #[inline(always)]
+    pub(crate) fn ended(run: &Run, packet: &mut Packet) -> Self {
+        let entry = find(packet);
+        // SAFETY: a map value.
+        if is_alive(run, entry) && unsafe { (*entry).initiator } != packet.source_side {
+            Self { entry }
+        } else {
+            Self::UNKNOWN
+        }
+    }
+
     /// Whether nothing is known.
     #[inline(always)]
     pub(crate) fn is_unknown(&self) -> bool {

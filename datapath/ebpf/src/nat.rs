@@ -243,8 +243,9 @@ extern "C" fn ask_taken(skb: *mut __sk_buff) -> u32 {
     })
 }
 
-/// Leads what came back to a translated source to that source, and returns its flow. Where the translation counts no more the packet
-/// is as it came, and its flow unknown.
+/// Leads what came back to a translated source to that source, and returns its flow: also what begins a flow anew that was closing
+/// (as in the reference, whose translation does not ask for the flow's state). Where the translation counts no more the packet is as it
+/// came, and its flow unknown.
 #[inline(always)]
 pub(crate) fn back(run: &Run, packet: &mut Packet, facts: &mut Facts, known: Flow) -> Flow {
     if facts.state() == ct_state::REPLY {
@@ -258,12 +259,12 @@ pub(crate) fn back(run: &Run, packet: &mut Packet, facts: &mut Facts, known: Flo
             set_destination(packet, facts, address, port, rewriting::MASQUERADE_REPLY);
         }
         let flow = look_up_again(run, packet, facts);
+        let is_begun_anew = facts.state() == ct_state::NEW;
+        let known = if is_begun_anew { Flow::ended(run, packet) } else { flow };
+        let is_answer = is_begun_anew || facts.state() == ct_state::REPLY;
         let its_own = if packet.is_icmp() { beyond } else { destination_before(beyond) };
-        if facts.state() == ct_state::REPLY
-            && flow.is(ct_kind::PLAIN)
-            && flow.last_nat_port() == its_own
-        {
-            if flow.flags() & conntrack::NODE_PORT != 0 {
+        if is_answer && known.is(ct_kind::PLAIN) && known.last_nat_port() == its_own {
+            if known.flags() & conntrack::NODE_PORT != 0 {
                 facts.destination_for = rewriting::NODE_PORT_REPLY;
             }
             return flow;

@@ -133,6 +133,10 @@ fn pass_on(run: &Run, packet: &mut Packet, facts: &mut Facts, flow: Flow, place:
         if flow.path(run, facts) == Place::UNKNOWN {
             flow.remember_path(run, facts, place.index);
         }
+    } else if is_led_back(facts) {
+        if !flows::remember(run, packet, facts, place.index, Place::UNKNOWN) {
+            return Verdict::drop_ingress(reason::CT_CREATE_FAILED);
+        }
     } else if facts.is_forward() && !send_as_node(run, packet, facts, flow, place) {
         return Verdict::drop_egress(reason::NAT_NO_MAPPING);
     }
@@ -141,6 +145,16 @@ fn pass_on(run: &Run, packet: &mut Packet, facts: &mut Facts, flow: Flow, place:
     } else {
         Verdict::network(place.index)
     }
+}
+
+/// Whether a packet that opens a flow came to a translated source.
+#[inline(always)]
+fn is_led_back(facts: &Facts) -> bool {
+    facts.is_forward()
+        && matches!(
+            facts.destination_for,
+            rewriting::MASQUERADE_REPLY | rewriting::NODE_PORT_REPLY
+        )
 }
 
 /// The backend is on another node, which is to answer to this one: the source becomes this node's. False where no port is free, or nothing can

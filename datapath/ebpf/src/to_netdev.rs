@@ -209,10 +209,14 @@ fn send_as_host(run: &Run, packet: &Packet, facts: &mut Facts, flow: Flow) -> u8
             return refused;
         }
     }
+    if policed.is_none() && (claims || !flow.is_unknown()) {
+        flow.observe(run, packet, facts);
+    }
+    if flow.flags() & conntrack::FRONTEND != 0 {
+        // It speaks to the backend itself now, which is to answer as itself.
+        flow.forget_frontend();
+    }
     if policed.is_some() || claims {
-        if policed.is_none() {
-            flow.observe(run, packet, facts);
-        }
         return if begin_flow(run, packet, facts) { 0 } else { reason::CT_CREATE_FAILED };
     }
     reason::FORWARDED

@@ -195,7 +195,8 @@ fn skipped_by(context: &Context<'_>, hop: &Hop) -> Vec<(EndpointId, Direction)> 
     }
     let ingress = match hop.action() {
         Some(Action::Deliver { endpoint, .. }) => Some(endpoint),
-        Some(Action::Stack { host: true }) => host(context, tables),
+        // What the node sends to itself only leaves it.
+        Some(Action::Stack { host: true }) if hop.hook != Hook::FromHost => host(context, tables),
         Some(Action::Pass) if hop.hook == Hook::ToContainer => attached,
         Some(Action::Pass) if hop.hook == Hook::ToHost => host(context, tables),
         _ => None,
