@@ -151,10 +151,7 @@ fn pass_on(run: &Run, packet: &mut Packet, facts: &mut Facts, flow: Flow, place:
 #[inline(always)]
 fn is_led_back(facts: &Facts) -> bool {
     facts.is_forward()
-        && matches!(
-            facts.destination_for,
-            rewriting::MASQUERADE_REPLY | rewriting::NODE_PORT_REPLY
-        )
+        && matches!(facts.destination_for, rewriting::MASQUERADE_REPLY | rewriting::NODE_PORT_REPLY)
 }
 
 /// The backend is on another node, which is to answer to this one: the source becomes this node's. False where no port is free, or nothing can
