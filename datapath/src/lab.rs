@@ -1,19 +1,23 @@
 //! A world on this machine: a network namespace for every node, every pod and what is outside, with the devices, addresses and
 //! routes between them. Knows nothing of programs and policies.
 //!
-//! Nothing here has a name on the host: namespaces are held by descriptors, and go with the value that holds them, or with the process.
+//! A lab without a name is held by descriptors, and goes with the value that holds it, or with the process.
 //!
 //! | module | owns |
 //! |---|---|
 //! | `plan` | what is to be there, from the world and its tables; pure |
 //! | `build` | making it, by netlink |
+//! | `change` | making one plan's lab another plan's, while packets pass |
 //! | `namespace`, `port` | network namespaces; whole frames sent and taken on a device |
+//! | `running` | labs whose pods have networks of their own, with a name or without |
 //! | `wires`, `session` | the devices as programs' places, with ways to reach them; a lab for whatever world a session has |
 
 mod build;
+mod change;
 pub mod namespace;
 mod plan;
 pub mod port;
+mod running;
 mod session;
 mod wires;
 
@@ -23,9 +27,12 @@ use engine::tables::{EndpointId, Tables};
 use engine::topology::{NodeId, World};
 use thiserror::Error;
 
+use crate::live::install::InstallError;
+pub use change::{Change, PodDevice};
 use namespace::Namespace;
 pub use plan::{Device, DeviceKind, Neighbour, Options, Plan, PlanError, Role, Route, Space};
 use port::Port;
+pub use running::{Moved, Running, Scene, Texts, apply, down, down_all, up};
 pub use session::Session;
 pub use wires::{LabWires, open};
 
@@ -38,6 +45,15 @@ pub enum LabError {
     /// The datapath cannot be loaded or attached.
     #[error(transparent)]
     Datapath(engine::backend::BackendError),
+    /// It cannot be written down, found or removed.
+    #[error(transparent)]
+    Installed(#[from] InstallError),
+    /// What has the name is something else.
+    #[error("`{0}` is no lab")]
+    NotALab(String),
+    /// What is there cannot become what is wanted.
+    #[error("{0} cannot change while the lab is up")]
+    Fixed(String),
     /// The kernel refused a step.
     #[error("{step}: {error}")]
     System {
@@ -57,6 +73,9 @@ impl LabError {
     pub fn remedy(&self) -> String {
         match self {
             Self::Plan(error) => error.remedy(),
+            Self::Installed(error) => error.remedy(),
+            Self::NotALab(name) => format!("it was attached: `hopwise detach {name}`"),
+            Self::Fixed(_) => "take the lab down, and up again with this file".to_owned(),
             Self::Datapath(_) => "`hopwise doctor` says what this host lacks".to_owned(),
             Self::System { .. } => {
                 "labs need root (CAP_SYS_ADMIN and CAP_NET_ADMIN), veth, bridge and vxlan devices; `hopwise doctor` says what is there"
@@ -77,7 +96,7 @@ impl Lab {
     /// Makes everything; on an error nothing of it stays.
     pub fn make(world: &World, tables: &Tables, options: Options) -> Result<Self, LabError> {
         let plan = Plan::of(world, tables, options)?;
-        let spaces = build::make(&plan)?;
+        let spaces = build::make(&plan, &|_| None)?;
         Ok(Self { plan, spaces })
     }
 

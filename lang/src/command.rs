@@ -4,7 +4,7 @@
 use engine::diag::Diagnostic;
 use engine::source::{FileId, Span};
 
-use crate::ast::{Name, Question, RawQuestion};
+use crate::ast::{Name, PartyName, Question, RawQuestion};
 
 mod table;
 
@@ -104,6 +104,14 @@ pub fn parse(text: &str, file: FileId) -> Result<Command, Vec<Diagnostic>> {
 /// Every problem found; never empty.
 pub fn parse_question(text: &str, file: FileId) -> Result<Question, Vec<Diagnostic>> {
     read::question(text, file)
+}
+
+/// Reads the name of one side of a flow, as questions give it.
+///
+/// # Errors
+/// Every problem found; never empty.
+pub fn parse_party(text: &str, file: FileId) -> Result<PartyName, Vec<Diagnostic>> {
+    crate::parse::party(text, file)
 }
 
 /// Reads a packet at a hook, `[at] [NODE] HOOK ...`, as `trace --at` takes it.

@@ -7,7 +7,7 @@ use engine::diag::{Diagnostic, Severity};
 use engine::source::{FileId, Span};
 use pest::Parser as _;
 
-use crate::ast::{Ast, Comment, FailedItem, Item, Question, RawQuestion};
+use crate::ast::{Ast, Comment, FailedItem, Item, PartyName, Question, RawQuestion};
 use crate::codes;
 use crate::outline::{Chunk, Outline, Unbalanced};
 
@@ -108,6 +108,13 @@ pub(crate) fn question_in(
 ) -> Result<Question, Vec<Diagnostic>> {
     part_of(text, range, file, Rule::question_line, |tree, sink| {
         question::read(&tree.only()?, sink)
+    })
+}
+
+/// Reads the name of one side of a flow.
+pub(crate) fn party(text: &str, file: FileId) -> Result<PartyName, Vec<Diagnostic>> {
+    part_of(text, 0..text.len(), file, Rule::party_line, |tree, sink| {
+        question::party(&tree.only()?, sink)
     })
 }
 

@@ -135,6 +135,11 @@ impl Workspace {
         workspace
     }
 
+    /// The texts that are there although nothing includes them.
+    pub fn entries(&self) -> impl Iterator<Item = &Document> {
+        self.documents().filter(|document| self.roots.contains(&document.name))
+    }
+
     /// The texts, entries before what they include.
     pub fn documents(&self) -> impl Iterator<Item = &Document> {
         self.documents.iter().map(AsRef::as_ref)

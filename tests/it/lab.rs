@@ -24,8 +24,11 @@ use crate::kernel;
 use crate::oracle::Files;
 use crate::tree::{cases, name, read};
 
+/// No kernel answers what questions send.
+const MUTE: Options = Options { mute: true };
+
 /// Fails or skips where no lab can be made.
-fn is_possible() -> bool {
+pub(crate) fn is_possible() -> bool {
     if !kernel::require() {
         return false;
     }
@@ -126,7 +129,7 @@ impl Pair {
     fn open(loaded: &lang::Loaded) -> Option<Self> {
         let tables =
             engine::compile::compile(&loaded.world, &loaded.policies, Generation(1)).ok()?;
-        let live = match lab::open(&loaded.world, &tables) {
+        let live = match lab::open(&loaded.world, &tables, MUTE) {
             Ok(live) => Box::new(live),
             Err(LabError::Plan(PlanError::Geneve)) => return None,
             Err(error) => panic!("{error}"),
@@ -165,7 +168,7 @@ policy shop/server { select { app = "server" } allow ingress from pods { app = "
 "#;
 
 /// The world of a text.
-fn loaded(text: &str) -> lang::Loaded {
+pub(crate) fn loaded(text: &str) -> lang::Loaded {
     let entry = [("world.hop".to_owned(), text.to_owned())];
     let loaded = lang::load(&entry, &mut lang::NoIncludes, &mut SourceMap::default());
     let errors = loaded.diagnostics.iter().filter(|d| d.severity == Severity::Error);
@@ -173,7 +176,7 @@ fn loaded(text: &str) -> lang::Loaded {
     loaded
 }
 
-fn tables(loaded: &lang::Loaded) -> Tables {
+pub(crate) fn tables(loaded: &lang::Loaded) -> Tables {
     engine::compile::compile(&loaded.world, &loaded.policies, Generation(1)).expect("it compiles")
 }
 
@@ -275,7 +278,7 @@ fn a_packet_that_gets_lost_is_said_to_be_unobserved() {
     }
     let loaded = loaded(WORLD);
     let tables = tables(&loaded);
-    let mut live = lab::open(&loaded.world, &tables).expect("a lab can host it");
+    let mut live = lab::open(&loaded.world, &tables, MUTE).expect("a lab can host it");
     // The other node's tunnel device hears nothing any more.
     live.programs(NodeId(1))
         .expect("they are loaded")
@@ -311,7 +314,7 @@ fn observed_packets_go_on_and_unwanted_ones_are_not_told() {
     }
     let loaded = loaded(WORLD);
     let tables = tables(&loaded);
-    let mut live = lab::open(&loaded.world, &tables).expect("a lab can host it");
+    let mut live = lab::open(&loaded.world, &tables, MUTE).expect("a lab can host it");
     let parsed = lang::command::parse_question("shop/client -> 10.2.0.99:22", FileId::default());
     let question = lang::resolve::question(&loaded.world, &parsed.expect("a question"));
     let forged = Packet {
@@ -373,9 +376,14 @@ fn what_a_lab_cannot_host_is_refused() {
         ("cluster lab {", "cluster lab {\n  tunnel geneve", "the cluster's tunnel is geneve"),
         ("10.2.0.10 mac", "10.2.0.10 interface cilium_net mac", "cannot have device `cilium_net`"),
         ("10.2.0.10 mac", "10.2.0.10 ifindex 1 mac", "of index 1"),
+        ("203.0.113.9", "169.254.66.1", "world cannot have the address 169.254.66.1"),
+        ("node node02", "node world", "would both be `world`"),
     ] {
         assert!(WORLD.contains(change), "{change}");
-        let entry = [("world.hop".to_owned(), WORLD.replace(change, with))];
+        let text = WORLD
+            .replace(change, with)
+            .replace("on node02", { if with == "node world" { "on world" } else { "on node02" } });
+        let entry = [("world.hop".to_owned(), text)];
         let loaded = lang::load(&entry, &mut lang::NoIncludes, &mut SourceMap::default());
         if let Some(refused) = loaded.diagnostics.iter().find(|d| d.severity == Severity::Error) {
             panic!("{with}: the language refuses it first: {}", refused.message);

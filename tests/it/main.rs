@@ -20,6 +20,7 @@ mod forgetting;
 mod hooks;
 mod kernel;
 mod lab;
+mod labs;
 mod markdown;
 mod metrics;
 mod oracle;

@@ -66,7 +66,7 @@ pub(crate) fn carry_out(
         action::NETWORK => {
             context::set_mark(run.skb, mark_of(facts));
             if !run.is_set(settings::HOST_ROUTING) {
-                return (TC_ACT_OK, Verdict::stack(false));
+                return hand_up(run, Verdict::stack(false));
             }
             route(run, packet, verdict)
         }
@@ -75,13 +75,22 @@ pub(crate) fn carry_out(
             Some(to) => deliver(run, packet, to),
             None => false,
         },
-        _ => return (TC_ACT_OK, verdict),
+        _ => return hand_up(run, verdict),
     };
     if done {
         (TC_ACT_REDIRECT, verdict)
     } else {
         (TC_ACT_SHOT, Verdict::drop_egress(reason::WRITE_ERROR))
     }
+}
+
+/// Hands the packet to the node's stack, which is to take it, whatever device of its sender's node a frame inside a tunnel was for.
+#[inline(always)]
+fn hand_up(run: &Run, verdict: Verdict) -> (i32, Verdict) {
+    if run.hook == hook::FROM_OVERLAY && !become_ours(run) {
+        return (TC_ACT_SHOT, Verdict::drop_egress(reason::WRITE_ERROR));
+    }
+    (TC_ACT_OK, verdict)
 }
 
 /// What carrying a verdict out would come to, if the kernel refuses nothing.
@@ -259,18 +268,24 @@ fn deliver(run: &Run, packet: &Packet, to: &'static Target) -> bool {
         } else {
             *base.add(ETHERNET + 7) = packet.ttl - 1;
         }
-        // A packet that came by a tunnel may be addressed to another Ethernet address than the device's.
-        if context::packet_type(run.skb) != PACKET_HOST
-            && bpf_skb_change_type(run.skb, PACKET_HOST) != 0
-        {
-            return false;
-        }
+    }
+    if !become_ours(run) {
+        return false;
     }
     let by_peer = is_by_peer(run);
     if !by_peer {
         context::set_mark(run.skb, mark::DELIVERED);
     }
     redirect(to.ifindex, by_peer)
+}
+
+/// Makes a packet one for this host, if it is not: one that came by a tunnel may be addressed to another Ethernet address than the
+/// device's. False if the kernel refuses.
+#[inline(always)]
+fn become_ours(run: &Run) -> bool {
+    // SAFETY: a helper without memory arguments.
+    context::packet_type(run.skb) == PACKET_HOST
+        || unsafe { bpf_skb_change_type(run.skb, PACKET_HOST) } == 0
 }
 
 const _: () = {

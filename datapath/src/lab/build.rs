@@ -3,10 +3,15 @@
 use std::fs;
 use std::future::Future;
 use std::io;
+use std::net::IpAddr;
+use std::os::fd::RawFd;
+use std::path::PathBuf;
 
+use rtnetlink::packet_route::address::AddressHeaderFlags;
 use rtnetlink::packet_route::link::{InfoData, InfoVeth, LinkFlags, LinkMessage};
 use rtnetlink::packet_route::neighbour::NeighbourState;
-use rtnetlink::packet_route::route::{RouteAttribute, RouteMetric, RouteScope};
+use rtnetlink::packet_route::route::{RouteAttribute, RouteMetric, RouteScope, RouteType};
+use rtnetlink::packet_route::rule::RuleAction;
 use rtnetlink::{
     Handle, LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth, LinkVxlan, RouteMessageBuilder,
 };
@@ -14,7 +19,7 @@ use rustix::net::{AddressFamily, SocketType, netdevice, socket};
 
 use super::LabError;
 use super::namespace::Namespace;
-use super::plan::{BRIDGE_INDEX, Device, DeviceKind, Plan, Role, Route, Space};
+use super::plan::{BRIDGE_INDEX, Device, DeviceKind, Neighbour, Plan, Role, Route, Space};
 
 /// What every namespace is told before it has devices: nothing but what a plan says is there, and frames pass that come by one device and
 /// answer by another.
@@ -33,6 +38,8 @@ const SETTINGS: [(&str, &str); 13] = [
     ("ipv6/conf/default/disable_ipv6", "0"),
     ("ipv6/conf/all/disable_ipv6", "0"),
 ];
+/// The priority of rules: behind that of a namespace's own addresses.
+const RULE: u32 = 100;
 /// What one is told that sends on what is not for it.
 const FORWARDING: [(&str, &str); 3] = [
     ("ipv4/ip_forward", "1"),
@@ -40,31 +47,59 @@ const FORWARDING: [(&str, &str); 3] = [
     ("ipv6/conf/default/forwarding", "1"),
 ];
 
+/// Where the file of a namespace is, if it has one.
+pub(super) type Naming<'a> = &'a dyn Fn(&Space) -> Option<PathBuf>;
+
 /// Makes all namespaces of a plan, in its order.
-pub(super) fn make(plan: &Plan) -> Result<Vec<Namespace>, LabError> {
-    let mut spaces = Vec::with_capacity(plan.spaces.len());
-    for space in &plan.spaces {
-        let namespace =
-            Namespace::make().map_err(|e| LabError::system("making a network namespace", e))?;
-        set(&namespace, space)?;
-        spaces.push(namespace);
-    }
+pub(super) fn make(plan: &Plan, naming: Naming<'_>) -> Result<Vec<Namespace>, LabError> {
+    let spaces = plan.spaces.iter().map(|space| namespace(space, naming));
+    let spaces: Vec<Namespace> = spaces.collect::<Result<_, _>>()?;
     let of = |role: Role| {
         let at = plan.spaces.iter().position(|space| space.role == role);
         at.and_then(|at| spaces.get(at)).map(Namespace::descriptor)
     };
     for (space, namespace) in plan.spaces.iter().zip(&spaces) {
-        let mut messages = Vec::new();
-        for device in &space.devices {
-            messages.push((device.name.clone(), message(device, &of)?));
-        }
-        inside(namespace, move |handle| add_links(handle, messages))?;
+        links(namespace, &space.devices, &of)?;
     }
     for (space, namespace) in plan.spaces.iter().zip(&spaces) {
-        let (space, ports) = (space.clone(), ports(plan, space));
-        inside(namespace, move |handle| furnish(handle, space, ports))?;
+        furnish(namespace, Furniture::of(plan, space))?;
     }
     Ok(spaces)
+}
+
+/// Makes a namespace with its settings.
+pub(super) fn namespace(space: &Space, naming: Naming<'_>) -> Result<Namespace, LabError> {
+    let made = match naming(space) {
+        Some(path) => Namespace::make_at(&path),
+        None => Namespace::make(),
+    };
+    let step = || format!("making a network namespace for {}", space.name);
+    let made = made.map_err(|error| LabError::system(step(), error))?;
+    set(&made, space)?;
+    Ok(made)
+}
+
+/// Makes devices, with their other ends.
+pub(super) fn links(
+    namespace: &Namespace,
+    devices: &[Device],
+    of: &impl Fn(Role) -> Option<RawFd>,
+) -> Result<(), LabError> {
+    let message = |device: &Device| Ok((device.name.clone(), message(device, of)?));
+    let messages = devices.iter().map(message).collect::<Result<Vec<_>, LabError>>()?;
+    inside(namespace, move |handle| add_links(handle, messages))
+}
+
+/// Removes devices by name, with their other ends; those that are gone already are no error.
+pub(super) fn unlink(namespace: &Namespace, devices: Vec<String>) -> Result<(), LabError> {
+    inside(namespace, move |handle| async move {
+        for name in devices {
+            let Ok(index) = index(&name) else { continue };
+            let removed = handle.link().del(index).execute().await;
+            removed.map_err(|error| LabError::system(format!("removing {name}"), error))?;
+        }
+        Ok(())
+    })
 }
 
 fn set(namespace: &Namespace, space: &Space) -> Result<(), LabError> {
@@ -81,7 +116,10 @@ fn set(namespace: &Namespace, space: &Space) -> Result<(), LabError> {
 }
 
 /// Runs requests inside a namespace.
-fn inside<F>(namespace: &Namespace, work: impl FnOnce(Handle) -> F + Send) -> Result<(), LabError>
+pub(super) fn inside<F>(
+    namespace: &Namespace,
+    work: impl FnOnce(Handle) -> F + Send,
+) -> Result<(), LabError>
 where
     F: Future<Output = Result<(), LabError>>,
 {
@@ -96,7 +134,7 @@ where
 }
 
 /// The message that makes a device, with its other end.
-fn message(device: &Device, of: &impl Fn(Role) -> Option<i32>) -> Result<LinkMessage, LabError> {
+fn message(device: &Device, of: &impl Fn(Role) -> Option<RawFd>) -> Result<LinkMessage, LabError> {
     Ok(match &device.kind {
         DeviceKind::Bridge => common(LinkBridge::new(&device.name), device).build(),
         DeviceKind::Vxlan { port } => {
@@ -137,85 +175,147 @@ async fn add_links(handle: Handle, links: Vec<(String, LinkMessage)>) -> Result<
     Ok(())
 }
 
-/// The devices of a namespace, with whether they ask nobody and whether they are a bridge's ports.
-fn ports(plan: &Plan, space: &Space) -> Vec<(String, bool, bool)> {
-    let own = space.devices.iter();
-    let ends =
-        plan.spaces.iter().flat_map(|other| &other.devices).filter_map(|device| {
-            match &device.kind {
+/// What is put into a namespace beside devices, and which devices are put up.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Furniture {
+    /// Whose it is, for errors.
+    pub(super) name: String,
+    /// Devices by name, with whether they ask nobody and whether they are a bridge's ports.
+    pub(super) ports: Vec<(String, bool, bool)>,
+    pub(super) addresses: Vec<(String, IpAddr)>,
+    pub(super) routes: Vec<Route>,
+    pub(super) own_tables: Vec<(bool, u8)>,
+    pub(super) neighbours: Vec<Neighbour>,
+}
+
+impl Furniture {
+    /// Nothing yet, for a namespace of a name.
+    pub(super) fn named(name: &str) -> Self {
+        Self { name: name.to_owned(), ..Self::default() }
+    }
+
+    /// All of a namespace.
+    pub(super) fn of(plan: &Plan, space: &Space) -> Self {
+        let own = space.devices.iter();
+        let ends =
+            plan.spaces.iter().flat_map(|other| &other.devices).filter_map(|device| match &device
+                .kind
+            {
                 DeviceKind::Veth { space: there, peer } if *there == space.role => Some(&**peer),
                 _ => None,
-            }
-        });
-    let port = |device: &Device| (device.name.clone(), device.no_arp, device.bridge.is_some());
-    let mut ports = vec![("lo".to_owned(), false, false)];
-    ports.extend(own.chain(ends).map(port));
-    ports
+            });
+        let mut ports = vec![("lo".to_owned(), false, false)];
+        ports.extend(own.chain(ends).map(port));
+        Self {
+            name: space.name.clone(),
+            ports,
+            addresses: space.addresses.clone(),
+            routes: space.routes.clone(),
+            own_tables: space.own_tables.clone(),
+            neighbours: space.neighbours.clone(),
+        }
+    }
+}
+
+/// A device to put up.
+pub(super) fn port(device: &Device) -> (String, bool, bool) {
+    (device.name.clone(), device.no_arp, device.bridge.is_some())
 }
 
 /// Puts devices up and gives them addresses, routes and neighbours.
-async fn furnish(
-    handle: Handle,
-    space: Space,
-    ports: Vec<(String, bool, bool)>,
-) -> Result<(), LabError> {
+pub(super) fn furnish(namespace: &Namespace, furniture: Furniture) -> Result<(), LabError> {
+    inside(namespace, move |handle| put(handle, furniture))
+}
+
+async fn put(handle: Handle, furniture: Furniture) -> Result<(), LabError> {
     let failed = |what: String| {
-        let name = space.name.clone();
+        let name = furniture.name.clone();
         move |error: rtnetlink::Error| LabError::system(format!("{what} in {name}"), error)
     };
-    for (name, no_arp, is_port) in ports {
-        let mut link = LinkUnspec::new_with_name(&name).up();
-        if is_port {
+    for (name, no_arp, is_port) in &furniture.ports {
+        let mut link = LinkUnspec::new_with_name(name).up();
+        if *is_port {
             link = link.controller(BRIDGE_INDEX);
         }
         let mut link = link.build();
-        if no_arp {
+        if *no_arp {
             link.header.flags |= LinkFlags::Noarp;
             link.header.change_mask |= LinkFlags::Noarp;
         }
         let set = handle.link().set(link).execute().await;
         set.map_err(failed(format!("putting {name} up")))?;
     }
-    for (device, address) in &space.addresses {
+    for (device, address) in &furniture.addresses {
         let bits = if address.is_ipv4() { 32 } else { 128 };
-        let added = handle.address().add(index(device)?, *address, bits).execute().await;
+        let mut request = handle.address().add(index(device)?, *address, bits).replace();
+        if address.is_ipv6() {
+            // Nobody else has it, and it is there to send from at once.
+            request.message_mut().header.flags |= AddressHeaderFlags::Nodad;
+        }
+        let added = request.execute().await;
         added.map_err(failed(format!("address {address} on {device}")))?;
     }
-    for neighbour in &space.neighbours {
+    for neighbour in &furniture.neighbours {
         let request = handle.neighbours().add(index(&neighbour.device)?, neighbour.address);
         let request =
             request.state(NeighbourState::Permanent).link_layer_address(&neighbour.mac.0).replace();
         let added = request.execute().await;
         added.map_err(failed(format!("neighbour {}", neighbour.address)))?;
     }
-    for route in &space.routes {
+    for route in &furniture.routes {
         let added = handle.route().add(route_message(route)?).replace().execute().await;
-        let to = route.to.map_or_else(|| "everywhere".to_owned(), |to| to.to_string());
-        added.map_err(failed(format!("the route to {to} by {}", route.device)))?;
+        added.map_err(failed(format!("the route to {}", route.to)))?;
+    }
+    for (is_v6, table) in &furniture.own_tables {
+        let rule = handle.rule().add().input_interface("lo").table_id((*table).into());
+        let rule = rule.action(RuleAction::ToTable).priority(RULE);
+        let added = if *is_v6 { rule.v6().execute().await } else { rule.v4().execute().await };
+        added.map_err(failed(format!("a rule for table {table}")))?;
     }
     Ok(())
 }
 
-fn route_message(route: &Route) -> Result<rtnetlink::packet_route::route::RouteMessage, LabError> {
-    let mut builder =
-        RouteMessageBuilder::<std::net::IpAddr>::new().output_interface(index(&route.device)?);
-    builder = match (route.to, route.via) {
-        (Some(to), _) => builder.destination_prefix(to.addr(), to.prefix_len()).map_err(refused)?,
-        (None, via) => {
-            let any: std::net::IpAddr = match via {
-                Some(via) if via.is_ipv6() => std::net::Ipv6Addr::UNSPECIFIED.into(),
-                _ => std::net::Ipv4Addr::UNSPECIFIED.into(),
-            };
-            builder.destination_prefix(any, 0).map_err(refused)?
+/// Takes addresses, neighbours and routes away; what is gone already is no error.
+pub(super) fn take(namespace: &Namespace, furniture: Furniture) -> Result<(), LabError> {
+    inside(namespace, move |handle| async move {
+        for route in &furniture.routes {
+            drop(handle.route().del(route_message(route)?).execute().await);
         }
+        for neighbour in &furniture.neighbours {
+            let Ok(index) = index(&neighbour.device) else { continue };
+            let mut request = handle.neighbours().add(index, neighbour.address);
+            let message = request.message_mut().clone();
+            drop(handle.neighbours().del(message).execute().await);
+        }
+        for (device, address) in &furniture.addresses {
+            let Ok(index) = index(device) else { continue };
+            let bits = if address.is_ipv4() { 32 } else { 128 };
+            let mut request = handle.address().add(index, *address, bits);
+            let message = request.message_mut().clone();
+            drop(handle.address().del(message).execute().await);
+        }
+        Ok(())
+    })
+}
+
+fn route_message(route: &Route) -> Result<rtnetlink::packet_route::route::RouteMessage, LabError> {
+    let mut builder = RouteMessageBuilder::<IpAddr>::new();
+    builder =
+        builder.destination_prefix(route.to.addr(), route.to.prefix_len()).map_err(refused)?;
+    builder = match &route.device {
+        Some(device) => builder.output_interface(index(device)?),
+        None => builder.kind(RouteType::BlackHole),
     };
     builder = match route.via {
         Some(via) => builder.gateway(via).map_err(refused)?.onlink(),
-        None => builder.scope(RouteScope::Link),
+        None if route.device.is_some() => builder.scope(RouteScope::Link),
+        None => builder,
     };
-    // An address of IPv6 is none to send from until its device has a carrier, which comes later; the kernel finds it by itself.
-    if let Some(source) = route.source.filter(std::net::IpAddr::is_ipv4) {
+    if let Some(source) = route.source {
         builder = builder.pref_source(source).map_err(refused)?;
+    }
+    if let Some(table) = route.table {
+        builder = builder.table_id(table.into());
     }
     let mut message = builder.build();
     if let Some(mtu) = route.mtu {

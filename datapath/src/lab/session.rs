@@ -11,6 +11,9 @@ use super::{LabError, Options, Plan};
 use crate::live::Backed;
 use crate::testrun::kernel_version;
 
+/// No kernel answers what questions send.
+const MUTE: Options = Options { mute: true };
+
 /// See the module.
 #[derive(Default)]
 pub struct Session {
@@ -45,7 +48,7 @@ impl Backend for Session {
     }
 
     fn load_world(&mut self, world: &World, tables: &Tables) -> Result<(), BackendError> {
-        let plan = Plan::of(world, tables, Options { mute: true });
+        let plan = Plan::of(world, tables, MUTE);
         let plan = plan.map_err(|error| unsupported(&error.into()))?;
         if let Some((known, made)) = &mut self.made
             && *known == plan
@@ -54,7 +57,7 @@ impl Backend for Session {
         }
         // The old one goes first: nothing of it is needed, and its devices are memory.
         self.made = None;
-        let made = wires::open(world, tables).map_err(|error| unsupported(&error))?;
+        let made = wires::open(world, tables, MUTE).map_err(|error| unsupported(&error))?;
         self.made = Some((plan, made));
         Ok(())
     }

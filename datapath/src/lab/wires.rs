@@ -33,11 +33,17 @@ pub struct LabWires {
     devices: RefCell<BTreeMap<(NodeId, String), Port>>,
     /// The directory of the pins, where programs stay after the process.
     pins: Option<PathBuf>,
+    /// Whether programs tell nothing before they are told to.
+    is_quiet: bool,
 }
 
-/// Makes a world's lab whose pods are mute, with the datapath on it, and loads the tables.
-pub fn open(world: &World, tables: &Tables) -> Result<Backed<LabWires>, LabError> {
-    let lab = Lab::make(world, tables, Options { mute: true })?;
+/// Makes a world's lab, with the datapath on it, and loads the tables.
+pub fn open(
+    world: &World,
+    tables: &Tables,
+    options: Options,
+) -> Result<Backed<LabWires>, LabError> {
+    let lab = Lab::make(world, tables, options)?;
     let wires = LabWires::on(lab, world, tables)?;
     let failed = |error: BackendError| LabError::Datapath(error);
     let mut backed = Backed::new(wires).map_err(failed)?;
@@ -60,7 +66,40 @@ impl LabWires {
             tables: tables.clone(),
             devices: RefCell::default(),
             pins: None,
+            is_quiet: false,
         })
+    }
+
+    /// The wires of a lab whose frames nobody sends or looks at from here; programs tell nothing before they are told to.
+    pub fn quiet(lab: Lab, world: &World, tables: &Tables) -> Self {
+        Self {
+            wires: BTreeMap::new(),
+            pods: BTreeMap::new(),
+            lab,
+            world: world.clone(),
+            tables: tables.clone(),
+            devices: RefCell::default(),
+            pins: None,
+            is_quiet: true,
+        }
+    }
+
+    /// Makes them those of another world, with what that takes of the lab.
+    pub(super) fn change<T>(
+        &mut self,
+        world: &World,
+        tables: &Tables,
+        change: impl FnOnce(&mut Lab) -> T,
+    ) -> T {
+        world.clone_into(&mut self.world);
+        tables.clone_into(&mut self.tables);
+        change(&mut self.lab)
+    }
+
+    /// Where programs hang on a pod's device.
+    pub(super) fn of_pod(device: &str) -> [Place; 2] {
+        [Hook::FromContainer, Hook::ToContainer]
+            .map(|hook| Place { hook, device: device.to_owned() })
     }
 
     /// Programs are pinned in a directory of bpffs, one below it for each node, and tell nothing before they are told to.
@@ -103,8 +142,7 @@ impl LabWires {
         }
         for entry in &node.endpoints {
             if !matches!(entry.endpoint, Endpoint::Host(_)) {
-                places.push(place(Hook::FromContainer, &entry.interface));
-                places.push(place(Hook::ToContainer, &entry.interface));
+                places.extend(Self::of_pod(&entry.interface));
             }
         }
         places
@@ -236,7 +274,7 @@ impl Wires for LabWires {
     }
 
     fn mode(&self) -> Mode {
-        let tells = self.pins.is_none();
+        let tells = self.pins.is_none() && !self.is_quiet;
         Mode { trace: tells, capture: tells, ..Mode::default() }
     }
 }

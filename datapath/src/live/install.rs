@@ -383,7 +383,7 @@ fn named(begin: &str) -> Vec<PathBuf> {
 }
 
 /// Takes the name off a namespace, which then goes with its last process or descriptor.
-fn release(path: &Path) -> Result<(), InstallError> {
+pub(crate) fn release(path: &Path) -> Result<(), InstallError> {
     // One process may have mounted it on another's mount.
     while unmount(path, UnmountFlags::DETACH).is_ok() {}
     Ok(pins::remove(path)?)

@@ -21,6 +21,7 @@ fn whole(rule: Rule) -> &'static str {
         Rule::step_line => "step",
         Rule::question_line => "question",
         Rule::raw_line => "packet",
+        Rule::party_line => "name of a pod, a node or the outside",
         Rule::policy_head | Rule::test_head | Rule::dialogue_head => "head of the block",
         _ => "statement",
     }
