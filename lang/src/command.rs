@@ -6,8 +6,10 @@ use engine::source::{FileId, Span};
 
 use crate::ast::{Name, PartyName, Question, RawQuestion};
 
+mod flags;
 mod table;
 
+pub use flags::{Flag, LIVE_FLAGS, MONITOR_FLAGS};
 pub use table::{CommandInfo, NOUNS, Noun, TABLE, find};
 
 /// A capture to run through the policies.
@@ -30,6 +32,10 @@ pub enum Command {
     Trace(Box<Question>),
     /// `trace --at [NODE] HOOK ...`: a packet as it is, at a hook.
     TraceAt(Box<RawQuestion>),
+    /// `trace --live [FLAG ...] QUESTION`: on real packets.
+    TraceLive(Vec<Flag>, Box<Question>),
+    /// `monitor [FLAG ...]`
+    Monitor(Vec<Flag>),
     /// `debug QUESTION`: opens it at its first hop.
     Debug(Box<Question>),
     /// `debug FILE`: opens what `record` wrote.

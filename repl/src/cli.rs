@@ -11,6 +11,7 @@ mod files;
 mod fmt;
 mod man;
 mod misuse;
+pub(crate) mod monitor;
 pub(crate) mod output;
 mod repl;
 mod replay;
@@ -114,6 +115,7 @@ enum Command {
     Debug(debug::DebugArgs),
     Test(test::TestArgs),
     Replay(replay::ReplayArgs),
+    Monitor(monitor::MonitorArgs),
     Check(check::CheckArgs),
     Fmt(fmt::FmtArgs),
     Show(show::ShowArgs),
@@ -165,6 +167,7 @@ fn command(cli: Cli) -> io::Result<Status> {
         Some(Command::Debug(args)) => debug::run(&args, &look),
         Some(Command::Test(args)) => test::run(&args, &look),
         Some(Command::Replay(args)) => replay::run(&args, &look),
+        Some(Command::Monitor(args)) => monitor::run(&args, &look),
         Some(Command::Check(args)) => check::run(&args, &look),
         Some(Command::Fmt(args)) => fmt::run(&args, &look),
         Some(Command::Show(args)) => show::run(&args, &look),

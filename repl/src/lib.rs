@@ -5,6 +5,7 @@ pub mod backend;
 pub mod cli;
 pub mod debug;
 pub mod metrics;
+pub mod monitor;
 pub mod render;
 pub mod replay;
 pub mod reply;

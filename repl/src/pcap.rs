@@ -9,4 +9,4 @@ mod write;
 
 pub(crate) use read::{Unreadable, packet};
 pub(crate) use stream::{Captured, Stream};
-pub(crate) use write::{capture, is_ours};
+pub(crate) use write::{Writer, capture, is_ours};

@@ -10,6 +10,7 @@ mod hop;
 mod json;
 mod known;
 mod minimal;
+mod monitor;
 mod obstacle;
 mod replay;
 mod schema;
@@ -20,6 +21,7 @@ mod words;
 
 use std::io::{self, Write};
 
+use crate::monitor::{Item, Report as Watch, Sighting};
 use crate::replay::Report as Replay;
 use crate::reply::{Content, Failure, Level, Reply, Status};
 
@@ -48,6 +50,7 @@ pub fn text(reply: &Reply, options: &Options, out: &mut dyn Write) -> io::Result
         Content::Listing(listing) => table::text(listing, *options, out)?,
         Content::Suite(report) => suite::text(report, *options, out)?,
         Content::Replay(report) => replay::text(report, *options, out)?,
+        Content::Watched(watched) => monitor::text(watched, *options, out)?,
         Content::Diagnostics(list) => diagnostic::text(list, &reply.sources, options, out)?,
         Content::Halt(halt) => halt::text(halt, out)?,
         Content::Failure(failure) => failure_text(failure, *options, out)?,
@@ -73,6 +76,31 @@ pub fn json_of_all(replies: &[Reply], out: &mut dyn Write) -> io::Result<()> {
 /// A replay as JSON lines: each flow, then the sums.
 pub(crate) fn replay_lines(report: &Replay, status: Status, out: &mut dyn Write) -> io::Result<()> {
     replay::lines(report, status, out)
+}
+
+/// What a monitor shows as it comes, as text.
+pub fn items(items: &[Item], options: &Options, out: &mut dyn Write) -> io::Result<()> {
+    monitor::items(items, *options, out)
+}
+
+/// The same as JSON lines.
+pub fn item_lines(items: &[Item], out: &mut dyn Write) -> io::Result<()> {
+    monitor::item_lines(items, out)
+}
+
+/// The sums of a monitor as the last JSON line.
+pub(crate) fn watched_line(report: &Watch, status: Status, out: &mut dyn Write) -> io::Result<()> {
+    monitor::last_line(report, status, out)
+}
+
+/// The sums of a monitor as lines of text.
+pub(crate) fn watched_lines(report: &Watch) -> Vec<String> {
+    monitor::sums(report)
+}
+
+/// A run as a line.
+pub(crate) fn sighting_line(seen: &Sighting, color: bool) -> String {
+    monitor::line(seen, color)
 }
 
 /// An explanation at the level `minimal`: what tests and recordings pin.

@@ -11,6 +11,7 @@ use engine::source::SourceMap;
 use serde::Serialize;
 
 use crate::debug::Halt;
+use crate::monitor::Watched;
 use crate::replay;
 use crate::suite::Report;
 
@@ -195,6 +196,8 @@ pub enum Content {
     Suite(Report),
     /// What a replay came to.
     Replay(Box<replay::Report>),
+    /// What a monitor came to.
+    Watched(Box<Watched>),
     /// What is wrong with the input; places are in [`Reply::sources`].
     Diagnostics(Vec<Diagnostic>),
     /// Where a debugged question stands.

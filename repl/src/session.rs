@@ -13,6 +13,7 @@ mod help;
 mod interrupt;
 mod journey;
 mod list;
+mod live;
 mod opening;
 mod replay;
 mod save;
@@ -36,6 +37,7 @@ use lang::command::{self, Command};
 
 use crate::backend::Choice;
 use crate::debug::Debugging;
+use crate::monitor::Sink;
 use crate::reply::{Content, Reply};
 use crate::suite;
 use crate::{doctor, explain};
@@ -46,6 +48,7 @@ pub(crate) use files::{files_below, is_source, programs, tidied};
 pub(crate) use format::{Formatted, format_file, format_text};
 pub use interrupt::Interrupt;
 pub(crate) use journey::{Journey, Opened, Stage, UNSEEN};
+pub(crate) use live::installed;
 pub(crate) use replay::Wanted;
 pub use settings::{ColorMode, ConntrackMode, SETTINGS, Settings};
 pub(crate) use sides::Pair;
@@ -88,6 +91,8 @@ pub struct Session {
     interrupt: Interrupt,
     /// The question that is open in the debugger.
     debugging: Option<Box<Debugging>>,
+    /// Where items go as they come.
+    sink: Option<Box<dyn Sink>>,
 }
 
 /// A change that can be taken back.
@@ -118,6 +123,7 @@ impl Session {
             last_answer: None,
             interrupt: Interrupt::default(),
             debugging: None,
+            sink: None,
         }
     }
 
@@ -209,6 +215,8 @@ impl Session {
             Command::Statement(_) => self.apply(text),
             Command::Remove { kind, name } => self.remove(&kind, &name),
             Command::Replay(asked) => self.replay_words(&asked),
+            Command::Monitor(flags) => self.monitor_words(&flags),
+            Command::TraceLive(..) => Reply::nothing(),
             Command::Quit => Reply::ok(Content::Quit),
             Command::Help(name) => help::help(name.as_ref().map(|n| n.node.as_str())),
             Command::Explain(code) => explain::explain(&code.node),

@@ -7,7 +7,7 @@ use engine::diag::Diagnostic;
 use engine::source::{FileId, Span};
 
 use super::table::{self, CommandInfo, NOUNS, TABLE};
-use super::{Command, Noun, Replay};
+use super::{Command, Flag, LIVE_FLAGS, MONITOR_FLAGS, Noun, Replay};
 use crate::ast::{Name, Question};
 use crate::codes;
 use crate::names::nearest;
@@ -180,7 +180,31 @@ impl Line {
             return parse::raw_in(&self.blanked, rest, self.file)
                 .map(|packet| Command::TraceAt(Box::new(packet)));
         }
+        if self.is_live() {
+            return self.live(info);
+        }
         asked(&self.blanked, rest, self.file)
+    }
+
+    /// Whether the question is about real packets.
+    fn is_live(&self) -> bool {
+        let rest = self.blanked.get(self.rest()).unwrap_or("");
+        rest.split_whitespace().next().is_some_and(|word| word.starts_with("--"))
+    }
+
+    /// Flags, then a question.
+    fn live(&self, info: &'static CommandInfo) -> Result<Command, Vec<Diagnostic>> {
+        let mut given = Given { line: self, info, arguments: self.arguments(), taken: 0 };
+        let flags = given.flags(LIVE_FLAGS).map_err(|problem| vec![problem])?;
+        if !flags.iter().any(|flag| flag.name.node == "live") {
+            let first = given.arguments.first().map_or(self.span(&self.first()), |word| word.span);
+            let message = "flags of a question about real packets come with `--live`".to_owned();
+            return Err(vec![usage(message, info, first)]);
+        }
+        let Some(first) = given.next() else { return Err(vec![self.needs(info, "a question")]) };
+        let range = first.span.start as usize..self.rest().end;
+        let question = question_in(&self.blanked, range, self.file)?;
+        Ok(Command::TraceLive(flags, Box::new(question)))
     }
 
     /// Whether a packet enters at a hook; a party may have the name `at` too.
@@ -238,6 +262,7 @@ impl Line {
         let command = match info.name {
             "show" => given.show()?,
             "replay" => given.replay()?,
+            "monitor" => Command::Monitor(given.flags(MONITOR_FLAGS)?),
             "test" => Command::Test(given.all()),
             "check" => Command::Check,
             "fmt" => Command::Fmt,
@@ -379,6 +404,33 @@ impl Given<'_> {
         }
         let message = format!("`show {}` counts no hits", noun.word());
         Err(usage(message, self.info, word.span).help("`show policy --hits` does"))
+    }
+
+    /// Flags as far as there are any.
+    fn flags(&mut self, known: &[(&str, &str)]) -> Result<Vec<Flag>, Diagnostic> {
+        let mut flags = Vec::new();
+        while let Some(word) = self.arguments.get(self.taken).cloned() {
+            let Some(name) = word.node.strip_prefix("--") else { break };
+            let Some((_, takes)) = known.iter().find(|(flag, _)| *flag == name) else {
+                let words: Vec<String> =
+                    known.iter().map(|(flag, _)| format!("--{flag}")).collect();
+                let words: Vec<&str> = words.iter().map(String::as_str).collect();
+                return Err(self.wrong(&word, "a flag of it", &words));
+            };
+            self.taken += 1;
+            let value = if takes.is_empty() {
+                None
+            } else {
+                let missing = || {
+                    let message = format!("`--{name}` needs {takes}");
+                    usage(message, self.info, word.span)
+                };
+                Some(self.arguments.get(self.taken).cloned().ok_or_else(missing)?)
+            };
+            self.taken += usize::from(value.is_some());
+            flags.push(Flag { name: Name { node: name.to_owned(), span: word.span }, value });
+        }
+        Ok(flags)
     }
 
     fn replay(&mut self) -> Result<Command, Diagnostic> {

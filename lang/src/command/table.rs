@@ -26,8 +26,8 @@ const fn info(
 pub const TABLE: &[CommandInfo] = &[
     info(
         "trace",
-        "trace SRC -> DST[:PORT[/PROTO]] [OPTION ...] | --at [NODE] HOOK PACKET [--pcap FILE]",
-        "explain one flow, or one packet from the hook where it enters",
+        "trace [--live [FLAG ...]] SRC -> DST[:PORT[/PROTO]] [OPTION ...] | --at [NODE] HOOK PACKET [--pcap FILE]",
+        "explain one flow, or one packet from the hook where it enters, or with `--live` real packets",
         "trace CA -> CB icmp echo with reply",
     ),
     info("why", "why", "show the last answer in full", "why"),
@@ -54,6 +54,12 @@ pub const TABLE: &[CommandInfo] = &[
         "replay FILE [--policy FILE] [--strict]",
         "run the packets of a capture through the policies, or through others beside them",
         "replay seen.pcap --policy stricter.hop",
+    ),
+    info(
+        "monitor",
+        "monitor [--on NAME] [--FILTER VALUE ...] [--graph dot|mermaid] [--pcap FILE] [--count N] [--for TIME]",
+        "show what the programs of a lab or an attachment say about real packets, as they come",
+        "monitor --verdict dropped --for 10s",
     ),
     info(
         "test",

@@ -2,7 +2,7 @@
 //! device of a node, with what is told about each as its comment. Times tell the order only.
 
 use std::borrow::Cow;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::time::Duration;
 
 use engine::explain::{Explanation, HopReport, Step};
@@ -78,37 +78,77 @@ fn device(hop: &HopReport, world: &World) -> String {
 }
 
 fn written(frames: &[Frame<'_>]) -> Result<Vec<u8>, PcapNgWriteError> {
-    let program = format!("{WRITER}{}", env!("CARGO_PKG_VERSION"));
-    let section = SectionHeaderBlock {
-        endianness: Endianness::Little,
-        options: vec![SectionHeaderOption::UserApplication(program.into())],
-        ..SectionHeaderBlock::default()
-    };
-    let mut writer = PcapNgWriter::with_section_header(Vec::new(), section)?;
-    let mut names: Vec<&str> = Vec::new();
+    let mut writer = Writer::new(Vec::new())?;
+    // The interfaces stand before the frames.
     for frame in frames {
-        if names.contains(&frame.interface.as_str()) {
-            continue;
-        }
-        names.push(&frame.interface);
-        writer.write_pcapng_block(InterfaceDescriptionBlock {
-            linktype: DataLink::ETHERNET,
-            snaplen: 0,
-            options: vec![InterfaceDescriptionOption::IfName(frame.interface.as_str().into())],
-        })?;
+        writer.interface(&frame.interface)?;
     }
     for (order, frame) in (0..).zip(frames) {
-        let interface = names.iter().position(|name| *name == frame.interface).unwrap_or(0);
-        let comment = CommonOption::Comment(comment(&frame.comment).into());
-        writer.write_pcapng_block(EnhancedPacketBlock {
-            interface_id: u32::try_from(interface).unwrap_or(0),
-            timestamp: Duration::from_micros(order),
-            original_len: u32::try_from(frame.bytes.len()).unwrap_or(u32::MAX),
-            data: Cow::Borrowed(frame.bytes),
-            options: vec![EnhancedPacketOption::Common(comment)],
-        })?;
+        let length = frame.bytes.len();
+        let time = Duration::from_micros(order);
+        writer.frame((&frame.interface, time), (frame.bytes, length), &frame.comment)?;
     }
     Ok(writer.into_inner())
+}
+
+/// A capture that is written frame by frame.
+pub(crate) struct Writer<W: Write> {
+    to: PcapNgWriter<W>,
+    interfaces: Vec<String>,
+}
+
+impl<W: Write> Writer<W> {
+    /// Begins it.
+    pub(crate) fn new(to: W) -> Result<Self, PcapNgWriteError> {
+        let program = format!("{WRITER}{}", env!("CARGO_PKG_VERSION"));
+        let section = SectionHeaderBlock {
+            endianness: Endianness::Little,
+            options: vec![SectionHeaderOption::UserApplication(program.into())],
+            ..SectionHeaderBlock::default()
+        };
+        Ok(Self { to: PcapNgWriter::with_section_header(to, section)?, interfaces: Vec::new() })
+    }
+
+    /// The number of an interface, which is declared where it was not yet.
+    fn interface(&mut self, name: &str) -> Result<u32, PcapNgWriteError> {
+        let at = match self.interfaces.iter().position(|known| known == name) {
+            Some(at) => at,
+            None => {
+                self.to.write_pcapng_block(InterfaceDescriptionBlock {
+                    linktype: DataLink::ETHERNET,
+                    snaplen: 0,
+                    options: vec![InterfaceDescriptionOption::IfName(name.into())],
+                })?;
+                self.interfaces.push(name.to_owned());
+                self.interfaces.len() - 1
+            }
+        };
+        Ok(u32::try_from(at).unwrap_or(0))
+    }
+
+    /// Writes a frame that was seen on an interface at a time since 1970: its bytes, of how many there are in all, with a comment.
+    pub(crate) fn frame(
+        &mut self,
+        (interface, timestamp): (&str, Duration),
+        (bytes, length): (&[u8], usize),
+        lines: &[String],
+    ) -> Result<(), PcapNgWriteError> {
+        let interface_id = self.interface(interface)?;
+        let comment = CommonOption::Comment(comment(lines).into());
+        self.to.write_pcapng_block(EnhancedPacketBlock {
+            interface_id,
+            timestamp,
+            original_len: u32::try_from(length).unwrap_or(u32::MAX),
+            data: Cow::Borrowed(bytes),
+            options: vec![EnhancedPacketOption::Common(comment)],
+        })?;
+        Ok(())
+    }
+
+    /// What it is written to.
+    pub(crate) fn into_inner(self) -> W {
+        self.to.into_inner()
+    }
 }
 
 fn comment(lines: &[String]) -> String {

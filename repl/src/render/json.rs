@@ -9,6 +9,7 @@ use engine::explain::SCHEMA_VERSION;
 use engine::source::{SourceMap, Span};
 use serde_json::{Map, Value, json};
 
+use crate::monitor::{Item, Sighting, Watched};
 use crate::reply::{Answer, Content, Listing, Reply};
 use crate::suite::{CaseReport, Miss, Outcome, Report, StepReport};
 
@@ -44,6 +45,7 @@ fn document(reply: &Reply) -> Value {
         Content::Replay(report) => {
             ("replay", object(serde_json::to_value(report).unwrap_or(Value::Null)))
         }
+        Content::Watched(watched) => ("watched", watched_fields(watched)),
         Content::Diagnostics(list) => {
             ("diagnostics", one("diagnostics", diagnostics(list, &reply.sources)))
         }
@@ -75,6 +77,28 @@ fn object(value: Value) -> Map<String, Value> {
         Value::Object(map) => map,
         other => one("value", other),
     }
+}
+
+/// An answer as a document of its own, in one line.
+pub(super) fn answer(answer: &Answer) -> Value {
+    document(&Reply::ok(Content::Answer(Box::new(answer.clone()))))
+}
+
+/// The sums, and what was seen, where nobody showed it yet.
+fn watched_fields(watched: &Watched) -> Map<String, Value> {
+    let sightings: Vec<&Sighting> = watched
+        .items
+        .iter()
+        .filter_map(|item| match item {
+            Item::Sighting(seen) => Some(&**seen),
+            Item::Lost(_) | Item::Answer(_) => None,
+        })
+        .collect();
+    object(json!({
+        "report": watched.report,
+        "sightings": sightings,
+        "drawing": watched.drawing,
+    }))
 }
 
 fn answer_fields(answer: &Answer) -> Map<String, Value> {

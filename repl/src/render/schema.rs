@@ -7,6 +7,7 @@ use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
 use crate::debug::Halt;
+use crate::monitor;
 use crate::replay::{Flow, Report, Summary};
 use crate::reply::Status;
 
@@ -20,6 +21,9 @@ pub fn schema() -> Value {
     let report = generator.subschema_for::<Report>();
     let flow = generator.subschema_for::<Flow>();
     let summary = generator.subschema_for::<Summary>();
+    let sighting = generator.subschema_for::<monitor::Sighting>();
+    let lost = generator.subschema_for::<monitor::Lost>();
+    let watched = generator.subschema_for::<monitor::Report>();
     let mut definitions: Map<String, Value> = generator.take_definitions(true);
     pin_version(&mut definitions);
     definitions.insert("Diagnostic".into(), diagnostic());
@@ -49,6 +53,17 @@ pub fn schema() -> Value {
         ("Replay", replay),
         ("FlowLine", line("flow", &json!({ "flow": flow }))),
         ("SummaryLine", line("summary", &summary_line(&json!(summary)))),
+        (
+            "Watched",
+            document(
+                "watched",
+                "What a monitor saw.",
+                &watched_fields(&json!(watched), &json!(sighting)),
+            ),
+        ),
+        ("SightingLine", line("sighting", &json!({ "sighting": sighting }))),
+        ("LostLine", line("lost", &json!({ "lost": lost }))),
+        ("SumsLine", line("sums", &json!({ "status": { "type": "integer" }, "report": watched }))),
         ("Stop", stop),
         ("Nothing", document("nothing", "Done, with nothing to show.", &json!({}))),
     ];
@@ -93,7 +108,7 @@ fn line(kind: &str, fields: &Value) -> Value {
         all.extend(own.clone());
     }
     json!({
-        "description": "A line of `replay -o jsonl`.",
+        "description": "A line of `replay -o jsonl` or `monitor -o jsonl`.",
         "type": "object",
         "properties": properties,
         "required": required,
@@ -106,6 +121,21 @@ fn summary_line(summary: &Value) -> Value {
         "file": { "type": "string" },
         "policy": { "type": ["string", "null"] },
         "summary": summary,
+    })
+}
+
+fn watched_fields(report: &Value, sighting: &Value) -> Value {
+    json!({
+        "report": report,
+        "sightings": {
+            "description": "Runs that were wanted, the first of them.",
+            "type": "array",
+            "items": sighting
+        },
+        "drawing": {
+            "description": "Who was seen talking to whom, as Graphviz or Mermaid read it; null where none was asked for.",
+            "type": ["string", "null"]
+        }
     })
 }
 

@@ -56,7 +56,7 @@ impl Session {
 }
 
 /// Whether a capture may be written there: nothing is, or a capture of ours, or an empty file.
-fn replaceable(path: &Path) -> Result<(), Box<Reply>> {
+pub(super) fn replaceable(path: &Path) -> Result<(), Box<Reply>> {
     let refused = |what: &str| {
         let message = format!("`{}` {what}, and is not replaced", path.display());
         let remedy = "name a file that is not there yet, such as `drop.pcapng`";

@@ -1,0 +1,65 @@
+//! Which sightings are wanted. Different conditions must all hold; of several of one kind one must.
+
+use super::{Fate, Side, Sighting};
+use engine::reason::DropReason;
+
+/// See the module.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Filter {
+    /// Names of either side, with or without their namespace.
+    pub pods: Vec<String>,
+    /// Namespaces of either side.
+    pub namespaces: Vec<String>,
+    /// Labels of either side.
+    pub labels: Vec<(String, String)>,
+    /// Identities of either side, by number or reserved name.
+    pub identities: Vec<String>,
+    /// Ports of either side.
+    pub ports: Vec<u16>,
+    /// Verdicts.
+    pub verdicts: Vec<Fate>,
+    /// Reasons of drops.
+    pub reasons: Vec<DropReason>,
+    /// Nodes.
+    pub nodes: Vec<String>,
+    /// Whether runs count that had nothing to say.
+    pub all: bool,
+}
+
+impl Filter {
+    /// Whether a sighting is wanted.
+    pub fn admits(&self, seen: &Sighting) -> bool {
+        let either =
+            |holds: &dyn Fn(&Side) -> bool| holds(&seen.source) || holds(&seen.destination);
+        let is_named = |side: &Side, name: &String| {
+            side.name == *name
+                || side.name.split_once('/').is_some_and(|(_, bare)| bare == name)
+                || side.address == *name
+        };
+        let is_identity = |side: &Side, wanted: &String| {
+            side.identity.is_some_and(|identity| {
+                identity.to_string() == *wanted || identity.reserved_name() == Some(wanted.as_str())
+            })
+        };
+        any(&self.pods, |name| either(&|side| is_named(side, name)))
+            && any(&self.namespaces, |name| either(&|side| side.namespace.as_ref() == Some(name)))
+            && any(&self.labels, |(key, value)| either(&|side| side.labels.get(key) == Some(value)))
+            && any(&self.identities, |wanted| either(&|side| is_identity(side, wanted)))
+            && any(&self.ports, |port| either(&|side| side.port == Some(*port)))
+            && any(&self.verdicts, |verdict| seen.verdict == *verdict)
+            && any(&self.reasons, |reason| seen.reason == Some(*reason))
+            && any(&self.nodes, |node| seen.node == *node)
+            && (self.all || !seen.quiet)
+    }
+
+    /// Whether nothing but drops can be wanted, so that programs need not tell of anything else.
+    pub fn wants_only_drops(&self) -> bool {
+        let drops = |fate: &Fate| *fate == Fate::Dropped;
+        !self.reasons.is_empty() || (!self.verdicts.is_empty() && self.verdicts.iter().all(drops))
+    }
+}
+
+/// Whether one of the wanted holds, or nothing is wanted.
+fn any<T>(wanted: &[T], holds: impl Fn(&T) -> bool) -> bool {
+    wanted.is_empty() || wanted.iter().any(holds)
+}
