@@ -1,5 +1,7 @@
 //! The datapath seen from user space.
 
+#[cfg(any(feature = "live", feature = "measure"))]
+mod assembly;
 #[cfg(feature = "kernel")]
 pub mod both;
 pub mod check;

@@ -8,9 +8,11 @@ mod attachment;
 mod backend;
 mod clock;
 pub mod install;
+pub mod kernel_drops;
 pub mod pins;
 mod programs;
 
 pub use attachment::{Place, Side};
 pub use backend::{Backed, Wires};
+pub use clock::nanoseconds;
 pub use programs::{Mode, Programs};

@@ -4,6 +4,7 @@
 pub mod backend;
 pub mod cli;
 pub mod debug;
+pub mod live;
 pub mod metrics;
 pub mod monitor;
 pub mod render;

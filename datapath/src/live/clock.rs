@@ -22,7 +22,7 @@ pub(super) fn ticks() -> u64 {
 }
 
 /// Nanoseconds of the monotonic clock, as programs read it.
-pub(super) fn nanoseconds() -> u64 {
+pub fn nanoseconds() -> u64 {
     let time = clock_gettime(ClockId::Monotonic);
     let part = |number: i64| u64::try_from(number).unwrap_or(0);
     part(time.tv_sec) * 1_000_000_000 + part(time.tv_nsec)

@@ -341,8 +341,14 @@ impl Programs {
 
     /// What programs said since the last time, run by run, and how many events were lost meanwhile.
     pub fn runs(&mut self) -> Result<(Vec<Run>, u64), BackendError> {
+        self.runs_of(usize::MAX)
+    }
+
+    /// The same of so many events at most: the rest stays where it is, in memory that does not grow.
+    pub fn runs_of(&mut self, most: usize) -> Result<(Vec<Run>, u64), BackendError> {
         let mut runs = Vec::new();
-        while let Some(record) = self.records.next() {
+        for _ in 0..most {
+            let Some(record) = self.records.next() else { break };
             runs.extend(self.runs.take(&record)?);
         }
         let lost = rows::sum(self.map(abi::maps::LOST)?)?;

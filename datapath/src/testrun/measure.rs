@@ -4,8 +4,6 @@
 //! Programs see the host's clock and device 1 (the loopback device, which is where a test run's packets are), as they would
 //! live, unless [`Reporting::Simulated`] or [`Reporting::Traced`] asks for the simulation's seam.
 
-mod assembly;
-
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::ffi::c_void;
@@ -24,10 +22,10 @@ use zerocopy::IntoBytes;
 use super::instance::{Instance, put};
 use super::pin::Pinned;
 use super::{LIMITS, refusal};
+use crate::assembly::{Code, Instruction, helper, width};
 use crate::nodes::{self, Capacity, FLOWS, HOOKS, Node as _};
 use crate::object::Object;
 use crate::{decode, encode};
-use assembly::{Code, Instruction, helper, width};
 
 /// The device of a test run's packets.
 const LOOPBACK: u32 = 1;

@@ -136,7 +136,7 @@ fn blanked(document: &Document, is_out: impl Fn(&Item) -> bool) -> String {
 }
 
 /// The session's texts for what includes them, others from disk.
-struct Texts(BTreeMap<String, String>);
+pub(super) struct Texts(pub(super) BTreeMap<String, String>);
 
 impl Loader for Texts {
     fn load(&mut self, path: &str, relative_to: &str) -> Result<(String, String), String> {

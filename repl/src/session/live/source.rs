@@ -1,15 +1,209 @@
-//! Installations of this host as sources of runs.
+//! What is installed on this host, opened to be listened to: the record with what its texts mean, and its nodes' programs.
 
 use crate::monitor::{Asked, Source};
 use crate::reply::{Reply, Status};
 
+#[cfg(feature = "lab")]
+pub(crate) use installed::{Opened, installed};
+
 /// Names of what is installed.
+#[cfg(not(feature = "lab"))]
 pub(crate) fn installed() -> Vec<String> {
     Vec::new()
 }
 
 /// Opens what is asked for.
+#[cfg(not(feature = "lab"))]
 pub(super) fn open(_asked: &Asked) -> Result<Box<dyn Source>, Box<Reply>> {
-    let remedy = "`hopwise lab up NAME -f FILE` makes a lab";
-    Err(Box::new(Reply::failure(Status::Environment, "nothing is installed", remedy)))
+    let message =
+        "labs and attachments are not available here (this hopwise was built without them)";
+    Err(Box::new(Reply::failure(Status::Environment, message, "build with the feature `lab`")))
+}
+
+/// Opens what is asked for.
+#[cfg(feature = "lab")]
+pub(super) fn open(asked: &Asked) -> Result<Box<dyn Source>, Box<Reply>> {
+    let opened = Opened::of(asked.on.as_deref())?;
+    let drops = datapath_abi::Filter {
+        flags: datapath_abi::filter::DROPS,
+        ..datapath_abi::Filter::default()
+    };
+    // Of a drawing every packet is a part, and so is every packet of the sums.
+    let only_drops = asked.filter.wants_only_drops();
+    let mode = datapath::live::Mode {
+        observe: false,
+        trace: true,
+        capture: asked.pcap.is_some(),
+        filter: only_drops.then_some(drops),
+    };
+    let listener = opened.listen(mode)?;
+    Ok(Box::new(listener))
+}
+
+#[cfg(feature = "lab")]
+mod installed {
+    use std::collections::BTreeMap;
+    use std::rc::Rc;
+
+    use datapath::live::install::{InstallError, Kind, Reader, Record, State};
+    use datapath::live::{Mode, nanoseconds};
+    use engine::backend::BackendError;
+    use engine::diag::Severity;
+    use engine::source::SourceMap;
+    use engine::tables::Generation;
+    use engine::topology::NodeId;
+
+    use super::super::super::replay::Texts;
+    use crate::live::Listener;
+    use crate::monitor::{Batch, Scene, Source};
+    use crate::reply::{Reply, Status};
+    use crate::session::refused;
+
+    /// Nanoseconds of a second.
+    const SECOND: u64 = 1_000_000_000;
+
+    /// Names of what is installed.
+    pub(crate) fn installed() -> Vec<String> {
+        State::standard().list().into_iter().map(|found| found.name).collect()
+    }
+
+    /// An installation, with the right to read its events.
+    pub(crate) struct Opened {
+        pub(crate) name: String,
+        pub(crate) state: State,
+        pub(crate) record: Record,
+        pub(crate) scene: Rc<Scene>,
+        pub(crate) reader: Reader,
+    }
+
+    /// What an installation's error is to a person.
+    pub(crate) fn complaint(error: &InstallError) -> Box<Reply> {
+        let status = match error {
+            InstallError::System { .. } | InstallError::Busy { .. } | InstallError::Read { .. } => {
+                Status::Environment
+            }
+            _ => Status::Input,
+        };
+        Box::new(Reply::failure(status, error.to_string(), error.remedy()))
+    }
+
+    impl Opened {
+        /// Opens one by name; the only one where none is named.
+        pub(crate) fn of(name: Option<&str>) -> Result<Self, Box<Reply>> {
+            let state = State::standard();
+            let opened = || {
+                let name = state.meant(name, None)?;
+                let record = state.open(&name)?;
+                let reader = state.reader(&name)?;
+                Ok((name, record, reader))
+            };
+            let (name, record, reader) = opened().map_err(|error| complaint(&error))?;
+            let scene = scene(&record).ok_or_else(|| {
+                let message = format!("the texts of `{name}` cannot be understood any more");
+                let remedy =
+                    "it was made by another version of hopwise: use that one, or remove it";
+                Box::new(Reply::failure(Status::Environment, message, remedy))
+            })?;
+            Ok(Self { name, state, record, scene: Rc::new(scene), reader })
+        }
+
+        /// `lab shop`, `attachment veths`.
+        pub(crate) fn title(&self) -> String {
+            let kind = match self.record.kind {
+                Kind::Lab => "lab",
+                Kind::Attached => "attachment",
+            };
+            format!("{kind} {}", self.name)
+        }
+
+        /// Begins to listen.
+        pub(crate) fn listen(self, mode: Mode) -> Result<Listening, Box<Reply>> {
+            let mut nodes = Vec::new();
+            for (id, node) in self.scene.world.nodes() {
+                // Programs may hang on some of the nodes only.
+                if !self.record.nodes.iter().any(|known| known.name == node.name) {
+                    continue;
+                }
+                let programs = self.state.programs(&self.name, &node.name);
+                nodes.push((id, programs.map_err(|error| complaint(&error))?));
+            }
+            let observes = nodes.iter().any(|(_, programs)| programs.mode().observe);
+            let since = observes.then(|| began(&self.record));
+            let (state, name) = (self.state.clone(), self.name.clone());
+            let renew = Box::new(move |generation: Generation| {
+                let record = state.open(&name).ok()?;
+                let is_it = Generation(record.number) == generation;
+                scene(&record).filter(|_| is_it).map(Rc::new)
+            });
+            let (title, scene) = (self.title(), Rc::clone(&self.scene));
+            let listener = Listener::new(title, nodes, (scene, renew), mode, since);
+            let listener = listener.map_err(|error| refused(&error))?;
+            Ok(Listening { listener, _reader: self.reader })
+        }
+    }
+
+    /// When an installation was made, by the kernel's clock.
+    fn began(record: &Record) -> u64 {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        let age = now.map_or(0, |now| now.as_secs().saturating_sub(record.since));
+        nanoseconds().saturating_sub(age.saturating_mul(SECOND))
+    }
+
+    /// A listener whose events go to nobody else.
+    pub(crate) struct Listening {
+        listener: Listener,
+        _reader: Reader,
+    }
+
+    impl Source for Listening {
+        fn name(&self) -> String {
+            self.listener.name()
+        }
+
+        fn poll(&mut self) -> Result<Batch, BackendError> {
+            self.listener.poll()
+        }
+
+        fn scene(&mut self, generation: Generation) -> Option<Rc<Scene>> {
+            self.listener.scene(generation)
+        }
+
+        fn present(&mut self) -> Rc<Scene> {
+            self.listener.present()
+        }
+
+        fn now(&self) -> u64 {
+            self.listener.now()
+        }
+
+        fn observes_since(&self) -> Option<u64> {
+            self.listener.observes_since()
+        }
+    }
+
+    /// What the texts of a record mean.
+    pub(crate) fn scene(record: &Record) -> Option<Scene> {
+        let texts: BTreeMap<String, String> =
+            record.sources.iter().map(|s| (s.name.clone(), s.text.clone())).collect();
+        let entries: Option<Vec<_>> = record
+            .entries
+            .iter()
+            .map(|name| Some((name.clone(), texts.get(name)?.clone())))
+            .collect();
+        let mut sources = SourceMap::default();
+        let loaded = lang::load(&entries?, &mut Texts(texts), &mut sources);
+        let lang::Loaded { world, policies, diagnostics, .. } = loaded;
+        if diagnostics.iter().any(|problem| problem.severity == Severity::Error) {
+            return None;
+        }
+        let generation = Generation(record.number);
+        let tables = engine::compile::compile(&world, &policies, generation).ok()?;
+        Some(Scene { world, policies, tables, sources })
+    }
+
+    /// Nodes that programs hang on.
+    pub(crate) fn nodes(scene: &Scene, record: &Record) -> Vec<NodeId> {
+        let is_known = |name: &str| record.nodes.iter().any(|node| node.name == name);
+        scene.world.nodes().filter(|(_, node)| is_known(&node.name)).map(|(id, _)| id).collect()
+    }
 }

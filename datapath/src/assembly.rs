@@ -1,30 +1,36 @@
-//! BPF instructions for measuring, as the kernel takes them: what a driver and single operations are made of.
-//! Knows no scenario.
+//! BPF instructions as the kernel takes them, for programs that are written here: the drivers of measurements, and what listens to the
+//! kernel's own drops. Knows neither.
+
+#![cfg_attr(
+    not(all(feature = "measure", feature = "live")),
+    allow(dead_code, reason = "each feature needs its part")
+)]
 
 /// An instruction of 64 bits: opcode, registers, offset, immediate (`struct bpf_insn`).
-pub(super) type Instruction = u64;
+pub(crate) type Instruction = u64;
 
 /// Registers as the calling convention has them: R0 results, R1-R5 arguments, R6-R9 kept, R10 the frame.
-pub(super) type Register = u8;
+pub(crate) type Register = u8;
 
 /// Numbers of helpers (`enum bpf_func_id`).
-pub(super) mod helper {
-    pub(in super::super) const MAP_LOOKUP: i32 = 1;
-    pub(in super::super) const MAP_UPDATE: i32 = 2;
-    pub(in super::super) const KTIME: i32 = 5;
-    pub(in super::super) const TAIL_CALL: i32 = 12;
-    pub(in super::super) const SET_TUNNEL_KEY: i32 = 21;
-    pub(in super::super) const REDIRECT: i32 = 23;
-    pub(in super::super) const JIFFIES: i32 = 118;
-    pub(in super::super) const RING_RESERVE: i32 = 131;
-    pub(in super::super) const RING_SUBMIT: i32 = 132;
+pub(crate) mod helper {
+    pub(crate) const MAP_LOOKUP: i32 = 1;
+    pub(crate) const MAP_UPDATE: i32 = 2;
+    pub(crate) const KTIME: i32 = 5;
+    pub(crate) const TAIL_CALL: i32 = 12;
+    pub(crate) const SET_TUNNEL_KEY: i32 = 21;
+    pub(crate) const REDIRECT: i32 = 23;
+    pub(crate) const PROBE_READ_KERNEL: i32 = 113;
+    pub(crate) const JIFFIES: i32 = 118;
+    pub(crate) const RING_RESERVE: i32 = 131;
+    pub(crate) const RING_SUBMIT: i32 = 132;
 }
 
 /// Widths of loads and stores (`BPF_SIZE`).
-pub(super) mod width {
-    pub(in super::super) const WORD: u8 = 0x00;
-    pub(in super::super) const HALF: u8 = 0x08;
-    pub(in super::super) const DOUBLE: u8 = 0x18;
+pub(crate) mod width {
+    pub(crate) const WORD: u8 = 0x00;
+    pub(crate) const HALF: u8 = 0x08;
+    pub(crate) const DOUBLE: u8 = 0x18;
 }
 
 fn encode(
@@ -43,7 +49,7 @@ fn encode(
 
 /// A program being written. Jumps to its end are patched when it is finished.
 #[derive(Default)]
-pub(super) struct Code {
+pub(crate) struct Code {
     instructions: Vec<Instruction>,
     to_end: Vec<usize>,
 }
@@ -55,68 +61,90 @@ impl Code {
     }
 
     /// `to = from`
-    pub(super) fn copy(&mut self, to: Register, from: Register) -> &mut Self {
+    pub(crate) fn copy(&mut self, to: Register, from: Register) -> &mut Self {
         self.push(encode(0xBF, to, from, 0, 0))
     }
 
     /// `to = value`
-    pub(super) fn set(&mut self, to: Register, value: i32) -> &mut Self {
+    pub(crate) fn set(&mut self, to: Register, value: i32) -> &mut Self {
         self.push(encode(0xB7, to, 0, 0, value))
     }
 
     /// `to += value`
-    pub(super) fn add(&mut self, to: Register, value: i32) -> &mut Self {
+    pub(crate) fn add(&mut self, to: Register, value: i32) -> &mut Self {
         self.push(encode(0x07, to, 0, 0, value))
     }
 
     /// `to = *(from + offset)`
-    pub(super) fn load(&mut self, width: u8, to: Register, from: Register, at: i16) -> &mut Self {
+    pub(crate) fn load(&mut self, width: u8, to: Register, from: Register, at: i16) -> &mut Self {
         self.push(encode(0x61 | width, to, from, at, 0))
     }
 
     /// `*(to + offset) = from`
-    pub(super) fn store(&mut self, width: u8, to: Register, at: i16, from: Register) -> &mut Self {
+    pub(crate) fn store(&mut self, width: u8, to: Register, at: i16, from: Register) -> &mut Self {
         self.push(encode(0x63 | width, to, from, at, 0))
     }
 
     /// `*(to + offset) = value`
-    pub(super) fn store_value(&mut self, width: u8, to: Register, at: i16, v: i32) -> &mut Self {
+    pub(crate) fn store_value(&mut self, width: u8, to: Register, at: i16, v: i32) -> &mut Self {
         self.push(encode(0x62 | width, to, 0, at, v))
     }
 
     /// `lock *(u64 *)(to + offset) += from`
-    pub(super) fn add_atomically(&mut self, to: Register, at: i16, from: Register) -> &mut Self {
+    pub(crate) fn add_atomically(&mut self, to: Register, at: i16, from: Register) -> &mut Self {
         self.push(encode(0xDB, to, from, at, 0))
     }
 
     /// `to = ` a map, by its descriptor.
-    pub(super) fn map(&mut self, to: Register, descriptor: i32) -> &mut Self {
+    pub(crate) fn map(&mut self, to: Register, descriptor: i32) -> &mut Self {
         self.push(encode(0x18, to, 1, 0, descriptor)).push(0)
     }
 
     /// `to = ` the first value of an array map, by the map's descriptor.
-    pub(super) fn map_value(&mut self, to: Register, descriptor: i32) -> &mut Self {
+    pub(crate) fn map_value(&mut self, to: Register, descriptor: i32) -> &mut Self {
         self.push(encode(0x18, to, 2, 0, descriptor)).push(0)
     }
 
-    pub(super) fn call(&mut self, helper: i32) -> &mut Self {
+    pub(crate) fn call(&mut self, helper: i32) -> &mut Self {
         self.push(encode(0x85, 0, 0, 0, helper))
     }
 
     /// Ends the program if `one > other`.
-    pub(super) fn end_if_greater(&mut self, one: Register, other: Register) -> &mut Self {
+    pub(crate) fn end_if_greater(&mut self, one: Register, other: Register) -> &mut Self {
         self.to_end.push(self.instructions.len());
         self.push(encode(0x2D, one, other, 0, 0))
     }
 
     /// Ends the program if a register is 0.
-    pub(super) fn end_if_zero(&mut self, register: Register) -> &mut Self {
+    pub(crate) fn end_if_zero(&mut self, register: Register) -> &mut Self {
         self.to_end.push(self.instructions.len());
         self.push(encode(0x15, register, 0, 0, 0))
     }
 
+    /// Ends the program if the low 32 bits of a register are not these (Linux 5.1).
+    pub(crate) fn end_unless(&mut self, register: Register, value: u32) -> &mut Self {
+        self.to_end.push(self.instructions.len());
+        self.push(encode(0x56, register, 0, 0, value.cast_signed()))
+    }
+
+    /// Ends the program if a register is not 0.
+    pub(crate) fn end_if_set(&mut self, register: Register) -> &mut Self {
+        self.to_end.push(self.instructions.len());
+        self.push(encode(0x55, register, 0, 0, 0))
+    }
+
+    /// `to += from`
+    pub(crate) fn add_register(&mut self, to: Register, from: Register) -> &mut Self {
+        self.push(encode(0x0F, to, from, 0, 0))
+    }
+
+    /// `to &= value`
+    pub(crate) fn mask(&mut self, to: Register, value: u32) -> &mut Self {
+        self.push(encode(0x57, to, 0, 0, value.cast_signed()))
+    }
+
     /// Bytes on the stack, as words of 8 below the frame's end at `-size`, which must hold them.
-    pub(super) fn stack(&mut self, size: i16, bytes: &[u8]) -> &mut Self {
+    pub(crate) fn stack(&mut self, size: i16, bytes: &[u8]) -> &mut Self {
         for at in (0..size).step_by(4) {
             let start = usize::from(at.unsigned_abs());
             let word = bytes.get(start..start + 4).and_then(|word| word.first_chunk());
@@ -127,7 +155,7 @@ impl Code {
     }
 
     /// The whole program, which returns `code` at its end.
-    pub(super) fn finish(mut self, code: i32) -> Vec<Instruction> {
+    pub(crate) fn finish(mut self, code: i32) -> Vec<Instruction> {
         let end = self.instructions.len();
         for from in self.to_end {
             let distance = u16::try_from(end - from - 1).unwrap_or(0);
