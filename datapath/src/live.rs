@@ -7,6 +7,7 @@
 mod attachment;
 mod backend;
 mod clock;
+pub mod filter;
 pub mod install;
 pub mod kernel_drops;
 pub mod pins;

@@ -4,6 +4,7 @@
 
 mod asked;
 mod capture;
+mod counted;
 mod filter;
 mod report;
 mod sighting;
@@ -13,7 +14,6 @@ mod talks;
 mod tests;
 mod watch;
 
-pub(crate) use asked::duration;
 pub use asked::{Asked, Drawing};
 pub use filter::Filter;
 pub use report::{Lost, Report};

@@ -161,7 +161,11 @@ impl Session {
     /// A line that is the session's, not the debugger's.
     fn own(&mut self, text: &str) -> Reply {
         if let Some(line) = before_json(text) {
-            return Reply { as_json: true, ..self.own(line) };
+            // What would be shown as it comes is a part of the document.
+            let sink = self.sink.take();
+            let reply = self.own(line);
+            self.sink = sink;
+            return Reply { as_json: true, ..reply };
         }
         if let Some((question, file)) = capture::split(text) {
             return self.capturing(Path::new(file), |session| session.own(question));

@@ -13,6 +13,7 @@ use rustyline::error::ReadlineError;
 use signal_hook::consts::SIGINT;
 use signal_hook::flag;
 
+use crate::cli::monitor::Shown;
 use crate::cli::output::{Output, remark};
 use crate::reply::{Content, Status};
 use crate::session::Session;
@@ -51,6 +52,7 @@ fn converse(
         Err(error) => return Ok(no_terminal(&error)),
     };
     listen(session)?;
+    session.set_sink(Box::new(Shown::text(output)));
     let history = history::path();
     if let Some(path) = &history {
         history::load(&mut editor, path);

@@ -142,6 +142,8 @@ fn every_command_prints_documents_of_the_schema_whatever_happens() {
         (&["replay", CAPTURE, "-f", CAPTURED, "--expect", "allowed"], 1, "replay"),
         (&["replay", CAPTURE, "-f", WORLD, "--policy", broken], 3, "diagnostics"),
         (&["replay", latin, "-f", WORLD], 3, "failure"),
+        (&["monitor", "--count", "0"], 2, "failure"),
+        (&["monitor", "--on", "no-such-lab"], 3, "failure"),
         (&["check", WORLD], 0, "diagnostics"),
         (&["check", doubtful, WORLD], 0, "diagnostics"),
         (&["check", broken, doubtful], 3, "diagnostics"),
@@ -165,7 +167,12 @@ fn every_command_prints_documents_of_the_schema_whatever_happens() {
     for ends_well in [true, false] {
         let tried = cases.iter().filter(|(_, code, _)| (*code == 0) == ends_well);
         let tried: BTreeSet<String> = tried.map(|(words, ..)| words[0].to_owned()).collect();
-        assert_eq!(tried, speakers_of_json(), "each command ends well and badly here");
+        let mut speakers = speakers_of_json();
+        if ends_well {
+            // What needs a lab to end well is tried where there is one.
+            speakers.remove("monitor");
+        }
+        assert_eq!(tried, speakers, "each command ends well and badly here");
     }
 }
 
@@ -236,6 +243,8 @@ fn every_command_of_a_session_replies_with_a_document_of_the_schema() {
         ("test", "suite"),
         (&format!("replay {CAPTURE}"), "replay"),
         ("replay", "diagnostics"),
+        ("monitor --verdict fine", "diagnostics"),
+        ("monitor --on no-such-lab --count 1", "failure"),
         ("policy shop/idle { select { app = \"nobody\" }\n allow ingress\n}", "text"),
         ("policy shop/worse { selct {} }", "diagnostics"),
         ("check", "diagnostics"),

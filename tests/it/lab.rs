@@ -10,14 +10,15 @@ use datapath_abi::{Filter, mark};
 use engine::backend::{Backend, BackendError, Injection, TunnelKey};
 use engine::diag::Severity;
 use engine::explain::{Context, Undecided, explain};
-use engine::net::{FlowKey, Hook, IpHeader, Packet};
+use engine::net::{Hook, IpHeader, Packet};
 use engine::question::Question;
 use engine::reason::DropReason;
 use engine::source::{FileId, SourceMap};
 use engine::tables::{Generation, Tables};
 use engine::topology::{NodeId, World};
-use engine::trace::{Action, CtState, Ethernet, Event, Hop, Stamped, Trace};
+use engine::trace::{Action, CtState, Ethernet, Event, Trace};
 use lang::suite::Case;
+use repl::live::difference;
 use repl::reply::{Answer, Content, Level, Reply};
 
 use crate::kernel;
@@ -40,80 +41,6 @@ pub(crate) fn is_possible() -> bool {
             false
         }
     }
-}
-
-/// What events of a hop say that does not depend on when, as seconds of a clock may have passed, or on the port that the kernel
-/// chooses for a tunnel's outer header.
-fn timeless(hop: &Hop, events: &[Stamped]) -> Vec<Event> {
-    let timeless = |event| match event {
-        Event::Conntrack { state, created, closing, .. } => {
-            Event::Conntrack { state, created, closing, expires_in: 0 }
-        }
-        Event::Parsed { flow, flags, icmp, fragment, ttl, length } if hop.is_outer() => {
-            let flow = FlowKey { source_port: 0, ..flow };
-            Event::Parsed { flow, flags, icmp, fragment, ttl, length }
-        }
-        event => event,
-    };
-    events.iter().map(|said| timeless(said.event)).collect()
-}
-
-/// The bytes of a frame but those that the text leaves open.
-fn determined(frame: &[u8], hop: &Hop) -> String {
-    let is_v4 = frame.get(12..14) == Some(&[0x08, 0x00]);
-    let udp = if is_v4 { 34 } else { 54 };
-    let outer = hop.tunnel.iter().flat_map(|tunnel| &tunnel.undetermined);
-    let mut open: Vec<std::ops::Range<usize>> = Vec::new();
-    for field in outer.filter(|_| hop.tunnel.is_some()) {
-        open.push(match field.as_str() {
-            "outer IP id" => 18..20,
-            "outer IP checksum" => 24..26,
-            "UDP source port" => udp..udp + 2,
-            "outer UDP checksum" => udp + 6..udp + 8,
-            _ => continue,
-        });
-    }
-    let byte = |(at, byte): (usize, &u8)| {
-        let is_open = open.iter().any(|range| range.contains(&at));
-        if is_open { "..".to_owned() } else { format!("{byte:02x}") }
-    };
-    frame.iter().enumerate().map(byte).collect::<Vec<_>>().join(" ")
-}
-
-/// The first thing that two journeys differ in.
-fn difference(simulated: &Trace, live: &Trace) -> Option<String> {
-    for (at, hop) in simulated.hops.iter().enumerate() {
-        let Some(real) = live.hops.get(at) else {
-            return Some(format!(
-                "hop {at}, {} on node {}, was not seen: {:?}",
-                hop.hook, hop.node.0, live.unseen
-            ));
-        };
-        if (hop.node, hop.hook) != (real.node, real.hook) {
-            return Some(format!("hop {at}: {} and {}", hop.hook, real.hook));
-        }
-        let (one, other) = (timeless(hop, &hop.events), timeless(hop, &real.events));
-        if one != other {
-            return Some(format!("hop {at}, {}: {one:?}\nand {other:?}", hop.hook));
-        }
-        for (what, one, other) in
-            [("in", &hop.frame_in, &real.frame_in), ("out", &hop.frame_out, &real.frame_out)]
-        {
-            let is_outer = what == "out" || hop.is_outer();
-            let bytes = |frame: &[u8]| {
-                if is_outer { determined(frame, hop) } else { format!("{frame:02x?}") }
-            };
-            if bytes(one) != bytes(other) {
-                return Some(format!(
-                    "hop {at}, {}, frame {what}:\n{}\n{}",
-                    hop.hook,
-                    bytes(one),
-                    bytes(other)
-                ));
-            }
-        }
-    }
-    (live.hops.len() > simulated.hops.len()).then(|| "more hops are seen".to_owned())
 }
 
 /// One world with both ways to run packets in it.
@@ -149,7 +76,7 @@ impl Pair {
             run(&mut *self.simulated, &self.world, &self.tables).map_err(|e| e.to_string())?;
         let live = run(&mut *self.live, &self.world, &self.tables);
         let live = live.map_err(|error| format!("live: {error}"))?;
-        Ok(difference(&simulated, &live))
+        Ok(difference(&simulated, &live).map(|found| format!("{found:#?}")))
     }
 }
 

@@ -108,13 +108,11 @@ impl<W: Wires> Backed<W> {
     /// # Errors
     /// What the host lacks, with the remedy.
     pub fn new(wires: W) -> Result<Self, BackendError> {
-        let shared = Rc::new(RefCell::new(Shared { wires, sent_at: 0, started: None }));
+        let shared =
+            Rc::new(RefCell::new(Shared { wires, sent_at: 0, started: None, catches: false }));
         let object = Rc::new(Object::find()?);
         let (waiting, ready) = (BTreeSet::new(), BTreeMap::new());
         let host = OnWires { object, waiting, ready, shared };
-        let shared =
-            Rc::new(RefCell::new(Shared { wires, sent_at: 0, started: None, catches: false }));
-        let host = OnWires { object: Rc::new(Object::find()?), waiting: BTreeSet::new(), shared };
         Ok(Self(Nodes::on(host, LIMITS)))
     }
 

@@ -25,6 +25,7 @@ pub const MONITOR_FLAGS: &[(&str, &str)] = &[
     ("all", ""),
     ("pcap", "a file"),
     ("graph", "`dot` or `mermaid`"),
+    ("metrics", "an address such as `127.0.0.1:9650`"),
     ("count", "a number"),
     ("for", "a time such as `10s`"),
 ];

@@ -70,6 +70,9 @@ pub(super) struct MonitorArgs {
     /// Draw in the end who was seen talking to whom, instead of lines: dot (Graphviz) or mermaid
     #[arg(long, value_name = "FORM")]
     graph: Option<String>,
+    /// Serve metrics for Prometheus at ADDR meanwhile, such as 127.0.0.1:9650; of all packets, whatever is shown
+    #[arg(long, value_name = "ADDR")]
+    metrics: Option<String>,
     /// End after so many lines
     #[arg(long, value_name = "N")]
     count: Option<String>,
@@ -87,7 +90,7 @@ impl MonitorArgs {
         let mut asked = Asked::default();
         let pcap = self.pcap.as_ref().map(|path| path.display().to_string());
         let one = |value: &Option<String>| value.clone().into_iter().collect();
-        let given: [(&str, Vec<String>); 13] = [
+        let given: [(&str, Vec<String>); 14] = [
             ("on", one(&self.on)),
             ("pod", self.pod.clone()),
             ("namespace", self.namespace.clone()),
@@ -99,6 +102,7 @@ impl MonitorArgs {
             ("node", self.node.clone()),
             ("pcap", one(&pcap)),
             ("graph", one(&self.graph)),
+            ("metrics", one(&self.metrics)),
             ("count", one(&self.count)),
             ("for", one(&self.time)),
         ];

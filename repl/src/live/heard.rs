@@ -35,12 +35,11 @@ pub struct Listener {
     nodes: Vec<(NodeId, Programs)>,
     scene: Rc<Scene>,
     renew: Renew,
-    since: Option<u64>,
+    observes: bool,
 }
 
 impl Listener {
-    /// Begins to listen. `mode` says what programs tell; whether they observe is left to whoever hung them up. `since`: when, in
-    /// nanoseconds of the kernel's clock, they began to observe, where they do.
+    /// Begins to listen. `mode` says what programs tell; whether they observe is left to whoever hung them up.
     ///
     /// # Errors
     /// The kernel's.
@@ -49,9 +48,9 @@ impl Listener {
         nodes: Vec<(NodeId, Programs)>,
         (scene, renew): (Rc<Scene>, Renew),
         mode: Mode,
-        since: Option<u64>,
     ) -> Result<Self, BackendError> {
-        let mut listener = Self { name, nodes, scene, renew, since };
+        let observes = nodes.iter().any(|(_, programs)| programs.mode().observe);
+        let mut listener = Self { name, nodes, scene, renew, observes };
         for (_, programs) in &mut listener.nodes {
             // Somebody who was killed may have left them talking.
             let observe = programs.mode().observe;
@@ -96,7 +95,7 @@ impl Source for Listener {
         live::nanoseconds()
     }
 
-    fn observes_since(&self) -> Option<u64> {
-        self.since
+    fn observes(&self) -> bool {
+        self.observes
     }
 }

@@ -27,6 +27,8 @@ pub struct Asked {
     pub pcap: Option<PathBuf>,
     /// The drawing that is printed in the end, instead of sightings as they come.
     pub graph: Option<Drawing>,
+    /// The address to serve metrics at.
+    pub metrics: Option<String>,
     /// How many sightings end it.
     pub count: Option<u64>,
     /// How long it lasts.
@@ -69,6 +71,7 @@ impl Asked {
                     _ => return Err(is_not("a kind of drawing: dot or mermaid")),
                 });
             }
+            "metrics" => self.metrics = Some(own()),
             "count" => self.count = Some(number(value).ok_or_else(|| is_not("a number above 0"))?),
             "for" => {
                 self.time = Some(duration(value).ok_or_else(|| is_not("a time such as `10s`"))?);
@@ -93,7 +96,7 @@ fn number(text: &str) -> Option<u64> {
 }
 
 /// `500ms`, `10s`, `2m`, `1h`.
-pub(crate) fn duration(text: &str) -> Option<Duration> {
+fn duration(text: &str) -> Option<Duration> {
     let digits = text.find(|c: char| !c.is_ascii_digit())?;
     let (amount, unit) = text.split_at(digits);
     let amount: u64 = amount.parse().ok().filter(|amount| *amount > 0)?;

@@ -95,7 +95,7 @@ pub struct Sighting {
     pub conntrack: Option<CtState>,
     /// What became of it.
     pub verdict: Fate,
-    /// Why it was dropped; null where it was not.
+    /// Why it was dropped; of unknown state, what for it would be dropped if its flow began with it; else null.
     pub reason: Option<DropReason>,
     /// Why it cannot be said; null where it can.
     pub undecided: Option<Undecided>,
@@ -151,7 +151,10 @@ pub(super) fn see(scene: &Scene, node: NodeId, run: &Run) -> Sighting {
         _ if is_foreign => (Fate::Undecided, None, Some(Undecided::OtherGeneration)),
         None => (Fate::Undecided, None, Some(Undecided::OutcomeNotSeen)),
         Some(Action::Drop(reason)) => (Fate::Dropped, Some(reason), None),
-        Some(_) => (Fate::Allowed, None, None),
+        Some(_) => match run.end.and_then(|end| end.unknown) {
+            Some(reason) => (Fate::UnknownState, Some(reason), None),
+            None => (Fate::Allowed, None, None),
+        },
     };
     let report = explained.as_ref().and_then(|e| e.hops.first());
     let (source, destination) = match (parsed, &explained) {
@@ -227,23 +230,6 @@ fn conntrack(run: &Run) -> Option<CtState> {
         Event::Conntrack { state, .. } => Some(state),
         _ => None,
     })
-}
-
-/// Whether conntrack cannot know the flow of a packet that programs would have dropped: they only observe, and nothing shows that it
-/// is the flow's first. `is_young`: they have not been observing for long.
-pub(super) fn may_be_older(run: &Run, is_young: bool) -> bool {
-    if conntrack(run) != Some(CtState::New) {
-        return false;
-    }
-    let Some(parsed) = parsed(run) else { return false };
-    match (parsed.flow.protocol, parsed.icmp) {
-        (Protocol::Tcp, _) => {
-            !parsed.flags.contains(TcpFlags::SYN) || parsed.flags.contains(TcpFlags::ACK)
-        }
-        (Protocol::Icmp, Some((kind, _))) => kind != icmp::ECHO_REQUEST,
-        (Protocol::Icmpv6, Some((kind, _))) => kind != icmp::V6_ECHO_REQUEST,
-        _ => is_young,
-    }
 }
 
 /// TCP flags, an echo's identifier, another message's type, or that it is a fragment.

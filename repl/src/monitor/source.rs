@@ -65,8 +65,8 @@ pub trait Source {
     /// The kernel's monotonic clock now, in nanoseconds, as runs have it.
     fn now(&self) -> u64;
 
-    /// Where programs only observe: when they began to, by that clock. Flows may be older, and conntrack does not know those.
-    fn observes_since(&self) -> Option<u64> {
-        None
+    /// Whether programs only observe.
+    fn observes(&self) -> bool {
+        false
     }
 }

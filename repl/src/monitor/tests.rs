@@ -1,3 +1,5 @@
+//! Recorded runs through all that a monitor does with them.
+
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io;
@@ -146,7 +148,7 @@ impl Said<'_> {
         let node = self.node;
         let ifindex = if self.run.hook == Hook::FromContainer { self.entry().1 } else { 7 };
         let mut run = self.and(Event::Outcome(action)).run;
-        run.end = Some(End { time, ifindex, length: 74, mark: 0 });
+        run.end = Some(End { time, ifindex, length: 74, mark: 0, unknown: None });
         (node, run)
     }
 }
@@ -221,7 +223,7 @@ fn recorded(scene: &Scene) -> Vec<(NodeId, Run)> {
 struct Recorded {
     batches: VecDeque<Batch>,
     scenes: Vec<Rc<Scene>>,
-    observes: Option<u64>,
+    observes: bool,
     interrupt: Interrupt,
 }
 
@@ -230,7 +232,7 @@ impl Recorded {
         Self {
             batches: batches.into(),
             scenes: vec![Rc::clone(scene)],
-            observes: None,
+            observes: false,
             interrupt: Interrupt::default(),
         }
     }
@@ -260,7 +262,7 @@ impl Source for Recorded {
         0
     }
 
-    fn observes_since(&self) -> Option<u64> {
+    fn observes(&self) -> bool {
         self.observes
     }
 }
@@ -395,21 +397,21 @@ fn names_of_another_generation_are_asked_for_and_never_guessed() {
 #[test]
 fn flows_that_may_be_older_than_the_programs_are_no_drops() {
     let scene = scene(1);
-    let stranger = |flags| {
+    let stranger = || {
         said(&scene, THERE, Hook::FromNetdev, "203.0.113.9:50000", "10.2.0.10:80")
-            .flags(flags)
             .state(CtState::New)
             .from(Identity::WORLD)
             .ingress(Identity::WORLD, PolicyOutcome::DefaultDeny, 0)
-            .done(5, Action::Drop(DropReason::PolicyDenied))
     };
-    let runs = vec![stranger(TcpFlags::SYN), stranger(TcpFlags::ACK)];
-    let mut source = Recorded::of(&scene, vec![batch(runs)]);
-    source.observes = Some(0);
+    let would = stranger().done(5, Action::Drop(DropReason::PolicyDenied));
+    let mut older = stranger().flags(TcpFlags::ACK).done(6, Action::Pass);
+    older.1.end.as_mut().unwrap().unknown = Some(DropReason::PolicyDenied);
+    let mut source = Recorded::of(&scene, vec![batch(vec![would, older])]);
+    source.observes = true;
     let (lines, json, report) = watched(&mut source, &Asked::default());
     assert_eq!((report.dropped, report.unknown_state), (1, 1));
     assert!(lines[0].contains("  WOULD DROP  policy-denied (133)"), "{}", lines[0]);
-    assert!(lines[1].contains("  UNKNOWN-STATE  "), "{}", lines[1]);
+    assert!(lines[1].contains("  UNKNOWN-STATE  policy-denied (133) if its flow "), "{}", lines[1]);
     assert_eq!(json[1]["sighting"]["verdict"], "unknown-state");
 }
 

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 use datapath::decode::Run;
 use engine::backend::BackendError;
 use engine::net::{Hook, TcpFlags};
+use engine::reason::DropReason;
 use engine::tables::Generation;
 use engine::topology::NodeId;
 use engine::trace::Event;
@@ -16,7 +17,8 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::capture::Capture;
-use super::sighting::{self, Fate, Sighting};
+use super::counted::Counted;
+use super::sighting::{self, Sighting};
 use super::talks::Talks;
 use super::{Asked, Lost, Report, Scene, Source};
 use crate::session::Interrupt;
@@ -27,8 +29,6 @@ const PAUSE: Duration = Duration::from_millis(1);
 const REMEMBERED: usize = 16_384;
 /// Scenes of earlier generations that are kept.
 const SCENES: usize = 4;
-/// After so long programs that observe have seen a packet of every flow whose next packets come at all.
-const YOUNG: u64 = 60_000_000_000;
 
 /// Why watching ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
@@ -84,6 +84,7 @@ struct Alike {
     ifindex: Option<u32>,
     generation: Generation,
     events: Vec<Event>,
+    unknown: Option<DropReason>,
 }
 
 /// Watches a source.
@@ -99,11 +100,9 @@ pub fn watch(
     let mut capture = asked.pcap.as_deref().map(Capture::create).transpose()?;
     let mut watch = Watch::new(source);
     let begun = Instant::now();
-    let mut report = Report {
-        source: source.name(),
-        observed: source.observes_since().is_some(),
-        ..Report::default()
-    };
+    let mut report =
+        Report { source: source.name(), observed: source.observes(), ..Report::default() };
+    let counted = asked.metrics.as_deref().map(|at| Counted::serve(at, source)).transpose()?;
     let mut talks = Talks::default();
     report.ended = loop {
         let batch = source.poll()?;
@@ -112,6 +111,9 @@ pub fn watch(
         for (node, run) in &batch.runs {
             report.runs += 1;
             let seen = watch.see(source, *node, run);
+            if let Some(counted) = &counted {
+                counted.saw(&watch, *node, run);
+            }
             report.quiet += u64::from(seen.quiet);
             report.incomplete += u64::from(run.end.is_none());
             if !asked.filter.admits(&seen) || asked.count.is_some_and(|most| report.shown >= most) {
@@ -130,6 +132,9 @@ pub fn watch(
             let time = watch.wall(source.now());
             let lost = Lost { time, node: watch.present.node(*node), events: *events };
             report.lose(&lost);
+            if let Some(counted) = &counted {
+                counted.metrics.lost(&lost.node, lost.events);
+            }
             items.push(Item::Lost(lost));
         }
         if !items.is_empty() && sink.show(&items).is_err() {
@@ -156,7 +161,7 @@ pub fn watch(
 }
 
 /// What is remembered between runs.
-struct Watch {
+pub(super) struct Watch {
     present: Rc<Scene>,
     scenes: Vec<Rc<Scene>>,
     known: HashMap<Alike, Sighting>,
@@ -175,6 +180,11 @@ impl Watch {
             known: HashMap::new(),
             offset: wall.wrapping_sub(source.now()),
         }
+    }
+
+    /// What a generation decided by, if it was seen already.
+    pub(super) fn known(&self, generation: Generation) -> Option<Rc<Scene>> {
+        self.scenes.iter().find(|scene| scene.tables.generation == generation).cloned()
     }
 
     fn wall(&self, time: u64) -> u64 {
@@ -196,13 +206,7 @@ impl Watch {
             seen.time = self.wall(end.time);
             seen.bytes = end.length;
         }
-        if let Some(since) = source.observes_since() {
-            seen.observed = true;
-            let age = run.end.map_or(0, |end| end.time.saturating_sub(since));
-            if seen.verdict == Fate::Dropped && sighting::may_be_older(run, age < YOUNG) {
-                seen.verdict = Fate::UnknownState;
-            }
-        }
+        seen.observed = source.observes();
         seen
     }
 
@@ -239,5 +243,6 @@ fn alike(node: NodeId, run: &Run) -> Alike {
         ifindex: run.end.map(|end| end.ifindex),
         generation: run.generation,
         events: events.collect(),
+        unknown: run.end.and_then(|end| end.unknown),
     }
 }

@@ -85,7 +85,10 @@ pub(super) fn line(seen: &Sighting, color: bool) -> String {
 /// Everything behind the verdict's word.
 fn told(seen: &Sighting) -> Vec<String> {
     let mut parts = Vec::new();
-    parts.extend(seen.reason.map(|reason| reason.to_string()));
+    parts.extend(seen.reason.map(|reason| match seen.verdict {
+        Fate::UnknownState => format!("{reason} if its flow began with it"),
+        _ => reason.to_string(),
+    }));
     parts.extend(seen.undecided.map(|why| minimal::undecided(why).to_owned()));
     parts.extend(seen.conntrack.map(|state| format!("conntrack {state}")));
     parts.extend(

@@ -309,7 +309,7 @@ fn monitored(words: &[&str], names: &Names) -> Vec<String> {
         "--reason" => owned(DropReason::ALL.iter().map(|reason| reason.name())),
         "--graph" => owned(["dot", "mermaid"].into_iter()),
         "--on" => installed(),
-        "--identity" | "--port" | "--pcap" | "--count" | "--for" => Vec::new(),
+        "--identity" | "--port" | "--pcap" | "--metrics" | "--count" | "--for" => Vec::new(),
         _ => MONITOR_FLAGS.iter().map(|(flag, _)| format!("--{flag}")).collect(),
     }
 }

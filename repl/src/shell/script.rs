@@ -4,6 +4,7 @@ use std::io::{self, BufRead};
 
 use lang::command::is_incomplete;
 
+use crate::cli::monitor::Shown;
 use crate::cli::output::{Output, remark};
 use crate::reply::{Content, Reply, Status};
 use crate::session::Session;
@@ -17,6 +18,7 @@ pub(crate) fn script(
 ) -> io::Result<Status> {
     let mut input = Input { lines: io::stdin().lock(), number: 0 };
     let mut worst = Status::Ok;
+    session.set_sink(Box::new(Shown::text(output)));
     loop {
         let (text, line) = match input.next_command(session.is_debugging()) {
             Ok(Some(command)) => command,

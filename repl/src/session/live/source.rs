@@ -1,7 +1,9 @@
 //! What is installed on this host, opened to be listened to: the record with what its texts mean, and its nodes' programs.
 
 use crate::monitor::{Asked, Source};
-use crate::reply::{Reply, Status};
+use crate::reply::Reply;
+#[cfg(not(feature = "lab"))]
+use crate::reply::Status;
 
 #[cfg(feature = "lab")]
 pub(crate) use installed::{Opened, installed};
@@ -24,17 +26,13 @@ pub(super) fn open(_asked: &Asked) -> Result<Box<dyn Source>, Box<Reply>> {
 #[cfg(feature = "lab")]
 pub(super) fn open(asked: &Asked) -> Result<Box<dyn Source>, Box<Reply>> {
     let opened = Opened::of(asked.on.as_deref())?;
-    let drops = datapath_abi::Filter {
-        flags: datapath_abi::filter::DROPS,
-        ..datapath_abi::Filter::default()
-    };
-    // Of a drawing every packet is a part, and so is every packet of the sums.
-    let only_drops = asked.filter.wants_only_drops();
+    // Metrics are of all packets.
+    let only_drops = asked.filter.wants_only_drops() && asked.metrics.is_none();
     let mode = datapath::live::Mode {
         observe: false,
         trace: true,
         capture: asked.pcap.is_some(),
-        filter: only_drops.then_some(drops),
+        filter: only_drops.then(datapath::live::filter::drops),
     };
     let listener = opened.listen(mode)?;
     Ok(Box::new(listener))
@@ -45,22 +43,18 @@ mod installed {
     use std::collections::BTreeMap;
     use std::rc::Rc;
 
+    use datapath::live::Mode;
     use datapath::live::install::{InstallError, Kind, Reader, Record, State};
-    use datapath::live::{Mode, nanoseconds};
     use engine::backend::BackendError;
     use engine::diag::Severity;
     use engine::source::SourceMap;
     use engine::tables::Generation;
-    use engine::topology::NodeId;
 
     use super::super::super::replay::Texts;
     use crate::live::Listener;
     use crate::monitor::{Batch, Scene, Source};
     use crate::reply::{Reply, Status};
     use crate::session::refused;
-
-    /// Nanoseconds of a second.
-    const SECOND: u64 = 1_000_000_000;
 
     /// Names of what is installed.
     pub(crate) fn installed() -> Vec<String> {
@@ -127,8 +121,6 @@ mod installed {
                 let programs = self.state.programs(&self.name, &node.name);
                 nodes.push((id, programs.map_err(|error| complaint(&error))?));
             }
-            let observes = nodes.iter().any(|(_, programs)| programs.mode().observe);
-            let since = observes.then(|| began(&self.record));
             let (state, name) = (self.state.clone(), self.name.clone());
             let renew = Box::new(move |generation: Generation| {
                 let record = state.open(&name).ok()?;
@@ -136,17 +128,10 @@ mod installed {
                 scene(&record).filter(|_| is_it).map(Rc::new)
             });
             let (title, scene) = (self.title(), Rc::clone(&self.scene));
-            let listener = Listener::new(title, nodes, (scene, renew), mode, since);
+            let listener = Listener::new(title, nodes, (scene, renew), mode);
             let listener = listener.map_err(|error| refused(&error))?;
             Ok(Listening { listener, _reader: self.reader })
         }
-    }
-
-    /// When an installation was made, by the kernel's clock.
-    fn began(record: &Record) -> u64 {
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-        let age = now.map_or(0, |now| now.as_secs().saturating_sub(record.since));
-        nanoseconds().saturating_sub(age.saturating_mul(SECOND))
     }
 
     /// A listener whose events go to nobody else.
@@ -176,8 +161,8 @@ mod installed {
             self.listener.now()
         }
 
-        fn observes_since(&self) -> Option<u64> {
-            self.listener.observes_since()
+        fn observes(&self) -> bool {
+            self.listener.observes()
         }
     }
 
@@ -199,11 +184,5 @@ mod installed {
         let generation = Generation(record.number);
         let tables = engine::compile::compile(&world, &policies, generation).ok()?;
         Some(Scene { world, policies, tables, sources })
-    }
-
-    /// Nodes that programs hang on.
-    pub(crate) fn nodes(scene: &Scene, record: &Record) -> Vec<NodeId> {
-        let is_known = |name: &str| record.nodes.iter().any(|node| node.name == name);
-        scene.world.nodes().filter(|(_, node)| is_known(&node.name)).map(|(id, _)| id).collect()
     }
 }
