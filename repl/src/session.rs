@@ -220,7 +220,7 @@ impl Session {
             Command::Remove { kind, name } => self.remove(&kind, &name),
             Command::Replay(asked) => self.replay_words(&asked),
             Command::Monitor(flags) => self.monitor_words(&flags),
-            Command::TraceLive(..) => Reply::nothing(),
+            Command::TraceLive(flags, question) => self.live_words(&flags, &question),
             Command::Quit => Reply::ok(Content::Quit),
             Command::Help(name) => help::help(name.as_ref().map(|n| n.node.as_str())),
             Command::Explain(code) => explain::explain(&code.node),

@@ -160,7 +160,9 @@ pub(super) fn run(args: &MonitorArgs, look: &Look) -> io::Result<Status> {
 /// Lines are for standard output, and what they come to for a person.
 fn sums(watched: &Watched, output: &Output) {
     if !output.is_quiet() {
-        render::watched_lines(&watched.report).iter().for_each(|line| output::remark(line));
+        for line in render::watched_lines(&watched.report) {
+            output::remark(&line);
+        }
     }
 }
 

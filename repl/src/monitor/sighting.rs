@@ -6,7 +6,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 use datapath::decode::Run;
-use engine::explain::{Decided, HopReport, Isolating, Step, Undecided, explain};
+use engine::explain::{Decided, Explanation, HopReport, Isolating, Step, Undecided, explain};
 use engine::identity::Identity;
 use engine::net::{FlowKey, Fragment, Hook, IpHeader, Packet, Protocol, TcpFlags, Transport, icmp};
 use engine::question::Question;
@@ -130,49 +130,14 @@ pub(super) struct Ends {
 }
 
 /// What is seen of a run but its time, its length and its flags, which tell packets of a flow apart.
-#[expect(clippy::too_many_lines, reason = "one field after the other")]
 pub(super) fn see(scene: &Scene, node: NodeId, run: &Run) -> Sighting {
     let parsed = parsed(run);
-    let action = action(run);
-    let is_foreign = run.generation != scene.tables.generation;
     let hop = hop(scene, node, run);
-    let explained = parsed.filter(|_| !is_foreign).and_then(|parsed| {
-        let (source, destination) = (parsed.flow.source, parsed.flow.destination);
-        let (source, destination) = (Party::Address(source), Party::Address(destination));
-        let question = Question::of(source, destination, packet(&parsed));
-        let trace = Trace {
-            generation: scene.tables.generation,
-            hops: vec![hop.clone()],
-            ..Trace::default()
-        };
-        explain(&scene.context(), &question, &trace, None)
-    });
-    let (verdict, reason, undecided) = match action {
-        _ if is_foreign => (Fate::Undecided, None, Some(Undecided::OtherGeneration)),
-        None => (Fate::Undecided, None, Some(Undecided::OutcomeNotSeen)),
-        Some(Action::Drop(reason)) => (Fate::Dropped, Some(reason), None),
-        Some(_) => match run.end.and_then(|end| end.unknown) {
-            Some(reason) => (Fate::UnknownState, Some(reason), None),
-            None => (Fate::Allowed, None, None),
-        },
-    };
-    let report = explained.as_ref().and_then(|e| e.hops.first());
-    let (source, destination) = match (parsed, &explained) {
-        (Some(parsed), Some(e)) => (
-            side(scene, parsed.flow.source, &e.packet.source, e.packet.source_port),
-            side(scene, parsed.flow.destination, &e.packet.destination, e.packet.destination_port),
-        ),
-        (Some(parsed), None) => {
-            let flow = parsed.flow;
-            let port = |port| Some(port).filter(|_| flow.protocol.has_ports());
-            let plain = |address: IpAddr, at| side(scene, address, &address.to_string(), port(at));
-            (plain(flow.source, flow.source_port), plain(flow.destination, flow.destination_port))
-        }
-        (None, _) => (Side::default(), Side::default()),
-    };
-    let (source, destination) =
-        (known(source, run, report, true), known(destination, run, report, false));
-    let steps: Vec<Step> = report.map(told).unwrap_or_default();
+    let explained = explained(scene, run, &hop);
+    let explained = explained.as_ref();
+    let (source, destination) = sides(scene, run, explained);
+    let (verdict, reason, undecided) = fate(scene, run);
+    let report = explained.and_then(|e| e.hops.first());
     Sighting {
         time: 0,
         node: scene.node(node),
@@ -189,12 +154,61 @@ pub(super) fn see(scene: &Scene, node: NodeId, run: &Run) -> Sighting {
         reason,
         undecided,
         observed: false,
-        decided_by: explained.as_ref().map_or_else(Vec::new, |e| e.decided_by.clone()),
-        isolated_by: explained.as_ref().map_or_else(Vec::new, |e| e.isolated_by.clone()),
-        steps,
+        decided_by: explained.map_or_else(Vec::new, |e| e.decided_by.clone()),
+        isolated_by: explained.map_or_else(Vec::new, |e| e.isolated_by.clone()),
+        steps: report.map(told).unwrap_or_default(),
         generation: run.generation,
-        quiet: is_quiet(run, action),
+        quiet: is_quiet(run, action(run)),
     }
+}
+
+/// The run explained as a journey of one hop; nothing where its tables are not known or no packet was read.
+fn explained(scene: &Scene, run: &Run, hop: &Hop) -> Option<Explanation> {
+    let parsed = parsed(run).filter(|_| run.generation == scene.tables.generation)?;
+    let (source, destination) = (parsed.flow.source, parsed.flow.destination);
+    let (source, destination) = (Party::Address(source), Party::Address(destination));
+    let question = Question::of(source, destination, packet(&parsed));
+    let generation = scene.tables.generation;
+    let trace = Trace { generation, hops: vec![hop.clone()], ..Trace::default() };
+    explain(&scene.context(), &question, &trace, None)
+}
+
+fn fate(scene: &Scene, run: &Run) -> (Fate, Option<DropReason>, Option<Undecided>) {
+    match action(run) {
+        _ if run.generation != scene.tables.generation => {
+            (Fate::Undecided, None, Some(Undecided::OtherGeneration))
+        }
+        None => (Fate::Undecided, None, Some(Undecided::OutcomeNotSeen)),
+        Some(Action::Drop(reason)) => (Fate::Dropped, Some(reason), None),
+        Some(_) => match run.end.and_then(|end| end.unknown) {
+            Some(reason) => (Fate::UnknownState, Some(reason), None),
+            None => (Fate::Allowed, None, None),
+        },
+    }
+}
+
+/// Sender and receiver by name, with who the program took them for.
+fn sides(scene: &Scene, run: &Run, explained: Option<&Explanation>) -> (Side, Side) {
+    let Some(FlowKey { source, destination, protocol, source_port, destination_port }) =
+        parsed(run).map(|parsed| parsed.flow)
+    else {
+        return (Side::default(), Side::default());
+    };
+    let (from, to) = match explained.map(|e| &e.packet) {
+        Some(packet) => (
+            side(scene, source, &packet.source, packet.source_port),
+            side(scene, destination, &packet.destination, packet.destination_port),
+        ),
+        None => {
+            let plain = |address: IpAddr, port| {
+                let port = Some(port).filter(|_| protocol.has_ports());
+                side(scene, address, &address.to_string(), port)
+            };
+            (plain(source, source_port), plain(destination, destination_port))
+        }
+    };
+    let report = explained.and_then(|e| e.hops.first());
+    (known(from, run, report, true), known(to, run, report, false))
 }
 
 /// The headers as a program read them.
@@ -250,10 +264,12 @@ pub(super) fn detail(parsed: &Parsed) -> String {
 fn message(protocol: Protocol, kind: u8, code: u8, identifier: u16) -> String {
     let is_v6 = protocol == Protocol::Icmpv6;
     let names = if is_v6 { icmp::NAMES_V6 } else { icmp::NAMES_V4 };
-    let is_echo = match is_v6 {
-        false => [icmp::ECHO_REQUEST, icmp::ECHO_REPLY].contains(&kind),
-        true => [icmp::V6_ECHO_REQUEST, icmp::V6_ECHO_REPLY].contains(&kind),
+    let echoes = if is_v6 {
+        [icmp::V6_ECHO_REQUEST, icmp::V6_ECHO_REPLY]
+    } else {
+        [icmp::ECHO_REQUEST, icmp::ECHO_REPLY]
     };
+    let is_echo = echoes.contains(&kind);
     match names.iter().find(|(_, number)| *number == kind) {
         Some((name, _)) if is_echo => format!("{} id {identifier}", name.replace('-', " ")),
         Some((name, _)) => format!("{name} {kind}/{code}"),

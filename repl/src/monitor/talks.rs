@@ -8,6 +8,7 @@ use engine::net::Hook;
 use engine::reason::DropReason;
 use petgraph::dot::{Config, Dot};
 use petgraph::graph::DiGraph;
+use petgraph::visit::EdgeRef as _;
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -139,7 +140,6 @@ fn dot(graph: &DiGraph<String, String>, talks: &[Talk]) -> String {
         let talk = talks.get(edge.id().index());
         format!("color = {}", talk.map_or("black", color))
     };
-    use petgraph::visit::EdgeRef as _;
     let of_node = |_: &DiGraph<String, String>, _| "shape = box".to_owned();
     let config = [Config::RankDir(petgraph::dot::RankDir::LR)];
     let text = Dot::with_attr_getters(graph, &config, &of_edge, &of_node).to_string();

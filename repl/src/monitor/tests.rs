@@ -305,11 +305,9 @@ fn runs_are_told_by_names_with_what_decided() {
     let (lines, json, report) = watched(&mut source, &Asked::default());
     insta::assert_snapshot!("recorded", lines.join("\n"));
     let mut shown = json.clone();
-    shown.iter_mut().for_each(|line| {
-        if let Some(time) = line.pointer_mut("/sighting/time") {
-            *time = 0.into();
-        }
-    });
+    for time in shown.iter_mut().filter_map(|line| line.pointer_mut("/sighting/time")) {
+        *time = 0.into();
+    }
     insta::assert_snapshot!("recorded_json", serde_json::to_string_pretty(&shown[3]).unwrap());
     assert_eq!((report.runs, report.shown, report.quiet), (7, 6, 1));
     assert_eq!((report.allowed, report.dropped, report.undecided), (4, 1, 1));
@@ -461,9 +459,9 @@ fn sightings_are_as_the_schema_says() {
     let lost = Batch { runs: Vec::new(), lost: vec![(HERE, 1)] };
     let mut source = Recorded::of(&scene, vec![batch(recorded(&scene)), lost]);
     let (_, mut json, report) = watched(&mut source, &Asked::default());
-    let mut last = Vec::new();
-    render::watched_line(&report, crate::reply::Status::Ok, &mut last).unwrap();
-    json.push(serde_json::from_slice(&last).unwrap());
+    let mut sums = Vec::new();
+    render::watched_line(&report, crate::reply::Status::Ok, &mut sums).unwrap();
+    json.push(serde_json::from_slice(&sums).unwrap());
     let validator = jsonschema::draft202012::new(&render::schema()).unwrap();
     for line in &json {
         let errors: Vec<String> = validator.iter_errors(line).map(|e| e.to_string()).collect();

@@ -97,50 +97,14 @@ pub fn watch(
     sink: &mut dyn Sink,
     interrupt: &Interrupt,
 ) -> Result<Report, BackendError> {
-    let mut capture = asked.pcap.as_deref().map(Capture::create).transpose()?;
-    let mut watch = Watch::new(source);
     let begun = Instant::now();
-    let mut report =
-        Report { source: source.name(), observed: source.observes(), ..Report::default() };
-    let counted = asked.metrics.as_deref().map(|at| Counted::serve(at, source)).transpose()?;
-    let mut talks = Talks::default();
-    report.ended = loop {
-        let batch = source.poll()?;
-        let is_idle = batch.runs.is_empty();
-        let mut items = Vec::new();
-        for (node, run) in &batch.runs {
-            report.runs += 1;
-            let seen = watch.see(source, *node, run);
-            if let Some(counted) = &counted {
-                counted.saw(&watch, *node, run);
-            }
-            report.quiet += u64::from(seen.quiet);
-            report.incomplete += u64::from(run.end.is_none());
-            if !asked.filter.admits(&seen) || asked.count.is_some_and(|most| report.shown >= most) {
-                continue;
-            }
-            report.add(&seen);
-            talks.add(&seen);
-            if let Some(capture) = &mut capture {
-                capture.add(&seen, run)?;
-            }
-            if asked.graph.is_none() {
-                items.push(Item::Sighting(Box::new(seen)));
-            }
-        }
-        for (node, events) in batch.lost.iter().filter(|(_, events)| *events > 0) {
-            let time = watch.wall(source.now());
-            let lost = Lost { time, node: watch.present.node(*node), events: *events };
-            report.lose(&lost);
-            if let Some(counted) = &counted {
-                counted.metrics.lost(&lost.node, lost.events);
-            }
-            items.push(Item::Lost(lost));
-        }
+    let mut watching = Watching::new(source, asked)?;
+    let ended = loop {
+        let (items, is_idle) = watching.look(source, asked)?;
         if !items.is_empty() && sink.show(&items).is_err() {
             break Ended::Closed;
         }
-        if asked.count.is_some_and(|most| report.shown >= most) {
+        if asked.count.is_some_and(|most| watching.report.shown >= most) {
             break Ended::Count;
         }
         if asked.time.is_some_and(|time| begun.elapsed() >= time) {
@@ -153,11 +117,83 @@ pub fn watch(
             std::thread::sleep(PAUSE);
         }
     };
-    capture.map_or(Ok(()), Capture::finish)?;
-    report.milliseconds = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-    report.talks = talks.all();
-    report.beyond = talks.beyond;
-    Ok(report)
+    watching.finish(ended, begun)
+}
+
+/// Everything that goes on while a source is watched.
+struct Watching {
+    watch: Watch,
+    report: Report,
+    talks: Talks,
+    capture: Option<Capture>,
+    counted: Option<Counted>,
+}
+
+impl Watching {
+    fn new(source: &mut dyn Source, asked: &Asked) -> Result<Self, BackendError> {
+        let report =
+            Report { source: source.name(), observed: source.observes(), ..Report::default() };
+        Ok(Self {
+            watch: Watch::new(source),
+            report,
+            talks: Talks::default(),
+            capture: asked.pcap.as_deref().map(Capture::create).transpose()?,
+            counted: asked.metrics.as_deref().map(|at| Counted::serve(at, source)).transpose()?,
+        })
+    }
+
+    /// Takes what was said since the last time: what is to be shown of it, and whether nothing was.
+    fn look(
+        &mut self,
+        source: &mut dyn Source,
+        asked: &Asked,
+    ) -> Result<(Vec<Item>, bool), BackendError> {
+        let batch = source.poll()?;
+        let mut items = Vec::new();
+        for (node, run) in &batch.runs {
+            let seen = self.watch.see(source, *node, run);
+            self.count(&seen, *node, run);
+            let is_over = asked.count.is_some_and(|most| self.report.shown >= most);
+            if is_over || !asked.filter.admits(&seen) {
+                continue;
+            }
+            self.report.add(&seen);
+            self.talks.add(&seen);
+            if let Some(capture) = &mut self.capture {
+                capture.add(&seen, run)?;
+            }
+            if asked.graph.is_none() {
+                items.push(Item::Sighting(Box::new(seen)));
+            }
+        }
+        for (node, events) in batch.lost.iter().filter(|(_, events)| *events > 0) {
+            let time = self.watch.wall(source.now());
+            let lost = Lost { time, node: self.watch.present.node(*node), events: *events };
+            self.report.lose(&lost);
+            if let Some(counted) = &self.counted {
+                counted.metrics.lost(&lost.node, lost.events);
+            }
+            items.push(Item::Lost(lost));
+        }
+        Ok((items, batch.runs.is_empty()))
+    }
+
+    /// Counts a run, whether it is wanted or not.
+    fn count(&mut self, seen: &Sighting, node: NodeId, run: &Run) {
+        self.report.runs += 1;
+        self.report.quiet += u64::from(seen.quiet);
+        self.report.incomplete += u64::from(run.end.is_none());
+        if let Some(counted) = &self.counted {
+            counted.saw(&self.watch, node, run);
+        }
+    }
+
+    fn finish(self, ended: Ended, begun: Instant) -> Result<Report, BackendError> {
+        self.capture.map_or(Ok(()), Capture::finish)?;
+        let milliseconds = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let (talks, beyond) = (self.talks.all(), self.talks.beyond);
+        Ok(Report { ended, milliseconds, talks, beyond, ..self.report })
+    }
 }
 
 /// What is remembered between runs.

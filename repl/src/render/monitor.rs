@@ -38,8 +38,8 @@ pub(super) fn items(items: &[Item], options: Options, out: &mut dyn Write) -> io
 pub(super) fn item_lines(items: &[Item], out: &mut dyn Write) -> io::Result<()> {
     for item in items {
         let line = match item {
-            Item::Sighting(seen) => one("sighting", "sighting", json!(seen)),
-            Item::Lost(lost) => one("lost", "lost", json!(lost)),
+            Item::Sighting(seen) => one("sighting", "sighting", &json!(seen)),
+            Item::Lost(lost) => one("lost", "lost", &json!(lost)),
             Item::Answer(told) => documents::answer(told),
         };
         writeln!(out, "{line}")?;
@@ -49,12 +49,12 @@ pub(super) fn item_lines(items: &[Item], out: &mut dyn Write) -> io::Result<()> 
 
 /// The sums as a JSON line, the last one.
 pub(super) fn last_line(report: &Report, status: Status, out: &mut dyn Write) -> io::Result<()> {
-    let mut line = one("sums", "report", json!(report));
+    let mut line = one("sums", "report", &json!(report));
     line["status"] = json!(status.code());
     writeln!(out, "{line}")
 }
 
-fn one(kind: &str, key: &str, value: Value) -> Value {
+fn one(kind: &str, key: &str, value: &Value) -> Value {
     json!({ "schemaVersion": SCHEMA_VERSION, "kind": kind, key: value })
 }
 

@@ -50,6 +50,16 @@ impl Session {
         self.monitor(&asked)
     }
 
+    /// `trace --live` of a session.
+    pub(super) fn live_words(&mut self, _flags: &[Flag], _question: &lang::ast::Question) -> Reply {
+        let message = "real packets cannot be traced here yet";
+        Reply::failure(
+            Status::Usage,
+            message,
+            "`set backend lab` sends packets in a lab of the session's world",
+        )
+    }
+
     /// Watches what the programs of an installation say, until it was asked enough or is interrupted.
     pub fn monitor(&mut self, asked: &Asked) -> Reply {
         if let Some(path) = &asked.pcap
