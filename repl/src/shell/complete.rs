@@ -1,18 +1,19 @@
 //! What Tab offers: words that may stand at the cursor, by the words before it. Owns no names; they are
 //! the session's and the command language's.
 
+mod live;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
 use engine::reason::DropReason;
 use engine::topology::{Pod, Service, World};
-use lang::command::{LIVE_FLAGS, MONITOR_FLAGS, NOUNS, Noun, TABLE};
+use lang::command::{NOUNS, Noun, TABLE};
 use lang::debug::NameKind;
 use lang::{NameKind as Named, TextKind};
 
 use super::editor::without_marks;
-use crate::monitor::Fate;
 use crate::session::{SETTINGS, Session, is_source};
 
 /// The names of a session that can be completed.
@@ -279,7 +280,7 @@ fn after(first: &str, words: &[&str], text: &str, names: &Names) -> Vec<String> 
             words
         }
         ("trace", _) if words[1] == "--at" => language(TextKind::Raw, rest, names),
-        ("trace", _) if words[1].starts_with("--") => live(words, rest, names),
+        ("trace", _) if words[1].starts_with("--") => live::traced(words, rest, names),
         ("trace", _) => language(TextKind::Flow, rest, names),
         ("debug", _) => language(TextKind::Question, rest, names),
         ("record", _) => {
@@ -287,60 +288,13 @@ fn after(first: &str, words: &[&str], text: &str, names: &Names) -> Vec<String> 
             let question = rest.trim_start().strip_prefix(file).unwrap_or("");
             language(TextKind::Question, question, names)
         }
-        ("monitor", _) => monitored(words, names),
+        ("monitor", _) => live::monitored(words, names),
         ("replay", _) => {
             owned(["--policy", "--strict"].into_iter().filter(|flag| !words.contains(flag)))
         }
         _ if TABLE.iter().any(|c| c.name == first) => Vec::new(),
         _ => statement_or_question(first, text, names),
     }
-}
-
-/// Behind `monitor`: flags, or what the last one takes.
-fn monitored(words: &[&str], names: &Names) -> Vec<String> {
-    match words.last().copied().unwrap_or_default() {
-        "--pod" => all(&[&names.pods]),
-        "--namespace" => all(&[&names.namespaces]),
-        "--node" => all(&[&names.nodes]),
-        "--label" => {
-            sorted(names.labels.iter().map(|label| label.replace(" = ", "=").replace('"', "")))
-        }
-        "--verdict" => Fate::ALL.iter().map(ToString::to_string).collect(),
-        "--reason" => owned(DropReason::ALL.iter().map(|reason| reason.name())),
-        "--graph" => owned(["dot", "mermaid"].into_iter()),
-        "--on" => installed(),
-        "--identity" | "--port" | "--pcap" | "--metrics" | "--count" | "--for" => Vec::new(),
-        _ => MONITOR_FLAGS.iter().map(|(flag, _)| format!("--{flag}")).collect(),
-    }
-}
-
-/// Behind `trace --live`: flags, or what the last one takes; else the question.
-fn live(words: &[&str], rest: &str, names: &Names) -> Vec<String> {
-    let takes = |word: &str| {
-        let name = word.strip_prefix("--").unwrap_or_default();
-        LIVE_FLAGS.iter().any(|(flag, takes)| *flag == name && !takes.is_empty())
-    };
-    let last = words.last().copied().unwrap_or_default();
-    if takes(last) {
-        return if last == "--on" { installed() } else { Vec::new() };
-    }
-    let mut question = rest.trim_start();
-    let mut is_value = false;
-    while question.starts_with("--") || is_value {
-        let (word, behind) = question.split_once(char::is_whitespace).unwrap_or((question, ""));
-        is_value = !is_value && takes(word);
-        question = behind.trim_start();
-    }
-    let mut words = language(TextKind::Flow, question, names);
-    if question.is_empty() {
-        words.extend(LIVE_FLAGS.iter().map(|(flag, _)| format!("--{flag}")));
-    }
-    words
-}
-
-/// Names of what is installed on this host.
-fn installed() -> Vec<String> {
-    crate::session::installed()
 }
 
 /// `pod a -> b` is a question, `pod a on n {` begins a statement.
