@@ -16,7 +16,7 @@ mod steps;
 mod wire;
 
 pub use changes::{FlowKind, FlowState, Known, KnownChange, KnownFlow, changes, gone};
-pub use join::{Context, explain};
+pub use join::{Context, ENTRANCE, explain};
 pub use obstacle::{Candidate, Obstacle, Traffic, Unfit};
 pub use seen::choices;
 pub use wire::{Ends, ends};

@@ -13,7 +13,7 @@ mod world;
 use engine::policy::{PolicyId, PolicySet};
 use engine::source::SourceMap;
 use engine::tables::Tables;
-use engine::topology::{NodeId, PodId, World};
+use engine::topology::{Endpoint, NodeId, World};
 use engine::trace::{ConntrackEntry, Counter, Hit};
 
 use crate::reply::Listing;
@@ -75,8 +75,8 @@ impl View<'_> {
     }
 
     /// `show policy POD`; `None` where the pod has no endpoint (it shares its node's network).
-    pub(crate) fn policy(&self, pod: PodId) -> Option<Listing> {
-        policy_table::of(self, pod)
+    pub(crate) fn policy(&self, endpoint: Endpoint) -> Option<Listing> {
+        policy_table::of(self, endpoint)
     }
 
     /// `show services`

@@ -309,7 +309,7 @@ fn what_a_lab_cannot_host_is_refused() {
         assert!(WORLD.contains(change), "{change}");
         let text = WORLD
             .replace(change, with)
-            .replace("on node02", { if with == "node world" { "on world" } else { "on node02" } });
+            .replace("on node02", if with == "node world" { "on world" } else { "on node02" });
         let entry = [("world.hop".to_owned(), text)];
         let loaded = lang::load(&entry, &mut lang::NoIncludes, &mut SourceMap::default());
         if let Some(refused) = loaded.diagnostics.iter().find(|d| d.severity == Severity::Error) {

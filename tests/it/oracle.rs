@@ -63,7 +63,18 @@ pub(crate) fn decide(
     wanted: Option<PodId>,
 ) -> (Judgement, Choices) {
     let mut tried = memory.clone();
-    let came = judge(world, policies, &mut tried, asked);
+    let mut came = judge(world, policies, &mut tried, asked);
+    // Where only its own node takes a backend, the packet that asks for it goes there.
+    let pod = wanted.filter(|_| asked.choices.is_forced).and_then(|id| world.pod(id));
+    let port = came.serving.as_ref().and_then(|serving| serving.candidates.first());
+    if let (Some(pod), Some(port)) = (pod, port.map(|place| place.port)) {
+        let v6 = asked.packet.ip.destination.is_ipv6();
+        let hint = pod.addresses.iter().find(|own| own.is_ipv6() == v6);
+        let hint = hint.map(|address| Place { address: *address, port });
+        let choices = Choices { backend: hint, ..asked.choices };
+        let there = judge(world, policies, &mut memory.clone(), &Asked { choices, ..*asked });
+        came.serving = there.serving;
+    }
     let candidates = came.serving.as_ref().map(|serving| &serving.candidates);
     let candidates = candidates.filter(|_| came.verdict == Verdict::Undecided);
     let Some(first) = candidates.and_then(|all| all.first().copied()) else {

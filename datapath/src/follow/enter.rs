@@ -7,7 +7,7 @@
 //! | node, host-network pod | pod, health endpoint, service | `from-host` at its node's `cilium_host`, marked as the host's |
 //! | node, host-network pod | anyone else | `to-netdev` at its node's underlay device, marked as the host's |
 //! | outside | pod, health endpoint, node | `from-netdev` of the node that has the address |
-//! | outside | service | `from-netdev` of the node that the question names, else of the first with a pod behind it, else of the first |
+//! | outside | service | `from-netdev` of the node that the question names, else of the chosen backend's where `external-traffic` is local, else of the first with a pod behind it, else of the first |
 //!
 //! A node that has a prefilter sees what comes from outside there first. An address of a node's pod prefix that no
 //! pod has counts as that node's. What a node sends to itself no program sees, unless it is a frontend (a node port).
@@ -19,7 +19,7 @@ use engine::backend::BackendError;
 use engine::net::Hook;
 use engine::question::Question;
 use engine::tables::{NodeTables, Tables};
-use engine::topology::{Endpoint, Node, NodeId, Party, Readiness, ServiceId, World};
+use engine::topology::{Endpoint, Node, NodeId, Party, Readiness, ServiceId, TrafficPolicy, World};
 use engine::trace::Ethernet;
 
 use super::link::{self, Pinned};
@@ -178,14 +178,19 @@ impl Entrance<'_> {
         Ok(self.net.reaching(there, self.frame(ethernet)?, pinned))
     }
 
-    /// The node that a packet from outside to a service's address reaches: the one that the question names, else the
-    /// first with a ready pod behind the service, else the first.
+    /// The node that a packet from outside to a service's address reaches: the one that the question names, else that of the chosen
+    /// backend where only its own node takes it, else the first with a ready pod behind the service, else the first.
     fn landing(&self, service: ServiceId) -> NodeId {
         let world = self.net.world;
         if let Party::Node(named) = self.question.destination {
             return named;
         }
         let Some(service) = world.service(service) else { return NodeId(0) };
+        let chosen = self.question.choose.and_then(|pod| world.pod(pod));
+        if let Some(pod) = chosen.filter(|_| service.external_traffic == TrafficPolicy::Local) {
+            // No other node takes it.
+            return pod.node;
+        }
         let behind = world.pods.iter().filter(|pod| {
             pod.namespace == service.namespace
                 && pod.readiness == Readiness::Ready

@@ -5,7 +5,9 @@
 use crate::net::{Direction, Protocol};
 use crate::policy::PolicySet;
 use crate::reason::DropReason;
-use crate::topology::{Endpoint, HostRouting, NodeId, Party, Routing, ServiceId, World};
+use crate::topology::{
+    Endpoint, HostRouting, NodeId, Party, Routing, ServiceId, TrafficPolicy, World,
+};
 use crate::trace::{CtState, Place};
 
 use super::flows::{Chosen, Piece, Shift};
@@ -141,13 +143,21 @@ impl<'a> Walk<'a> {
         self.go(next)
     }
 
-    /// The node that a packet from outside to a service's address comes to, unless the question names one.
+    /// The node that a packet from outside to a service's address comes to, unless the question names one. A backend that the
+    /// question forces, and that only its own node may take, is asked for there.
     fn landing(&self, id: ServiceId) -> NodeId {
         if let Party::Node(named) = self.asked.destination {
             return named;
         }
-        let service = self.world.service(id);
-        service.map_or(NodeId(0), |service| services::landing(self.world, service))
+        let Some(service) = self.world.service(id) else { return NodeId(0) };
+        let forced = self.choices.backend.filter(|_| self.choices.is_forced);
+        let is_kept = service.external_traffic == TrafficPolicy::Local;
+        let pod = forced.filter(|_| is_kept).and_then(|place| self.world.owner(place.address));
+        match pod {
+            Some(Party::Pod(id)) => self.world.pod(id).map_or(NodeId(0), |pod| pod.node),
+            Some(Party::Node(id)) => id,
+            _ => services::landing(self.world, service),
+        }
     }
 
     /// On to further nodes; translated packets pass three of them at most.

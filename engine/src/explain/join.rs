@@ -10,8 +10,8 @@ use crate::policy::PolicySet;
 use crate::question::Question;
 use crate::source::SourceMap;
 use crate::tables::Tables;
-use crate::topology::{Party, World};
-use crate::trace::{Hop, Trace};
+use crate::topology::{Node, Party, Routing, World};
+use crate::trace::{Action, Event, Hop, Trace};
 
 use super::seen::{self, End, Seen};
 use super::{
@@ -134,18 +134,67 @@ fn default_deny(
     Some(leg.clone()).filter(|leg| leg.outcome == LegOutcome::DefaultDeny)
 }
 
+/// Begins what is assumed about where a packet comes in that no pod of ours sent.
+pub const ENTRANCE: &str = "the packet reaches ";
+
 /// What the question left open, and that a packet which no pod of ours sent gets to where it was put in.
 fn assumed(context: &Context<'_>, question: &Question, trace: &Trace) -> Vec<String> {
     let mut lines = question.assumed.clone();
     let enters =
         |hop: &&Hop| matches!(hop.hook, Hook::FromOverlay | Hook::FromNetdev | Hook::Prefilter);
     if let Some(first) = trace.hops.first().filter(enters) {
-        lines.push(format!("the packet reaches {} {}", context.node(first.node), first.device));
+        lines.push(format!("{ENTRANCE}{} {}", context.node(first.node), first.device));
     }
     if trace.has_left() {
         lines.extend(doubt(context, question.packet.ip.destination));
+        lines.extend(unanswerable(context, question, trace));
     }
+    lines.extend(length(trace));
     lines
+}
+
+/// Bytes that fit the devices of the reference cluster, and what a pod there may send where outer headers are put on.
+const FITS: (u32, u32) = (1500, 1450);
+
+/// A packet that the reference's devices would not take at once.
+fn length(trace: &Trace) -> Option<String> {
+    let long = trace.hops.iter().find_map(|hop| {
+        let length = hop.events.iter().find_map(|said| match said.event {
+            Event::Parsed { length, .. } if !hop.is_outer() => Some(length),
+            _ => None,
+        })?;
+        let is_tunneled = matches!(hop.action(), Some(Action::Tunnel { .. }));
+        let fits = if is_tunneled { FITS.1 } else { FITS.0 };
+        (length > fits).then_some((length, fits, is_tunneled))
+    });
+    let (length, fits, is_tunneled) = long?;
+    let why = if is_tunneled { ", as the tunnel's headers come on top" } else { "" };
+    Some(format!(
+        "every device on the way takes {length} bytes: MTUs are not modelled, and those of the reference let {fits} pass{why}"
+    ))
+}
+
+/// A pod's packet that leaves under an address that nobody outside has a way back to.
+fn unanswerable(context: &Context<'_>, question: &Question, trace: &Trace) -> Option<String> {
+    let last = trace.hops.last()?;
+    let is_translated =
+        |hop: &Hop| hop.events.iter().any(|said| matches!(said.event, Event::Rewritten { .. }));
+    let source = question.packet.ip.source;
+    let is_pods = matches!(context.world.owner(source), Some(Party::Pod(_) | Party::Health(_)));
+    let node = context.world.node(last.node)?;
+    let has_family = node.addresses.iter().any(|own| own.is_ipv6() == source.is_ipv6());
+    if !context.world.cluster.masquerade.on
+        || !is_pods
+        || has_family
+        || trace.hops.iter().any(is_translated)
+    {
+        return None;
+    }
+    let family = if source.is_ipv6() { "IPv6" } else { "IPv4" };
+    Some(format!(
+        "somebody outside has a way back to {source}: node {} has no {family} address to masquerade with",
+        node.name
+    ))
 }
 
 /// Why an address may be none that a packet leaves the cluster for.
@@ -161,6 +210,11 @@ fn doubt(context: &Context<'_>, address: IpAddr) -> Option<String> {
         ));
     }
     let world = context.world;
+    if let (Routing::Tunnel, Some(node)) = (world.cluster.routing, pods_node(world, address)) {
+        return Some(format!(
+            "the underlay has a route to {address}, an address of pods of {node}: the cluster itself sends such packets by its tunnel"
+        ));
+    }
     let bits = if address.is_ipv4() { 24 } else { 112 };
     let around = IpNet::new(address, bits).ok()?.trunc();
     let mut services = world.services().flat_map(|(_, service)| service.addresses());
@@ -169,6 +223,12 @@ fn doubt(context: &Context<'_>, address: IpAddr) -> Option<String> {
         let known = context.party(Party::Address(beside));
         format!("{address} is no service's, though it lies beside {beside} of {known}")
     })
+}
+
+/// The node whose pods have an address of that prefix.
+fn pods_node(world: &World, address: IpAddr) -> Option<&str> {
+    let holds = |node: &&Node| node.pod_cidrs.iter().any(|net| net.contains(&address));
+    world.nodes.iter().find(holds).map(|node| node.name.as_str())
 }
 
 fn hops(context: &Context<'_>, trace: &Trace, legs: &[Seen]) -> Vec<HopReport> {

@@ -33,8 +33,8 @@ TWO_OF_FAMILY = 107, "two-of-family", "a pod or service has two addresses of one
     "A pod, a health endpoint and the `cluster-ip` of a service have at most one IPv4 and one IPv6 address. A node may have several of each; the first one of a family is where its tunnels end.";
     wrong "cluster c {\n  node node01 { ip 192.168.66.226 pods 10.244.1.0/24 }\n}\nnamespace web {}\npod web/client on node01 { ip 10.244.1.2, 10.244.1.3 }\n";
     right "cluster c {\n  node node01 { ip 192.168.66.226 pods 10.244.1.0/24 }\n}\nnamespace web {}\npod web/client on node01 { ip 10.244.1.2, fd00::2 }\n";
-DUPLICATE_PIN = 108, "duplicate-pin", "two pods of a node have the same endpoint id, interface index or interface";
-    "Endpoint ids, interface indexes and interface names tell the endpoints of a node apart, so each may be pinned once on a node. Another node may use the same ones. Leave the field out to have one chosen.";
+DUPLICATE_PIN = 108, "duplicate-pin", "two pods of a node have the same endpoint id, interface index or interface, or two of its devices one name";
+    "Endpoint ids, interface indexes and interface names tell the endpoints of a node apart, so each may be pinned once on a node. Another node may use the same ones. Leave the field out to have one chosen. The tunnel's device is one beside the node's own, so their names differ too.";
     wrong "cluster c {\n  node node01 { ip 192.168.66.226 pods 10.244.1.0/24 }\n}\nnamespace web {}\npod web/a on node01 { ip 10.244.1.2 endpoint 7 }\npod web/b on node01 { ip 10.244.1.3 endpoint 7 }\n";
     right "cluster c {\n  node node01 { ip 192.168.66.226 pods 10.244.1.0/24 }\n}\nnamespace web {}\npod web/a on node01 { ip 10.244.1.2 endpoint 7 }\npod web/b on node01 { ip 10.244.1.3 endpoint 8 }\n";
 HOST_NETWORK = 109, "host-network-field", "a pod on the host network has no network of its own";
@@ -69,8 +69,8 @@ DUPLICATE_SERVICE_PORT = 116, "duplicate-service-port", "two ports of a service 
     "Number and protocol of a port lead to its pods, so a service has each pair once, and each name once: questions and Kubernetes choose by it. The same number over TCP and over UDP is two ports.";
     wrong "cluster c {\n  node node01 { ip 192.168.66.226 pods 10.244.1.0/24 }\n}\nnamespace web {}\npod web/echo-0 on node01 { ip 10.244.1.2 labels { app = \"echo\" } port http 8080/tcp }\nservice web/echo { cluster-ip 10.96.0.20 port 80/tcp -> http port 80/tcp -> 8081 select { app = \"echo\" } }\n";
     right "cluster c {\n  node node01 { ip 192.168.66.226 pods 10.244.1.0/24 }\n}\nnamespace web {}\npod web/echo-0 on node01 { ip 10.244.1.2 labels { app = \"echo\" } port http 8080/tcp }\nservice web/echo { cluster-ip 10.96.0.20 port 80/tcp -> http port 81/tcp -> 8081 select { app = \"echo\" } }\n";
-DUPLICATE_NODE_PORT = 117, "duplicate-node-port", "two services have the same node port";
-    "A node port is open at every node's own addresses and leads to one service. Each may be taken once for a protocol.";
+DUPLICATE_NODE_PORT = 117, "duplicate-node-port", "two services have the same node port, or a service has the tunnel's";
+    "A node port is open at every node's own addresses and leads to one service. Each may be taken once for a protocol. What nodes send each other by the tunnel comes to their addresses too, at its UDP port.";
     wrong "cluster c {\n  node node01 { ip 192.168.66.226 pods 10.244.1.0/24 }\n}\nnamespace web {}\npod web/echo-0 on node01 { ip 10.244.1.2 labels { app = \"echo\" } port http 8080/tcp }\nservice web/echo { cluster-ip 10.96.0.20 port 80/tcp -> http node-port 30080 select { app = \"echo\" } }\nservice web/other { cluster-ip 10.96.0.21 port 80/tcp -> http node-port 30080 select { app = \"echo\" } }\n";
     right "cluster c {\n  node node01 { ip 192.168.66.226 pods 10.244.1.0/24 }\n}\nnamespace web {}\npod web/echo-0 on node01 { ip 10.244.1.2 labels { app = \"echo\" } port http 8080/tcp }\nservice web/echo { cluster-ip 10.96.0.20 port 80/tcp -> http node-port 30080 select { app = \"echo\" } }\nservice web/other { cluster-ip 10.96.0.21 port 80/tcp -> http node-port 30081 select { app = \"echo\" } }\n";
 EMPTY_SELECTOR = 118, "empty-selector", "a service selects by no label at all";

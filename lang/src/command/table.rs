@@ -139,7 +139,7 @@ pub const NOUNS: &[(Noun, &str, &str, &str)] = &[
         Noun::Policy,
         "policy",
         "[POD|POLICY] [--hits]",
-        "the policy table of an endpoint, or the rules of a policy, with how often each decided",
+        "the policy table of a pod or node, or the rules of a policy, with how often each decided",
     ),
     (Noun::Conntrack, "conntrack", "[NODE]", "flows that questions of the session left"),
     (

@@ -80,6 +80,28 @@ pub fn frame_fits(length: usize, span: Span) -> Result<(), Diagnostic> {
     Ok(())
 }
 
+/// What a node puts into its tunnel is from its own end of it.
+fn check_end(world: &World, node: NodeId, question: &RawQuestion) -> Result<(), Diagnostic> {
+    let Some(key) = question.tunnel.as_ref().filter(|_| question.hook.node == Hook::ToOverlay)
+    else {
+        return Ok(());
+    };
+    let own = world.node(node);
+    let end = own.and_then(|own| own.tunnel_end(world.tunnels_over_ipv6()));
+    match end.filter(|end| *end != key.node.remote) {
+        None => Ok(()),
+        Some(end) => {
+            let name = own.map_or("?", |own| own.name.as_str());
+            let message =
+                format!("at `to-overlay` a packet is from {name}'s own end of the tunnel");
+            Err(Diagnostic::error(codes::CANNOT_ENTER, message, key.span).help(format!(
+                "write `vni {} from {end}`; where it goes, its destination says",
+                key.node.vni
+            )))
+        }
+    }
+}
+
 /// The packet with its names looked up.
 ///
 /// # Errors
@@ -96,6 +118,7 @@ pub fn raw(world: &World, question: &RawQuestion) -> Result<Raw, Diagnostic> {
             .help("leave the node out: it is the pod's"));
     }
     check_read(question)?;
+    check_end(world, node, question)?;
     let tunnel = question.tunnel.as_ref();
     Ok(Raw {
         node,

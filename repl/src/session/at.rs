@@ -11,7 +11,7 @@ use datapath::frame;
 use engine::backend::BackendError;
 use engine::diag::Diagnostic;
 use engine::eval::{Asked, judge};
-use engine::explain::{Explanation, choices, explain};
+use engine::explain::{ENTRANCE, Explanation, choices, explain};
 use engine::net::Layer;
 use engine::source::Span;
 use engine::tables::NodeTables;
@@ -198,7 +198,7 @@ impl Journey<'_> {
         let mut explanation = explained
             .ok_or_else(|| BackendError::BadEvent("the trace has no beginning".to_owned()))?;
         // Where it enters is no assumption here, and shown whatever the program has to say.
-        explanation.assumed.clear();
+        explanation.assumed.retain(|line| !line.starts_with(ENTRANCE));
         explanation.assumed.extend(sent::stranger(tables, raw));
         if let Some(first) = explanation.hops.first_mut() {
             first.quiet = false;

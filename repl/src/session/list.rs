@@ -2,7 +2,7 @@
 
 use engine::backend::{Backend, BackendError};
 use engine::policy::PolicyId;
-use engine::topology::{NodeId, Party, PodId};
+use engine::topology::{Endpoint, NodeId, Party};
 use lang::ast::{Name, PartyKind, PartyName, Qualified};
 use lang::command::{Command, Noun};
 
@@ -28,7 +28,8 @@ impl Session {
     pub(super) fn list(&mut self, noun: Noun, argument: Option<&Name>, hits: bool) -> Reply {
         // The table of a policy is that of its rules, wherever they are asked.
         let is_policy = noun == Noun::Policy
-            && argument.is_some_and(|n| self.policy_named(n).is_some() && self.pod(n).is_err());
+            && argument
+                .is_some_and(|n| self.policy_named(n).is_some() && self.endpoint(n).is_err());
         let listing =
             if hits || is_policy { self.hits(argument) } else { self.listing(noun, argument) };
         match listing {
@@ -75,7 +76,8 @@ impl Session {
         found.map(|(id, _)| Some(id)).ok_or_else(|| unknown("node", &name.node, &names()))
     }
 
-    fn pod(&self, name: &Name) -> Result<PodId, Box<Reply>> {
+    /// The endpoint of a name: a pod, or a node.
+    fn endpoint(&self, name: &Name) -> Result<Endpoint, Box<Reply>> {
         let (namespace, pod) = match name.node.split_once('/') {
             Some((namespace, pod)) => (Some(namespace.to_owned()), pod),
             None => (None, name.node.as_str()),
@@ -83,11 +85,12 @@ impl Session {
         let qualified = Qualified { namespace, name: pod.to_owned() };
         let party = PartyName { kind: PartyKind::Bare(qualified), span: name.span };
         match lang::resolve::party(&self.state.world, &party) {
-            Ok(Party::Pod(id)) => Ok(id),
+            Ok(Party::Pod(id)) => Ok(Endpoint::Pod(id)),
+            Ok(Party::Node(id)) => Ok(Endpoint::Host(id)),
             Ok(_) => Err(Box::new(Reply::failure(
                 Status::Input,
-                format!("`{}` is neither a pod nor a policy", name.node),
-                "only pods have policy tables; `show pods` and `show policies` list both",
+                format!("`{}` is neither a pod, nor a node, nor a policy", name.node),
+                "only pods and nodes have policy tables; `show pods`, `show nodes` and `show policies` list them",
             ))),
             Err(problem) => Err(Box::new(self.complain(vec![problem]))),
         }
@@ -95,14 +98,20 @@ impl Session {
 
     fn policy_tables(&self, name: Option<&Name>) -> Result<Listing, Box<Reply>> {
         let Some(name) = name else {
-            let message = "`show policy` needs a pod or a policy";
-            let remedy = "`show policy NAMESPACE/NAME`; `show pods` and `show policies` list both";
+            let message = "`show policy` needs a pod, a node or a policy";
+            let remedy = "`show policy NAMESPACE/NAME`, `show policy NODE`; `show pods`, `show nodes` and `show policies` list them";
             return Err(Box::new(Reply::failure(Status::Usage, message, remedy)));
         };
-        let pod = self.pod(name)?;
-        self.view().policy(pod).ok_or_else(|| {
+        let endpoint = self.endpoint(name)?;
+        self.view().policy(endpoint).ok_or_else(|| {
+            if let Endpoint::Host(_) = endpoint {
+                let message = format!("the cluster enforces no policy at node `{}`", name.node);
+                let remedy = "`host-firewall on` in the `cluster` block does";
+                return Box::new(Reply::failure(Status::Input, message, remedy));
+            }
             let message = format!("`{}` shares its node's network and has no endpoint", name.node);
-            Box::new(Reply::failure(Status::Input, message, "policies never select such a pod"))
+            let remedy = "policies of pods never select such a pod; those of nodes are about its node: `show policy NODE`";
+            Box::new(Reply::failure(Status::Input, message, remedy))
         })
     }
 
@@ -147,7 +156,7 @@ impl Session {
             None => Of::Everyone,
             Some(name) => {
                 let policy = self.policy_named(name).map(Of::Policy);
-                policy.map_or_else(|| self.pod(name).map(Of::Pod), Ok)?
+                policy.map_or_else(|| self.endpoint(name).map(Of::Endpoint), Ok)?
             }
         };
         let hits = self.of_backend(None, |backend, id| backend.hits(id))?;

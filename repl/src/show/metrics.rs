@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use engine::net::Direction;
 use engine::policy::PolicyId;
 use engine::tables::{EndpointEntry, EntryId, NodeTables, Origin};
-use engine::topology::{NodeId, PodId};
+use engine::topology::{Endpoint, NodeId};
 use engine::trace::{Counter, Hit};
 
 use super::{View, names};
@@ -17,7 +17,7 @@ pub(crate) enum Of {
     /// All, at every endpoint.
     Everyone,
     /// Those that an endpoint met.
-    Pod(PodId),
+    Endpoint(Endpoint),
     /// Those of one policy, at every endpoint.
     Policy(PolicyId),
 }
@@ -69,7 +69,7 @@ pub(super) fn hits(view: &View<'_>, of: Of, hits: &[(NodeId, Vec<Hit>)]) -> List
     for node in &view.tables.nodes {
         let counted = hits.iter().find(|(id, _)| *id == node.node).map_or(&[][..], |(_, h)| h);
         let wanted = |endpoint: &&EndpointEntry| match of {
-            Of::Pod(pod) => endpoint.endpoint.pod() == Some(pod),
+            Of::Endpoint(of) => endpoint.endpoint == of,
             Of::Policy(_) | Of::Everyone => true,
         };
         for endpoint in node.endpoints.iter().filter(wanted) {
@@ -103,8 +103,8 @@ fn rows(
         let sums = sums(view, node, endpoint, direction, counted);
         // A rule that never decided is news; that nothing was denied by default is none.
         let wanted = sums.into_iter().filter(|(origin, sum)| match (of, origin) {
-            (Of::Pod(_) | Of::Everyone, Origin::Implied(_)) => sum.packets > 0,
-            (Of::Pod(_) | Of::Everyone, Origin::Rule(_)) => true,
+            (Of::Endpoint(_) | Of::Everyone, Origin::Implied(_)) => sum.packets > 0,
+            (Of::Endpoint(_) | Of::Everyone, Origin::Rule(_)) => true,
             (Of::Policy(policy), Origin::Rule(rule)) => rule.policy == policy,
             (Of::Policy(_), Origin::Implied(_)) => false,
         });

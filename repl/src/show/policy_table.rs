@@ -1,4 +1,4 @@
-//! `show policy POD`: both policy tables of an endpoint, as the datapath has them, with the rules behind
+//! `show policy POD` or `NODE`: both policy tables of an endpoint, as the datapath has them, with the rules behind
 //! every entry. Entries that one range of ports was split into are shown as that range.
 
 use std::collections::BTreeMap;
@@ -7,15 +7,15 @@ use engine::identity::Identity;
 use engine::net::{Direction, PortRange, Protocol};
 use engine::policy::RuleId;
 use engine::tables::{EndpointEntry, EntryId, NodeTables, Origin, PolicyEntry, TableId};
-use engine::topology::{Endpoint, PodId};
+use engine::topology::Endpoint;
 
 use super::{View, names, ports};
 use crate::reply::{Cell, Listing};
 
-/// The listing; `None` where the pod has no endpoint.
-pub(super) fn of(view: &View<'_>, pod: PodId) -> Option<Listing> {
-    let node = view.tables.node(view.world.pod(pod)?.node)?;
-    let endpoint = node.endpoint_of(Endpoint::Pod(pod))?;
+/// The listing; `None` where the pod or node has no endpoint.
+pub(super) fn of(view: &View<'_>, of: Endpoint) -> Option<Listing> {
+    let node = view.tables.node(view.world.node_of(of)?)?;
+    let endpoint = node.endpoint_of(of)?;
     let mut listing = Listing::new(
         "policy entries",
         &[
@@ -41,7 +41,7 @@ pub(super) fn of(view: &View<'_>, pod: PodId) -> Option<Listing> {
             "{direction}: table {} of endpoint {} ({}), entries: {}",
             table.0,
             endpoint.id.0,
-            names::pod(view.world, pod),
+            view.world.endpoint_name(of),
             node.table(table).map_or(0, |t| t.entries.len()),
         ));
     }

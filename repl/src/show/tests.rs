@@ -14,7 +14,7 @@ use engine::tables::{
     IpcacheOrigin, NodeTables, Origin, PolicyEntry, PolicyKey, PolicyTable, TableId, Tables,
     Target,
 };
-use engine::topology::{Cluster, Labels, Namespace, Node, NodeId, Pod, PodId, World};
+use engine::topology::{Cluster, Endpoint, Labels, Namespace, Node, NodeId, Pod, PodId, World};
 
 use super::View;
 use crate::reply::{Content, Listing, Reply};
@@ -250,7 +250,7 @@ fn policies_are_shown_after_normalisation() {
 #[test]
 fn a_policy_table_folds_ranges_and_names_rules() {
     check(
-        |view| view.policy(PodId(0)).unwrap(),
+        |view| view.policy(Endpoint::Pod(PodId(0))).unwrap(),
         "DIRECTION   ACTION   IDENTITY   PEER                   PORTS           ENTRIES   RULES             LOCATIONS
          ingress     allow    301        {app=client} in shop   9000-9010/tcp   1,2,3     shop/server#web   shop.hop:1:1
          ingress     deny     -          otherwise              any             -         (default-deny)    -
@@ -265,7 +265,7 @@ fn a_pod_without_an_endpoint_has_no_tables() {
     let (world, policies, tables) = (world(), policies(), tables());
     let sources = SourceMap::default();
     let view = View { world: &world, policies: &policies, tables: &tables, sources: &sources };
-    assert!(view.policy(PodId(2)).is_none());
+    assert!(view.policy(Endpoint::Pod(PodId(2))).is_none());
 }
 
 #[test]
@@ -364,7 +364,7 @@ fn hits_by_rule_and_endpoint() {
     let of_policy = rows(&view.hits(super::Of::Policy(PolicyId(0)), &counted));
     assert_eq!(of_policy.len(), 1, "{of_policy:?}");
     assert!(of_policy[0].starts_with("shop/server#web | shop/server | ingress | 3 | 180 | 1,2,3"));
-    let of_pod = rows(&view.hits(super::Of::Pod(PodId(0)), &counted));
+    let of_pod = rows(&view.hits(super::Of::Endpoint(Endpoint::Pod(PodId(0))), &counted));
     assert!(
         of_pod.iter().any(|r| r.starts_with("(default-deny) | shop/server | ingress | 4 | 240"))
     );

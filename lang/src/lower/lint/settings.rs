@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use engine::diag::Diagnostic;
+use engine::net::Protocol;
 use engine::source::Span;
 use engine::topology::{Node, Routing, World};
 use ipnet::IpNet;
@@ -29,7 +30,9 @@ pub(in crate::lower) fn settings(items: &[&Item], world: &World, sink: &mut Vec<
             }
         }
     }
+    tunnel_device(world, sink);
     for (service, _) in pick!(items, Service) {
+        tunnel_port(service, world, sink);
         node_ports(service, masqueraded, sink);
         addresses(service, world, sink);
         source_ranges(service, sink);
@@ -38,8 +41,11 @@ pub(in crate::lower) fn settings(items: &[&Item], world: &World, sink: &mut Vec<
 
 /// A prefix that holds the end of a tunnel: what comes by that is dropped before anything looks at it.
 fn prefilter(list: &[Spanned<IpNet>], world: &World, sink: &mut Vec<Diagnostic>) {
-    if world.cluster.routing != Routing::Tunnel || world.nodes.len() < 2 {
+    if world.nodes.len() < 2 {
         return;
+    }
+    if world.cluster.routing != Routing::Tunnel {
+        return prefiltered_pods(list, world, sink);
     }
     let over_ipv6 = world.tunnels_over_ipv6();
     for net in list {
@@ -55,6 +61,67 @@ fn prefilter(list: &[Spanned<IpNet>], world: &World, sink: &mut Vec<Diagnostic>)
             Diagnostic::warning(codes::PREFILTERED_NODE, message, net.span)
                 .also(first.span, "an end of the tunnel")
                 .help("list no node: what pods of other nodes send comes from the node's address"),
+        );
+    }
+}
+
+/// A prefix that holds pods, whose packets to other nodes come to devices under their own addresses where there is no tunnel.
+fn prefiltered_pods(list: &[Spanned<IpNet>], world: &World, sink: &mut Vec<Diagnostic>) {
+    for net in list {
+        let held = |node: &&Node| {
+            let overlaps = |own: &IpNet| net.node.contains(own) || own.contains(&net.node);
+            node.pod_cidrs.iter().any(overlaps)
+        };
+        let Some(node) = world.nodes.iter().find(held) else { continue };
+        let message = format!("the prefilter drops what pods of node {} send to others", node.name);
+        sink.push(
+            Diagnostic::warning(codes::PREFILTERED_NODE, message, net.span)
+                .also(node.span, "its pods have such addresses")
+                .help(
+                    "list no pods: without a tunnel they come to other nodes' devices as they are",
+                ),
+        );
+    }
+}
+
+/// A node whose own device has the name of its tunnel's.
+fn tunnel_device(world: &World, sink: &mut Vec<Diagnostic>) {
+    let tunnel = &world.cluster.tunnel.device;
+    let is_same = |node: &&Node| node.device == *tunnel;
+    if world.cluster.routing != Routing::Tunnel {
+        return;
+    }
+    for node in world.nodes.iter().filter(is_same) {
+        let message =
+            format!("the tunnel's device and that of node {} are both `{tunnel}`", node.name);
+        sink.push(Diagnostic::error(codes::DUPLICATE_PIN, message, node.span).help(
+            "give one of them another name: `tunnel vxlan device NAME`, `device NAME` of the node",
+        ));
+    }
+}
+
+/// A node port that the tunnel's own packets come to: they would be taken for a client's.
+fn tunnel_port(service: &Service, world: &World, sink: &mut Vec<Diagnostic>) {
+    if world.cluster.routing != Routing::Tunnel {
+        return;
+    }
+    let tunnel = world.cluster.tunnel.port;
+    for field in &service.fields {
+        let ServiceField::Port(port) = &field.node else { continue };
+        let Some(node_port) = port.node_port.as_ref().filter(|own| own.node == tunnel) else {
+            continue;
+        };
+        if port.protocol != Some(Protocol::Udp) {
+            continue;
+        }
+        let message = format!(
+            "node port {tunnel}/udp of service {} is that of the cluster's tunnel",
+            service.handle.node
+        );
+        sink.push(
+            Diagnostic::error(codes::DUPLICATE_NODE_PORT, message, node_port.span)
+                .note("packets between nodes come to it, and the service would take them all")
+                .help("choose another one, or set the tunnel's `port`"),
         );
     }
 }

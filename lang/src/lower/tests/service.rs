@@ -134,6 +134,10 @@ const WRONG: &[(&str, &[&str])] = &[
         "service web/s { cluster-ip 10.96.0.1 port 80 node-port 1 port 81 node-port 1 select { app = a } }",
         &["HW0117"],
     ),
+    (
+        "service web/s { cluster-ip 10.96.0.1 port 53/udp -> 5353 node-port 8472 select { app = a } }",
+        &["HW0117", "HW0411"],
+    ),
     ("service web/s { cluster-ip 10.96.0.1 port 80 select {} }", &["HW0118"]),
     (
         "service web/s { cluster-ip none port 80 node-port 1 affinity client-ip select { app = a } }",
@@ -148,6 +152,7 @@ const WRONG: &[(&str, &[&str])] = &[
     ("service web/s { cluster-ip 10.96.0.1 port 80/udp -> http select { app = b } }", &["HW0408"]),
     ("pod web/c on n { ip 10.1.0.12 not-ready terminating }", &["HW0101"]),
     ("node m { ip 10.0.0.2 health 10.1.0.10 }\n", &["HW0106"]),
+    ("node m { ip 10.0.0.2 device vxlan0 }\n", &["HW0108"]),
     ("node m { ip 10.0.0.2 pods 10.2.0.0/24 health 10.3.0.1 }", &["HW0401"]),
     ("node m { ip 10.0.0.2 health 10.2.0.1, 10.2.0.2 }", &["HW0107"]),
     ("policy web/p {\n  select nodes\n  allow ingress\n}", &["HW0125"]),
