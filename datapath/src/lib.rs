@@ -2,6 +2,8 @@
 
 #[cfg(any(feature = "live", feature = "measure"))]
 mod assembly;
+#[cfg(feature = "lab")]
+pub mod attach;
 #[cfg(feature = "kernel")]
 pub mod both;
 pub mod check;

@@ -12,8 +12,10 @@ pub mod install;
 pub mod kernel_drops;
 pub mod pins;
 mod programs;
+mod timing;
 
-pub use attachment::{Place, Side};
+pub use attachment::{Order, Place, Side, is_by_tcx};
 pub use backend::{Backed, Wires};
 pub use clock::nanoseconds;
+pub use clock::{tick_after, time_until};
 pub use programs::{Mode, Programs};

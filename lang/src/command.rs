@@ -23,6 +23,19 @@ pub struct Replay {
     pub strict: bool,
 }
 
+/// Programs to put on devices that are there already.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Attach {
+    /// The name of what is then attached.
+    pub name: Option<Name>,
+    /// Whether they act, rather than only observe.
+    pub enforce: bool,
+    /// Seconds after which they end unless that is confirmed.
+    pub seconds: Option<u64>,
+    /// Whether what is attached shall not end.
+    pub confirm: bool,
+}
+
 /// One line, or one multi-line statement, of a session.
 #[derive(Clone, Debug)]
 pub enum Command {
@@ -53,6 +66,17 @@ pub enum Command {
     },
     /// `replay FILE [--policy NEW] [--strict]`
     Replay(Replay),
+    /// `attach [NAME] [--enforce] [--for TIME]`, `attach NAME --confirm`
+    Attach(Attach),
+    /// `status [NAME]`: what is attached.
+    Status(Option<Name>),
+    /// `detach NAME`, `detach --all`
+    Detach {
+        /// Which.
+        name: Option<Name>,
+        /// All.
+        all: bool,
+    },
     /// `test [NAME]`: runs the suites whose name contains the word.
     Test(Option<Name>),
     /// `check`: all diagnostics of the session.

@@ -1,10 +1,12 @@
 //! The command line: arguments to one call of the session, its reply to standard output and an exit code.
 //! Owns names of commands and flags and their help; decides nothing about packets.
 
+mod attach;
 mod check;
 mod completion;
 mod coverage;
 mod debug;
+mod detach;
 mod doctor;
 mod explain;
 mod files;
@@ -17,6 +19,7 @@ mod repl;
 mod replay;
 mod schema;
 mod show;
+mod status;
 mod test;
 mod trace;
 mod version;
@@ -116,6 +119,9 @@ enum Command {
     Test(test::TestArgs),
     Replay(replay::ReplayArgs),
     Monitor(monitor::MonitorArgs),
+    Attach(attach::AttachArgs),
+    Status(status::StatusArgs),
+    Detach(detach::DetachArgs),
     Check(check::CheckArgs),
     Fmt(fmt::FmtArgs),
     Show(show::ShowArgs),
@@ -168,6 +174,9 @@ fn command(cli: Cli) -> io::Result<Status> {
         Some(Command::Test(args)) => test::run(&args, &look),
         Some(Command::Replay(args)) => replay::run(&args, &look),
         Some(Command::Monitor(args)) => monitor::run(&args, &look),
+        Some(Command::Attach(args)) => attach::run(&args, &look),
+        Some(Command::Status(args)) => status::run(&args, &look),
+        Some(Command::Detach(args)) => detach::run(&args, &look),
         Some(Command::Check(args)) => check::run(&args, &look),
         Some(Command::Fmt(args)) => fmt::run(&args, &look),
         Some(Command::Show(args)) => show::run(&args, &look),

@@ -3,6 +3,8 @@
 //! [`FAMILIES`].
 
 mod family;
+#[cfg(feature = "lab")]
+mod measured;
 mod names;
 mod packet;
 mod seen;
@@ -21,6 +23,8 @@ use prometheus_client::encoding::{DescriptorEncoder, text};
 use prometheus_client::registry::Registry;
 
 pub use family::{FAMILIES, Family, Kind};
+#[cfg(feature = "lab")]
+pub use measured::measure;
 pub use names::{Names, workload};
 use seen::Seen;
 pub use server::{ServeError, Server, serve};

@@ -4,6 +4,7 @@
 
 mod ask;
 mod at;
+pub(crate) mod attach;
 mod capture;
 mod debugging;
 mod edit;
@@ -221,6 +222,10 @@ impl Session {
             Command::Replay(asked) => self.replay_words(&asked),
             Command::Monitor(flags) => self.monitor_words(&flags),
             Command::TraceLive(flags, question) => self.live_words(&flags, &question),
+            Command::Attach(asked) => self.attach_words(&asked),
+            Command::Status(name) => attach::status(word(name).as_deref()),
+            Command::Detach { all: true, .. } => attach::detach_all(),
+            Command::Detach { name, .. } => attach::detach(word(name).as_deref()),
             Command::Quit => Reply::ok(Content::Quit),
             Command::Help(name) => help::help(name.as_ref().map(|n| n.node.as_str())),
             Command::Explain(code) => explain::explain(&code.node),

@@ -18,10 +18,12 @@ const WORLD: &str = "fixtures/worlds/two-nodes.hop";
 const REFERENCE: &str = "fixtures/reference-cluster.hop";
 const CAPTURE: &str = "fixtures/captures/shop.pcap";
 const CAPTURED: &str = "fixtures/captures/world.hop";
+/// Commands whose documents are looked at where there are devices for them, if they end well.
+const ELSEWHERE: [&str; 3] = ["attach", "detach", "monitor"];
 const QUESTION: &str = "shop/client -> shop/server:80/tcp";
 
 /// The schema that `hopwise schema` prints, with no other fields than those it names.
-fn strict() -> Validator {
+pub(crate) fn strict() -> Validator {
     let (text, code) = run(&["schema"]);
     assert_eq!(code, 0, "{text}");
     let mut schema: Value = serde_json::from_str(&text).expect("the schema is JSON");
@@ -65,7 +67,7 @@ fn close(schema: &mut Value, is_part: bool) {
     }
 }
 
-fn validate(validator: &Validator, what: &str, document: &Value) {
+pub(crate) fn validate(validator: &Validator, what: &str, document: &Value) {
     let errors: Vec<String> = validator
         .iter_errors(document)
         .map(|error| format!("{error} at {}", error.instance_path()))
@@ -144,6 +146,11 @@ fn every_command_prints_documents_of_the_schema_whatever_happens() {
         (&["replay", latin, "-f", WORLD], 3, "failure"),
         (&["monitor", "--count", "0"], 2, "failure"),
         (&["monitor", "--on", "no-such-lab"], 3, "failure"),
+        (&["attach", "no-such-name", "--confirm"], 3, "failure"),
+        (&["attach", "-f", broken], 3, "diagnostics"),
+        (&["status", "no-such-name"], 3, "failure"),
+        (&["status"], 0, "listing"),
+        (&["detach", "no-such-name"], 3, "failure"),
         (&["check", WORLD], 0, "diagnostics"),
         (&["check", doubtful, WORLD], 0, "diagnostics"),
         (&["check", broken, doubtful], 3, "diagnostics"),
@@ -168,10 +175,8 @@ fn every_command_prints_documents_of_the_schema_whatever_happens() {
         let tried = cases.iter().filter(|(_, code, _)| (*code == 0) == ends_well);
         let tried: BTreeSet<String> = tried.map(|(words, ..)| words[0].to_owned()).collect();
         let mut speakers = speakers_of_json();
-        if ends_well {
-            // What needs a lab to end well is tried where there is one.
-            speakers.remove("monitor");
-        }
+        // What needs devices to end well says so in the tests that have some.
+        speakers.retain(|command| !ends_well || !ELSEWHERE.contains(&command.as_str()));
         assert_eq!(tried, speakers, "each command ends well and badly here");
     }
 }
@@ -245,6 +250,11 @@ fn every_command_of_a_session_replies_with_a_document_of_the_schema() {
         ("replay", "diagnostics"),
         ("monitor --verdict fine", "diagnostics"),
         ("monitor --on no-such-lab --count 1", "failure"),
+        ("attach no-such-name --confirm", "failure"),
+        ("attach --enforse", "diagnostics"),
+        ("status no-such-name", "failure"),
+        ("status", "listing"),
+        ("detach no-such-name", "failure"),
         ("policy shop/idle { select { app = \"nobody\" }\n allow ingress\n}", "text"),
         ("policy shop/worse { selct {} }", "diagnostics"),
         ("check", "diagnostics"),

@@ -6,6 +6,7 @@
     reason = "a test fails by panicking, in its own function or in one it calls"
 )]
 
+mod attach;
 mod binary;
 mod book;
 mod cases;

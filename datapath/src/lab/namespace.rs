@@ -44,6 +44,12 @@ impl Namespace {
         self.0.try_clone().map(Self)
     }
 
+    /// What tells it apart from others: device and inode of its file.
+    pub fn identity(&self) -> io::Result<(u64, u64)> {
+        use std::os::unix::fs::MetadataExt;
+        self.0.metadata().map(|metadata| (metadata.dev(), metadata.ino()))
+    }
+
     /// Starts a command inside. Only its network is the namespace's; files are those of this process.
     pub fn spawn(&self, command: &mut Command) -> io::Result<Child> {
         self.within(|| command.spawn())
@@ -77,7 +83,7 @@ impl Namespace {
     }
 
     /// The descriptor, for netlink.
-    pub(super) fn descriptor(&self) -> std::os::fd::RawFd {
+    pub(crate) fn descriptor(&self) -> std::os::fd::RawFd {
         self.0.as_raw_fd()
     }
 }

@@ -51,6 +51,25 @@ pub struct Place {
     pub device: String,
 }
 
+/// Where among the programs of a place a program comes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Order {
+    /// After those that are there: it sees what they let pass.
+    #[default]
+    Last,
+    /// Before them: it sees everything that comes.
+    First,
+}
+
+/// Tells programs to hang by a clsact qdisc where tcx is there too, if it is `clsact`.
+const VARIABLE: &str = "HOPWISE_TC";
+
+/// Whether programs hang by tcx; else by a clsact qdisc.
+pub fn is_by_tcx() -> Result<bool, BackendError> {
+    let is_refused = std::env::var_os(VARIABLE).is_some_and(|value| value == "clsact");
+    Ok(!is_refused && kernel_version()? >= TCX)
+}
+
 /// A program on a device: it hangs there as long as this is held, or its file is there.
 pub(super) enum Link {
     Tc(SchedClassifierLink),
@@ -95,6 +114,12 @@ impl Link {
     /// Takes the program off the device. A filter is on a device of the calling thread's network namespace, or gone with its device.
     pub(super) fn cut(self, place: &Place) -> Result<(), BackendError> {
         let Self::Pinned(hold, file) = self else { return Ok(()) };
+        if hold == Hold::Link
+            && let Ok(link) = libbpf_rs::Link::open(&file)
+        {
+            // At once, where the kernel knows how to; else it does so a little after the file is gone.
+            let _ = link.detach();
+        }
         if let Hold::Filter(priority, handle) = hold {
             let handle = TcHandle::from(handle);
             let kind = kind_of(Side::of(place.hook));
@@ -109,8 +134,12 @@ fn kind_of(side: Side) -> TcAttachType {
     if side == Side::Egress { TcAttachType::Egress } else { TcAttachType::Ingress }
 }
 
-/// Hangs a loaded program at its place, behind those that are there already.
-pub(super) fn attach(program: &mut Program, place: &Place) -> Result<Link, BackendError> {
+/// Hangs a loaded program at its place.
+pub(super) fn attach(
+    program: &mut Program,
+    place: &Place,
+    order: Order,
+) -> Result<Link, BackendError> {
     let failed = |error: &ProgramError| {
         refused(&format!("attaching {} to {}", place.hook, place.device), error)
     };
@@ -122,7 +151,7 @@ pub(super) fn attach(program: &mut Program, place: &Place) -> Result<Link, Backe
         }
         side => {
             let program: &mut SchedClassifier = program.try_into().map_err(|e| failed(&e))?;
-            let options = options(place)?;
+            let options = options(place, order)?;
             let id = program
                 .attach_with_options(&place.device, kind_of(side), options)
                 .map_err(|e| failed(&e))?;
@@ -131,11 +160,19 @@ pub(super) fn attach(program: &mut Program, place: &Place) -> Result<Link, Backe
     }
 }
 
-fn options(place: &Place) -> Result<TcAttachOptions, BackendError> {
-    if kernel_version()? >= TCX {
-        return Ok(TcAttachOptions::TcxOrder(LinkOrder::last()));
+fn options(place: &Place, order: Order) -> Result<TcAttachOptions, BackendError> {
+    if is_by_tcx()? {
+        return Ok(TcAttachOptions::TcxOrder(match order {
+            Order::Last => LinkOrder::last(),
+            Order::First => LinkOrder::first(),
+        }));
     }
     // It may be there already, which kernels say in several words; attaching tells.
     let _ = tc::qdisc_add_clsact(&place.device);
-    Ok(TcAttachOptions::Netlink(NlOptions::default()))
+    // Lower numbers come first; 0 leaves the choice to the kernel, which gives smaller ones to who comes later.
+    let priority = match order {
+        Order::Last => u16::MAX,
+        Order::First => 1,
+    };
+    Ok(TcAttachOptions::Netlink(NlOptions { priority, ..NlOptions::default() }))
 }

@@ -43,6 +43,11 @@ pub trait Wires {
     /// The name of what they are, for answers.
     fn name(&self) -> String;
 
+    /// Whether a node has devices here; programs are loaded for those that do.
+    fn has(&self, _node: NodeId) -> bool {
+        true
+    }
+
     /// Hangs a node's programs on its devices.
     fn attach(&mut self, node: NodeId, programs: &mut Programs) -> Result<(), BackendError>;
 
@@ -123,10 +128,16 @@ impl<W: Wires> Backed<W> {
     /// What the host lacks, with the remedy; pins that are not there.
     pub fn adopt(wires: W, tables: &Tables) -> Result<Self, BackendError> {
         let mut adopted = Self::new(wires)?;
-        adopted.0.host.waiting = tables.nodes.iter().map(|node| node.node).collect();
+        adopted.0.host.waiting = adopted.here(tables).into_iter().collect();
         adopted.0.adopt(tables)?;
-        tables.nodes.iter().try_for_each(|node| adopted.0.node(node.node).map(drop))?;
+        adopted.here(tables).into_iter().try_for_each(|node| adopted.0.node(node).map(drop))?;
         Ok(adopted)
+    }
+
+    /// The nodes that have devices here.
+    fn here(&self, tables: &Tables) -> Vec<NodeId> {
+        let wires = &self.0.host.shared.borrow().wires;
+        tables.nodes.iter().map(|node| node.node).filter(|node| wires.has(*node)).collect()
     }
 
     /// Lets go of the nodes and gives the wires back: programs that are pinned stay, others go.
@@ -179,9 +190,11 @@ impl<W: Wires> Backend for Backed<W> {
 
     fn load(&mut self, tables: &Tables) -> Result<(), BackendError> {
         self.0.load(tables)?;
-        let needed = self.0.needed();
+        let here = self.here(tables);
+        let mut needed = self.0.needed();
+        needed.retain(|(node, _)| here.contains(node));
         self.0.host.prepare(&needed)?;
-        tables.nodes.iter().try_for_each(|node| self.0.node(node.node).map(drop))
+        here.into_iter().try_for_each(|node| self.0.node(node).map(drop))
     }
 
     fn inject(&mut self, injection: &Injection) -> Result<Observation, BackendError> {

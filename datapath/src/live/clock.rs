@@ -1,5 +1,7 @@
 //! The kernel's clock as programs count it, and the moment from which no program run sees what was before.
 
+use std::time::Duration;
+
 use engine::backend::BackendError;
 use rustix::time::{ClockId, clock_getres, clock_gettime};
 
@@ -19,6 +21,19 @@ pub(super) fn ticks() -> u64 {
     let rate = u64::from(ticks_per_second());
     let began = (1 << 32) - 300 * rate;
     began + u64::try_from(u128::from(nanoseconds()) * u128::from(rate) / 1_000_000_000).unwrap_or(0)
+}
+
+/// The tick at which some time from now will have passed.
+pub fn tick_after(time: Duration) -> u64 {
+    let rate = u128::from(ticks_per_second());
+    let more = (time.as_millis() * rate).div_ceil(1000);
+    ticks().saturating_add(u64::try_from(more).unwrap_or(u64::MAX))
+}
+
+/// How long it is until a tick; nothing where it is over.
+pub fn time_until(tick: u64) -> Duration {
+    let left = tick.saturating_sub(ticks());
+    Duration::from_millis(left.saturating_mul(1000) / u64::from(ticks_per_second()))
 }
 
 /// Nanoseconds of the monotonic clock, as programs read it.

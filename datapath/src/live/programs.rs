@@ -15,7 +15,7 @@ use engine::trace::Counter;
 use libbpf_rs::{MapCore, MapHandle};
 use zerocopy::{FromBytes, IntoBytes};
 
-use super::attachment::{self, Link, Place, Side};
+use super::attachment::{self, Link, Order, Place, Side};
 use super::clock;
 use super::pins;
 use crate::decode::{self, Run, Runs};
@@ -38,6 +38,10 @@ pub struct Mode {
     pub capture: bool,
     /// Of which packets; `None`: of all.
     pub filter: Option<abi::Filter>,
+    /// Tick of the clock from which they let everything pass, whatever becomes of who told them; 0: never.
+    pub until: u64,
+    /// Observing: tick of the clock until which what is of no known flow may be of one that is older than the programs; TCP tells by itself.
+    pub settled: u64,
 }
 
 /// Where programs are had from that are to be hung somewhere.
@@ -113,11 +117,16 @@ impl Programs {
         Ok(programs)
     }
 
-    /// Hangs the program of a hook on a device of the calling thread's network namespace.
+    /// Hangs the program of a hook on a device of the calling thread's network namespace, after those that are there.
     pub fn attach(&mut self, place: Place) -> Result<(), BackendError> {
+        self.attach_at(place, Order::Last)
+    }
+
+    /// The same, where it is to come before or after others.
+    pub fn attach_at(&mut self, place: Place, order: Order) -> Result<(), BackendError> {
         let pins = self.pins.clone();
         let program = self.program(place.hook)?;
-        let mut link = attachment::attach(program, &place)?;
+        let mut link = attachment::attach(program, &place, order)?;
         if let Some(pins) = pins {
             link = link.pin(&place, program, &pins)?;
         }
@@ -277,6 +286,11 @@ impl Programs {
         Ok(counted)
     }
 
+    /// How many events were lost since they were loaded.
+    pub fn lost(&self) -> Result<u64, BackendError> {
+        rows::sum(self.map(abi::maps::LOST)?)
+    }
+
     /// How full a map is: entries that it has, and that it has room for; only of those whose entries can be listed.
     pub fn pressure(&self, map: &str) -> Result<(usize, usize), BackendError> {
         let map = self.map(map)?;
@@ -306,6 +320,8 @@ impl Programs {
             trace: is_on(abi::config::TRACE),
             capture: is_on(abi::config::CAPTURE),
             filter,
+            until: config.until,
+            settled: config.settled,
         })
     }
 
@@ -330,8 +346,8 @@ impl Programs {
             flags,
             ticks_per_second: clock::ticks_per_second(),
             reserved: 0,
-            until: 0,
-            settled: 0,
+            until: self.mode.until,
+            settled: self.mode.settled,
         };
         if let Some(filter) = self.mode.filter {
             rows::write(self.map(abi::maps::FILTER)?, &[0; 4], filter.as_bytes())?;

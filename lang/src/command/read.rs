@@ -7,7 +7,7 @@ use engine::diag::Diagnostic;
 use engine::source::{FileId, Span};
 
 use super::table::{self, CommandInfo, NOUNS, TABLE};
-use super::{Command, Flag, LIVE_FLAGS, MONITOR_FLAGS, Noun, Replay};
+use super::{Attach, Command, Flag, LIVE_FLAGS, MONITOR_FLAGS, Noun, Replay};
 use crate::ast::{Name, Question};
 use crate::codes;
 use crate::names::nearest;
@@ -28,6 +28,9 @@ const KINDS: &[&str] = &[
     "include",
     "cluster",
 ];
+
+/// Flags of `attach`.
+const ATTACH_FLAGS: &[&str] = &["--enforce", "--for", "--confirm"];
 
 /// How the name of a recorded answer ends.
 const RECORDINGS: &[&str] = &[".hoptrace", ".trace"];
@@ -263,6 +266,9 @@ impl Line {
             "show" => given.show()?,
             "replay" => given.replay()?,
             "monitor" => Command::Monitor(given.flags(MONITOR_FLAGS)?),
+            "attach" => given.attach()?,
+            "status" => Command::Status(given.next()),
+            "detach" => given.detach()?,
             "test" => Command::Test(given.all()),
             "check" => Command::Check,
             "fmt" => Command::Fmt,
@@ -468,14 +474,48 @@ impl Given<'_> {
     /// A time as in a dialogue: `61s`, `2m`, `1h`.
     fn wait(&mut self) -> Result<Command, Diagnostic> {
         let time = self.required("a time such as `61s`")?;
+        self.seconds(&time).map(Command::Wait)
+    }
+
+    fn seconds(&self, time: &Argument) -> Result<u64, Diagnostic> {
         let unit = time.node.chars().next_back().filter(|unit| matches!(unit, 's' | 'm' | 'h'));
         let amount = unit.and_then(|unit| time.node.strip_suffix(unit)?.parse().ok());
         match (amount, unit) {
-            (Some(amount), Some(unit)) => Ok(Command::Wait(parse::seconds(amount, unit))),
+            (Some(amount), Some(unit)) => Ok(parse::seconds(amount, unit)),
             _ => {
                 let message = format!("`{}` is not a time such as `61s`, `2m` or `1h`", time.node);
                 Err(usage(message, self.info, time.span))
             }
+        }
+    }
+
+    fn attach(&mut self) -> Result<Command, Diagnostic> {
+        let mut attach = Attach::default();
+        while let Some(word) = self.next() {
+            match word.node.as_str() {
+                "--enforce" => attach.enforce = true,
+                "--confirm" => attach.confirm = true,
+                "--for" => {
+                    let time = self.required("a time such as `10m` behind `--for`")?;
+                    attach.seconds = Some(self.seconds(&time)?);
+                }
+                name if !name.starts_with('-') && attach.name.is_none() => {
+                    attach.name = Some(word);
+                }
+                _ => return Err(self.wrong(&word, "a flag of it", ATTACH_FLAGS)),
+            }
+        }
+        Ok(Command::Attach(attach))
+    }
+
+    fn detach(&mut self) -> Result<Command, Diagnostic> {
+        let word = self.next();
+        match word {
+            Some(word) if word.node == "--all" => Ok(Command::Detach { name: None, all: true }),
+            Some(word) if word.node.starts_with('-') => {
+                Err(self.wrong(&word, "a flag of it", &["--all"]))
+            }
+            name => Ok(Command::Detach { name, all: false }),
         }
     }
 

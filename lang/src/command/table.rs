@@ -62,6 +62,19 @@ pub const TABLE: &[CommandInfo] = &[
         "monitor --verdict dropped --for 10s",
     ),
     info(
+        "attach",
+        "attach [NAME] [--enforce] [--for TIME] [--confirm]",
+        "put the programs on the devices that the session's pods have on this machine; they only observe unless told to enforce",
+        "attach --for 10m",
+    ),
+    info("status", "status [NAME]", "say what is attached where, with counters", "status"),
+    info(
+        "detach",
+        "detach [NAME|--all]",
+        "take the programs off, and leave what was there",
+        "detach --all",
+    ),
+    info(
         "test",
         "test [NAME]",
         "run the tests, or those whose name contains NAME",

@@ -1,0 +1,318 @@
+//! What is attached where, and taking it off again.
+
+use std::time::Duration;
+
+use datapath::attach;
+use datapath::lab::namespace::Namespace;
+use datapath::live::install::{InstallError, Kind, Node, Record, State, Summary};
+use datapath::live::{Mode, Programs, Side, time_until};
+use engine::backend::BackendError;
+use engine::net::{Direction, Hook};
+use engine::trace::Counter;
+
+use super::install::More;
+use super::scene::{complaint, state};
+use crate::reply::{Cell, Content, Listing, Reply, Status};
+
+const COLUMNS: [(&str, &str); 12] = [
+    ("installation", "NAME"),
+    ("mode", "MODE"),
+    ("node", "NODE"),
+    ("namespace", "NAMESPACE"),
+    ("hook", "HOOK"),
+    ("devices", "DEVICES"),
+    ("state", "STATE"),
+    ("program", "PROGRAM"),
+    ("generation", "GENERATION"),
+    ("passed", "PASSED"),
+    ("dropped", "DROPPED"),
+    ("lost", "LOST"),
+];
+
+fn attached(state: &State) -> Vec<Summary> {
+    let is_attached =
+        |found: &Summary| found.record.as_ref().is_some_and(|record| record.kind == Kind::Attached);
+    state.list().into_iter().filter(is_attached).collect()
+}
+
+/// `status [NAME]`
+pub(crate) fn status(name: Option<&str>) -> Reply {
+    let state = state();
+    let ended = expire_all(&state);
+    let mut listing = Listing::new("attachments", &COLUMNS);
+    let mut is_known = name.is_none();
+    for found in attached(&state) {
+        if name.is_some_and(|name| name != found.name) {
+            continue;
+        }
+        is_known = true;
+        if let Err(reply) = tell(&state, &found, &mut listing) {
+            return *reply;
+        }
+    }
+    if !is_known {
+        let known = attached(&state).into_iter().map(|found| found.name).collect();
+        let name = name.unwrap_or_default().to_owned();
+        return *complaint(&InstallError::Absent { name, known });
+    }
+    listing.notes.extend(
+        ended.into_iter().map(|name| format!("the time of {name} is over: it is detached")),
+    );
+    if listing.rows.is_empty() && listing.notes.is_empty() {
+        listing.notes.push("nothing is attached".to_owned());
+    }
+    Reply::ok(Content::Listing(listing))
+}
+
+fn tell(state: &State, found: &Summary, listing: &mut Listing) -> Result<(), Box<Reply>> {
+    let name = &found.name;
+    let record = match state.open(name) {
+        Ok(record) => record,
+        Err(error) => {
+            listing.notes.push(format!("{error}; {}", complaint_remedy(&error)));
+            return Ok(());
+        }
+    };
+    let more = More::of(&record);
+    for node in &record.nodes {
+        let rows = rows(state, name, node, more.observes);
+        listing.rows.extend(rows.map_err(|error| crate::session::refused(&error))?);
+    }
+    if more.observes {
+        let text = "it only observes: what is dropped would be, and what may be of older flows counts as passed";
+        listing.notes.push(format!("{name}: {text}"));
+    }
+    if more.until != 0 {
+        let seconds = time_until(more.until).as_secs();
+        listing.notes.push(format!(
+            "{name}: everything passes after {seconds} s more, unless `hopwise attach {name} --confirm` comes before"
+        ));
+    }
+    Ok(())
+}
+
+fn complaint_remedy(error: &InstallError) -> String {
+    match complaint(error).content {
+        Content::Failure(failure) => failure.remedy.unwrap_or_default(),
+        _ => String::new(),
+    }
+}
+
+fn rows(
+    state: &State,
+    name: &str,
+    node: &Node,
+    observes: bool,
+) -> Result<Vec<Vec<Cell>>, BackendError> {
+    let mut programs = Programs::open(&state.node_pins(name, &node.name))?;
+    let (counters, generation) = (programs.counters()?, programs.active()?);
+    let (ids, lost) = (programs.ids()?, programs.lost()?);
+    let space = node.namespace.as_ref();
+    let mut rows = Vec::new();
+    for hook in Hook::ALL {
+        let places = node.places.iter().filter(|place| place.hook == hook);
+        let devices: Vec<String> = places.map(|place| place.device.clone()).collect();
+        let Some((_, id)) = ids.iter().find(|(of, _)| *of == hook && !devices.is_empty()) else {
+            continue;
+        };
+        let gone = gone(node, &devices, Side::of(hook), *id);
+        let (passed, dropped) = counted(&counters, hook);
+        rows.push(vec![
+            name.into(),
+            if observes { "observe" } else { "enforce" }.into(),
+            node.name.clone().into(),
+            space.map_or_else(|| "own".to_owned(), |path| path.display().to_string()).into(),
+            hook.to_string().into(),
+            devices.into(),
+            if gone.is_empty() {
+                "attached".to_owned()
+            } else {
+                format!("gone from {}", gone.join(", "))
+            }
+            .into(),
+            (*id).into(),
+            generation.into(),
+            passed.into(),
+            dropped.into(),
+            lost.into(),
+        ]);
+    }
+    Ok(rows)
+}
+
+/// Devices that a program hangs on no more.
+fn gone(node: &Node, devices: &[String], side: Side, id: u32) -> Vec<String> {
+    let look = || {
+        let is_gone = |device: &&String| !attach::hangs(device, side, id);
+        devices.iter().filter(is_gone).cloned().collect::<Vec<_>>()
+    };
+    match &node.namespace {
+        None => look(),
+        Some(path) => Namespace::open(path)
+            .and_then(|space| space.visit(look))
+            .unwrap_or_else(|_| devices.to_vec()),
+    }
+}
+
+/// Packets that a hook let pass, on the side that it is on, and that it dropped.
+fn counted(counters: &[Counter], hook: Hook) -> (u64, u64) {
+    let side = if Side::of(hook) == Side::Egress { Direction::Ingress } else { Direction::Egress };
+    let of = |wanted: &dyn Fn(&&Counter) -> bool| {
+        let counters = counters.iter().filter(|counter| counter.hook == hook);
+        counters.filter(|counter| wanted(counter)).map(|counter| counter.packets).sum()
+    };
+    let passed = of(&|counter| counter.reason.is_none() && counter.direction == side);
+    (passed, of(&|counter| counter.reason.is_some()))
+}
+
+/// `detach NAME`
+pub(crate) fn detach(name: Option<&str>) -> Reply {
+    let state = state();
+    let removed = || -> Result<String, Box<Reply>> {
+        let name = match name {
+            Some(name) => name.to_owned(),
+            None => state.meant(None, Some(Kind::Attached)).map_err(|error| complaint(&error))?,
+        };
+        let record = summary(&state, &name).and_then(|found| found.record);
+        if record.as_ref().is_some_and(|record| record.kind == Kind::Lab) {
+            let message = format!("`{name}` is a lab");
+            let remedy = format!("`hopwise lab down {name}` takes it down");
+            return Err(Box::new(Reply::failure(Status::Input, message, remedy)));
+        }
+        remove(&state, &name, record.as_ref()).map_err(|error| complaint(&error))?;
+        Ok(name)
+    };
+    match removed() {
+        Ok(name) => Reply::text(format!("detached {name}")),
+        Err(reply) => *reply,
+    }
+}
+
+fn summary(state: &State, name: &str) -> Option<Summary> {
+    state.list().into_iter().find(|found| found.name == name)
+}
+
+/// `detach --all`: also what a killed process left.
+pub(crate) fn detach_all() -> Reply {
+    let state = state();
+    let mut removed = Vec::new();
+    let is_ours = |found: &Summary| match &found.record {
+        Some(record) => record.kind == Kind::Attached,
+        // Whoever made it was killed before it had a kind.
+        None => !found.is_busy,
+    };
+    for found in state.list().into_iter().filter(is_ours) {
+        if let Err(error) = remove(&state, &found.name, found.record.as_ref()) {
+            return *complaint(&error);
+        }
+        removed.push(found.name);
+    }
+    if removed.is_empty() {
+        return Reply::text("nothing is attached");
+    }
+    Reply::text(format!("detached {}", removed.join(", ")))
+}
+
+/// Takes programs off, and the qdiscs that were made for them.
+pub(super) fn remove(
+    state: &State,
+    name: &str,
+    record: Option<&Record>,
+) -> Result<(), InstallError> {
+    state.remove(name)?;
+    // Where something else is in them, they stay.
+    drop(std::fs::remove_dir(state.run()));
+    drop(std::fs::remove_dir(state.all_pins()));
+    let Some(record) = record else { return Ok(()) };
+    for (node, device) in More::of(record).qdiscs {
+        let of = record.nodes.iter().find(|known| known.name == node);
+        let Some(node) = of else { continue };
+        let work = || attach::index(&device).map_or(Ok(()), attach::remove_clsact);
+        // A device or namespace that is gone took its qdiscs along.
+        let _ = inside(node, work);
+    }
+    Ok(())
+}
+
+fn inside<T>(node: &Node, work: impl FnOnce() -> T) -> std::io::Result<T> {
+    match &node.namespace {
+        None => Ok(work()),
+        Some(path) => Namespace::open(path)?.visit(work),
+    }
+}
+
+/// Takes a node's programs off that the world has no more.
+pub(super) fn remove_node(state: &State, name: &str, node: &Node) {
+    let pins = state.node_pins(name, &node.name);
+    // What cannot be opened goes with the rest when it is detached.
+    let _ = inside(node, || Programs::open(&pins).and_then(Programs::remove));
+}
+
+/// `attach NAME --confirm`: what would end goes on.
+pub(crate) fn confirm(name: Option<&str>) -> Reply {
+    let state = state();
+    expire_all(&state);
+    let confirmed = || -> Result<String, Box<Reply>> {
+        let name = match name {
+            Some(name) => name.to_owned(),
+            None => state.meant(None, Some(Kind::Attached)).map_err(|error| complaint(&error))?,
+        };
+        let (change, mut record) = state.change(&name).map_err(|error| complaint(&error))?;
+        let extra = More::of(&record);
+        if extra.until == 0 {
+            let message = format!("`{name}` does not end by itself");
+            let remedy = "there is nothing to confirm; `hopwise status` says what is attached";
+            return Err(Box::new(Reply::failure(Status::Input, message, remedy)));
+        }
+        for node in &record.nodes {
+            let told =
+                Programs::open(&state.node_pins(&name, &node.name)).and_then(|mut programs| {
+                    let mode = programs.mode();
+                    programs.set_mode(Mode { until: 0, ..mode })
+                });
+            told.map_err(|error| crate::session::refused(&error))?;
+        }
+        More { until: 0, ..extra }.write(&mut record);
+        change.save(record).map_err(|error| complaint(&error))?;
+        Ok(name)
+    };
+    match confirmed() {
+        Ok(name) => Reply::text(format!("{name} stays until `hopwise detach {name}`")),
+        Err(reply) => *reply,
+    }
+}
+
+/// How long it is until an installation ends by itself, or nothing where it does not any more. One whose time is over is removed.
+pub(crate) fn expire(name: &str) -> Option<Duration> {
+    let state = state();
+    let record = state.open(name).ok()?;
+    let until = More::of(&record).until;
+    if until == 0 {
+        return None;
+    }
+    let left = time_until(until);
+    if left.is_zero() {
+        // Its programs do nothing any more; whoever is at work on it now will be followed by somebody who asks again.
+        let _ = remove(&state, name, Some(&record));
+        return None;
+    }
+    Some(left)
+}
+
+/// Removes what ended; says what it was.
+pub(super) fn expire_all(state: &State) -> Vec<String> {
+    let mut ended = Vec::new();
+    for found in attached(state) {
+        let until = found.record.as_ref().map_or(0, |record| More::of(record).until);
+        let is_over = until != 0 && time_until(until).is_zero();
+        if is_over && remove(state, &found.name, found.record.as_ref()).is_ok() {
+            ended.push(found.name);
+        }
+    }
+    ended
+}
+
+/// The name of the only one.
+pub(crate) fn only() -> Option<String> {
+    state().meant(None, Some(Kind::Attached)).ok()
+}

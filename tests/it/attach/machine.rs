@@ -1,0 +1,290 @@
+//! A machine of the test's own: a node's namespace that routes between two pods' by veths, as Calico's do, and commands of hopwise with
+//! a state of their own.
+
+use std::fs;
+use std::io::{BufRead, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use datapath::attach;
+use datapath::lab::namespace::Namespace;
+use serde_json::Value;
+
+use crate::binary::{hopwise, seen};
+use crate::cli::document;
+use crate::kernel;
+
+/// How long a packet that is not dropped may take at most, and a dropped one is waited for.
+const PATIENCE: Duration = Duration::from_millis(800);
+
+/// See the module.
+pub(crate) struct Machine {
+    number: u8,
+    by: &'static str,
+    /// Where its installations are written down.
+    pub(crate) state: PathBuf,
+    folder: PathBuf,
+    /// The file of the pods' world.
+    pub(crate) world: String,
+}
+
+/// A server that answers what it gets, as long as it is held.
+pub(crate) struct Served {
+    port: u16,
+    end: std::sync::Arc<AtomicBool>,
+}
+
+impl Served {
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        self.end.store(true, Ordering::Relaxed);
+    }
+}
+
+fn ip(words: &str) {
+    let said = Command::new("ip").args(words.split(' ')).output().expect("`ip` is here");
+    assert!(said.status.success(), "ip {words}: {}", String::from_utf8_lossy(&said.stderr));
+}
+
+impl Machine {
+    /// Makes one whose addresses no other has; `by`: how programs are to hang. `None`: this process may not.
+    pub(crate) fn open(number: u8, by: &'static str) -> Option<Self> {
+        if !kernel::require() {
+            return None;
+        }
+        if let Err(error) = Namespace::make() {
+            assert!(!kernel::is_required("lab"), "a lab is required: {error}");
+            kernel::skip(&format!("namespaces: {error}"));
+            return None;
+        }
+        let own = format!("hwtest{}m{number}", std::process::id());
+        let folder = std::env::temp_dir().join(&own);
+        fs::create_dir_all(&folder).expect("a folder");
+        let state = Path::new("/run").join(&own);
+        let mut machine = Self { number, by, state, folder, world: String::new() };
+        machine.build();
+        machine.world = machine.file("world.hop", &machine.text());
+        Some(machine)
+    }
+
+    fn name(&self, space: &str) -> String {
+        format!("hwtest{}m{}-{space}", std::process::id(), self.number)
+    }
+
+    /// The namespace of the node or a pod.
+    fn space(&self, space: &str) -> Namespace {
+        let path = Path::new("/run/netns").join(self.name(space));
+        Namespace::open(&path).expect("it is made")
+    }
+
+    fn build(&self) {
+        let host = self.name("host");
+        for space in ["host", "a", "b"] {
+            ip(&format!("netns add {}", self.name(space)));
+            ip(&format!("-n {} link set lo up", self.name(space)));
+        }
+        let forwards =
+            self.space("host").within(|| fs::write("/proc/sys/net/ipv4/ip_forward", "1"));
+        forwards.expect("it forwards");
+        for (pod, last) in [("a", 10), ("b", 11)] {
+            let (name, mac) = (self.name(pod), format!("02:00:00:00:66:{last}"));
+            ip(&format!(
+                "-n {host} link add cali-{pod} address {mac} type veth peer name eth0 netns {name}"
+            ));
+            ip(&format!("-n {name} addr add 10.66.{}.{last}/32 dev eth0", self.number));
+            ip(&format!("-n {name} link set eth0 up"));
+            ip(&format!("-n {host} link set cali-{pod} up"));
+            ip(&format!("-n {name} route add 169.254.1.1 dev eth0"));
+            ip(&format!("-n {name} route add default via 169.254.1.1"));
+            ip(&format!("-n {name} neigh add 169.254.1.1 lladdr {mac} dev eth0"));
+            ip(&format!("-n {host} route add 10.66.{}.{last} dev cali-{pod}", self.number));
+        }
+    }
+
+    /// The world of the pods; only port 80 of the server is allowed.
+    pub(crate) fn text(&self) -> String {
+        let n = self.number;
+        format!(
+            "cluster lab {{ tunnel none host-routing stack node node01 {{ ip 192.168.66.1 pods 10.66.{n}.0/24 }} }}\n\
+             namespace shop {{}}\n\
+             pod shop/client on node01 {{ ip 10.66.{n}.10 labels {{ app = \"client\" }} }}\n\
+             pod shop/server on node01 {{ ip 10.66.{n}.11 labels {{ app = \"server\" }} }}\n\
+             policy shop/server {{\n  select {{ app = \"server\" }}\n  allow ingress as web from pods {{ app = \"client\" }} on 80/tcp\n}}\n"
+        )
+    }
+
+    /// Writes a file; its path.
+    pub(crate) fn file(&self, name: &str, text: &str) -> String {
+        let path = self.folder.join(name);
+        fs::write(&path, text).expect("it is written");
+        path.display().to_string()
+    }
+
+    /// A command of hopwise.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = hopwise();
+        command.args(arguments).env("HOPWISE_STATE", &self.state).env("HOPWISE_TC", self.by);
+        command
+    }
+
+    /// What a command says, after it ended with a code.
+    pub(crate) fn run(&self, arguments: &[&str], code: i32) -> String {
+        let output = self.command(arguments).output().expect("hopwise runs");
+        let (text, status) = seen(&output);
+        assert_eq!(status, code, "{arguments:?}: {text}");
+        text
+    }
+
+    /// The same as a document.
+    pub(crate) fn json(&self, arguments: &[&str], code: i32) -> Value {
+        document(self.command(arguments).args(["-o", "json"]), code)
+    }
+
+    /// What `tc` says on the node.
+    pub(crate) fn tc(&self, words: &str) -> String {
+        let host = self.name("host");
+        let said = Command::new("tc")
+            .args(["-n", &host])
+            .args(words.split(' ').map(|word| word.replace('\u{a0}', " ")))
+            .output();
+        let said = said.expect("`tc` is here");
+        assert!(said.status.success(), "tc {words}: {}", String::from_utf8_lossy(&said.stderr));
+        String::from_utf8_lossy(&said.stdout).into_owned()
+    }
+
+    /// What hangs on the node's devices.
+    pub(crate) fn occupants(&self) -> Vec<attach::Occupant> {
+        let look = || {
+            let of = |device: &str| {
+                let index = attach::index(device).unwrap_or_default();
+                attach::occupants(device, index)
+            };
+            Ok([of("cali-a")?, of("cali-b")?].concat())
+        };
+        self.space("host").within(look).expect("the kernel tells")
+    }
+
+    /// A server of the pod `server`.
+    pub(crate) fn serve(&self, port: u16) -> Served {
+        let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
+        let listener = self.space("b").within(|| TcpListener::bind(address)).expect("a port");
+        listener.set_nonblocking(true).expect("it can be asked");
+        let end = std::sync::Arc::new(AtomicBool::new(false));
+        let told = std::sync::Arc::clone(&end);
+        std::thread::spawn(move || {
+            while !told.load(Ordering::Relaxed) {
+                match listener.accept() {
+                    Ok((stream, _)) => {
+                        std::thread::spawn(move || answer(stream));
+                    }
+                    Err(_) => std::thread::sleep(Duration::from_millis(2)),
+                }
+            }
+        });
+        Served { port, end }
+    }
+
+    /// A connection from the pod `client` to the pod `server`.
+    pub(crate) fn connect(&self, port: u16) -> std::io::Result<TcpStream> {
+        let address = SocketAddr::from(([10, 66, self.number, 11], port));
+        let stream = self.space("a").within(|| TcpStream::connect_timeout(&address, PATIENCE))?;
+        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+        Ok(stream)
+    }
+
+    /// Sends something and waits for the answer.
+    #[track_caller]
+    pub(crate) fn echo(stream: &mut TcpStream) {
+        let mut answer = [0; 4];
+        stream.write_all(b"ping").expect("it is sent");
+        stream.read_exact(&mut answer).expect("it is answered");
+        assert_eq!(&answer, b"ping");
+    }
+
+    /// Runs something while packets go to and fro on a connection; how many segments had to be sent again.
+    pub(crate) fn while_it_flows(&self, port: u16, work: impl FnOnce()) -> u64 {
+        let mut stream = self.connect(port).expect("it is allowed");
+        stream.set_nodelay(true).expect("it sends at once");
+        let retransmitted = || {
+            let count = || fs::read_to_string("/proc/thread-self/net/snmp");
+            retransmissions(&self.space("a").within(count).expect("the kernel counts"))
+        };
+        let (before, end, rounds) = (retransmitted(), AtomicBool::new(false), AtomicU64::new(0));
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !end.load(Ordering::Relaxed) {
+                    Self::echo(&mut stream);
+                    rounds.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+            work();
+            end.store(true, Ordering::Relaxed);
+        });
+        assert!(rounds.load(Ordering::Relaxed) > 100, "it flowed");
+        retransmitted() - before
+    }
+}
+
+/// Waits for something that comes by itself.
+#[track_caller]
+pub(crate) fn until(what: &str, is_so: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !is_so() {
+        assert!(begun.elapsed() < Duration::from_secs(10), "not in ten seconds: {what}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        let _ = self.command(&["detach", "--all"]).output();
+        for space in ["host", "a", "b"] {
+            let _ = Command::new("ip").args(["netns", "del", &self.name(space)]).output();
+        }
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+fn answer(mut stream: TcpStream) {
+    let mut bytes = [0; 512];
+    while let Ok(count) = stream.read(&mut bytes) {
+        if count == 0 || stream.write_all(&bytes[..count]).is_err() {
+            return;
+        }
+    }
+}
+
+/// `RetransSegs` of what the kernel says of a namespace's TCP.
+fn retransmissions(text: &str) -> u64 {
+    let mut lines = text.lines().filter(|line| line.starts_with("Tcp:"));
+    let (names, values) = (lines.next().expect("names"), lines.next().expect("values"));
+    let at = names.split(' ').position(|name| name == "RetransSegs").expect("it is counted");
+    values.split(' ').nth(at).and_then(|value| value.parse().ok()).expect("a number")
+}
+
+/// Where a process says that it serves metrics.
+pub(crate) fn url(said: &mut impl BufRead) -> String {
+    let mut line = String::new();
+    loop {
+        line.clear();
+        assert_ne!(said.read_line(&mut line).expect("it says so"), 0, "it ended");
+        if let Some(url) = line.trim().strip_prefix("metrics are served at ") {
+            return url.to_owned();
+        }
+    }
+}
+
+/// Asks a process to end, as Ctrl-C does.
+pub(crate) fn interrupt(process: u32) {
+    let number = i32::try_from(process).ok().and_then(rustix::process::Pid::from_raw);
+    let signal = rustix::process::Signal::INT;
+    rustix::process::kill_process(number.expect("a process"), signal).expect("it runs");
+}
