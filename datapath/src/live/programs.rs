@@ -44,6 +44,14 @@ pub struct Mode {
     pub settled: u64,
 }
 
+impl Mode {
+    /// The same conduct, with what another mode tells.
+    #[must_use]
+    pub fn telling(self, other: Self) -> Self {
+        Self { trace: other.trace, capture: other.capture, filter: other.filter, ..self }
+    }
+}
+
 /// Where programs are had from that are to be hung somewhere.
 enum Code {
     /// As they were loaded here.

@@ -53,10 +53,10 @@ impl Listener {
         let mut listener = Self { name, nodes, scene, renew, observes };
         for (_, programs) in &mut listener.nodes {
             // Somebody who was killed may have left them talking.
-            let observe = programs.mode().observe;
-            programs.set_mode(Mode { observe, ..Mode::default() })?;
+            let conduct = programs.mode();
+            programs.set_mode(conduct.telling(Mode::default()))?;
             programs.runs()?;
-            programs.set_mode(Mode { observe, ..mode })?;
+            programs.set_mode(conduct.telling(mode))?;
         }
         Ok(listener)
     }
@@ -65,9 +65,9 @@ impl Listener {
 impl Drop for Listener {
     fn drop(&mut self) {
         for (_, programs) in &mut self.nodes {
-            let observe = programs.mode().observe;
+            let conduct = programs.mode();
             // Where it cannot be written any more, nobody is there to listen to.
-            let _ = programs.set_mode(Mode { observe, ..Mode::default() });
+            let _ = programs.set_mode(conduct.telling(Mode::default()));
         }
     }
 }

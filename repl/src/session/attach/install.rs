@@ -53,6 +53,7 @@ struct Plan {
     scene: Scene,
     spaces: Vec<Space>,
     finding: Finding,
+    time: Option<Duration>,
     mode: Mode,
     extra: More,
 }
@@ -87,7 +88,7 @@ pub(super) fn attach(session: &mut Session, wanted: &Wanted) -> Result<Reply, Bo
     let settled = tick_after(SETTLING);
     let mode = Mode { observe: observes, until, settled, ..Mode::default() };
     let extra = More { observes, until, qdiscs: Vec::new() };
-    let plan = Plan { name, scene, spaces, finding, mode, extra };
+    let plan = Plan { name, scene, spaces, finding, time: wanted.time, mode, extra };
     let is_new = known.is_none();
     if is_new {
         install(&state, &plan)?;
@@ -224,8 +225,10 @@ fn install(state: &State, plan: &Plan) -> Result<(), Box<Reply>> {
     More { qdiscs, ..plan.extra.clone() }.write(&mut record);
     let change = state.claim(&plan.name, record.clone()).map_err(|error| complaint(&error))?;
     let attached = Backed::new(wires).and_then(|mut nodes| nodes.load(&plan.scene.tables));
-    let saved = attached.map_err(|error| refused(&error)).and_then(|()| {
+    let begun = attached.and_then(|()| begin(state, plan, &record));
+    let saved = begun.map_err(|error| refused(&error)).and_then(|until| {
         record.stage = Stage::Up;
+        More { until, ..More::of(&record) }.write(&mut record);
         change.save(record.clone()).map_err(|error| complaint(&error))
     });
     drop(change);
@@ -233,6 +236,16 @@ fn install(state: &State, plan: &Plan) -> Result<(), Box<Reply>> {
         // The first error is the one to tell.
         let _ = super::status::remove(state, &plan.name, Some(&record));
     })
+}
+
+/// Lets the time that programs are given begin when they hang, not when they began to be loaded; its end.
+fn begin(state: &State, plan: &Plan, record: &Record) -> Result<u64, BackendError> {
+    let (until, settled) = (plan.time.map_or(0, tick_after), tick_after(SETTLING));
+    for node in &record.nodes {
+        let mut programs = Programs::open(&state.node_pins(&plan.name, &node.name))?;
+        programs.set_mode(Mode { until, settled, ..plan.mode })?;
+    }
+    Ok(until)
 }
 
 /// Takes over what runs, and changes it. Nothing is dropped meanwhile: programs see the old tables until they see the new ones.

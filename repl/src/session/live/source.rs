@@ -29,10 +29,10 @@ pub(super) fn open(asked: &Asked) -> Result<Box<dyn Source>, Box<Reply>> {
     // Metrics are of all packets.
     let only_drops = asked.filter.wants_only_drops() && asked.metrics.is_none();
     let mode = datapath::live::Mode {
-        observe: false,
         trace: true,
         capture: asked.pcap.is_some(),
         filter: only_drops.then(datapath::live::filter::drops),
+        ..datapath::live::Mode::default()
     };
     let listener = opened.listen(mode)?;
     Ok(Box::new(listener))
