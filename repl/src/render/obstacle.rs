@@ -2,7 +2,6 @@
 
 use engine::explain::{Candidate, Explanation, Obstacle, Traffic, Unfit};
 use engine::net::Confined;
-use engine::reason::DropReason;
 use engine::source::Location;
 use engine::trace::Rewriting;
 use engine::verdict::Verdict;
@@ -95,19 +94,15 @@ fn number(port: &str) -> &str {
     before.rsplit(' ').next().unwrap_or(before)
 }
 
-/// A tunnel device gives its key with each packet; one that enters at a hook as it is may lack it.
-fn without_key(e: &Explanation) -> Vec<String> {
-    if e.reason != Some(DropReason::NoTunnelKey) {
-        return Vec::new();
-    }
-    let next =
-        "write `vni N from ADDRESS` behind the hook: the identity, and the node at the other end";
-    vec![fact(1, "next", next)]
+/// What to do about a drop whose reason says all that there is to it.
+fn plain(e: &Explanation) -> Vec<String> {
+    let next = e.reason.map_or("", words::remedy);
+    if next.is_empty() { Vec::new() } else { vec![fact(1, "next", next)] }
 }
 
 /// What there is instead, and what to do next.
 pub(super) fn lines(e: &Explanation) -> Vec<String> {
-    let Some(obstacle) = &e.obstacle else { return without_key(e) };
+    let Some(obstacle) = &e.obstacle else { return plain(e) };
     let mut lines = match obstacle {
         Obstacle::NoPort { service, ports, location, .. } => {
             vec![fact(

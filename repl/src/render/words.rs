@@ -108,6 +108,46 @@ pub(super) fn meaning(reason: DropReason) -> &'static str {
     }
 }
 
+/// What to do about a drop that nothing else says more about.
+pub(super) fn remedy(reason: DropReason) -> &'static str {
+    match reason {
+        DropReason::InvalidSourceIp => {
+            "send from an address of the pod, or give the pod this one: a pod's device takes no other source"
+        }
+        DropReason::InvalidPacket | DropReason::CtInvalidHeader => {
+            "give the whole headers: what is cut off cannot be judged"
+        }
+        DropReason::CtUnknownProtocol => {
+            "use TCP, UDP, SCTP, ICMP or ICMPv6: no policy can allow another protocol"
+        }
+        // A tunnel device gives its key with each packet; one that enters at a hook as it is may lack it.
+        DropReason::NoTunnelKey => {
+            "write `vni N from ADDRESS` behind the hook: the identity, and the node at the other end"
+        }
+        DropReason::UnknownL3 | DropReason::UnsupportedL2 => "send IPv4 or IPv6 over Ethernet",
+        DropReason::InvalidExtensionHeader => {
+            "leave the extension header out: hop-by-hop, routing, destination options and authentication headers are skipped, up to three of them"
+        }
+        DropReason::FragmentNotSupported => {
+            "send a message that fits one packet: conntrack cannot tell whose the later pieces are"
+        }
+        DropReason::EncapProhibited => {
+            "use another port: what pods send to the tunnel's could be taken for packets between nodes"
+        }
+        DropReason::InvalidIdentity => {
+            "look who sent the outer packet: no node sends VNI 1, its own identity; close the tunnel's port to the outside"
+        }
+        DropReason::TtlExceeded => {
+            "send it with a larger TTL: every node that routes it counts one down"
+        }
+        DropReason::EndpointNotReady => {
+            "look at `show endpoints`: the device that it came by is none of them"
+        }
+        DropReason::CtCreateFailed => "wait until flows have expired, or make conntrack larger",
+        _ => "",
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

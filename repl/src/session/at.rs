@@ -17,12 +17,12 @@ use engine::source::Span;
 use engine::tables::NodeTables;
 use engine::topology::Endpoint;
 use engine::trace::Ethernet;
-use lang::ast::{Name, RawQuestion, RawSource};
+use lang::ast::{Name, PartyKind, PartyName, Qualified, RawQuestion, RawSource};
 use lang::codes::CANNOT_ENTER;
 use lang::resolve;
 
 use super::ask::answered;
-use super::{ConntrackMode, Journey, NO_EARLIER, Session, Stage, UNSEEN, refused};
+use super::{ConntrackMode, Journey, NO_EARLIER, Session, Stage, State, UNSEEN, refused};
 use crate::pcap;
 use crate::reply::{CameWith, Content, Reply, Status};
 use sent::Sent;
@@ -85,6 +85,9 @@ impl Session {
 
     /// The frame that is meant, with its device.
     fn raw(&self, question: &RawQuestion) -> Result<Raw, Diagnostic> {
+        if let Some(problem) = self.nowhere(question) {
+            return Err(problem);
+        }
         let placed = self.placed(question);
         let question = placed.as_ref().unwrap_or(question);
         let written = resolve::raw(&self.state.world, question)?;
@@ -101,6 +104,32 @@ impl Session {
             .map_err(|error| no_device(&error, place))?;
         raw.frame = frame_of(written.bytes, natural, question)?;
         Ok(raw)
+    }
+
+    /// What is wrong with a device that no node has.
+    fn nowhere(&self, question: &RawQuestion) -> Option<Diagnostic> {
+        let device = question.device.as_ref().filter(|_| question.node.is_none())?;
+        let State { world, tables, .. } = &self.state;
+        let of_endpoints = tables.nodes.iter().flat_map(|node| &node.endpoints);
+        let is_known = of_endpoints
+            .map(|endpoint| endpoint.interface.as_str())
+            .chain(world.nodes.iter().map(|node| node.device.as_str()));
+        let shared = [world.cluster.tunnel.device.as_str(), follow::HOST_DEVICE];
+        let is_pod = || {
+            let (namespace, name) = match device.node.split_once('/') {
+                Some((namespace, name)) => (Some(namespace.to_owned()), name),
+                None => (None, device.node.as_str()),
+            };
+            let kind = PartyKind::Pod(Qualified { namespace, name: name.to_owned() });
+            resolve::party(world, &PartyName { kind, span: device.span }).is_ok()
+        };
+        if is_known.chain(shared).any(|name| name == device.node) || is_pod() {
+            return None;
+        }
+        let message = format!("no node has a device `{}`, and no pod is named so", device.node);
+        let help =
+            "`on` names the device, or the pod whose veth it is; `show endpoints` lists both";
+        Some(Diagnostic::error(CANNOT_ENTER, message, device.span).help(help))
     }
 
     /// The question with the node of its device, where only one node has a device of that name.
