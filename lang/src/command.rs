@@ -9,7 +9,7 @@ use crate::ast::{Name, PartyName, Question, RawQuestion};
 mod flags;
 mod table;
 
-pub use flags::{Flag, LIVE_FLAGS, MONITOR_FLAGS};
+pub use flags::{ATTACH_FLAGS, Flag, LIVE_FLAGS, MONITOR_FLAGS};
 pub use table::{CommandInfo, NOUNS, Noun, TABLE, find};
 
 /// A capture to run through the policies.

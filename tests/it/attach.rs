@@ -134,6 +134,9 @@ fn metrics_end_with_the_attachment_and_on_demand() {
         let mut serving = serving.spawn().expect("hopwise runs");
         let mut said = BufReader::new(serving.stderr.take().expect("its errors"));
         let url = machine::url(&mut said);
+        if let Some(programs) = std::env::var_os("HOPWISE_PROMETHEUS") {
+            crate::metrics::is_well_formed(programs.as_ref(), &scraped(&url));
+        }
         let taken = url.trim_start_matches("http://").trim_end_matches("/metrics").to_owned();
         let second = ["attach", "one", "-f", &machine.world, "--metrics", &taken];
         assert!(machine.run(&second, 4).contains("reads the events of"));
@@ -222,6 +225,29 @@ fn qdiscs_are_as_they_were_afterwards() {
     machine.run(&["detach", "one"], 0);
     let after = seen(&machine);
     assert_eq!(after, before);
+}
+
+/// A process that is killed while it changes what is attached leaves what runs as it is, and the next one goes on from there.
+#[test]
+fn a_killed_change_is_gone_on_with() {
+    let Some(machine) = Machine::open(8, "") else { return };
+    let (ssh, web) = (machine.serve(22), machine.serve(80));
+    machine.run(&["attach", "one", "-f", &machine.world, "--enforce"], 0);
+    let open = machine.file("open.hop", &machine.text().replace("on 80/tcp", "on 80/tcp, 22/tcp"));
+    let lost = machine.while_it_flows(web.port(), || {
+        for milliseconds in [20, 60, 120, 200, 300] {
+            let mut change = machine.command(&["attach", "one", "-f", &open, "--enforce"]);
+            let change = change.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+            let mut change = change.expect("it runs");
+            std::thread::sleep(Duration::from_millis(milliseconds));
+            let _ = change.kill();
+            change.wait().expect("it ends");
+            machine.run(&["attach", "one", "-f", &machine.world, "--enforce"], 0);
+            assert!(machine.connect(ssh.port()).is_err(), "after {milliseconds} ms");
+        }
+    });
+    assert_eq!(lost, 0, "a connection flows on whatever is killed");
+    assert!(counted(&machine).1 > 0, "what was denied is counted");
 }
 
 /// A killed process leaves something that the next command removes or takes over.

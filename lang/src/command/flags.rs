@@ -42,3 +42,6 @@ pub const LIVE_FLAGS: &[(&str, &str)] = &[
     ("compare", ""),
     ("send", ""),
 ];
+
+/// Flags of `attach`; `--for` takes a time.
+pub const ATTACH_FLAGS: &[&str] = &["--enforce", "--for", "--confirm"];

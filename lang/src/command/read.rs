@@ -7,7 +7,7 @@ use engine::diag::Diagnostic;
 use engine::source::{FileId, Span};
 
 use super::table::{self, CommandInfo, NOUNS, TABLE};
-use super::{Attach, Command, Flag, LIVE_FLAGS, MONITOR_FLAGS, Noun, Replay};
+use super::{ATTACH_FLAGS, Attach, Command, Flag, LIVE_FLAGS, MONITOR_FLAGS, Noun, Replay};
 use crate::ast::{Name, Question};
 use crate::codes;
 use crate::names::nearest;
@@ -28,9 +28,6 @@ const KINDS: &[&str] = &[
     "include",
     "cluster",
 ];
-
-/// Flags of `attach`.
-const ATTACH_FLAGS: &[&str] = &["--enforce", "--for", "--confirm"];
 
 /// How the name of a recorded answer ends.
 const RECORDINGS: &[&str] = &[".hoptrace", ".trace"];

@@ -289,6 +289,7 @@ fn after(first: &str, words: &[&str], text: &str, names: &Names) -> Vec<String> 
             language(TextKind::Question, question, names)
         }
         ("monitor", _) => live::monitored(words, names),
+        ("attach" | "status" | "detach", _) => live::attached(first, words),
         ("replay", _) => {
             owned(["--policy", "--strict"].into_iter().filter(|flag| !words.contains(flag)))
         }

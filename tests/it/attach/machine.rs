@@ -90,6 +90,12 @@ impl Machine {
         for space in ["host", "a", "b"] {
             ip(&format!("netns add {}", self.name(space)));
             ip(&format!("-n {} link set lo up", self.name(space)));
+            // Kernels send by themselves what looks for routers and listeners, from addresses that no pod has.
+            let quiet =
+                ["all", "default"].map(|of| format!("/proc/sys/net/ipv6/conf/{of}/disable_ipv6"));
+            let write = || quiet.iter().try_for_each(|path| fs::write(path, "1"));
+            // A kernel without IPv6 is quiet.
+            let _ = self.space(space).within(write);
         }
         let forwards =
             self.space("host").within(|| fs::write("/proc/sys/net/ipv4/ip_forward", "1"));

@@ -35,6 +35,9 @@ pub(super) struct More {
     pub(super) until: u64,
     /// Devices that were given a clsact qdisc, by node.
     pub(super) qdiscs: Vec<(String, String)>,
+    /// While it is changed: the record of what it becomes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) next: Option<serde_json::Value>,
 }
 
 impl More {
@@ -87,7 +90,7 @@ pub(super) fn attach(session: &mut Session, wanted: &Wanted) -> Result<Reply, Bo
     let observes = !wanted.enforce;
     let settled = tick_after(SETTLING);
     let mode = Mode { observe: observes, until, settled, ..Mode::default() };
-    let extra = More { observes, until, qdiscs: Vec::new() };
+    let extra = More { observes, until, ..More::default() };
     let plan = Plan { name, scene, spaces, finding, time: wanted.time, mode, extra };
     let is_new = known.is_none();
     if is_new {
@@ -114,7 +117,14 @@ fn named(state: &State, name: Option<&str>) -> Result<String, Box<Reply>> {
 /// What is there of that name. What a killed process left half made is removed.
 fn known(state: &State, name: &str) -> Result<Option<Record>, Box<Reply>> {
     match state.open(name) {
-        Ok(record) if record.kind == Kind::Attached => Ok(Some(record)),
+        Ok(record) if record.kind == Kind::Attached => {
+            let settled = settled(state, name, record);
+            if settled.is_none() {
+                // Of two states at once there is none to go on from.
+                super::status::detach_as_it_is(state, name)?;
+            }
+            Ok(settled)
+        }
         Ok(_) => {
             let message = format!("`{name}` is a lab");
             Err(Box::new(Reply::failure(Status::Input, message, "choose another name")))
@@ -250,56 +260,75 @@ fn begin(state: &State, plan: &Plan, record: &Record) -> Result<u64, BackendErro
 
 /// Takes over what runs, and changes it. Nothing is dropped meanwhile: programs see the old tables until they see the new ones.
 fn update(state: &State, plan: &Plan) -> Result<(), Box<Reply>> {
-    let (change, old) = state.change(&plan.name).map_err(|error| complaint(&error))?;
-    let (mut record, mut wires) = plan.laid_out(state)?;
+    let (change, written) = state.change(&plan.name).map_err(|error| complaint(&error))?;
+    let old = settled(state, &plan.name, written)
+        .filter(|old| old.number + 1 == plan.scene.tables.generation.0)
+        .ok_or_else(|| {
+            let process = "another".to_owned();
+            complaint(&InstallError::Busy { name: plan.name.clone(), process })
+        })?;
+    let (mut record, wires) = plan.laid_out(state)?;
     let before = Scene::open(&plan.name, &old)?;
     same_numbers(&before.world, plan.world(), &old)?;
-    let known = |name: &String| old.nodes.iter().any(|node| node.name == *name);
-    let mut new: BTreeMap<NodeId, Hung> = BTreeMap::new();
-    for id in wires.nodes.keys().copied().collect::<Vec<_>>() {
-        if let Some(hung) = wires.nodes.remove(&id) {
-            if known(&hung.name) {
-                wires.nodes.insert(id, hung)
-            } else {
-                new.insert(id, hung)
-            };
-        }
-    }
-    let old_more = More::of(&old);
-    let changed = || -> Result<Vec<(String, String)>, BackendError> {
-        let mut qdiscs = old_more.qdiscs.clone();
-        qdiscs.extend(without_qdisc(&wires)?);
-        let mut nodes = Backed::adopt(wires, &before.tables)?;
-        nodes.wires(|wires| wires.nodes.extend(new));
-        nodes.load(&plan.scene.tables)?;
-        let wires = nodes.let_go().ok_or_else(|| BackendError::System {
-            call: "letting go of the nodes".to_owned(),
-            error: "somebody else holds them".to_owned(),
-        })?;
-        for (id, hung) in &wires.nodes {
-            let mut programs = Programs::open(&state.node_pins(&plan.name, &hung.name))?;
-            let told = programs.mode();
-            let is_settled =
-                hung.places.iter().all(|place| programs.places().any(|known| known == place));
-            let settled = if is_settled { told.settled } else { plan.mode.settled };
-            programs.set_mode(Mode {
-                trace: told.trace,
-                capture: told.capture,
-                settled,
-                ..plan.mode
-            })?;
-            wires.settle(*id, &mut programs)?;
-        }
-        Ok(qdiscs)
-    };
-    let qdiscs = changed().map_err(|error| refused(&error))?;
+    let mut qdiscs = More::of(&old).qdiscs;
+    qdiscs.extend(without_qdisc(&wires).map_err(|error| refused(&error))?);
+    More { qdiscs, ..plan.extra.clone() }.write(&mut record);
+    (record.stage, record.since) = (Stage::Up, old.since);
+    let mut between = old.clone();
+    let next = serde_json::to_value(&record).ok();
+    More { next, ..More::of(&old) }.write(&mut between);
+    change.save(between).map_err(|error| complaint(&error))?;
+    take_over(state, plan, &old, (&before, wires)).map_err(|error| refused(&error))?;
     let is_gone = |node: &&Node| record.nodes.iter().all(|kept| kept.name != node.name);
     for node in old.nodes.iter().filter(is_gone) {
         super::status::remove_node(state, &plan.name, node);
     }
-    More { qdiscs, ..plan.extra.clone() }.write(&mut record);
-    (record.stage, record.since) = (Stage::Up, old.since);
     change.save(record).map_err(|error| complaint(&error))
+}
+
+/// What runs, where a process may have been killed that changed it: by the number that is active. `None`: some nodes were changed and
+/// some were not.
+fn settled(state: &State, name: &str, written: Record) -> Option<Record> {
+    let extra = More::of(&written);
+    let Some(next) = extra.next.and_then(|next| serde_json::from_value::<Record>(next).ok()) else {
+        return Some(written);
+    };
+    let active = |node: &Node| state.programs(name, &node.name).ok()?.active().ok();
+    let are = |number| written.nodes.iter().all(|node| active(node) == Some(number));
+    if are(next.number) {
+        return Some(next);
+    }
+    are(written.number).then_some(written)
+}
+
+/// Tells programs that run of new tables, and hangs them where the world has changed.
+fn take_over(
+    state: &State,
+    plan: &Plan,
+    old: &Record,
+    (before, mut wires): (&Scene, AttachWires),
+) -> Result<(), BackendError> {
+    let is_known = |hung: &Hung| old.nodes.iter().any(|node| node.name == hung.name);
+    let (known, new): (BTreeMap<NodeId, Hung>, BTreeMap<NodeId, Hung>) =
+        std::mem::take(&mut wires.nodes).into_iter().partition(|(_, hung)| is_known(hung));
+    wires.nodes = known;
+    let mut nodes = Backed::adopt(wires, &before.tables)?;
+    nodes.wires(|wires| wires.nodes.extend(new));
+    nodes.load(&plan.scene.tables)?;
+    let wires = nodes.let_go().ok_or_else(|| BackendError::System {
+        call: "letting go of the nodes".to_owned(),
+        error: "somebody else holds them".to_owned(),
+    })?;
+    for (id, hung) in &wires.nodes {
+        let mut programs = Programs::open(&state.node_pins(&plan.name, &hung.name))?;
+        let told = programs.mode();
+        let hangs = |place| programs.places().any(|known| known == place);
+        let is_settled = hung.places.iter().all(hangs);
+        let settled = if is_settled { told.settled } else { plan.mode.settled };
+        programs.set_mode(Mode { settled, ..plan.mode.telling(told) })?;
+        wires.settle(*id, &mut programs)?;
+    }
+    Ok(())
 }
 
 /// Nodes go by their places in the world, which must not change under programs that run.

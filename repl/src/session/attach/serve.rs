@@ -33,6 +33,8 @@ struct Listening {
     state: State,
     record: Record,
     names: Names,
+    /// Those of the generation before, of which something may still be said.
+    before: Names,
     nodes: Vec<Heard>,
 }
 
@@ -60,12 +62,13 @@ pub(crate) fn serve(
     begun(&format!("http://{}/metrics", server.address()));
     let mut measured: Option<Instant> = None;
     while !end.load(Ordering::Relaxed) {
-        let heard = listening.hear(&metrics).map_err(|error| refused(&error))?;
-        if measured.is_none_or(|at| at.elapsed() >= MEASURING) {
+        let (heard, is_newer) = listening.hear(&metrics).map_err(|error| refused(&error))?;
+        let is_time = measured.is_none_or(|at| at.elapsed() >= MEASURING);
+        if (is_time || is_newer) && !listening.is_there()? {
+            break;
+        }
+        if is_time {
             measured = Some(Instant::now());
-            if !listening.is_there()? {
-                break;
-            }
             listening.measure(&metrics).map_err(|error| refused(&error))?;
         }
         if heard == 0 {
@@ -88,21 +91,24 @@ impl Listening {
                 nodes.push(Heard { id, name: node.name.clone(), programs });
             }
         }
-        Ok(Self { name, state, record, names, nodes })
+        Ok(Self { name, state, record, before: names.clone(), names, nodes })
     }
 
-    /// Counts what was said; how many runs that were.
-    fn hear(&mut self, metrics: &Metrics) -> Result<usize, BackendError> {
-        let mut heard = 0;
+    /// Counts what was said; how many runs that were, and whether some are of tables that are not known yet.
+    fn hear(&mut self, metrics: &Metrics) -> Result<(usize, bool), BackendError> {
+        let (mut heard, mut is_newer) = (0, false);
         for node in &mut self.nodes {
             let (runs, lost) = node.programs.runs()?;
             heard += runs.len();
             for run in &runs {
-                metrics.saw(&self.names, node.id, run);
+                let is_present = run.generation.0 >= self.record.number;
+                let names = if is_present { &self.names } else { &self.before };
+                metrics.saw(names, node.id, run);
+                is_newer |= run.generation.0 > self.record.number;
             }
             metrics.lost(&node.name, lost);
         }
-        Ok(heard)
+        Ok((heard, is_newer))
     }
 
     fn measure(&mut self, metrics: &Metrics) -> Result<(), BackendError> {
@@ -120,7 +126,11 @@ impl Listening {
         };
         if record != self.record {
             self.nodes.clear();
-            *self = Self::open(self.name.clone(), self.state.clone(), record)?;
+            let mut changed = Self::open(self.name.clone(), self.state.clone(), record)?;
+            std::mem::swap(self, &mut changed);
+            std::mem::swap(&mut self.before, &mut changed.names);
+            // The programs are the same, and go on telling.
+            changed.nodes.clear();
         }
         Ok(true)
     }

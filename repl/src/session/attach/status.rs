@@ -213,6 +213,12 @@ pub(crate) fn detach_all() -> Reply {
     Reply::text(format!("detached {}", removed.join(", ")))
 }
 
+/// Takes off what is there of a name.
+pub(super) fn detach_as_it_is(state: &State, name: &str) -> Result<(), Box<Reply>> {
+    let record = summary(state, name).and_then(|found| found.record);
+    remove(state, name, record.as_ref()).map_err(|error| complaint(&error))
+}
+
 /// Takes programs off, and the qdiscs that were made for them.
 pub(super) fn remove(
     state: &State,

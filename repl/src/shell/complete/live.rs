@@ -2,7 +2,7 @@
 
 use engine::reason::DropReason;
 use lang::TextKind;
-use lang::command::{LIVE_FLAGS, MONITOR_FLAGS};
+use lang::command::{ATTACH_FLAGS, LIVE_FLAGS, MONITOR_FLAGS};
 
 use super::{Names, all, language, owned, sorted};
 use crate::monitor::Fate;
@@ -47,6 +47,19 @@ pub(super) fn traced(words: &[&str], rest: &str, names: &Names) -> Vec<String> {
         words.extend(LIVE_FLAGS.iter().map(|(flag, _)| format!("--{flag}")));
     }
     words
+}
+
+/// Behind `attach`, `status` and `detach`: flags, and names.
+pub(super) fn attached(command: &str, words: &[&str]) -> Vec<String> {
+    if words.last() == Some(&"--for") {
+        return Vec::new();
+    }
+    let flags: &[&str] = match command {
+        "attach" => ATTACH_FLAGS,
+        "detach" => &["--all"],
+        _ => &[],
+    };
+    sorted(owned(flags.iter().copied()).into_iter().chain(installed()))
 }
 
 /// Names of what is installed on this host.
