@@ -122,7 +122,9 @@ fn scraped(url: &str) -> String {
     stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").expect("it is heard");
     let mut text = String::new();
     stream.read_to_string(&mut text).expect("it answers");
-    text
+    let (head, body) = text.split_once("\r\n\r\n").expect("a head and a body");
+    assert!(head.starts_with("HTTP/1.1 200 OK"), "{head}");
+    body.to_owned()
 }
 
 #[test]
