@@ -186,6 +186,8 @@ pub struct Cluster {
     pub host_firewall: bool,
     /// Sources that every node drops at its underlay device before anything else (`prefilter`).
     pub prefilter: Vec<IpNet>,
+    /// Where that is written; empty span where it is not.
+    pub prefilter_span: Span,
     /// Encryption between nodes.
     pub encryption: Option<Encryption>,
     /// Where it is declared; empty span where the file has none.
@@ -205,6 +207,7 @@ impl Default for Cluster {
             balancing: Balancing::default(),
             host_firewall: false,
             prefilter: Vec::new(),
+            prefilter_span: Span::default(),
             encryption: None,
             span: Span::default(),
         }

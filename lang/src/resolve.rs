@@ -1,7 +1,7 @@
 //! A question's names and defaults resolved against a world. Reads no text and judges no packet.
 
 use std::borrow::Cow;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use engine::diag::Diagnostic;
 use engine::net::{Packet, Protocol};
@@ -74,6 +74,10 @@ pub(crate) fn opening(
         let claimed = options.from_ip.is_some().then_some(from);
         return Err(to_itself(&source, &destination, claimed));
     }
+    if means_itself(to) && is_of_node(atlas.world, source.party) {
+        return Err(to_itself(&source, &destination, None));
+    }
+    assumed.extend(without_brackets(atlas.world, &question.target));
     assumed.extend(made.assumed);
     let headless = service.filter(|asked| asked.service.is_headless());
     assumed.extend(headless.and_then(|asked| asked.untranslated(destination.party, &made.packet)));
@@ -254,6 +258,23 @@ fn family(
         .also(asked.span, format!("{} is asked for", family_name(asked.node))))
 }
 
+/// Whether a packet for an address never leaves the host that sends it.
+fn means_itself(address: IpAddr) -> bool {
+    address.is_loopback() || address.is_unspecified()
+}
+
+/// Whether a node's own network sends: the node itself, or a pod that shares it.
+fn is_of_node(world: &World, party: Party) -> bool {
+    match party {
+        Party::Node(_) => true,
+        Party::Pod(id) => world.pod(id).is_some_and(|pod| pod.host_network),
+        Party::Address(address) => {
+            world.owner(address).is_some_and(|owner| owner != party && is_of_node(world, owner))
+        }
+        Party::Service(_) | Party::External(_) | Party::Health(_) => false,
+    }
+}
+
 /// Two sides without a common family.
 fn apart(source: &Side, destination: &Side, source_is_v4: bool) -> Diagnostic {
     let (from, to) = (family_name(!source_is_v4), family_name(source_is_v4));
@@ -265,18 +286,35 @@ fn apart(source: &Side, destination: &Side, source_is_v4: bool) -> Diagnostic {
 
 /// `2001:db8::1:53` is one address: where a port was meant, brackets are missing.
 fn ask_about_port(problem: Diagnostic, target: &ast::Target) -> Diagnostic {
+    match split_at_port(target) {
+        Some((before, last)) => {
+            problem.help(format!("if {last} is meant to be the port, write `[{before}]:{last}`"))
+        }
+        None => problem,
+    }
+}
+
+/// The same where the address can be asked about, but nobody has it while somebody has the one without its end.
+fn without_brackets(world: &World, target: &ast::Target) -> Option<String> {
+    let (before, last) = split_at_port(target)?;
+    let (PartyKind::World(whole) | PartyKind::Address(whole)) = target.party.kind else {
+        return None;
+    };
+    let owner = world.owner(IpAddr::V6(before)).filter(|_| world.owner(whole).is_none())?;
+    let of = party::label(world, owner);
+    Some(format!("{whole} is one address; port {last} of {of} is `[{before}]:{last}`"))
+}
+
+/// An IPv6 address as an address and a port behind it, if it may be read so.
+fn split_at_port(target: &ast::Target) -> Option<(Ipv6Addr, u16)> {
     let (PartyKind::World(IpAddr::V6(address)) | PartyKind::Address(IpAddr::V6(address)), None) =
         (&target.party.kind, &target.port)
     else {
-        return problem;
+        return None;
     };
     let text = address.to_string();
-    match text.rsplit_once(':') {
-        Some((before, last)) if !before.ends_with(':') && last.parse::<u16>().is_ok() => {
-            problem.help(format!("if {last} is meant to be the port, write `[{before}]:{last}`"))
-        }
-        _ => problem,
-    }
+    let (before, last) = text.rsplit_once(':')?;
+    Some((before.parse().ok()?, last.parse().ok()?))
 }
 
 /// A service has no network to send from.

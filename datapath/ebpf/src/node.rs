@@ -67,8 +67,8 @@ pub(crate) fn arrive(
     if kind == target::ENDPOINT && packet.ttl <= 1 {
         return Verdict::drop_ingress(reason::TTL_EXCEEDED);
     }
-    if own.is_none() && facts.is_translated {
-        // Its answers are to be translated back.
+    if own.is_none() && (facts.is_translated || !flow.is_unknown()) {
+        // Its answers are to be translated back, or no longer are.
         flow.observe(run, packet, facts);
         if facts.is_forward() && !flows::remember(run, packet, facts, place.index, Place::UNKNOWN) {
             return Verdict::drop_ingress(reason::CT_CREATE_FAILED);

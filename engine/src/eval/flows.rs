@@ -84,6 +84,8 @@ pub(super) struct Shift {
     pub(super) origin: Option<End>,
     /// The source that the opener has beyond this node.
     pub(super) beyond: Option<End>,
+    /// What has that source and no identifier is another flow's too, which had it first: answers are that one's.
+    pub(super) shares: bool,
     /// The opener's packets come by the tunnel.
     pub(super) by_tunnel: bool,
 }
@@ -272,7 +274,8 @@ impl Memory {
     pub(super) fn behind(&self, node: NodeId, answer: &Tuple, now: u64) -> Option<End> {
         let found = self.alive(node, now).find(|(pair, entry)| {
             let there = Tuple { protocol: pair.protocol, from: entry.opener, to: entry.other };
-            entry.shift.beyond.is_some_and(|beyond| there.sent_from(beyond).back() == *answer)
+            let answers = |beyond| there.sent_from(beyond).back() == *answer;
+            !entry.shift.shares && entry.shift.beyond.is_some_and(answers)
         });
         found.map(|(pair, entry)| {
             let protocol = pair.protocol;
@@ -313,6 +316,15 @@ impl Memory {
             // What came to the node itself from there has that source too.
             let is_its = entry.shift.beyond.is_none() && flow.back() == *there;
             flow != *own && (shown == *there || is_its)
+        })
+    }
+
+    /// Whether the answers to a source towards a remote side are another flow's.
+    pub(super) fn is_answered(&self, node: NodeId, there: &Tuple, own: &Tuple, now: u64) -> bool {
+        self.alive(node, now).any(|(pair, entry)| {
+            let flow = Tuple { protocol: pair.protocol, from: entry.opener, to: entry.other };
+            let shown = entry.shift.beyond.map(|beyond| flow.sent_from(beyond));
+            flow != *own && !entry.shift.shares && shown == Some(*there)
         })
     }
 

@@ -42,7 +42,10 @@ impl Walk<'_> {
         // What the node gets for itself nobody asks for, but its own policies.
         let to_node = path::lead(self.world, Some(node), self.headers.destination);
         let is_its_own = to_node == Lead::Node(node) && visit.shift == Shift::default();
-        if !is_its_own || visit.state != CtState::New || self.world.cluster.host_firewall {
+        let is_noted =
+            !is_its_own || visit.state != CtState::New || self.world.cluster.host_firewall;
+        // What lives too short to go on, or has no way, is dropped before anybody asks for its flow.
+        if is_noted && !is_lost(&next) {
             self.note(&visit, &next);
         }
         self.cross(&visit, next?)
@@ -131,4 +134,9 @@ impl Walk<'_> {
         self.remember(&visit, result.is_ok());
         result
     }
+}
+
+/// Whether the way on was missing.
+fn is_lost(next: &Way<Next>) -> bool {
+    matches!(next, Err(Halt::Drop(DropReason::TtlExceeded | DropReason::NoFib)))
 }

@@ -259,8 +259,12 @@ impl Walk<'_> {
             Some(beyond) => beyond,
             None => self.new_source(visit.node, address, &tuple)?,
         };
+        let there = tuple.sent_from(beyond);
         visit.shift.beyond = Some(beyond);
-        self.headers.set_tuple(tuple.sent_from(beyond));
+        // Whoever sends while nobody has the answers gets them.
+        visit.shift.shares = !has_port(&tuple)
+            && self.memory.is_answered(visit.node, &there, &tuple, self.asked.now);
+        self.headers.set_tuple(there);
         Ok(())
     }
 

@@ -54,6 +54,7 @@ pub fn explain(
     };
     let denied = reason.and_then(|_| default_deny(context, trace, &legs, judgement));
     let denied = denied.as_ref();
+    let peer = nearest::peer(context, trace, &legs);
     Some(Explanation {
         schema_version: SCHEMA_VERSION,
         verdict: end.verdict(),
@@ -70,7 +71,8 @@ pub fn explain(
         packet: packet::report(context, question),
         decided_by: legs.iter().map(|leg| leg.decided.clone()).collect(),
         isolated_by: denied.map_or_else(Vec::new, |leg| nearest::isolating(context, leg)),
-        nearest: denied.map_or_else(Vec::new, |leg| nearest::nearest(context, leg)),
+        nearest: denied
+            .map_or_else(Vec::new, |leg| nearest::nearest(context, leg, peer.as_deref())),
         obstacle: match end {
             End::Dropped(reason) => obstacle::of(context, trace, reason),
             End::Unknown(Undecided::NotFollowed) => obstacle::of_unfollowed(context, trace),

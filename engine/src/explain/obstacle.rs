@@ -190,7 +190,7 @@ pub enum Obstacle {
         source: String,
         /// The prefix that covers it.
         cidr: Option<String>,
-        /// Where the cluster's settings are declared.
+        /// Where the list is written.
         location: Option<Location>,
     },
 }
@@ -413,7 +413,7 @@ fn not_in_range(context: &Context<'_>, told: &Told, hop: &Hop) -> Option<Obstacl
         service: context.service(id),
         source: context.at(source_of(hop)?),
         ranges: service.source_ranges.iter().map(ToString::to_string).collect(),
-        location: Some(context.location(service.span)),
+        location: Some(context.location(service.ranges_span)),
     })
 }
 
@@ -474,6 +474,6 @@ fn prefiltered(context: &Context<'_>, hop: &Hop) -> Option<Obstacle> {
     Some(Obstacle::Prefiltered {
         source: context.at(source),
         cidr: covering.max_by_key(|net| net.prefix_len()).map(ToString::to_string),
-        location: Some(context.location(context.world.cluster.span)),
+        location: Some(context.location(context.world.cluster.prefilter_span)),
     })
 }

@@ -80,6 +80,18 @@ fn fragment_detail(packet: &Packet) -> String {
     }
 }
 
+/// ` mtu 1400`, where an error tells one (RFC 1191 4, RFC 4443 3.2).
+fn mtu(is_v6: bool, message: (u8, u8), rest: [u8; 4]) -> String {
+    let told = match (is_v6, message) {
+        (false, (icmp::UNREACHABLE, icmp::CODE_FRAGMENTATION_NEEDED)) => {
+            u32::from(u16::from_be_bytes([rest[2], rest[3]]))
+        }
+        (true, (icmp::V6_PACKET_TOO_BIG, _)) => u32::from_be_bytes(rest),
+        _ => 0,
+    };
+    if told == 0 { String::new() } else { format!(" mtu {told}") }
+}
+
 /// An echo with its identifier and sequence (RFC 792, RFC 4443 4.1), another message by name, type and
 /// code.
 fn message(protocol: Protocol, kind: u8, code: u8, rest: [u8; 4]) -> String {
@@ -97,7 +109,7 @@ fn message(protocol: Protocol, kind: u8, code: u8, rest: [u8; 4]) -> String {
     }
     let names = if is_v6 { icmp::NAMES_V6 } else { icmp::NAMES_V4 };
     match names.iter().find(|(_, number)| *number == kind) {
-        Some((name, _)) => format!("{name} {kind}/{code}"),
+        Some((name, _)) => format!("{name} {kind}/{code}{}", mtu(is_v6, (kind, code), rest)),
         None => format!("type {kind} code {code}"),
     }
 }

@@ -56,6 +56,8 @@ pub struct Service {
     pub balancing: Option<Balancing>,
     /// Sources that may use load-balancer addresses from outside; empty: all.
     pub source_ranges: Vec<IpNet>,
+    /// Where they are written; empty span where they are not.
+    pub ranges_span: Span,
     /// For clients in the cluster.
     pub internal_traffic: TrafficPolicy,
     /// For clients outside.

@@ -33,6 +33,7 @@ impl Lowering<'_> {
         fill(&mut cluster.masquerade, given.masquerade.map(|m| m.node));
         fill(&mut cluster.balancing, given.balancing.map(|b| b.node));
         fill(&mut cluster.host_firewall, given.host_firewall.map(|h| h.node));
+        fill(&mut cluster.prefilter_span, given.prefilter.as_ref().map(|p| p.span));
         fill(&mut cluster.prefilter, given.prefilter.map(|p| p.node));
         cluster.encryption = given.encryption.map(|e| e.node);
     }

@@ -60,6 +60,7 @@ impl Lowering<'_> {
         let [cluster_ips, external_ips, load_balancer_ips] =
             [cluster, list(fields.external), list(fields.load_balancer)]
                 .map(|list| self.service_addresses(list, &what, owners));
+        let ranges_span = fields.source_ranges.as_ref().map(|s| s.span).unwrap_or_default();
         let source_ranges = fields.source_ranges.map(|s| s.node).unwrap_or_default();
         let source_ranges = self.prefixes(&source_ranges);
         self.world.services.push(Service {
@@ -73,6 +74,7 @@ impl Lowering<'_> {
             affinity: fields.affinity.map(|a| a.node),
             balancing: fields.balancing.map(|b| b.node),
             source_ranges,
+            ranges_span,
             internal_traffic: fields.internal.map(|i| i.node).unwrap_or_default(),
             external_traffic: fields.external_traffic.map(|e| e.node).unwrap_or_default(),
             span,

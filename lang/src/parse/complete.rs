@@ -131,11 +131,29 @@ fn step_line(line: &str) -> Option<Offer> {
     if matches!(first_word(line), "policy" | "clusterwide") {
         return statement(line);
     }
+    // A statement that changes the world, or a flow's sender.
+    if matches!(first_word(line), "pod" | "service") && !line.contains("->") {
+        return either(statement(line), at(Rule::step_line, line));
+    }
     let mut offer = at(Rule::step_line, line)?;
+    // They may be names of senders too; that is not what is meant.
+    if matches!(line.trim(), "wait" | "remove") {
+        offer.words.retain(|word| word != "->");
+    }
     if line.trim().is_empty() {
         offer.words.push("policy".to_owned());
     }
     Some(offer)
+}
+
+/// What may stand there in one reading or the other.
+fn either(one: Option<Offer>, other: Option<Offer>) -> Option<Offer> {
+    let (Some(mut both), Some(other)) = (one.clone(), other.clone()) else { return one.or(other) };
+    both.words.extend(other.words);
+    both.names
+        .extend(other.names.into_iter().filter(|kind| !one.iter().any(|o| o.names.contains(kind))));
+    both.is_over |= other.is_over;
+    Some(both)
 }
 
 /// In the head of a block, or in the last line inside of it.
@@ -261,6 +279,7 @@ fn others(rule: Rule, last: &str, words: &mut impl FnMut(&[&str])) {
         Rule::expects => words(&["=>"]),
         Rule::slash => words(&["/"]),
         Rule::greater => words(&[">"]),
+        Rule::duration => words(&["10s", "61s", "2m", "1h"]),
         Rule::lparen => words(&["("]),
         Rule::rparen => words(&[")"]),
         Rule::selector | Rule::open => words(&["{"]),
@@ -516,6 +535,20 @@ mod tests {
                     "sctp seq syn syn-ack",
                 ),
                 ("test \"t\" {\n  dialogue \"d\" {\n    remove policy ", "Policy"),
+                ("test \"t\" {\n  dialogue \"d\" {\n    remove ", "pod policy service"),
+                ("test \"t\" {\n  dialogue \"d\" {\n    remove pod ", "Pod"),
+                ("test \"t\" {\n  dialogue \"d\" {\n    remove service ", "Service"),
+                ("test \"t\" {\n  dialogue \"d\" {\n    wait ", "10s 1h 2m 61s"),
+                ("test \"t\" {\n  dialogue \"d\" {\n    pod ", "Pod"),
+                ("test \"t\" {\n  dialogue \"d\" {\n    pod a/b ", "-> on"),
+                ("test \"t\" {\n  dialogue \"d\" {\n    pod a/b on ", "Node"),
+                ("test \"t\" {\n  dialogue \"d\" {\n    pod a/b on n { not", "not-ready"),
+                (
+                    "test \"t\" {\n  dialogue \"d\" {\n    pod a/b -> ",
+                    "external health node pod service world Party",
+                ),
+                ("test \"t\" {\n  dialogue \"d\" {\n    service ", "Service"),
+                ("test \"t\" {\n  dialogue \"d\" {\n    service a/b { affinity ", "client-ip"),
                 ("test \"t\" {\n  dialogue \"d\" { a -> b }\n  d", "dialogue Party"),
             ],
         );

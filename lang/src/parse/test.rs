@@ -238,8 +238,8 @@ fn decided_by(tree: &Tree<'_>) -> Option<Fact> {
 }
 
 /// The words of conntrack's states.
-pub(super) const STATES: [CtState; 5] =
-    [CtState::New, CtState::Established, CtState::Reply, CtState::Related, CtState::Untracked];
+pub(super) const STATES: [CtState; 4] =
+    [CtState::New, CtState::Established, CtState::Reply, CtState::Related];
 pub(super) const IMPLIED: [Implied; 3] =
     [Implied::DefaultDeny, Implied::NotIsolated, Implied::LocalHost];
 pub(super) const LEGS: [LegOutcome; 7] = [
@@ -266,9 +266,7 @@ fn fact(tree: &Tree<'_>, sink: Sink<'_>) -> Option<Fact> {
         Rule::backend_fact => backend(tree, sink)?,
         Rule::snat_fact => Fact::Snat(world::address_in(tree, sink)?.node),
         Rule::arrives_fact => arrives(tree, sink)?,
-        Rule::conntrack_fact => {
-            Fact::Conntrack(one_of(&name()?, "a conntrack state", &STATES, sink)?)
-        }
+        Rule::conntrack_fact => Fact::Conntrack(state(&name()?, sink)?),
         Rule::implied => Fact::Implied(implied(&name()?, sink)?),
         Rule::identity_fact => {
             let most = u64::from(u32::MAX);
@@ -287,6 +285,20 @@ fn fact(tree: &Tree<'_>, sink: Sink<'_>) -> Option<Fact> {
             return None;
         }
     })
+}
+
+/// A state that an answer may show.
+fn state(word: &Name, sink: Sink<'_>) -> Option<CtState> {
+    if word.node != CtState::Untracked.to_string() {
+        return one_of(word, "a conntrack state", &STATES, sink);
+    }
+    let message = "no packet is judged as `untracked`";
+    sink.push(
+        Diagnostic::error(codes::UNKNOWN_REASON, message, word.span)
+            .note("conntrack is not asked about a later fragment whose first one was not seen: it is dropped before")
+            .help("`=> dropped fragment-not-found` expects that"),
+    );
+    None
 }
 
 fn backend(tree: &Tree<'_>, sink: Sink<'_>) -> Option<Fact> {

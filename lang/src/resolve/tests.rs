@@ -89,6 +89,11 @@ fn names_that_do_not_lead_to_one_party_are_errors() {
         ("a -> world 192.168.0.2:80", "HW0205 192.168.0.2 is node n2, not outside the cluster"),
         ("a -> 10.1.0.10:80", "HW0207 web/a would send to itself"),
         ("agent -> node n1:80", "HW0207 web/agent would send to itself"),
+        ("agent -> 127.0.0.1:80", "HW0207 web/agent would send to itself"),
+        ("node n1 -> 127.8.0.1:80", "HW0207 node n1 would send to itself"),
+        ("192.168.0.2 -> world 127.0.0.1", "HW0207 192.168.0.2 would send to itself"),
+        ("node n1 -> [::1]:80", "HW0207 node n1 would send to itself"),
+        ("node n1 -> 0.0.0.0:80", "HW0207 node n1 would send to itself"),
     ] {
         assert_eq!(resolved(text).expect_err(text), expected, "{text}");
     }
@@ -110,6 +115,14 @@ fn the_family_is_chosen() {
         ("six -> b:80 from-ip 10.0.0.9", false, vec![]),
         ("b -> a icmp 3/3 quoting ( a -> b:80 ip6 )", true, vec![]),
         ("a -> b", false, vec![both, "icmp echo, as no port was given"]),
+        (
+            "a -> fd00:2::10:80",
+            true,
+            vec![
+                "fd00:2::10:80 is one address; port 80 of web/b is `[fd00:2::10]:80`",
+                "icmp echo, as no port was given",
+            ],
+        ),
     ] {
         let question = resolved(text).unwrap_or_else(|problem| panic!("{text}: {problem}"));
         assert_eq!(question.packet.ip.source.is_ipv6(), v6, "{text}");

@@ -133,7 +133,7 @@ pub(super) fn lines(e: &Explanation) -> Vec<String> {
             vec![fact(1, "outside", &text)]
         }
         Obstacle::NotInRange { service, ranges, location, .. } => {
-            let text = format!("{}, of {service}{}", ranges.join(", "), at(location.as_ref()));
+            let text = format!("{}{}, of {service}", ranges.join(", "), at(location.as_ref()));
             vec![fact(1, "ranges", &text)]
         }
         Obstacle::PortChanges { service, port, location } => {

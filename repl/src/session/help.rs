@@ -33,6 +33,11 @@ fn details(info: &CommandInfo) -> String {
         vec![format!("{}: {}", info.usage, info.help), format!("example: {}", info.example)];
     match info.name {
         "show" => lines.extend(nouns()),
+        "test" => {
+            let steps = STEPS.iter().map(|(form, help)| format!("  {form:<42} {help}"));
+            lines.push("lines of a test, and steps of its dialogues:".to_owned());
+            lines.extend(steps);
+        }
         "set" => {
             let values =
                 SETTINGS.iter().map(|(key, values)| format!("  {key} {}", values.join("|")));
@@ -42,6 +47,17 @@ fn details(info: &CommandInfo) -> String {
     }
     lines.join("\n")
 }
+
+/// What `test` blocks are made of.
+const STEPS: [(&str, &str); 7] = [
+    ("SRC -> DST:PORT => allowed, FACT, ...", "a flow, and what must come of it"),
+    ("dialogue \"NAME\" { ... }", "steps that share conntrack, as follows"),
+    ("reply ... => ..., send ... => ...", "the flow's next packet, of the other or the same side"),
+    ("wait 61s", "time passes"),
+    ("policy NS/NAME { ... }", "a policy comes, or takes the place of the one of that name"),
+    ("pod NS/NAME on NODE { ... }, service ...", "so does a pod or a service"),
+    ("remove policy|pod|service NS/NAME", "it goes"),
+];
 
 fn nouns() -> Vec<String> {
     let noun = |(_, word, argument, help): &(_, &str, &str, &str)| {

@@ -303,6 +303,7 @@ fn service() -> engine::topology::Service {
         affinity: Some(600),
         balancing: None,
         source_ranges: Vec::new(),
+        ranges_span: Span::default(),
         internal_traffic: TrafficPolicy::Cluster,
         external_traffic: TrafficPolicy::Local,
         span: Span::default(),

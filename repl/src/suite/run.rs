@@ -11,6 +11,7 @@ use lang::suite::{Case, Expectation, FlowCase};
 
 use super::dialogue;
 use super::{CaseReport, Miss, Outcome, Report, StepReport, misses, name};
+use crate::backend::Choice;
 use crate::reply::{Content, Reply};
 use crate::session::{Interrupt, Journey, Session, Stage, differs, refused};
 
@@ -23,7 +24,11 @@ pub(crate) fn run(session: &mut Session, filter: Option<&str>) -> Reply {
         ..Report::default()
     };
     let files = session.file_arguments().iter().map(|file| file.display().to_string());
-    let files = files.fold(String::new(), |all, file| all + " -f " + &quoted(&file));
+    let mut files = files.fold(String::new(), |all, file| all + " -f " + &quoted(&file));
+    // The others say the same of a packet; a lab may not.
+    if session.settings().backend == Choice::Lab {
+        files.push_str(" --backend lab");
+    }
     let interrupt = session.interrupt().clone();
     let ran = session.with_cases(|stage, journey, generations| {
         report.backend = journey.backend.name();

@@ -52,6 +52,7 @@ fn serving() -> (World, Tables) {
         affinity: None,
         balancing: None,
         source_ranges: Vec::new(),
+        ranges_span: Span::default(),
         internal_traffic: TrafficPolicy::Cluster,
         external_traffic: TrafficPolicy::Cluster,
         span: Span::default(),

@@ -90,6 +90,7 @@ pub(super) fn service(name: &str, cluster_ips: &[&str], app: &str) -> Service {
         affinity: None,
         balancing: None,
         source_ranges: Vec::new(),
+        ranges_span: Span::default(),
         internal_traffic: TrafficPolicy::Cluster,
         external_traffic: TrafficPolicy::Cluster,
         span: Span::default(),

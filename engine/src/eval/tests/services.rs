@@ -39,6 +39,7 @@ pub(super) fn service() -> Service {
         affinity: None,
         balancing: None,
         source_ranges: Vec::new(),
+        ranges_span: Span::default(),
         internal_traffic: TrafficPolicy::Cluster,
         external_traffic: TrafficPolicy::Cluster,
         span: Span::default(),

@@ -226,6 +226,7 @@ fn service() -> Service {
         affinity: None,
         balancing: None,
         source_ranges: vec!["203.0.113.0/24".parse().expect("a prefix")],
+        ranges_span: Span::default(),
         internal_traffic: TrafficPolicy::Cluster,
         external_traffic: TrafficPolicy::Cluster,
         span: Span::default(),

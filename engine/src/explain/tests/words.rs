@@ -177,8 +177,8 @@ fn messages_in_words() {
     let (v4, v6) = (("10.0.0.1", "10.0.0.2"), ("fd00::1", "fd00::2"));
     assert_eq!(detail(v4, 8, 0), "echo request id 502 seq 1878");
     assert_eq!(detail(v6, 129, 0), "echo reply id 502 seq 1878");
-    assert_eq!(detail(v4, 3, 4), "destination-unreachable 3/4");
-    assert_eq!(detail(v6, 2, 0), "packet-too-big 2/0");
+    assert_eq!(detail(v4, 3, 4), "destination-unreachable 3/4 mtu 1878");
+    assert_eq!(detail(v6, 2, 0), "packet-too-big 2/0 mtu 32900950");
     assert_eq!(detail(v4, 42, 1), "type 42 code 1");
 }
 

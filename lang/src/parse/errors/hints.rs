@@ -29,6 +29,14 @@ impl Place<'_> {
         self.before.split_whitespace().next_back().unwrap_or("")
     }
 
+    /// `fd00::10:80` before a protocol, which an address cannot have.
+    fn address_and_port(&self) -> Option<(std::net::Ipv6Addr, u16)> {
+        let written = self.last_word().parse::<std::net::Ipv6Addr>().ok()?;
+        let text = written.to_string();
+        let (address, port) = text.rsplit_once(':').filter(|_| self.found == "/")?;
+        Some((address.parse().ok()?, port.parse().ok()?))
+    }
+
     fn is_after_word(&self) -> bool {
         self.before.ends_with(|c: char| c.is_ascii_alphanumeric())
     }
@@ -44,6 +52,11 @@ pub(super) fn hint(diagnostic: Diagnostic, place: &Place<'_>) -> Diagnostic {
     let replace = |diagnostic: Diagnostic, message: &str, text: String| {
         diagnostic.fix(message.to_owned(), place.span, text)
     };
+    if let Some((address, port)) = place.address_and_port() {
+        return diagnostic.help(format!(
+            "an IPv6 address with a port behind it stands in brackets: `[{address}]:{port}/PROTO`"
+        ));
+    }
     if place.expects("`cidr`") && found.parse::<ipnet::IpNet>().is_ok() {
         return replace(diagnostic, "a prefix stands after `cidr`", format!("cidr {found}"));
     }

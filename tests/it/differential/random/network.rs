@@ -99,6 +99,7 @@ impl Random {
             affinity: self.once_in(3).then_some(60),
             balancing: *self.one(&[None, None, Some(Balancing::Random), Some(Balancing::Maglev)]),
             source_ranges: if ranged { self.prefixes(families) } else { Vec::new() },
+            ranges_span: Span::default(),
             internal_traffic: *self.one(&TRAFFIC),
             external_traffic: *self.one(&TRAFFIC),
             span: Span::default(),
