@@ -36,6 +36,43 @@ pub struct Attach {
     pub confirm: bool,
 }
 
+/// What is to be done with labs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Lab {
+    /// `lab up [NAME] [-f FILE ...]`
+    Up {
+        /// Its name; without one the session holds it.
+        name: Option<Name>,
+        /// Of what; without any, of what the session has.
+        files: Vec<Name>,
+    },
+    /// `lab apply [NAME] [-f FILE ...]`
+    Apply {
+        /// Which.
+        name: Option<Name>,
+        /// What it is to become.
+        files: Vec<Name>,
+    },
+    /// `lab exec [--lab NAME] WHERE -- COMMAND ...`
+    Exec {
+        /// Which.
+        lab: Option<Name>,
+        /// A pod, a node or the outside, as questions name it.
+        place: Name,
+        /// A program and its arguments.
+        command: Vec<Name>,
+    },
+    /// `lab list`
+    List,
+    /// `lab down [NAME]`
+    Down {
+        /// Which.
+        name: Option<Name>,
+    },
+    /// `lab down --all`
+    DownAll,
+}
+
 /// One line, or one multi-line statement, of a session.
 #[derive(Clone, Debug)]
 pub enum Command {
@@ -77,6 +114,8 @@ pub enum Command {
         /// All.
         all: bool,
     },
+    /// `lab ...`
+    Lab(Lab),
     /// `test [NAME]`: runs the suites whose name contains the word.
     Test(Option<Name>),
     /// `check`: all diagnostics of the session.

@@ -11,6 +11,7 @@ mod doctor;
 mod explain;
 mod files;
 mod fmt;
+mod lab;
 mod man;
 mod misuse;
 pub(crate) mod monitor;
@@ -118,6 +119,7 @@ enum Command {
     Debug(debug::DebugArgs),
     Test(test::TestArgs),
     Replay(replay::ReplayArgs),
+    Lab(lab::LabArgs),
     Monitor(monitor::MonitorArgs),
     Attach(attach::AttachArgs),
     Status(status::StatusArgs),
@@ -172,6 +174,7 @@ fn command(cli: Cli) -> io::Result<Status> {
         Some(Command::Trace(args)) => trace::run(&args, &look),
         Some(Command::Debug(args)) => debug::run(&args, &look),
         Some(Command::Test(args)) => test::run(&args, &look),
+        Some(Command::Lab(args)) => lab::run(&args, &look),
         Some(Command::Replay(args)) => replay::run(&args, &look),
         Some(Command::Monitor(args)) => monitor::run(&args, &look),
         Some(Command::Attach(args)) => attach::run(&args, &look),

@@ -13,6 +13,7 @@ mod format;
 mod help;
 mod interrupt;
 mod journey;
+mod lab;
 mod list;
 mod live;
 mod opening;
@@ -90,6 +91,8 @@ pub struct Session {
     now: u64,
     last_answer: Option<Explanation>,
     interrupt: Interrupt,
+    /// The lab that goes with the session.
+    lab: lab::Held,
     /// The question that is open in the debugger.
     debugging: Option<Box<Debugging>>,
     /// Where items go as they come.
@@ -123,6 +126,7 @@ impl Session {
             now: START,
             last_answer: None,
             interrupt: Interrupt::default(),
+            lab: lab::Held::default(),
             debugging: None,
             sink: None,
         }
@@ -219,6 +223,7 @@ impl Session {
             Command::Why => self.why(),
             Command::Statement(_) => self.apply(text),
             Command::Remove { kind, name } => self.remove(&kind, &name),
+            Command::Lab(asked) => self.lab_words(&asked),
             Command::Replay(asked) => self.replay_words(&asked),
             Command::Monitor(flags) => self.monitor_words(&flags),
             Command::TraceLive(flags, question) => self.live_words(&flags, &question),

@@ -31,7 +31,9 @@ fn build() -> PathBuf {
 pub(crate) fn hopwise() -> Command {
     let mut command = Command::new(path());
     command.current_dir(root()).env("NO_COLOR", "1").env("COLUMNS", "100").env("TERM", "dumb");
-    for set_by_the_caller in ["RUST_BACKTRACE", "CLICOLOR_FORCE", "HOPWISE_BPF_OBJECT"] {
+    for set_by_the_caller in
+        ["RUST_BACKTRACE", "CLICOLOR_FORCE", "HOPWISE_BPF_OBJECT", "HOPWISE_STATE"]
+    {
         command.env_remove(set_by_the_caller);
     }
     let state = std::env::temp_dir().join(format!("hopwise-tests-{}", std::process::id()));

@@ -248,6 +248,8 @@ fn every_command_of_a_session_replies_with_a_document_of_the_schema() {
         ("test", "suite"),
         (&format!("replay {CAPTURE}"), "replay"),
         ("replay", "diagnostics"),
+        ("lab list", "listing"),
+        ("lab down no-such-lab", "failure"),
         ("monitor --verdict fine", "diagnostics"),
         ("monitor --on no-such-lab --count 1", "failure"),
         ("attach no-such-name --confirm", "failure"),

@@ -1,4 +1,8 @@
 //! Labs whose pods have networks of their own: real traffic between real sockets, labs with names, and what is left of them.
 
+mod check;
+mod killed;
+mod named;
+mod reference;
 mod traffic;
 mod wire;

@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use engine::backend::{Backend, BackendError};
 use engine::tables::Tables;
@@ -291,9 +292,25 @@ pub fn down(state: &State, name: &str) -> Result<(), LabError> {
         return Err(LabError::NotALab(name.to_owned()));
     }
     let held = held(&state.namespace(name, ""));
-    state.remove(name)?;
+    remove(state, name)?;
     held.iter().for_each(empty);
     Ok(())
+}
+
+/// Removes an installation. A program that another thread of this process is about to start has our descriptors, and a lock with
+/// them, for a moment.
+fn remove(state: &State, name: &str) -> Result<(), LabError> {
+    let (begun, own) = (Instant::now(), std::process::id().to_string());
+    loop {
+        match state.remove(name) {
+            Err(InstallError::Busy { process, .. })
+                if process == own && begun.elapsed() < Duration::from_secs(1) =>
+            {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            done => return Ok(done?),
+        }
+    }
 }
 
 /// Removes all labs, and whatever is left of labs; says what their names were.

@@ -14,6 +14,8 @@ use crate::names::nearest;
 use crate::outline::Outline;
 use crate::parse;
 
+mod lab;
+
 /// The kinds that `remove` knows: those of [`crate::ast::Item::key`].
 const KINDS: &[&str] = &[
     "policy",
@@ -262,6 +264,7 @@ impl Line {
         let command = match info.name {
             "show" => given.show()?,
             "replay" => given.replay()?,
+            "lab" => given.lab()?,
             "monitor" => Command::Monitor(given.flags(MONITOR_FLAGS)?),
             "attach" => given.attach()?,
             "status" => Command::Status(given.next()),

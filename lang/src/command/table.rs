@@ -56,6 +56,12 @@ pub const TABLE: &[CommandInfo] = &[
         "replay seen.pcap --policy stricter.hop",
     ),
     info(
+        "lab",
+        "lab up|apply [NAME] [-f FILE] | exec [--lab NAME] WHERE -- COMMAND | list | down [NAME|--all]",
+        "make, change, use and remove a world of real pods on this machine",
+        "lab list",
+    ),
+    info(
         "monitor",
         "monitor [--on NAME] [--FILTER VALUE ...] [--graph dot|mermaid] [--pcap FILE] [--count N] [--for TIME]",
         "show what the programs of a lab or an attachment say about real packets, as they come",

@@ -30,6 +30,9 @@ pub(super) struct TestArgs {
     /// List the tests instead of running them
     #[arg(long)]
     list: bool,
+    /// Run them as real traffic between real devices: the same as `--backend lab`
+    #[arg(long, value_name = "WHERE", value_parser = ["lab"], conflicts_with = "backend")]
+    on: Option<String>,
     #[command(flatten)]
     runner: Runner,
     #[command(flatten)]
@@ -49,7 +52,11 @@ pub(super) fn run(args: &TestArgs, look: &Look) -> io::Result<Status> {
         return output.replies(&bad);
     }
     let filter = args.run.as_deref();
-    let counter = match args.coverage.counter(&args.runner.backend) {
+    let runner = match &args.on {
+        Some(place) => Runner { backend: place.clone() },
+        None => args.runner.clone(),
+    };
+    let counter = match args.coverage.counter(&runner.backend) {
         Ok(counter) => counter,
         Err(reply) => return output.reply(&reply),
     };
@@ -57,7 +64,7 @@ pub(super) fn run(args: &TestArgs, look: &Look) -> io::Result<Status> {
         Some(counter) => counter.session(),
         None => Session::new(backend::open),
     };
-    if let Err(message) = args.runner.choose(&mut session) {
+    if let Err(message) = runner.choose(&mut session) {
         return output.reply(&Reply::failure(Status::Usage, message, ""));
     }
     if args.list {

@@ -192,6 +192,9 @@ pub(super) fn complete(before: &str, names: &Names) -> (usize, Vec<String>) {
         (false, Some("replay"), _) if words.last() == Some(&"--policy") => {
             return (start, files(word, is_source));
         }
+        (false, Some("lab"), _) if matches!(words.last(), Some(&"-f")) => {
+            return (start, files(word, is_source));
+        }
         (false, Some("record"), 1) => return (start, files(word, is_recording)),
         (false, Some("trace"), _) if matches!(words.last(), Some(&"pcap" | &"--pcap")) => {
             return (start, files(word, is_capture));
@@ -288,6 +291,8 @@ fn after(first: &str, words: &[&str], text: &str, names: &Names) -> Vec<String> 
             let question = rest.trim_start().strip_prefix(file).unwrap_or("");
             language(TextKind::Question, question, names)
         }
+        ("lab", 1) => owned(["up", "apply", "exec", "list", "down"].into_iter()),
+        ("lab", _) => live::in_lab(words, names),
         ("monitor", _) => live::monitored(words, names),
         ("attach" | "status" | "detach", _) => live::attached(first, words),
         ("replay", _) => {
@@ -473,6 +478,11 @@ mod tests {
             ("xyzzy q", 6, &[]),
             ("debug web/", 6, &["web/client", "web/echo", "web/echo-0"]),
             ("debug web/client -> n", 20, &["node", "node01", "node02"]),
+            ("lab ", 4, &["up", "apply", "exec", "list", "down"]),
+            ("lab down -", 9, &["--all"]),
+            ("lab up demo -", 12, &["-f"]),
+            ("lab exec --", 9, &["--lab"]),
+            ("lab exec shop/client -", 21, &["--"]),
             ("replay x.pcap --", 14, &["--policy", "--strict"]),
             ("replay x.pcap --strict --", 23, &["--policy"]),
             ("record x.hoptrace web/", 18, &["web/client", "web/echo", "web/echo-0"]),

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use datapath::lab::namespace::Namespace;
-use datapath::lab::{self, LabWires, Options, Plan};
+use datapath::lab::{self, LabWires, Options, Plan, Role};
 use datapath::live::Backed;
 use engine::backend::Backend;
 use engine::source::FileId;
@@ -30,11 +30,15 @@ impl Made {
 
     /// The namespace of somebody, by its name in questions.
     pub(crate) fn space(&mut self, name: &str) -> Namespace {
-        let name = lang::command::parse_party(name, FileId::default()).expect("a name");
-        let party = lang::resolve::party(&self.world, &name).expect("somebody of this world");
-        let role = Plan::whose(&self.world, &self.tables, party).expect("it has a place");
+        let role = if name == "world" { Role::World } else { self.role(name) };
         let space = self.live.wires(|wires| wires.lab().space(role).map(Namespace::try_clone));
         space.expect("it was made").expect("descriptors are there")
+    }
+
+    fn role(&self, name: &str) -> Role {
+        let name = lang::command::parse_party(name, FileId::default()).expect("a name");
+        let party = lang::resolve::party(&self.world, &name).expect("somebody of this world");
+        Plan::whose(&self.world, &self.tables, party).expect("it has a place")
     }
 }
 

@@ -72,14 +72,28 @@ pub(crate) struct Server {
 }
 
 impl Server {
+    /// One at all addresses of the namespace.
     pub(crate) fn start(space: &Namespace, port: u16, name: &str) -> Self {
-        let listen = || TcpListener::bind((std::net::Ipv6Addr::UNSPECIFIED, port));
-        let listener = space.within(listen).expect("the port is free");
-        let address = SocketAddr::new(std::net::Ipv6Addr::LOCALHOST.into(), port);
+        let address = SocketAddr::new(std::net::Ipv6Addr::UNSPECIFIED.into(), port);
+        Self::serve(space, address, name)
+    }
+
+    /// One at an address.
+    pub(crate) fn at(space: &Namespace, address: &str, name: &str) -> Self {
+        Self::serve(space, address.parse().expect("an address with a port"), name)
+    }
+
+    fn serve(space: &Namespace, mut address: SocketAddr, name: &str) -> Self {
+        let listener = space.within(|| TcpListener::bind(address)).expect("the port is free");
+        if address.ip().is_unspecified() {
+            address.set_ip(std::net::Ipv6Addr::LOCALHOST.into());
+        }
         let name = name.to_owned();
         let thread = std::thread::spawn(move || {
             for client in listener.incoming().flatten() {
-                if client.peer_addr().is_ok_and(|peer| peer.ip().is_loopback()) {
+                // Only whoever is in the namespace itself has the server's own address.
+                let (peer, own) = (client.peer_addr(), client.local_addr());
+                if peer.is_ok_and(|peer| own.is_ok_and(|own| own.ip() == peer.ip())) {
                     return;
                 }
                 let name = name.clone();

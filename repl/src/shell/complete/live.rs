@@ -66,3 +66,18 @@ pub(super) fn attached(command: &str, words: &[&str]) -> Vec<String> {
 fn installed() -> Vec<String> {
     crate::session::installed()
 }
+
+/// What may follow `lab` and a word.
+pub(super) fn in_lab(words: &[&str], names: &Names) -> Vec<String> {
+    let more: &[&str] = match words.get(1).copied() {
+        Some("up" | "apply") => &["-f"],
+        Some("down") if words.len() == 2 => &["--all"],
+        Some("exec") if words.contains(&"--") => &[],
+        Some("exec") if words.len() > 2 && words.last() != Some(&"--lab") => &["--"],
+        Some("exec") => &["--lab", "world"],
+        _ => &[],
+    };
+    let is_place = words.get(1) == Some(&"exec") && words.len() == 2;
+    let parties = if is_place { all(&[&names.pods, &names.nodes]) } else { Vec::new() };
+    owned(more.iter().copied()).into_iter().chain(parties).collect()
+}

@@ -1,0 +1,226 @@
+//! What a person asks of labs, done.
+
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Command, ExitStatus};
+
+use datapath::lab::namespace::Namespace;
+use datapath::lab::{self, LabError, Moved, Running};
+use datapath::live::install::{Kind, Stage, State, Summary};
+
+use super::running::{Held, Meant, Own, space_in, texts, told};
+use crate::reply::{Content, Listing, Reply, Status};
+use crate::session::Session;
+
+/// The reply of what went wrong, or of what was done.
+fn either(done: Result<Reply, Box<Reply>>) -> Reply {
+    done.unwrap_or_else(|reply| *reply)
+}
+
+fn failed(error: impl Into<LabError>) -> Box<Reply> {
+    told(&error.into())
+}
+
+impl Session {
+    /// Makes a lab of what `of` means (what the session does): one with a name, or one that the session holds.
+    pub(crate) fn lab_up(&mut self, name: Option<&str>, of: Option<&Self>) -> Reply {
+        either(self.bring_up(name, of))
+    }
+
+    fn bring_up(&mut self, name: Option<&str>, of: Option<&Self>) -> Result<Reply, Box<Reply>> {
+        let of = of.unwrap_or(self);
+        if of.state.world.nodes.is_empty() {
+            let message = "there is no node to make a lab of";
+            return Err(Box::new(Reply::failure(
+                Status::Input,
+                message,
+                "load a file that has a cluster",
+            )));
+        }
+        let meant = Meant::of(of, 1)?;
+        let counts = meant.counts();
+        if let Some(name) = name {
+            lab::up(&State::standard(), name, meant.scene(), texts(of)).map_err(failed)?;
+            return Ok(Reply::text(format!("lab {name} is up: {counts}")));
+        }
+        if self.lab.0.is_some() {
+            let message = "the session holds a lab already";
+            return Err(Box::new(Reply::failure(
+                Status::Input,
+                message,
+                "`lab apply` changes it, `lab down` ends it",
+            )));
+        }
+        let running = Running::make(meant.scene()).map_err(failed)?;
+        self.lab.0 = Some(Box::new(Own { running, meant }));
+        Ok(Reply::text(format!("a lab is up: {counts}; it ends with the session")))
+    }
+
+    /// Makes a lab what `of` means (what the session does), while packets pass.
+    pub(crate) fn lab_apply(&mut self, name: Option<&str>, of: Option<&Self>) -> Reply {
+        either(self.apply_to(name, of))
+    }
+
+    fn apply_to(&mut self, name: Option<&str>, of: Option<&Self>) -> Result<Reply, Box<Reply>> {
+        if name.is_none()
+            && let Some(mut own) = self.lab.0.take()
+        {
+            let number = own.meant.tables.generation.0 + 1;
+            let changed = Meant::of(of.unwrap_or(self), number).and_then(|meant| {
+                let moved = own.running.change(meant.scene()).map_err(failed)?;
+                own.meant = meant;
+                Ok(Reply::text(format!("the lab has changed{}", words(&moved))))
+            });
+            self.lab.0 = Some(own);
+            return changed;
+        }
+        let of = of.unwrap_or(self);
+        let state = State::standard();
+        let name = state.meant(name, Some(Kind::Lab)).map_err(failed)?;
+        let record = state.open(&name).map_err(failed)?;
+        if record.kind == Kind::Attached {
+            return Err(failed(LabError::NotALab(name)));
+        }
+        let before = Meant::recorded(&name, &record)?;
+        let after = Meant::of(of, record.number + 1)?;
+        let scenes = (before.scene(), after.scene());
+        let moved = lab::apply(&state, &name, scenes, texts(of)).map_err(failed)?;
+        Ok(Reply::text(format!("lab {name} has changed{}", words(&moved))))
+    }
+
+    /// Runs a command in somebody's network, and waits for its end.
+    pub(crate) fn lab_run(&mut self, lab: Option<&str>, place: &str, command: &[String]) -> Reply {
+        either(self.run_in(lab, place, command))
+    }
+
+    fn run_in(
+        &mut self,
+        lab: Option<&str>,
+        place: &str,
+        command: &[String],
+    ) -> Result<Reply, Box<Reply>> {
+        let space = self.space(lab, place)?;
+        let (mut run, name) = program(command);
+        let mut child = space.spawn(&mut run).map_err(|error| cannot_run(&name, &error))?;
+        match child.wait() {
+            Ok(ended) if ended.success() => Ok(Reply::nothing()),
+            Ok(ended) => Err(Box::new(Reply::failure(Status::Negative, end(&name, ended), ""))),
+            Err(error) => Err(cannot_run(&name, &error)),
+        }
+    }
+
+    /// Becomes a command in somebody's network; comes back only where that fails.
+    pub(crate) fn lab_become(
+        &mut self,
+        lab: Option<&str>,
+        place: &str,
+        command: &[String],
+    ) -> Reply {
+        let space = match self.space(lab, place) {
+            Ok(space) => space,
+            Err(reply) => return *reply,
+        };
+        let (mut run, name) = program(command);
+        *cannot_run(&name, &space.enter().err().unwrap_or_else(|| run.exec()))
+    }
+
+    fn space(&mut self, lab: Option<&str>, place: &str) -> Result<Namespace, Box<Reply>> {
+        if let (None, Some(own)) = (lab, &mut self.lab.0) {
+            let role = own.meant.role(place)?;
+            return own.running.space(role).map_err(failed);
+        }
+        let state = State::standard();
+        let name = state.meant(lab, Some(Kind::Lab)).map_err(failed)?;
+        space_in(&state, &name, place)
+    }
+
+    /// The labs of this machine, and the session's.
+    pub(crate) fn lab_list(&self) -> Reply {
+        let columns = [
+            ("name", "NAME"),
+            ("state", "STATE"),
+            ("nodes", "NODES"),
+            ("spaces", "NAMESPACES"),
+            ("generation", "GENERATION"),
+            ("files", "FILES"),
+        ];
+        let mut listing = Listing::new("labs", &columns);
+        let is_lab =
+            |found: &Summary| found.record.as_ref().is_none_or(|record| record.kind == Kind::Lab);
+        for found in State::standard().list().into_iter().filter(is_lab) {
+            let state = state_of(&found);
+            let record = found.record.as_ref();
+            listing.rows.push(vec![
+                found.name.into(),
+                state.into(),
+                record.map(|r| r.nodes.iter().map(|n| n.name.clone()).collect::<Vec<_>>()).into(),
+                record.map(|r| r.spaces.len() as u64).into(),
+                record.map(|r| r.number).into(),
+                record.map(|r| r.entries.clone()).into(),
+            ]);
+        }
+        if let Some(own) = &self.lab.0 {
+            listing.notes.push(format!("the session holds one: {}", own.meant.counts()));
+        }
+        Reply::ok(Content::Listing(listing))
+    }
+
+    /// Removes a lab; without a name the session's, or the only one.
+    pub(crate) fn lab_down(&mut self, name: Option<&str>) -> Reply {
+        if name.is_none() && self.lab.0.take().is_some() {
+            return Reply::text("the lab is down");
+        }
+        let state = State::standard();
+        let done = state.meant(name, Some(Kind::Lab)).map_err(LabError::from).and_then(|name| {
+            lab::down(&state, &name)?;
+            Ok(Reply::text(format!("lab {name} is down")))
+        });
+        either(done.map_err(failed))
+    }
+
+    /// Removes all labs, however far their makers came.
+    pub(crate) fn lab_down_all(&mut self) -> Reply {
+        self.lab = Held::default();
+        either(lab::down_all(&State::standard()).map_err(failed).map(|names| match &names[..] {
+            [] => Reply::text("there was no lab"),
+            names => Reply::text(format!("down: {}", names.join(", "))),
+        }))
+    }
+}
+
+fn state_of(found: &Summary) -> &'static str {
+    match (&found.record, found.is_busy) {
+        (Some(record), _) if record.stage == Stage::Up => "up",
+        (_, true) => "building",
+        (_, false) => "unfinished",
+    }
+}
+
+/// Who came and went.
+fn words(moved: &Moved) -> String {
+    let list = |what: &str, names: &[String]| match names {
+        [] => String::new(),
+        names => format!("; {what}: {}", names.join(", ")),
+    };
+    list("came", &moved.come) + &list("went", &moved.gone)
+}
+
+fn program(command: &[String]) -> (Command, String) {
+    let name = command.first().cloned().unwrap_or_default();
+    let mut run = Command::new(&name);
+    run.args(command.get(1..).unwrap_or_default());
+    (run, name)
+}
+
+fn cannot_run(name: &str, error: &std::io::Error) -> Box<Reply> {
+    let message = format!("cannot run `{name}`: {}", super::super::files::reason(error));
+    let remedy = "programs are those of this machine; only the network is another";
+    Box::new(Reply::failure(Status::Environment, message, remedy))
+}
+
+fn end(name: &str, ended: ExitStatus) -> String {
+    match (ended.code(), ended.signal()) {
+        (Some(code), _) => format!("`{name}` ended with {code}"),
+        (None, Some(signal)) => format!("`{name}` was ended by signal {signal}"),
+        (None, None) => format!("`{name}` ended"),
+    }
+}
