@@ -7,6 +7,7 @@ use engine::backend::BackendError;
 use engine::tables::Generation;
 use engine::topology::NodeId;
 
+use crate::metrics::{Measured, measure};
 use crate::monitor::{Batch, Scene, Source};
 
 /// Events of a node that are taken at once, so that what is held does not grow with what is said.
@@ -93,6 +94,11 @@ impl Source for Listener {
 
     fn now(&self) -> u64 {
         live::nanoseconds()
+    }
+
+    fn measured(&mut self) -> Result<Vec<(NodeId, Measured)>, BackendError> {
+        let of = |(node, programs): &mut (NodeId, Programs)| Ok((*node, measure(programs)?));
+        self.nodes.iter_mut().map(of).collect()
     }
 
     fn observes(&self) -> bool {

@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use crate::metrics::Measured;
 use datapath::decode::Run;
 use engine::backend::BackendError;
 use engine::explain::Context;
@@ -64,6 +65,14 @@ pub trait Source {
 
     /// The kernel's monotonic clock now, in nanoseconds, as runs have it.
     fn now(&self) -> u64;
+
+    /// What nodes' programs and maps say of themselves, by node.
+    ///
+    /// # Errors
+    /// The kernel's.
+    fn measured(&mut self) -> Result<Vec<(NodeId, Measured)>, BackendError> {
+        Ok(Vec::new())
+    }
 
     /// Whether programs only observe.
     fn observes(&self) -> bool {

@@ -120,6 +120,9 @@ pub fn watch(
     watching.finish(ended, begun)
 }
 
+/// Between two questions to nodes about themselves.
+const MEASURING: Duration = Duration::from_secs(1);
+
 /// Everything that goes on while a source is watched.
 struct Watching {
     watch: Watch,
@@ -127,6 +130,8 @@ struct Watching {
     talks: Talks,
     capture: Option<Capture>,
     counted: Option<Counted>,
+    /// When nodes were last asked about themselves.
+    measured: Option<Instant>,
 }
 
 impl Watching {
@@ -139,7 +144,21 @@ impl Watching {
             talks: Talks::default(),
             capture: asked.pcap.as_deref().map(Capture::create).transpose()?,
             counted: asked.metrics.as_deref().map(|at| Counted::serve(at, source)).transpose()?,
+            measured: None,
         })
+    }
+
+    /// Asks nodes about themselves, from time to time, where that is counted.
+    fn measure(&mut self, source: &mut dyn Source) -> Result<(), BackendError> {
+        let Some(counted) = &self.counted else { return Ok(()) };
+        if self.measured.is_some_and(|at| at.elapsed() < MEASURING) {
+            return Ok(());
+        }
+        self.measured = Some(Instant::now());
+        for (node, measured) in source.measured()? {
+            counted.metrics.measured(&self.watch.present.node(node), measured);
+        }
+        Ok(())
     }
 
     /// Takes what was said since the last time: what is to be shown of it, and whether nothing was.
@@ -148,6 +167,7 @@ impl Watching {
         source: &mut dyn Source,
         asked: &Asked,
     ) -> Result<(Vec<Item>, bool), BackendError> {
+        self.measure(source)?;
         let batch = source.poll()?;
         let mut items = Vec::new();
         for (node, run) in &batch.runs {

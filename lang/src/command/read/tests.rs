@@ -28,6 +28,11 @@ fn shown(command: &Command) -> String {
         Command::Record(file, q) => {
             format!("record <{}>, {} options", file.node, q.options.len())
         }
+        Command::Attach(a) => {
+            format!("attach {}, {}, {:?}, {}", name(&a.name), a.enforce, a.seconds, a.confirm)
+        }
+        Command::Status(of) => format!("status {}", name(of)),
+        Command::Detach { name: of, all } => format!("detach {}, {all}", name(of)),
         Command::Replay(replay) => {
             let strict = if replay.strict { ", strict" } else { "" };
             format!("replay <{}> {}{strict}", replay.file.node, name(&replay.policy))
@@ -81,6 +86,13 @@ fn lines_are_read() {
         ("record \"my x\" a b:80", "record <my x>, 0 options"),
         ("replay x.pcap", "replay <x.pcap> -"),
         ("replay \"my x\" --strict --policy new.hop # ok", "replay <my x> <new.hop>, strict"),
+        ("attach", "attach -, false, None, false"),
+        ("attach shop --enforce --for 10m", "attach <shop>, true, Some(600), false"),
+        ("attach --confirm shop # yes", "attach <shop>, false, None, true"),
+        ("status", "status -"),
+        ("status shop", "status <shop>"),
+        ("detach shop", "detach <shop>, false"),
+        ("detach --all", "detach -, true"),
         ("trace --at n from-netdev hex 00 # why", "at n from-netdev hex 00"),
         ("trace at to-host pcap x.pcap number 1", "at to-host pcap \"x.pcap\" number 1"),
         ("trace at -> b:80", "trace port 80, 0 options"),

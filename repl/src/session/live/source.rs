@@ -49,9 +49,11 @@ mod installed {
     use engine::diag::Severity;
     use engine::source::SourceMap;
     use engine::tables::Generation;
+    use engine::topology::NodeId;
 
     use super::super::super::replay::Texts;
     use crate::live::Listener;
+    use crate::metrics::Measured;
     use crate::monitor::{Batch, Scene, Source};
     use crate::reply::{Reply, Status};
     use crate::session::refused;
@@ -159,6 +161,10 @@ mod installed {
 
         fn now(&self) -> u64 {
             self.listener.now()
+        }
+
+        fn measured(&mut self) -> Result<Vec<(NodeId, Measured)>, BackendError> {
+            self.listener.measured()
         }
 
         fn observes(&self) -> bool {
