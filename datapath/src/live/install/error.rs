@@ -24,7 +24,7 @@ pub enum InstallError {
         known: Vec<String>,
     },
     /// None is named, and there is not exactly one.
-    #[error("{} are installed: {}", known.len(), known.join(", "))]
+    #[error("{}", in_words(known))]
     Which {
         /// Those that are.
         known: Vec<String>,
@@ -59,6 +59,14 @@ pub enum InstallError {
         /// The kernel's answer.
         error: String,
     },
+}
+
+/// How many there are where one is meant.
+fn in_words(known: &[String]) -> String {
+    match known {
+        [] => "nothing is installed".to_owned(),
+        known => format!("{} are installed: {}", known.len(), known.join(", ")),
+    }
 }
 
 impl InstallError {
