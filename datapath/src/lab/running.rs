@@ -147,7 +147,11 @@ impl Running {
         })?;
         self.take_over(scene, &change)?;
         self.leave(leaving, &mut released)?;
-        let names = |devices: &[super::PodDevice]| devices.iter().map(|d| d.pod.clone()).collect();
+        let names = |devices: &[super::PodDevice]| {
+            let mut names: Vec<String> = devices.iter().map(|device| device.pod.clone()).collect();
+            names.sort();
+            names
+        };
         Ok(Moved { come: names(&change.come), gone: names(&change.gone) })
     }
 
