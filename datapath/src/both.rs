@@ -2,7 +2,7 @@
 //! the same. The kernel's answer is the one that is given.
 
 use datapath_abi as abi;
-use engine::backend::{Backend, BackendError, Injection, Observation, Remembered};
+use engine::backend::{Backend, BackendError, Beside, Injection, Observation, Remembered};
 use engine::net::Hook;
 use engine::tables::{Generation, Tables};
 use engine::topology::NodeId;
@@ -261,6 +261,10 @@ impl Backend for Both {
 
     fn is_full(&mut self, node: NodeId, is_v6: bool) -> Result<bool, BackendError> {
         self.kernel.is_full(node, is_v6)
+    }
+
+    fn beside(&mut self, node: NodeId) -> Result<Option<Beside>, BackendError> {
+        self.kernel.beside(node)
     }
 
     fn remembered(&mut self, node: NodeId) -> Result<Vec<Remembered>, BackendError> {

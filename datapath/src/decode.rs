@@ -19,6 +19,7 @@ use engine::trace::{
 };
 use zerocopy::FromBytes;
 
+pub(crate) use flows::{client, datagram};
 pub use flows::{conntrack, conntrack4, conntrack6};
 pub use runs::{End, Run, Runs, Snapshot};
 

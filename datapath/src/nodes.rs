@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use datapath_abi as abi;
-use engine::backend::{Backend, BackendError, Injection, Live, Observation, Remembered};
+use engine::backend::{Backend, BackendError, Beside, Injection, Live, Observation, Remembered};
 use engine::tables::{Generation, Tables};
 use engine::topology::NodeId;
 use engine::trace::{ConntrackEntry, Counter, Hit, Stamped};
@@ -498,6 +498,10 @@ impl<H: Host> Backend for Nodes<H> {
         let node = self.node(node)?.0;
         let unused = node.unused()?;
         Ok(node.rows(map)?.len() + unused >= FLOWS as usize)
+    }
+
+    fn beside(&mut self, node: NodeId) -> Result<Option<Beside>, BackendError> {
+        flows::beside(self.node(node)?.0).map(Some)
     }
 
     fn remembered(&mut self, node: NodeId) -> Result<Vec<Remembered>, BackendError> {

@@ -36,7 +36,7 @@ pub mod value;
 
 use std::rc::Rc;
 
-use engine::backend::{Backend, BackendError, Injection, Observation, Remembered};
+use engine::backend::{Backend, BackendError, Beside, Injection, Observation, Remembered};
 use engine::tables::Tables;
 use engine::topology::NodeId;
 use engine::trace::{ConntrackEntry, Counter, Hit};
@@ -156,6 +156,10 @@ impl Backend for Vm {
 
     fn is_full(&mut self, node: NodeId, is_v6: bool) -> Result<bool, BackendError> {
         self.0.is_full(node, is_v6)
+    }
+
+    fn beside(&mut self, node: NodeId) -> Result<Option<Beside>, BackendError> {
+        self.0.beside(node)
     }
 
     fn remembered(&mut self, node: NodeId) -> Result<Vec<Remembered>, BackendError> {

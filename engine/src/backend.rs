@@ -1,6 +1,7 @@
 //! What runs packets: the kernel today, an interpreter and live devices later. A backend takes tables
 //! and frames and returns events; it never sees a policy and is never the oracle.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use thiserror::Error;
@@ -79,6 +80,25 @@ pub struct Remembered {
     pub key: Vec<u8>,
     /// The value's bytes; generations in it are the caller's.
     pub value: Vec<u8>,
+}
+
+/// A client that keeps to its backend: its address, the frontend's address and port, the protocol's number.
+pub type Client = (IpAddr, IpAddr, u16, u8);
+
+/// A datagram in pieces: source, destination, the protocol's number, identification.
+pub type Datagram = (IpAddr, IpAddr, u8, u32);
+
+/// What a node remembers beside flows, and whether a table has no room, so that it forgets some for new ones.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Beside {
+    /// Clients that keep to their backends.
+    pub clients: BTreeSet<Client>,
+    /// Whether those have no room.
+    pub is_full_of_clients: bool,
+    /// Datagrams whose first piece was seen.
+    pub datagrams: BTreeSet<Datagram>,
+    /// Whether those have no room.
+    pub is_full_of_datagrams: bool,
 }
 
 /// Why a backend could not answer. Each says what to do next.
@@ -194,6 +214,11 @@ pub trait Backend {
     /// Whether a node's conntrack of a family has no room, so that it forgets flows for new ones.
     fn is_full(&mut self, _node: NodeId, _is_v6: bool) -> Result<bool, BackendError> {
         Ok(false)
+    }
+
+    /// What a node remembers beside flows; `None` of a backend that cannot tell.
+    fn beside(&mut self, _node: NodeId) -> Result<Option<Beside>, BackendError> {
+        Ok(None)
     }
 
     /// Counters of a node since it was loaded.

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 
 use datapath_abi as abi;
-use engine::backend::BackendError;
+use engine::backend::{BackendError, Client, Datagram};
 use engine::net::{Direction, FlowKey, Protocol};
 use engine::tables::{EntryId, Generation};
 use engine::trace::{ConntrackEntry, ConntrackKind, Place};
@@ -97,6 +97,25 @@ pub fn conntrack4(key: &[u8], value: &[u8], now: u64) -> Result<ConntrackEntry, 
     let low = (IpAddr::from(key.low_address), u16::from_be_bytes(key.low_port));
     let high = (IpAddr::from(key.high_address), u16::from_be_bytes(key.high_port));
     entry(low, high, key.protocol, &read(value)?, now)
+}
+
+/// A key of [`abi::maps::AFFINITY`].
+pub(crate) fn client(key: &[u8]) -> Result<Client, BackendError> {
+    let key: abi::AffinityKey = read(key)?;
+    let port = u16::from_be_bytes(key.port);
+    Ok((address(key.family, key.client)?, address(key.family, key.frontend)?, port, key.protocol))
+}
+
+/// A key of [`abi::maps::FRAGMENTS`].
+pub(crate) fn datagram(key: &[u8]) -> Result<Datagram, BackendError> {
+    let key: abi::FragmentKey = read(key)?;
+    let id = match key.family {
+        abi::family::V4 => u32::from(u16::from_be_bytes([key.id[0], key.id[1]])),
+        _ => u32::from_be_bytes(key.id),
+    };
+    let (source, destination) =
+        (address(key.family, key.source)?, address(key.family, key.destination)?);
+    Ok((source, destination, key.protocol, id))
 }
 
 /// The same for [`abi::maps::CT6`].

@@ -2,11 +2,12 @@
 //! understand. Which map a row is of follows from its family and from the size of its value.
 
 use datapath_abi as abi;
-use engine::backend::{BackendError, Remembered};
+use engine::backend::{BackendError, Beside, Remembered};
 use engine::tables::Generation;
 use zerocopy::{FromBytes, IntoBytes};
 
-use super::{Change, Node, REMEMBERING};
+use super::{BRIEF, Change, Node, REMEMBERING, Row};
+use crate::decode;
 
 /// The map of a row, if it is of any.
 fn map_of(row: &Remembered) -> Option<&'static str> {
@@ -17,6 +18,21 @@ fn map_of(row: &Remembered) -> Option<&'static str> {
         (PIECE, _) => Some(abi::maps::FRAGMENTS),
         _ => None,
     }
+}
+
+/// What a node remembers beside flows, and whether it has room for more.
+pub(super) fn beside(node: &impl Node) -> Result<Beside, BackendError> {
+    let (clients, datagrams) = (node.rows(abi::maps::AFFINITY)?, node.rows(abi::maps::FRAGMENTS)?);
+    let unused = node.unused()?;
+    let is_full = |rows: &[Row]| rows.len() + unused >= BRIEF as usize;
+    let client = |(key, _): &Row| decode::client(key);
+    let datagram = |(key, _): &Row| decode::datagram(key);
+    Ok(Beside {
+        is_full_of_clients: is_full(&clients),
+        is_full_of_datagrams: is_full(&datagrams),
+        clients: clients.iter().map(client).collect::<Result<_, _>>()?,
+        datagrams: datagrams.iter().map(datagram).collect::<Result<_, _>>()?,
+    })
 }
 
 /// Bytes of a value of conntrack.

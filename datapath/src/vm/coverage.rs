@@ -6,7 +6,7 @@ pub mod lines;
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use engine::backend::{Backend, BackendError, Injection, Observation, Remembered};
+use engine::backend::{Backend, BackendError, Beside, Injection, Observation, Remembered};
 use engine::tables::Tables;
 use engine::topology::NodeId;
 use engine::trace::{ConntrackEntry, Counter, Hit};
@@ -182,6 +182,10 @@ impl Backend for Counting {
 
     fn is_full(&mut self, node: NodeId, is_v6: bool) -> Result<bool, BackendError> {
         self.0.vm.is_full(node, is_v6)
+    }
+
+    fn beside(&mut self, node: NodeId) -> Result<Option<Beside>, BackendError> {
+        self.0.vm.beside(node)
     }
 
     fn remembered(&mut self, node: NodeId) -> Result<Vec<Remembered>, BackendError> {

@@ -232,6 +232,27 @@ impl Memory {
         self.served.remove(&(node, flow.protocol, client, frontend));
     }
 
+    /// Whether anything is remembered beside flows.
+    pub fn has_more_than_flows(&self) -> bool {
+        !(self.affinities.is_empty() && self.pieces.is_empty())
+    }
+
+    /// Forgets which clients of a node keep to their backends, but for those of whom it is so, for want of room: address, and the
+    /// frontend's address, port and protocol.
+    pub fn keep_clients(&mut self, node: NodeId, is: impl Fn(IpAddr, (IpAddr, u16), u8) -> bool) {
+        self.affinities.retain(|(at, client), _| {
+            let frontend = (client.frontend.address, client.frontend.port);
+            *at != node || is(client.address, frontend, client.protocol.number())
+        });
+    }
+
+    /// The same of datagrams whose first piece was seen: source, destination, protocol, identification.
+    pub fn keep_pieces(&mut self, node: NodeId, is: impl Fn(IpAddr, IpAddr, u8, u32) -> bool) {
+        self.pieces.retain(|(at, (source, destination, protocol, id)), _| {
+            *at != node || is(*source, *destination, protocol.number(), *id)
+        });
+    }
+
     /// What the node knows of the packet's flow.
     pub(super) fn state(&self, node: NodeId, tracking: &Tracking, to: IpAddr, now: u64) -> CtState {
         match tracking {

@@ -12,7 +12,7 @@ use engine::policy::PolicySet;
 use engine::question::{self, Known, Question};
 use engine::source::SourceMap;
 use engine::tables::Tables;
-use engine::topology::World;
+use engine::topology::{NodeId, World};
 use engine::trace::{ConntrackEntry, ConntrackKind};
 
 use super::opening::{self, Turn};
@@ -170,6 +170,7 @@ impl Journey<'_> {
     /// while there is room is none of it, and a divergence.
     fn forget_lost(&mut self, before: &KnownFlows, after: &KnownFlows) -> Result<(), BackendError> {
         for (node, _) in after {
+            self.forget_beside(*node)?;
             let gone = gone(before, after, *node);
             for is_v6 in [false, true] {
                 let of_family = |e: &&&ConntrackEntry| e.flow.source.is_ipv6() == is_v6;
@@ -190,6 +191,25 @@ impl Journey<'_> {
                     }
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// The same of clients that keep to their backends, and of datagrams in pieces.
+    fn forget_beside(&mut self, node: NodeId) -> Result<(), BackendError> {
+        if !self.memory.has_more_than_flows() {
+            return Ok(());
+        }
+        let Some(kept) = self.backend.beside(node)? else { return Ok(()) };
+        if kept.is_full_of_clients {
+            self.memory.keep_clients(node, |client, (frontend, port), protocol| {
+                kept.clients.contains(&(client, frontend, port, protocol))
+            });
+        }
+        if kept.is_full_of_datagrams {
+            self.memory.keep_pieces(node, |source, destination, protocol, id| {
+                kept.datagrams.contains(&(source, destination, protocol, id))
+            });
         }
         Ok(())
     }
