@@ -465,7 +465,7 @@ fn answered(mut explanation: Explanation, statements: &[String], edits: &[String
         _ => Status::Ok,
     };
     let level = crate::reply::Level::Normal;
-    let answer = Answer { explanation, level, unmet: Vec::new(), came_with: None };
+    let answer = Answer { explanation, level, unmet: Vec::new(), came_with: None, live: None };
     Reply::with_status(Content::Answer(Box::new(answer)), status)
 }
 

@@ -11,6 +11,7 @@ use engine::source::SourceMap;
 use serde::Serialize;
 
 use crate::debug::Halt;
+use crate::live::Difference;
 use crate::monitor::Watched;
 use crate::replay;
 use crate::suite::Report;
@@ -68,9 +69,29 @@ pub struct Answer {
     pub level: Level,
     /// What came with a packet that entered at a hook.
     pub came_with: Option<CameWith>,
+    /// What is known besides of a packet that was really sent.
+    pub live: Option<Sent>,
     /// Where an expectation (`=> allowed`) came with the question: how the answer misses it, one line
     /// each. Empty when it is met or none was given.
     pub unmet: Vec<String>,
+}
+
+/// What is known besides of a packet that was really sent.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sent {
+    /// How simulation met it, where that was asked for.
+    pub compared: Option<Compared>,
+    /// Why the kernel itself dropped it, outside of our programs: one that did not come to the next of them.
+    pub kernel: Option<String>,
+}
+
+/// A real packet's journey beside the simulated one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Compared {
+    /// What simulated.
+    pub backend: String,
+    /// What they differ in first; `None`: in nothing, down to the bytes, but for what no text determines.
+    pub difference: Option<Difference>,
 }
 
 /// What a packet has beside its bytes where it enters at a hook.

@@ -50,7 +50,7 @@ pub(crate) use files::{files_below, is_source, programs, tidied};
 pub(crate) use format::{Formatted, format_file, format_text};
 pub use interrupt::Interrupt;
 pub(crate) use journey::{Journey, Opened, Stage, UNSEEN};
-pub(crate) use live::installed;
+pub(crate) use live::{Live, installed};
 pub(crate) use replay::Wanted;
 pub use settings::{ColorMode, ConntrackMode, SETTINGS, Settings};
 pub(crate) use sides::Pair;
@@ -97,6 +97,8 @@ pub struct Session {
     debugging: Option<Box<Debugging>>,
     /// Where items go as they come.
     sink: Option<Box<dyn Sink>>,
+    /// The lab that real packets are sent in.
+    live: Option<Box<dyn Backend>>,
 }
 
 /// A change that can be taken back.
@@ -129,6 +131,7 @@ impl Session {
             lab: lab::Held::default(),
             debugging: None,
             sink: None,
+            live: None,
         }
     }
 

@@ -226,8 +226,13 @@ fn a_packet_that_gets_lost_is_said_to_be_unobserved() {
     assert_eq!(answer.undecided, Some(Undecided::NotObserved));
     let unobserved = answer.unobserved.clone().expect("it is said where");
     assert_eq!((unobserved.left.as_str(), unobserved.node.as_str()), ("node01", "node02"));
-    let answer =
-        Answer { explanation: answer, level: Level::Normal, came_with: None, unmet: Vec::new() };
+    let answer = Answer {
+        explanation: answer,
+        level: Level::Normal,
+        came_with: None,
+        live: None,
+        unmet: Vec::new(),
+    };
     let text = kernel::text(&Reply::ok(Content::Answer(Box::new(answer))));
     let first = text.lines().next().unwrap_or_default();
     assert_eq!(first, "UNDECIDED  left node01 vxlan0; ingress of shop/server was not observed");

@@ -22,6 +22,7 @@ mod hooks;
 mod kernel;
 mod lab;
 mod labs;
+mod live;
 mod markdown;
 mod metrics;
 mod oracle;

@@ -9,7 +9,7 @@ use clap::Args;
 use super::output::Output;
 use super::{Files, Format, Look, Runner, words};
 use crate::reply::{Reply, Status};
-use crate::session::{Session, is_at_hook};
+use crate::session::{Live, Session, is_at_hook};
 
 const AFTER_HELP: &str = "\
 A question: SOURCE -> DESTINATION[:PORT[/PROTO]] [OPTION ...]
@@ -30,6 +30,7 @@ A packet at a hook: [NODE] HOOK [on DEVICE] [vni N from ADDRESS] [mark N], then 
 /// differ.
 #[derive(Debug, Args)]
 #[command(after_help = AFTER_HELP, verbatim_doc_comment)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag")]
 pub(super) struct TraceArgs {
     /// The question, as one argument or as several words; `=> EXPECTATION` may follow it. With `--at`, the packet
     #[arg(required = true, value_name = "QUESTION")]
@@ -51,6 +52,21 @@ pub(super) struct TraceArgs {
     /// Write the frame that enters and the one that leaves each hop to FILE as pcapng, explained in packet comments
     #[arg(long, value_name = "FILE")]
     pcap: Option<PathBuf>,
+    /// Really send the packet, in a lab of the world that goes with the command
+    #[arg(long, conflicts_with_all = ["at", "expect", "record", "pcap"])]
+    live: bool,
+    /// With --live: hold it against simulation, and show the first step that differs
+    #[arg(long, requires = "live")]
+    compare: bool,
+    /// With --live: send it once a second until Ctrl-C
+    #[arg(long, requires = "live")]
+    follow: bool,
+    /// With --live: send it so many times, once a second
+    #[arg(long, value_name = "N", requires = "live", value_parser = clap::value_parser!(u64).range(1..))]
+    count: Option<u64>,
+    /// With --live: send also a payload of your own
+    #[arg(long, requires = "live")]
+    send: bool,
     #[command(flatten)]
     runner: Runner,
     #[command(flatten)]
@@ -73,6 +89,15 @@ pub(super) fn run(args: &TraceArgs, look: &Look) -> io::Result<Status> {
     let mut question = joined(&args.question);
     if let Some(hook) = &args.at {
         question = format!("--at {hook} {question}");
+    }
+    if args.live {
+        super::monitor::interrupted_by_signals(&session)?;
+        if !output.json {
+            session.set_sink(Box::new(super::monitor::Shown::text(&output)));
+        }
+        let TraceArgs { compare, follow, count, send, .. } = *args;
+        let reply = session.trace_live_line(&Live { follow, count, compare, send }, &question);
+        return output.reply(&reply.after(loaded));
     }
     if args.record.is_some() && is_at_hook(&question) {
         return output.reply(&not_recorded());

@@ -10,7 +10,7 @@ use engine::explain::{
 use engine::source::Location;
 
 use super::{Options, full, hop, known, minimal, obstacle, words};
-use crate::reply::{Answer, Level};
+use crate::reply::{Answer, Level, Sent};
 
 /// The answer at its level, and what it misses of an expectation.
 pub(super) fn text(answer: &Answer, options: Options, out: &mut dyn Write) -> io::Result<()> {
@@ -21,10 +21,30 @@ pub(super) fn text(answer: &Answer, options: Options, out: &mut dyn Write) -> io
     for line in lines {
         writeln!(out, "{line}")?;
     }
+    if let Some(sent) = answer.live.as_ref().filter(|_| answer.level != Level::Minimal) {
+        sent_lines(sent).iter().try_for_each(|line| writeln!(out, "{line}"))?;
+    }
     for miss in &answer.unmet {
         writeln!(out, "{}", hop::fact(1, "unmet", miss))?;
     }
     Ok(())
+}
+
+/// What is known besides of a packet that was really sent.
+fn sent_lines(sent: &Sent) -> Vec<String> {
+    let mut lines: Vec<String> =
+        sent.kernel.iter().map(|kernel| hop::fact(1, "kernel", kernel)).collect();
+    let Some(compared) = &sent.compared else { return lines };
+    let Some(found) = &compared.difference else {
+        let text = format!("{} simulates the same, hop by hop and byte by byte", compared.backend);
+        lines.push(hop::fact(1, "compare", &text));
+        return lines;
+    };
+    let text = format!("DIFFERS from {} at hop {}: {}", compared.backend, found.hop, found.what);
+    lines.push(hop::fact(1, "compare", &text));
+    lines.push(hop::fact(2, "simulated", &found.simulated));
+    lines.push(hop::fact(2, "live", &found.live));
+    lines
 }
 
 /// The explanation as lines without newlines; the reply follows, indented.

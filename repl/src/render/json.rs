@@ -106,6 +106,11 @@ fn answer_fields(answer: &Answer) -> Map<String, Value> {
     let mut fields = object(serde_json::to_value(&answer.explanation).unwrap_or(Value::Null));
     fields.insert("unmet".into(), json!(answer.unmet));
     fields.insert("entered".into(), entered(answer));
+    let sent = answer.live.as_ref();
+    let compared = sent.and_then(|sent| sent.compared.as_ref());
+    let compared = compared.map(|c| json!({ "backend": c.backend, "difference": c.difference }));
+    fields.insert("compared".into(), json!(compared));
+    fields.insert("kernel".into(), json!(sent.and_then(|sent| sent.kernel.as_ref())));
     fields
 }
 

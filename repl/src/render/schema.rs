@@ -146,6 +146,29 @@ fn answer_fields() -> Value {
             "type": "array",
             "items": { "type": "string" }
         },
+        "compared": {
+            "description": "How simulation met a packet that was really sent; null where that was not asked for.",
+            "type": ["object", "null"],
+            "properties": {
+                "backend": { "type": "string" },
+                "difference": {
+                    "description": "What they differ in first; null: in nothing.",
+                    "type": ["object", "null"],
+                    "properties": {
+                        "hop": { "type": "integer" },
+                        "what": { "type": "string" },
+                        "simulated": { "type": "string" },
+                        "live": { "type": "string" }
+                    },
+                    "required": ["hop", "what", "simulated", "live"]
+                }
+            },
+            "required": ["backend", "difference"]
+        },
+        "kernel": {
+            "description": "What the kernel says of a real packet that did not come to the next program.",
+            "type": ["string", "null"]
+        },
         "entered": {
             "description": "The frame where it enters, in hex, and what comes with it; null where nothing was sent.",
             "type": ["object", "null"],
@@ -356,6 +379,7 @@ mod tests {
             level: Level::Normal,
             unmet: vec!["missed".into()],
             came_with: None,
+            live: None,
         };
         written(&Reply::ok(Content::Answer(Box::new(answer))))
     }
@@ -418,6 +442,7 @@ mod tests {
             level: Level::Full,
             unmet: Vec::new(),
             came_with: None,
+            live: None,
         };
         let mut reply = Reply::ok(Content::Answer(Box::new(answer)));
         reply.warnings = vec![warning];

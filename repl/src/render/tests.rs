@@ -14,7 +14,7 @@ use crate::reply::{Answer, Content, Level, Reply, Status};
 use crate::sample::{decided, dropped, hop, tunneled};
 
 fn rendered(explanation: Explanation, level: Level) -> String {
-    let answer = Answer { explanation, level, unmet: Vec::new(), came_with: None };
+    let answer = Answer { explanation, level, unmet: Vec::new(), came_with: None, live: None };
     let mut out = Vec::new();
     let reply = Reply::ok(Content::Answer(Box::new(answer)));
     text(&reply, &Options::default(), &mut out).unwrap();
@@ -86,8 +86,13 @@ fn lost_events_leave_it_undecided() {
 
 #[test]
 fn json_of_an_answer_has_the_promised_fields() {
-    let answer =
-        Answer { explanation: dropped(), level: Level::Normal, unmet: Vec::new(), came_with: None };
+    let answer = Answer {
+        explanation: dropped(),
+        level: Level::Normal,
+        unmet: Vec::new(),
+        came_with: None,
+        live: None,
+    };
     let mut out = Vec::new();
     json(&Reply::ok(Content::Answer(Box::new(answer))), &mut out).unwrap();
     let value: serde_json::Value = serde_json::from_slice(&out).unwrap();

@@ -224,7 +224,7 @@ impl Session {
 
 pub(super) fn answered(explanation: Explanation, level: Level) -> Reply {
     let status = if differs(&explanation) { Status::Divergence } else { Status::Ok };
-    let answer = Answer { explanation, level, unmet: Vec::new(), came_with: None };
+    let answer = Answer { explanation, level, unmet: Vec::new(), came_with: None, live: None };
     Reply::with_status(Content::Answer(Box::new(answer)), status)
 }
 

@@ -13,7 +13,7 @@ use engine::question::{self, Known, Question};
 use engine::source::SourceMap;
 use engine::tables::Tables;
 use engine::topology::{NodeId, World};
-use engine::trace::{ConntrackEntry, ConntrackKind};
+use engine::trace::{ConntrackEntry, ConntrackKind, Trace};
 
 use super::opening::{self, Turn};
 use super::sides::{Sides, reply_to};
@@ -259,6 +259,36 @@ impl Journey<'_> {
         stage: &Stage<'_>,
         question: &Question,
     ) -> Result<Explanation, BackendError> {
+        self.sent(stage, question).map(|(explanation, _)| explanation)
+    }
+
+    /// As [`Self::ask`], with the journey that the answer explains; without one where the flow could not be opened.
+    pub(crate) fn ask_traced(
+        &mut self,
+        stage: &Stage<'_>,
+        question: &Question,
+    ) -> Result<(Explanation, Option<Trace>), BackendError> {
+        let question = match self.begin(stage, question)? {
+            Opened::As(question) => question,
+            Opened::Refused(answer) => return Ok((*answer, None)),
+        };
+        let (mut explanation, trace) = self.sent(stage, &question)?;
+        let sides = Sides::of(&question.packet, &explanation);
+        if let Some(sides) = sides.filter(|_| question.with_reply) {
+            match self.send(stage, &reply_to(stage.world, &question, &sides)) {
+                Ok(reply) => explanation.reply = Some(Box::new(reply)),
+                Err(BackendError::BadInjection(reason)) => explanation.no_reply = Some(reason),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok((explanation, Some(trace)))
+    }
+
+    fn sent(
+        &mut self,
+        stage: &Stage<'_>,
+        question: &Question,
+    ) -> Result<(Explanation, Trace), BackendError> {
         let Stage { world, policies, tables, .. } = *stage;
         let trace = follow(self.backend, world, tables, question, self.now)?;
         let asked = Asked {
@@ -275,7 +305,7 @@ impl Journey<'_> {
         if *self.unseen {
             explanation.assumed.push(UNSEEN.to_owned());
         }
-        Ok(explanation)
+        Ok((explanation, trace))
     }
 }
 

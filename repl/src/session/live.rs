@@ -2,6 +2,7 @@
 //! [`crate::monitor`]'s.
 
 mod source;
+mod trace;
 
 use std::io;
 
@@ -12,6 +13,7 @@ use super::{Session, refused};
 use crate::monitor::{Asked, Item, Sink, Source, Watched, draw, watch};
 use crate::reply::{Content, Reply, Status};
 pub(crate) use source::installed;
+pub(crate) use trace::Live;
 
 /// Items that a reply holds at most, where nobody shows them as they come.
 const HELD: usize = 10_000;
@@ -48,16 +50,6 @@ impl Session {
             }
         }
         self.monitor(&asked)
-    }
-
-    /// `trace --live` of a session.
-    pub(super) fn live_words(&mut self, _flags: &[Flag], _question: &lang::ast::Question) -> Reply {
-        let message = "real packets cannot be traced here yet";
-        Reply::failure(
-            Status::Usage,
-            message,
-            "`set backend lab` sends packets in a lab of the session's world",
-        )
     }
 
     /// Watches what the programs of an installation say, until it was asked enough or is interrupted.

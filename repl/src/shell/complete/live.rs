@@ -33,7 +33,7 @@ pub(super) fn traced(words: &[&str], rest: &str, names: &Names) -> Vec<String> {
     };
     let last = words.last().copied().unwrap_or_default();
     if takes(last) {
-        return if last == "--on" { installed() } else { Vec::new() };
+        return Vec::new();
     }
     let mut question = rest.trim_start();
     let mut is_value = false;

@@ -1,0 +1,252 @@
+//! `trace --live`: a question's packet is really sent in a lab of the session's world, followed from program to program, and where that is asked
+//! for held against simulation. One that the kernel itself drops is told with the kernel's own reason.
+
+use std::time::Duration;
+
+#[cfg(feature = "lab")]
+use datapath::live::kernel_drops::{KernelDrops, Wanted};
+use engine::backend::{Backend, BackendError};
+use engine::diag::Diagnostic;
+use engine::eval::Memory;
+use engine::net::Packet;
+use engine::question::Question;
+use engine::trace::Trace;
+use lang::ast;
+use lang::command::Flag;
+
+use super::super::{Journey, NO_EARLIER, START, Session, Stage, refused};
+use crate::backend::Choice;
+use crate::live::difference;
+use crate::monitor::Item;
+use crate::reply::{Answer, Compared, Content, Reply, Sent, Status};
+
+/// Between two packets that are sent over and over.
+const PAUSE: Duration = Duration::from_secs(1);
+/// What a question says of a payload that it did not ask for.
+const DEFAULT_PAYLOAD: &str = "echo payload";
+
+/// What is asked of real packets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Live {
+    /// Whether they go on until somebody ends it.
+    pub(crate) follow: bool,
+    /// How many are sent; one, unless they go on.
+    pub(crate) count: Option<u64>,
+    /// Whether simulation is asked too.
+    pub(crate) compare: bool,
+    /// Whether what a question carries may be sent.
+    pub(crate) send: bool,
+}
+
+impl Live {
+    fn of(flags: &[Flag]) -> Result<Self, Diagnostic> {
+        let mut live = Self::default();
+        for flag in flags {
+            match flag.name.node.as_str() {
+                "follow" => live.follow = true,
+                "compare" => live.compare = true,
+                "send" => live.send = true,
+                "count" => {
+                    let value = flag.value.as_ref();
+                    let number = value.and_then(|value| value.node.parse().ok());
+                    live.count = Some(number.filter(|n| *n > 0).ok_or_else(|| {
+                        let span = value.map_or(flag.name.span, |value| value.span);
+                        let message = "this is not a number above 0";
+                        Diagnostic::error(lang::codes::COMMAND_ARGUMENT, message, span)
+                    })?);
+                }
+                _ => {}
+            }
+        }
+        Ok(live)
+    }
+}
+
+impl Session {
+    /// The command of a session.
+    pub(in super::super) fn live_words(
+        &mut self,
+        flags: &[Flag],
+        question: &ast::Question,
+    ) -> Reply {
+        match Live::of(flags) {
+            Ok(live) => self.trace_live(&live, question),
+            Err(problem) => self.complain(vec![problem]),
+        }
+    }
+
+    /// The same for the command line.
+    pub(crate) fn trace_live_line(&mut self, live: &Live, question: &str) -> Reply {
+        let file = self.sources.add(super::super::INPUT, question);
+        let reply = match lang::command::parse_question(question, file) {
+            Ok(question) => self.trace_live(live, &question),
+            Err(problems) => self.complain(problems),
+        };
+        self.forget_texts();
+        reply
+    }
+
+    fn trace_live(&mut self, live: &Live, asked: &ast::Question) -> Reply {
+        let question = match lang::resolve::question(&self.state.world, asked) {
+            Ok(question) => question,
+            Err(problem) => return self.complain(vec![problem]),
+        };
+        if !live.send && carries(&question) {
+            let message = "a payload is sent to a real pod only with `--send`";
+            return Reply::failure(
+                Status::Usage,
+                message,
+                "add `--send`, or leave the payload out",
+            );
+        }
+        let most = live.count.unwrap_or(if live.follow { u64::MAX } else { 1 });
+        let mut sent = 0;
+        loop {
+            let reply = match self.probe(live, &question) {
+                Ok(answer) => told(answer),
+                Err(error) => return *refused(&error),
+            };
+            sent += 1;
+            if sent >= most || self.interrupt.is_set() || reply.status != Status::Ok {
+                return reply;
+            }
+            if let (Some(sink), Content::Answer(answer)) = (&mut self.sink, &reply.content)
+                && sink.show(&[Item::Answer(answer.clone())]).is_err()
+            {
+                return reply;
+            }
+            std::thread::sleep(PAUSE);
+        }
+    }
+
+    /// Sends one packet.
+    fn probe(&mut self, live: &Live, question: &Question) -> Result<Answer, BackendError> {
+        let mut lab = match self.live.take() {
+            Some(lab) => lab,
+            None => (self.open_backend)(Choice::Lab)?,
+        };
+        let done = self.probe_in(&mut *lab, live, question);
+        self.live = Some(lab);
+        let answer = done?;
+        self.last_answer = Some(answer.explanation.clone());
+        Ok(answer)
+    }
+
+    fn probe_in(
+        &self,
+        lab: &mut dyn Backend,
+        live: &Live,
+        question: &Question,
+    ) -> Result<Answer, BackendError> {
+        let stage = Stage {
+            world: &self.state.world,
+            policies: &self.state.policies,
+            tables: &self.state.tables,
+            sources: &self.sources,
+        };
+        let drops = Drops::of(&question.packet);
+        let (mut explanation, trace) = asked(lab, &stage, question)?;
+        let is_unseen = trace.as_ref().is_some_and(|trace| trace.unseen.is_some());
+        let kernel = is_unseen.then(|| drops.told());
+        explanation.assumed.insert(0, NO_EARLIER.to_owned());
+        let compared = match trace.filter(|_| live.compare) {
+            Some(trace) => Some(self.compared(&stage, question, &trace)?),
+            None => None,
+        };
+        Ok(Answer {
+            explanation,
+            level: self.settings.level,
+            unmet: Vec::new(),
+            came_with: None,
+            live: Some(Sent { compared, kernel }),
+        })
+    }
+
+    /// The same question in simulation.
+    fn compared(
+        &self,
+        stage: &Stage<'_>,
+        question: &Question,
+        live: &Trace,
+    ) -> Result<Compared, BackendError> {
+        let choice = match self.settings.backend {
+            Choice::Lab => Choice::Auto,
+            other => other,
+        };
+        let mut backend = (self.open_backend)(choice)?;
+        let (_, simulated) = asked(&mut *backend, stage, question)?;
+        let difference = simulated.and_then(|simulated| difference(&simulated, live));
+        Ok(Compared { backend: backend.name(), difference })
+    }
+}
+
+/// Whether a question sends something of its own making to a pod.
+fn carries(question: &Question) -> bool {
+    let is_default = question.undetermined.iter().any(|field| field == DEFAULT_PAYLOAD);
+    !question.packet.payload.is_empty() && !is_default
+}
+
+/// A question on conntrack of its own.
+fn asked(
+    backend: &mut dyn Backend,
+    stage: &Stage<'_>,
+    question: &Question,
+) -> Result<(engine::explain::Explanation, Option<Trace>), BackendError> {
+    let (mut memory, mut unseen) = (Memory::default(), false);
+    let mut journey = Journey { backend, memory: &mut memory, unseen: &mut unseen, now: START };
+    journey.backend.load_world(stage.world, stage.tables)?;
+    journey.forget()?;
+    journey.ask_traced(stage, question)
+}
+
+/// In a lab of ours the two never differ: that would be a bug.
+fn told(answer: Answer) -> Reply {
+    let compared = answer.live.as_ref().and_then(|live| live.compared.as_ref());
+    let differs = compared.is_some_and(|compared| compared.difference.is_some());
+    let status = if differs || super::super::differs(&answer.explanation) {
+        Status::Divergence
+    } else {
+        Status::Ok
+    };
+    Reply::with_status(Content::Answer(Box::new(answer)), status)
+}
+
+/// What looks for a packet that the kernel itself drops.
+#[cfg(feature = "lab")]
+struct Drops(Result<KernelDrops, BackendError>);
+
+#[cfg(feature = "lab")]
+impl Drops {
+    fn of(packet: &Packet) -> Self {
+        let (source, destination) = (packet.ip.source, packet.ip.destination);
+        Self(KernelDrops::watch(&Wanted { source, destination, id: packet.ip.id }))
+    }
+
+    fn told(&self) -> String {
+        let found = self.0.as_ref().map_err(Clone::clone).and_then(KernelDrops::found);
+        match found {
+            Ok(Some(found)) => {
+                let function =
+                    found.function.map_or_else(String::new, |name| format!(", in {name}"));
+                let (reason, number) = (found.reason, found.number);
+                format!("dropped it itself, outside of our programs: {reason} ({number}){function}")
+            }
+            Ok(None) => "told of no drop of it".to_owned(),
+            Err(error) => error.to_string(),
+        }
+    }
+}
+
+#[cfg(not(feature = "lab"))]
+struct Drops;
+
+#[cfg(not(feature = "lab"))]
+impl Drops {
+    fn of(_: &Packet) -> Self {
+        Self
+    }
+
+    fn told(&self) -> String {
+        "was not asked".to_owned()
+    }
+}

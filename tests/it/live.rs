@@ -1,0 +1,44 @@
+//! `trace --live`: real packets by the command line and in a session, beside simulated ones.
+
+use repl::reply::Status;
+
+use crate::cli::run;
+use crate::kernel;
+use crate::lab::is_possible;
+
+const WORLD: &str = "fixtures/worlds/two-nodes.hop";
+const QUESTION: &str = "shop/client -> shop/server:80/tcp";
+
+#[test]
+fn a_real_packet_is_explained_and_held_against_simulation() {
+    if !is_possible() {
+        return;
+    }
+    let (text, code) = run(&["trace", "--live", "--compare", "-f", WORLD, QUESTION]);
+    assert_eq!(code, 0, "{text}");
+    for part in ["from-overlay, ", " later", "checked   lab, ", " simulates the same, hop by hop"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    let (text, code) = run(&["trace", "--live", "-f", WORLD, QUESTION, "-o", "json"]);
+    assert_eq!(code, 0, "{text}");
+    assert!(text.contains("\"compared\": null") && text.contains("\"kernel\": null"), "{text}");
+}
+
+#[test]
+fn a_session_sends_real_packets_and_refuses_what_it_must_not_send() {
+    if !is_possible() {
+        return;
+    }
+    let mut session = kernel::session();
+    assert!(session.execute(&format!("load {WORLD}")).is_ok());
+    let reply = session.execute(&format!("trace --live --count 2 {QUESTION}"));
+    let text = kernel::text(&reply);
+    assert!(text.contains("checked   lab, "), "{text}");
+    let carrying = "trace --live shop/client -> shop/server:80/tcp payload \"x\"";
+    assert_eq!(session.execute(carrying).status, Status::Usage);
+    let sending = carrying.replace("--live", "--live --send");
+    assert_eq!(session.execute(&sending).status, Status::Ok);
+    for wrong in ["trace --compare a -> b:80", "trace --live --count 0 a -> b:80", "trace --live"] {
+        assert_eq!(session.execute(wrong).status, Status::Input, "{wrong}");
+    }
+}
