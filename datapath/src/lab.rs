@@ -32,7 +32,7 @@ pub use change::{Change, PodDevice};
 use namespace::Namespace;
 pub use plan::{Device, DeviceKind, Neighbour, Options, Plan, PlanError, Role, Route, Space};
 use port::Port;
-pub use running::{Moved, Running, Scene, Texts, apply, down, down_all, up};
+pub use running::{Moved, Running, Scene, Texts, apply, down, down_all, enter, up};
 pub use session::Session;
 pub use wires::{LabWires, open};
 

@@ -2,7 +2,7 @@
 
 mod check;
 mod killed;
-mod named;
+pub(crate) mod named;
 mod reference;
 mod traffic;
 mod wire;

@@ -42,3 +42,33 @@ fn a_session_sends_real_packets_and_refuses_what_it_must_not_send() {
         assert_eq!(session.execute(wrong).status, Status::Input, "{wrong}");
     }
 }
+
+/// In a lab of a name: a probe, what others send, and that nothing came.
+#[test]
+fn a_probe_is_sent_in_a_lab_of_a_name_and_packets_of_others_are_caught() {
+    if !is_possible() {
+        return;
+    }
+    let home = crate::labs::named::Home::new("live");
+    let run = |arguments: &[&str]| {
+        let output = home.hopwise(arguments).output().expect("it runs");
+        let text =
+            [output.stdout, output.stderr].map(|part| String::from_utf8_lossy(&part).into_owned());
+        (text.concat(), output.status.code().unwrap_or(-1))
+    };
+    let (text, code) = run(&["lab", "up", "demo", "-f", WORLD]);
+    assert_eq!(code, 0, "{text}");
+    let (text, code) = run(&["trace", "--live", "--on", "demo", "--compare", QUESTION]);
+    assert_eq!(code, 0, "{text}");
+    for part in ["ALLOWED", "from-overlay, ", " later", " simulates the same, hop by hop"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    let (text, code) = run(&["trace", "--live", "--drops", "--timeout", "300ms", QUESTION]);
+    assert_eq!(code, 0, "{text}");
+    assert!(text.contains("no drop seen in 0."), "{text}");
+    assert!(text.contains("0 events lost"), "{text}");
+    let (text, code) = run(&["trace", "--live", "--on", "nowhere", QUESTION]);
+    assert_eq!((code, text.contains("there is demo")), (3, true), "{text}");
+    let (text, code) = run(&["trace", "--live", "--on", "demo", QUESTION, "payload", "x"]);
+    assert_eq!((code, text.contains("--send")), (2, true), "{text}");
+}

@@ -96,13 +96,7 @@ impl Running {
 
     /// Opens what runs already under a name.
     fn open(scene: Scene<'_>, home: &Home<'_>) -> Result<Self, LabError> {
-        let plan = scene.plan()?;
-        let open = |space: &Space| {
-            Namespace::open(&home.path(space))
-                .map_err(|error| LabError::system(format!("opening {}", space.name), error))
-        };
-        let spaces = plan.spaces.iter().map(open).collect::<Result<Vec<_>, _>>()?;
-        let wires = LabWires::quiet(Lab { plan, spaces }, scene.world, scene.tables);
+        let wires = LabWires::quiet(opened(scene, home)?, scene.world, scene.tables);
         let wires = wires.pinned(home.state.pins(home.name));
         Ok(Self { live: Backed::adopt(wires, scene.tables).map_err(of_datapath)? })
     }
@@ -225,6 +219,25 @@ fn is_up(mut record: Record, places: Vec<Vec<Place>>) -> Record {
         node.places = places;
     }
     Record { stage: Stage::Up, ..record }
+}
+
+/// Opens a lab of a name to send frames in it; `scene` is what its record's texts mean, under the record's number. Nothing changes by
+/// that, and programs tell what they told before.
+pub fn enter(state: &State, name: &str, scene: Scene<'_>) -> Result<Backed<LabWires>, LabError> {
+    let lab = opened(scene, &Home { state, name })?;
+    let wires = LabWires::on(lab, scene.world, scene.tables)?.pinned(state.pins(name));
+    Backed::adopt(wires, scene.tables).map_err(of_datapath)
+}
+
+/// The namespaces of a lab of a name.
+fn opened(scene: Scene<'_>, home: &Home<'_>) -> Result<Lab, LabError> {
+    let plan = scene.plan()?;
+    let open = |space: &Space| {
+        Namespace::open(&home.path(space))
+            .map_err(|error| LabError::system(format!("opening {}", space.name), error))
+    };
+    let spaces = plan.spaces.iter().map(open).collect::<Result<Vec<_>, _>>()?;
+    Ok(Lab { plan, spaces })
 }
 
 /// Makes a lab of a name. On an error nothing of it stays.

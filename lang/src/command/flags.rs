@@ -31,8 +31,17 @@ pub const MONITOR_FLAGS: &[(&str, &str)] = &[
 ];
 
 /// Flags of `trace --live`.
-pub const LIVE_FLAGS: &[(&str, &str)] =
-    &[("live", ""), ("follow", ""), ("count", "a number"), ("compare", ""), ("send", "")];
+pub const LIVE_FLAGS: &[(&str, &str)] = &[
+    ("live", ""),
+    ("on", "a lab or an attachment"),
+    ("wait", ""),
+    ("drops", ""),
+    ("timeout", "a time such as `10s`"),
+    ("follow", ""),
+    ("count", "a number"),
+    ("compare", ""),
+    ("send", ""),
+];
 
 /// Flags of `attach`; `--for` takes a time.
 pub const ATTACH_FLAGS: &[&str] = &["--enforce", "--for", "--confirm"];

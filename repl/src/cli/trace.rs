@@ -55,6 +55,18 @@ pub(super) struct TraceArgs {
     /// Really send the packet, in a lab of the world that goes with the command
     #[arg(long, conflicts_with_all = ["at", "expect", "record", "pcap"])]
     live: bool,
+    /// With --live: in this lab, or what is attached under this name, and in its own world
+    #[arg(long, value_name = "NAME", requires = "live")]
+    on: Option<String>,
+    /// With --live: send nothing, and catch the next packet of the kind that somebody else sends
+    #[arg(long, requires = "live")]
+    wait: bool,
+    /// With --live: send nothing, and catch the next one that is dropped
+    #[arg(long, requires = "live")]
+    drops: bool,
+    /// With --live: catch packets of others as long as this, such as 30s; 10s where nothing is said
+    #[arg(long, value_name = "TIME", requires = "live")]
+    timeout: Option<String>,
     /// With --live: hold it against simulation, and show the first step that differs
     #[arg(long, requires = "live")]
     compare: bool,
@@ -78,6 +90,9 @@ pub(super) fn run(args: &TraceArgs, look: &Look) -> io::Result<Status> {
     if args.question.last().is_some_and(|word| word.ends_with('-')) {
         return output.reply(&arrow_was_eaten());
     }
+    if args.on.is_some() || args.wait || args.drops || args.timeout.is_some() {
+        return installed(args, &output);
+    }
     let (mut session, loaded) = match args.files.open() {
         Ok(opened) => opened,
         Err(reply) => return output.reply(&reply),
@@ -96,7 +111,8 @@ pub(super) fn run(args: &TraceArgs, look: &Look) -> io::Result<Status> {
             session.set_sink(Box::new(super::monitor::Shown::text(&output)));
         }
         let TraceArgs { compare, follow, count, send, .. } = *args;
-        let reply = session.trace_live_line(&Live { follow, count, compare, send }, &question);
+        let live = Live { follow, count, compare, send, ..Live::default() };
+        let reply = session.trace_live_line(&live, &question);
         return output.reply(&reply.after(loaded));
     }
     if args.record.is_some() && is_at_hook(&question) {
@@ -112,6 +128,23 @@ pub(super) fn run(args: &TraceArgs, look: &Look) -> io::Result<Status> {
         None => ask(&mut session),
     };
     output.reply(&reply.after(loaded))
+}
+
+/// A question to what is installed, whose world is its own: no file is read.
+fn installed(args: &TraceArgs, output: &Output) -> io::Result<Status> {
+    let mut asked = crate::monitor::Asked::default();
+    if let Some(Err(message)) = args.timeout.as_ref().map(|time| asked.take("for", time)) {
+        return output.reply(&Reply::failure(Status::Usage, message, "`hopwise trace --help`"));
+    }
+    let mut session = Session::new(crate::backend::open);
+    if let Err(message) = session.settings_mut().set("level", &args.level) {
+        return output.reply(&Reply::failure(Status::Usage, message, ""));
+    }
+    super::monitor::interrupted_by_signals(&session)?;
+    let TraceArgs { wait, drops, compare, follow, count, send, .. } = *args;
+    let (on, timeout) = (args.on.clone(), asked.time);
+    let live = Live { on, wait, drops, timeout, follow, count, compare, send };
+    output.reply(&session.trace_live_line(&live, &joined(&args.question)))
 }
 
 /// The debugger opens questions, and a packet at a hook is none.

@@ -8,6 +8,8 @@ use engine::reason::DropReason;
 pub struct Filter {
     /// Names of either side, with or without their namespace.
     pub pods: Vec<String>,
+    /// Who sends, and to whom: to one of these.
+    pub talk: Option<(String, Vec<String>)>,
     /// Namespaces of either side.
     pub namespaces: Vec<String>,
     /// Labels of either side.
@@ -41,7 +43,12 @@ impl Filter {
                 identity.to_string() == *wanted || identity.reserved_name() == Some(wanted.as_str())
             })
         };
-        any(&self.pods, |name| either(&|side| is_named(side, name)))
+        let is_talk = self.talk.as_ref().is_none_or(|(source, destinations)| {
+            is_named(&seen.source, source)
+                && any(destinations, |to| is_named(&seen.destination, to))
+        });
+        is_talk
+            && any(&self.pods, |name| either(&|side| is_named(side, name)))
             && any(&self.namespaces, |name| either(&|side| side.namespace.as_ref() == Some(name)))
             && any(&self.labels, |(key, value)| either(&|side| side.labels.get(key) == Some(value)))
             && any(&self.identities, |wanted| either(&|side| is_identity(side, wanted)))

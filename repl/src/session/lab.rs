@@ -16,6 +16,8 @@ mod words;
 
 #[cfg(feature = "lab")]
 pub(crate) use running::Held;
+#[cfg(feature = "lab")]
+pub(super) use running::told;
 
 /// Nothing is held by a hopwise that makes no labs.
 #[cfg(not(feature = "lab"))]

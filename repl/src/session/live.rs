@@ -1,6 +1,7 @@
 //! Commands about real packets: `monitor` and `trace --live`. Owns how their flags become what is asked, and where their items go; watching is
 //! [`crate::monitor`]'s.
 
+mod elsewhere;
 mod source;
 mod trace;
 

@@ -138,7 +138,7 @@ pub(super) fn space_in(state: &State, name: &str, place: &str) -> Result<Namespa
 }
 
 /// A lab's error as a reply.
-pub(super) fn told(error: &LabError) -> Box<Reply> {
+pub(in crate::session) fn told(error: &LabError) -> Box<Reply> {
     let status = match error {
         LabError::Installed(
             InstallError::System { .. } | InstallError::Busy { .. } | InstallError::Read { .. },

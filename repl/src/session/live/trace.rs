@@ -17,7 +17,7 @@ use lang::command::Flag;
 use super::super::{Journey, NO_EARLIER, START, Session, Stage, refused};
 use crate::backend::Choice;
 use crate::live::difference;
-use crate::monitor::Item;
+use crate::monitor::{Asked, Item};
 use crate::reply::{Answer, Compared, Content, Reply, Sent, Status};
 
 /// Between two packets that are sent over and over.
@@ -26,8 +26,17 @@ const PAUSE: Duration = Duration::from_secs(1);
 const DEFAULT_PAYLOAD: &str = "echo payload";
 
 /// What is asked of real packets.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub(crate) struct Live {
+    /// The lab or attachment whose packets are meant; `None`: a lab of the session's world.
+    pub(crate) on: Option<String>,
+    /// Whether packets of others are waited for, instead of one that is sent.
+    pub(crate) wait: bool,
+    /// The same for such as are dropped.
+    pub(crate) drops: bool,
+    /// How long they are waited for.
+    pub(crate) timeout: Option<Duration>,
     /// Whether they go on until somebody ends it.
     pub(crate) follow: bool,
     /// How many are sent; one, unless they go on.
@@ -43,6 +52,10 @@ impl Live {
         let mut live = Self::default();
         for flag in flags {
             match flag.name.node.as_str() {
+                "on" => live.on = flag.value.as_ref().map(|value| value.node.clone()),
+                "wait" => live.wait = true,
+                "drops" => live.drops = true,
+                "timeout" => live.timeout = Some(time(flag)?),
                 "follow" => live.follow = true,
                 "compare" => live.compare = true,
                 "send" => live.send = true,
@@ -60,6 +73,19 @@ impl Live {
         }
         Ok(live)
     }
+}
+
+/// A time as `monitor --for` takes it.
+fn time(flag: &Flag) -> Result<Duration, Diagnostic> {
+    let value = flag.value.as_ref();
+    let mut read = Asked::default();
+    let taken = read.take("for", value.map_or("", |value| value.node.as_str()));
+    let problem = |message| {
+        let span = value.map_or(flag.name.span, |value| value.span);
+        Diagnostic::error(lang::codes::COMMAND_ARGUMENT, message, span)
+    };
+    taken.map_err(problem)?;
+    Ok(read.time.unwrap_or_default())
 }
 
 impl Session {
@@ -87,6 +113,9 @@ impl Session {
     }
 
     fn trace_live(&mut self, live: &Live, asked: &ast::Question) -> Reply {
+        if live.on.is_some() || live.waits() {
+            return self.trace_installed(live, asked);
+        }
         let question = match lang::resolve::question(&self.state.world, asked) {
             Ok(question) => question,
             Err(problem) => return self.complain(vec![problem]),
@@ -181,7 +210,7 @@ impl Session {
 }
 
 /// Whether a question sends something of its own making to a pod.
-fn carries(question: &Question) -> bool {
+pub(super) fn carries(question: &Question) -> bool {
     let is_default = question.undetermined.iter().any(|field| field == DEFAULT_PAYLOAD);
     !question.packet.payload.is_empty() && !is_default
 }
@@ -200,7 +229,7 @@ fn asked(
 }
 
 /// In a lab of ours the two never differ: that would be a bug.
-fn told(answer: Answer) -> Reply {
+pub(super) fn told(answer: Answer) -> Reply {
     let compared = answer.live.as_ref().and_then(|live| live.compared.as_ref());
     let differs = compared.is_some_and(|compared| compared.difference.is_some());
     let status = if differs || super::super::differs(&answer.explanation) {
@@ -213,16 +242,16 @@ fn told(answer: Answer) -> Reply {
 
 /// What looks for a packet that the kernel itself drops.
 #[cfg(feature = "lab")]
-struct Drops(Result<KernelDrops, BackendError>);
+pub(super) struct Drops(Result<KernelDrops, BackendError>);
 
 #[cfg(feature = "lab")]
 impl Drops {
-    fn of(packet: &Packet) -> Self {
+    pub(super) fn of(packet: &Packet) -> Self {
         let (source, destination) = (packet.ip.source, packet.ip.destination);
         Self(KernelDrops::watch(&Wanted { source, destination, id: packet.ip.id }))
     }
 
-    fn told(&self) -> String {
+    pub(super) fn told(&self) -> String {
         let found = self.0.as_ref().map_err(Clone::clone).and_then(KernelDrops::found);
         match found {
             Ok(Some(found)) => {

@@ -32,6 +32,9 @@ pub(super) fn traced(words: &[&str], rest: &str, names: &Names) -> Vec<String> {
         LIVE_FLAGS.iter().any(|(flag, takes)| *flag == name && !takes.is_empty())
     };
     let last = words.last().copied().unwrap_or_default();
+    if last == "--on" {
+        return installed();
+    }
     if takes(last) {
         return Vec::new();
     }

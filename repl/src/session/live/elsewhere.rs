@@ -1,0 +1,285 @@
+//! `trace --live` about what is installed: a probe sent inside a lab of a name, or packets that others send, waited for. The world is the
+//! installation's own. Owns which packets are meant; following is `datapath::follow`'s, watching `monitor`'s.
+
+#[cfg(feature = "lab")]
+use std::time::Duration;
+
+#[cfg(feature = "lab")]
+use engine::topology::{Party, Pod, Service, World};
+use lang::ast;
+
+use super::super::Session;
+use super::trace::Live;
+#[cfg(feature = "lab")]
+use crate::monitor::{Asked, Fate};
+use crate::reply::{Reply, Status};
+
+/// How long packets of others are waited for.
+#[cfg(feature = "lab")]
+const PATIENCE: Duration = Duration::from_secs(10);
+
+impl Live {
+    /// Whether packets of others are waited for, and nothing is sent.
+    pub(super) fn waits(&self) -> bool {
+        self.wait || self.drops || self.timeout.is_some()
+    }
+
+    /// The same as a monitor is asked for it.
+    #[cfg(feature = "lab")]
+    fn watch(&self, world: &World, question: &engine::question::Question) -> Asked {
+        let mut asked = Asked { on: self.on.clone(), ..Asked::default() };
+        let packet = &question.packet;
+        let source = name(world, question.source, packet.ip.source);
+        let mut to = vec![name(world, question.destination, packet.ip.destination)];
+        if let Party::Service(id) = question.destination
+            && let Some(service) = world.service(id)
+        {
+            let behind = world.pods.iter().filter(|pod| {
+                pod.namespace == service.namespace && service.selector.matches(&pod.labels)
+            });
+            to.extend(behind.map(Pod::qualified));
+        }
+        asked.filter.talk = Some((source, to));
+        if self.drops {
+            asked.filter.verdicts = vec![Fate::Dropped];
+        }
+        let is_endless = self.follow;
+        asked.count = self.count.or((!is_endless).then_some(1));
+        asked.time = self.timeout.or((!is_endless).then_some(PATIENCE));
+        asked
+    }
+}
+
+/// A party as sightings name it.
+#[cfg(feature = "lab")]
+fn name(world: &World, party: Party, address: std::net::IpAddr) -> String {
+    let known = match party {
+        Party::Pod(id) => world.pod(id).map(Pod::qualified),
+        Party::Service(id) => world.service(id).map(Service::qualified),
+        _ => None,
+    };
+    known.unwrap_or_else(|| address.to_string())
+}
+
+#[cfg(not(feature = "lab"))]
+impl Session {
+    #[expect(clippy::unused_self, reason = "with labs it is the session that answers")]
+    pub(super) fn trace_installed(&mut self, live: &Live, _: &ast::Question) -> Reply {
+        let message = if live.waits() { "nothing can be attached" } else { "no lab can be made" };
+        let message = format!("{message} (this hopwise was built without labs)");
+        Reply::failure(Status::Environment, message, "build with the feature `lab`")
+    }
+}
+
+#[cfg(feature = "lab")]
+mod probe {
+    use datapath::follow::follow;
+    use datapath::lab::{self, LabWires, Scene as LabScene};
+    use datapath::live::install::Kind;
+    use datapath::live::{Backed, Mode, filter};
+    use engine::backend::BackendError;
+    use engine::explain::{Context, explain};
+    use engine::net::Transport;
+    use engine::question::Question;
+    use engine::topology::NodeId;
+    use engine::trace::Trace;
+
+    use super::super::super::lab::told as refused_by_lab;
+    use super::super::super::refused;
+    use super::super::source::Opened;
+    use super::super::trace::{Drops, carries, told};
+    use super::{Duration, Live, Reply, Session, Status, ast};
+    use crate::backend::{self, Choice};
+    use crate::live::difference;
+    use crate::reply::{Answer, Compared, Content, Sent};
+
+    /// Ports that probes are sent from: such as no system gives by itself, another one each time, so that none goes on with the flow of
+    /// an earlier one.
+    const PORTS: std::ops::Range<u16> = 20_000..28_000;
+
+    impl Session {
+        /// The question in the world of what is installed.
+        pub(in crate::session) fn trace_installed(
+            &mut self,
+            live: &Live,
+            asked: &ast::Question,
+        ) -> Reply {
+            let opened = match Opened::of(live.on.as_deref()) {
+                Ok(opened) => opened,
+                Err(reply) => return *reply,
+            };
+            let question = match lang::resolve::question(&opened.scene.world, asked) {
+                Ok(question) => question,
+                Err(problem) => return self.complain(vec![problem]),
+            };
+            if live.waits() {
+                let watch = live.watch(&opened.scene.world, &question);
+                // Who watches opens it for itself.
+                drop(opened);
+                return none_seen(live, self.monitor(&watch));
+            }
+            match self.probe_installed(&opened, &marked(question), live) {
+                Ok(answer) => told(answer),
+                Err(reply) => *reply,
+            }
+        }
+
+        fn probe_installed(
+            &mut self,
+            opened: &Opened,
+            question: &Question,
+            live: &Live,
+        ) -> Result<Answer, Box<Reply>> {
+            refuse(opened, question, live)?;
+            let scene = &*opened.scene;
+            let of_lab = LabScene { world: &scene.world, tables: &scene.tables };
+            let entered = lab::enter(&opened.state, &opened.name, of_lab);
+            let mut lab = entered.map_err(|error| refused_by_lab(&error))?;
+            let drops = Drops::of(&question.packet);
+            let nodes: Vec<NodeId> = scene.tables.nodes.iter().map(|node| node.node).collect();
+            let before = tell(&mut lab, &nodes, mode(opened, question));
+            let followed = before.and_then(|before| {
+                let followed = follow(&mut lab, &scene.world, &scene.tables, question, 0);
+                hush(&mut lab, before);
+                followed
+            });
+            let trace = followed.map_err(|error| refused(&error))?;
+            let context = Context {
+                world: &scene.world,
+                policies: &scene.policies,
+                tables: &scene.tables,
+                sources: &scene.sources,
+            };
+            let explanation = explain(&context, question, &trace, None).ok_or_else(|| {
+                refused(&BackendError::BadEvent("the trace has no beginning".to_owned()))
+            })?;
+            let kernel = trace.unseen.is_some().then(|| drops.told());
+            let compared = if live.compare {
+                Some(compared(opened, question, &trace).map_err(|error| refused(&error))?)
+            } else {
+                None
+            };
+            self.last_answer = Some(explanation.clone());
+            let level = self.settings.level;
+            let live = Some(Sent { compared, kernel });
+            Ok(Answer { explanation, level, unmet: Vec::new(), came_with: None, live })
+        }
+    }
+
+    /// That no drop came is said with how many events were lost, among which one may have been.
+    fn none_seen(live: &Live, reply: Reply) -> Reply {
+        match &reply.content {
+            Content::Watched(watched) if live.drops && watched.report.shown == 0 => {
+                let report = &watched.report;
+                let seconds = Duration::from_millis(report.milliseconds).as_secs_f64();
+                let lost = report.lost;
+                let text = format!("no drop seen in {seconds:.1} s; {lost} events lost\n");
+                Reply { content: Content::Text(text), ..reply }
+            }
+            _ => reply,
+        }
+    }
+
+    /// What is not sent.
+    fn refuse(opened: &Opened, question: &Question, live: &Live) -> Result<(), Box<Reply>> {
+        let failure = |status, message: &str, remedy: &str| {
+            Err(Box::new(Reply::failure(status, message, remedy)))
+        };
+        if opened.record.kind != Kind::Lab {
+            let message = format!(
+                "{} has pods that are not hopwise's, and nothing is sent from inside them",
+                opened.title()
+            );
+            return failure(
+                Status::Input,
+                &message,
+                "`--wait` catches the next packet that somebody else sends",
+            );
+        }
+        if question.with_reply || question.known.is_some() || question.choose.is_some() {
+            let message = "`with` and `choose backend` are about simulation: real pods answer, and real services choose";
+            return failure(Status::Input, message, "leave them out");
+        }
+        if carries(question) && !live.send {
+            let message = "a payload is sent to a real pod only with `--send`";
+            return failure(Status::Usage, message, "add `--send`, or leave the payload out");
+        }
+        if live.follow || live.count.is_some() {
+            let message = "one probe is sent to what is installed at a time";
+            return failure(
+                Status::Usage,
+                message,
+                "leave out `--follow` and `--count`, or add `--wait`",
+            );
+        }
+        Ok(())
+    }
+
+    /// The question with a mark by which its packet is known among others (IPv4), and a source port of its own.
+    fn marked(mut question: Question) -> Question {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        let moment = now.map_or(0, |now| now.as_micros());
+        if question.packet.ip.source.is_ipv4() {
+            question.packet.ip.id = u32::try_from(moment % 0xFFFE).unwrap_or(0) + 1;
+        }
+        let span = u128::from(PORTS.end - PORTS.start);
+        let port = PORTS.start + u16::try_from(moment / 7 % span).unwrap_or(0);
+        if let Transport::Tcp { source, .. }
+        | Transport::Udp { source, .. }
+        | Transport::Sctp { source, .. } = &mut question.packet.transport
+        {
+            *source = port;
+        }
+        question
+    }
+
+    /// What programs tell meanwhile: all of the one packet. Where they have something to say about the underlay's own packets too, whose
+    /// marks are others, and of IPv6, which has no mark here, all of every packet.
+    fn mode(opened: &Opened, question: &Question) -> Mode {
+        let cluster = &opened.scene.world.cluster;
+        let has_outer =
+            cluster.encryption.is_some() || cluster.host_firewall || !cluster.prefilter.is_empty();
+        let ip = &question.packet.ip;
+        let only = (!has_outer && ip.source.is_ipv4()).then(|| filter::marked(ip.id, false));
+        Mode { trace: true, capture: true, filter: only, ..Mode::default() }
+    }
+
+    /// Makes programs tell so, and says what they told before.
+    fn tell(
+        lab: &mut Backed<LabWires>,
+        nodes: &[NodeId],
+        mode: Mode,
+    ) -> Result<Vec<(NodeId, Mode)>, BackendError> {
+        let mut before = Vec::new();
+        for node in nodes {
+            let Some(programs) = lab.programs(*node) else { continue };
+            let own = programs.mode();
+            programs.set_mode(own.telling(mode))?;
+            before.push((*node, own));
+        }
+        Ok(before)
+    }
+
+    /// Makes programs tell what they told before.
+    fn hush(lab: &mut Backed<LabWires>, before: Vec<(NodeId, Mode)>) {
+        for (node, mode) in before {
+            if let Some(programs) = lab.programs(node) {
+                // What cannot be said to them now, the next reader says.
+                drop(programs.set_mode(mode));
+            }
+        }
+    }
+
+    /// What simulation says to the same packet, on a fresh conntrack.
+    fn compared(
+        opened: &Opened,
+        question: &Question,
+        real: &Trace,
+    ) -> Result<Compared, BackendError> {
+        let scene = &*opened.scene;
+        let mut simulated = backend::open(Choice::Auto)?;
+        simulated.load_world(&scene.world, &scene.tables)?;
+        let trace = follow(&mut *simulated, &scene.world, &scene.tables, question, 0)?;
+        Ok(Compared { backend: simulated.name(), difference: difference(&trace, real) })
+    }
+}
