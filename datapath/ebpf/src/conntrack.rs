@@ -219,6 +219,13 @@ impl Flow {
         self.flags() & conntrack::FRONTEND != 0 && own == address && own_port == port
     }
 
+    /// Whether what leads the client to its backend is to be looked after: at every eighth answer, as a look-up costs much.
+    #[inline(always)]
+    pub(crate) fn is_pushed(&self) -> bool {
+        // SAFETY: a map value.
+        !self.entry.is_null() && unsafe { (*self.entry).packets[conntrack::RESPONDER] } & 7 == 7
+    }
+
     /// Answers keep their source from now on: the frontend is none any more.
     #[inline(always)]
     pub(crate) fn forget_frontend(&self) {
@@ -448,8 +455,7 @@ pub(crate) fn remember(run: &Run, packet: &Packet, facts: &mut Facts, to: u32, b
     if written {
         remember_choice(run, facts);
     }
-    // Where it fails for a known flow the old entry stays, whose verdicts no longer count: nothing is lost
-    // but time.
+    // Where it fails for a known flow the old entry stays, whose verdicts no longer count: nothing is lost but time.
     written || is_judged_anew
 }
 

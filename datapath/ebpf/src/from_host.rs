@@ -84,8 +84,9 @@ fn sender(run: &Run, facts: &Facts) -> u32 {
 /// The node's egress policy, then what the destination asks for.
 #[inline(always)]
 fn judge(run: &Run, packet: &Packet, facts: &mut Facts, flow: &Flow, to: Place) -> Verdict {
-    // What others send on through the node is not its matter.
+    // What others send on through the node is not its matter, and what it sends to itself stays inside.
     if facts.needs_policy()
+        && !to.is_host()
         && facts.source.from == source::OWN_ADDRESS
         && let Some(own) = node::host(run)
     {

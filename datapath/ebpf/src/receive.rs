@@ -50,6 +50,9 @@ pub(crate) fn answer(run: &Run, packet: &mut Packet, facts: &mut Facts, flow: &F
         return;
     }
     translate::answer(packet, facts, flow);
+    if flow.is_pushed() {
+        service::see_to(run.skb);
+    }
 }
 
 /// The flow of a packet that a pod or the node itself gets: an entry that leads a client to its backend, or answers to their

@@ -5,15 +5,16 @@ use core::ptr;
 
 use aya_ebpf::bindings::__sk_buff;
 use datapath_abi::{
-    AffinityKey, AffinityValue, MAGLEV_SIZE, MemberKey, SOURCE_RANGE_STATIC_BITS, ServiceKey,
-    ServiceValue, choice, config, conntrack, ct_kind, ct_state, family, hook, input, reason,
-    rewriting, service,
+    AffinityKey, AffinityValue, CtValue, MAGLEV_SIZE, MemberKey, SOURCE_RANGE_STATIC_BITS,
+    ServiceKey, ServiceValue, choice, config, conntrack, ct_kind, ct_state, family, hook, input,
+    reason, rewriting, service, target,
 };
 
-use crate::conntrack::{Flow, look_up_again, put};
+use crate::conntrack::{self as flows, Flow, look_up_again, put};
 use crate::headers::{ACK, Packet, SCTP, SYN};
+use crate::ipcache;
 use crate::maps::{AFFINITY, BACKENDS, MAGLEV, MEMBERS, SCRATCH, SEAM, SERVICES, SOURCE_RANGES};
-use crate::run::{Facts, Run, Sides, apart, clear};
+use crate::run::{Facts, Place, Run, Sides, apart, clear};
 use crate::translate::{loopback, set_destination, set_source, undo};
 
 /// What [`begin`] returns for a packet that is for no frontend: a reason that no packet is dropped for.
@@ -438,17 +439,50 @@ fn remember(run: &Run, packet: &Packet, facts: &Facts) {
         (&(*scratch).before, &mut (*scratch).quoted, &mut (*scratch).entry)
     };
     as_it_came(client, packet, before);
-    value.expires = u64::MAX;
-    value.kind = ct_kind::SERVICE;
-    value.flags = if facts.is_outside { conntrack::OUTSIDE } else { 0 };
+    let backend = Backend { address: packet.destination, port: packet.destination_port };
+    lead_to(value, facts.is_outside, backend);
     value.paths[conntrack::INITIATOR] = u64::from(run.generation) << 32 | u64::from(facts.frontend);
-    // SAFETY: sixteen bytes, aligned as words, and two.
-    unsafe {
-        (&raw mut value.address).cast::<[u64; 2]>().write(packet.destination);
-        (&raw mut value.port).cast::<u16>().write(packet.destination_port);
-    }
     // Where it fails a backend is chosen for the next packet as well, the same one unless the service changes.
     let _ = put(client, value, 0);
+}
+
+/// Makes an entry one that leads a client to a backend.
+#[inline(always)]
+fn lead_to(value: &mut CtValue, outside: bool, backend: Backend) {
+    value.expires = u64::MAX;
+    value.kind = ct_kind::SERVICE;
+    value.flags = if outside { conntrack::OUTSIDE } else { 0 };
+    // SAFETY: sixteen bytes, aligned as words, and two.
+    unsafe {
+        (&raw mut value.address).cast::<[u64; 2]>().write(backend.address);
+        (&raw mut value.port).cast::<u16>().write(backend.port);
+    }
+}
+
+/// Sees to it that the client of a flow whose backend answers at length still finds that backend. Nothing else touches the entry that leads
+/// there meanwhile, which a full table then forgets first; it is written anew where it is gone. The packet is an answer as the client gets it.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(crate) extern "C" fn see_to(skb: *mut __sk_buff) -> u32 {
+    apart(skb, |run, packet, _| {
+        let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return 0 };
+        // SAFETY: this CPU's value, which this run has to itself; nothing else refers to these fields now.
+        let (before, client, value) = unsafe {
+            Packet::begin(&raw mut (*scratch).quoted);
+            clear(&raw mut (*scratch).entry);
+            (&(*scratch).before, &mut (*scratch).quoted, &mut (*scratch).entry)
+        };
+        as_it_came(client, packet, &Sides::of(packet).exchanged());
+        if !flows::find(client).is_null() {
+            return 1;
+        }
+        // Whoever is at home here asked as one of the cluster's.
+        let index = ipcache::look_up(run, packet.family, &packet.destination).index;
+        let kind = Place::of(run, index).target.map_or(0, |to| to.kind);
+        let is_inside = matches!(kind, target::ENDPOINT | target::HOST);
+        lead_to(value, !is_inside, Backend { address: before.source, port: before.source_port });
+        u32::from(put(client, value, 0))
+    })
 }
 
 /// A packet with the sides that another one came with.

@@ -56,7 +56,8 @@ fn decide(run: &Run, packet: &mut Packet, facts: &mut Facts) -> Verdict {
         };
     }
     encrypt_native(run, packet, facts);
-    let refused = translate(run, packet, facts, flow);
+    let is_noted = mark & mark::MASK == mark::IDENTITY;
+    let refused = translate(run, packet, facts, flow, is_noted);
     if refused != reason::FORWARDED {
         facts.encrypted = 0;
         return Verdict::drop_egress(refused);
@@ -64,9 +65,10 @@ fn decide(run: &Run, packet: &mut Packet, facts: &mut Facts) -> Verdict {
     Verdict::pass()
 }
 
-/// Translates the packet's source if it must be. Returns the reason of a refusal, or [`reason::FORWARDED`].
+/// Translates the packet's source if it must be. Returns the reason of a refusal, or [`reason::FORWARDED`]. An earlier program has noted
+/// the packet in its flow, or nobody has.
 #[inline(always)]
-fn translate(run: &Run, packet: &mut Packet, facts: &mut Facts, flow: Flow) -> u8 {
+fn translate(run: &Run, packet: &mut Packet, facts: &mut Facts, flow: Flow, is_noted: bool) -> u8 {
     let state = facts.state();
     // A known translation of a pod's flow costs nothing but this.
     if state == ct_state::ESTABLISHED
@@ -85,7 +87,8 @@ fn translate(run: &Run, packet: &mut Packet, facts: &mut Facts, flow: Flow) -> u
         facts.set_state(state, conntrack::INITIATOR);
     }
     if !matches!(state, ct_state::NEW | ct_state::ESTABLISHED) {
-        if node::host(run).is_some() && is_from_host(run, packet) {
+        let is_asked = node::host(run).is_some() || (!is_noted && !flow.is_unknown());
+        if is_asked && is_from_host(run, packet) {
             flow.observe(run, packet, facts);
         }
         receive::answer(run, packet, facts, &flow);

@@ -23,7 +23,7 @@ const CLOSED: u64 = 10;
 #[derive(Clone, Debug, Default)]
 pub struct Memory {
     flows: BTreeMap<(NodeId, Pair), Entry>,
-    served: BTreeMap<Asking, (End, Scope)>,
+    served: BTreeMap<Asking, Served>,
     affinities: BTreeMap<(NodeId, Client), Kept>,
     pieces: BTreeMap<(NodeId, Piece), (u16, u16)>,
     outer: BTreeMap<(NodeId, Inner), u64>,
@@ -56,6 +56,15 @@ pub(super) struct Chosen {
     pub(super) scope: Scope,
     /// The client's further flows get it too.
     pub(super) binds: bool,
+}
+
+/// The backend that a client's flow to a frontend has.
+#[derive(Clone, Copy, Debug)]
+struct Served {
+    backend: End,
+    scope: Scope,
+    /// A full table had no room for it.
+    is_lost: bool,
 }
 
 /// A client's side of a flow and the frontend.
@@ -224,12 +233,14 @@ impl Memory {
         }
     }
 
-    /// Forgets which backend a client's flow to a frontend has, for want of room.
-    pub fn forget_backend(&mut self, node: NodeId, flow: &FlowKey) {
+    /// Forgets which backend a client's flow to a frontend has, for want of room; or finds it again, as the backend's answers tell.
+    pub fn lose_backend(&mut self, node: NodeId, flow: &FlowKey, is_lost: bool) {
         let end = |address, port| End { address, port };
         let client = end(flow.source, flow.source_port);
         let frontend = end(flow.destination, flow.destination_port);
-        self.served.remove(&(node, flow.protocol, client, frontend));
+        if let Some(served) = self.served.get_mut(&(node, flow.protocol, client, frontend)) {
+            served.is_lost = is_lost;
+        }
     }
 
     /// Whether anything is remembered beside flows.
@@ -312,8 +323,8 @@ impl Memory {
         scope: Option<Scope>,
         now: u64,
     ) -> Option<(End, Entered)> {
-        let (backend, served) = *self.served.get(&asking(node, asked))?;
-        if scope.is_some_and(|scope| scope != served) {
+        let Served { backend, scope: served, is_lost } = *self.served.get(&asking(node, asked))?;
+        if is_lost || scope.is_some_and(|scope| scope != served) {
             return None;
         }
         let found = self.alive(node, now).find(|(pair, entry)| {
@@ -377,7 +388,7 @@ impl Memory {
     /// A new connection of a client; for its further ones the time runs anew.
     pub(super) fn keep(&mut self, node: NodeId, chosen: Chosen, now: u64) {
         let Chosen { asked, backend, scope, binds } = chosen;
-        self.served.insert(asking(node, &asked), (backend, scope));
+        self.served.insert(asking(node, &asked), Served { backend, scope, is_lost: false });
         if binds {
             let client = Client::of(&asked);
             self.affinities.insert((node, client), Kept { backend, since: now });

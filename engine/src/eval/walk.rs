@@ -325,9 +325,9 @@ impl<'a> Walk<'a> {
         }
         // At the device, a node is whoever has its address.
         let is_own = path::lead(self.world, Some(here), self.headers.source) == Lead::Node(here);
-        // What others send on through the node is not its matter; what it sends to itself is where a program sees it: led by a service, or
-        // an answer of what was.
-        let is_asked = is_led || peer != Who::Host || visit.state == CtState::Reply;
+        // What others send on through the node is not its matter, and what it sends to itself stays inside, led by a service or not; an
+        // answer of what was led passes as one.
+        let is_asked = peer != Who::Host || visit.state == CtState::Reply;
         if is_asked && is_own {
             self.ask_host(visit, Direction::Egress, peer)?;
         }

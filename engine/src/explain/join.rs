@@ -74,7 +74,7 @@ pub fn explain(
         nearest: denied
             .map_or_else(Vec::new, |leg| nearest::nearest(context, leg, peer.as_deref())),
         obstacle: match end {
-            End::Dropped(reason) => obstacle::of(context, trace, reason),
+            End::Dropped(reason) => obstacle::of(context, trace, &legs, reason),
             End::Unknown(Undecided::NotFollowed) => obstacle::of_unfollowed(context, trace),
             End::Allowed => obstacle::of_allowed(context, trace, &legs),
             End::Unknown(_) => None,

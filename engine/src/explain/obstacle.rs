@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use serde::Serialize;
 
+use crate::eval::pose;
 use crate::net::{Confined, Direction, Hook, Protocol};
 use crate::reason::DropReason;
 use crate::source::Location;
@@ -13,10 +14,11 @@ use crate::topology::{
     NodeId, Party, Pod, Readiness, Service, ServiceId, ServicePort, TargetPort, TrafficPolicy,
 };
 use crate::trace::{Event, Hop, Rewriting, Trace};
+use crate::verdict;
 
 use super::seen::Seen;
 use super::service::{self, Told};
-use super::{Context, LegOutcome, wire};
+use super::{Context, LegOutcome, posed, wire};
 
 /// Why a pod that a service selects is no backend for a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -165,6 +167,8 @@ pub enum Obstacle {
         rewriting: Rewriting,
         /// What policy took the source for.
         peer: String,
+        /// Whether policy would let the client itself pass.
+        admits_client: bool,
         /// The service that the client asked, where it asked one.
         service: Option<String>,
         /// Where that is declared.
@@ -196,7 +200,12 @@ pub enum Obstacle {
 }
 
 /// What stood in the way of a packet that was dropped for this reason.
-pub(super) fn of(context: &Context<'_>, trace: &Trace, reason: DropReason) -> Option<Obstacle> {
+pub(super) fn of(
+    context: &Context<'_>,
+    trace: &Trace,
+    legs: &[Seen],
+    reason: DropReason,
+) -> Option<Obstacle> {
     let hop = trace.hops.last()?;
     let told = service::asked(context, hop);
     match reason {
@@ -220,7 +229,9 @@ pub(super) fn of(context: &Context<'_>, trace: &Trace, reason: DropReason) -> Op
             Some(Obstacle::NoFirstFragment { source, destination })
         }
         DropReason::Prefiltered => prefiltered(context, hop),
-        DropReason::PolicyDenied | DropReason::PolicyDeny => source_translated(context, trace),
+        DropReason::PolicyDenied | DropReason::PolicyDeny => {
+            source_translated(context, trace, legs)
+        }
         _ => None,
     }
 }
@@ -230,7 +241,7 @@ pub(super) fn of_allowed(context: &Context<'_>, trace: &Trace, legs: &[Seen]) ->
     let is_by_rule =
         |leg: &&Seen| leg.hop + 1 == trace.hops.len() && leg.decided.outcome == LegOutcome::Allow;
     legs.iter().find(is_by_rule)?;
-    let found = source_translated(context, trace)?;
+    let found = source_translated(context, trace, legs)?;
     let Obstacle::SourceTranslated { client_address, .. } = &found else { return None };
     let client = context.world.owner(client_address.parse().ok()?)?;
     matches!(client, Party::Pod(_) | Party::Node(_) | Party::Health(_)).then_some(found)
@@ -434,7 +445,7 @@ fn no_free_port(context: &Context<'_>, hop: &Hop) -> Option<Obstacle> {
 }
 
 /// Whose address a node replaced before the ingress policy that dropped the packet was asked.
-fn source_translated(context: &Context<'_>, trace: &Trace) -> Option<Obstacle> {
+fn source_translated(context: &Context<'_>, trace: &Trace, legs: &[Seen]) -> Option<Obstacle> {
     let (last, before) = trace.hops.split_last()?;
     let peer = last.events.iter().rev().find_map(|stamped| match stamped.event {
         Event::Policy { direction: Direction::Ingress, peer, .. } => Some(peer),
@@ -462,8 +473,17 @@ fn source_translated(context: &Context<'_>, trace: &Trace) -> Option<Obstacle> {
         address: address.to_string(),
         rewriting,
         peer: context.meaning(peer),
+        admits_client: legs.last().is_some_and(|leg| admits(context, trace, leg, client)),
         service: asked.map(|id| context.service(id)),
         location: declared.map(|service| context.location(service.span)),
+    })
+}
+
+/// Whether the direction would let somebody pass who came under an address of its own.
+fn admits(context: &Context<'_>, trace: &Trace, leg: &Seen, client: IpAddr) -> bool {
+    posed::with_peer(context, trace, leg, client).is_some_and(|posed| {
+        let outcome = pose(context.world, context.policies, &posed).outcome;
+        matches!(outcome, verdict::LegOutcome::Allow | verdict::LegOutcome::NotIsolated)
     })
 }
 

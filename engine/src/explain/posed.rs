@@ -37,6 +37,24 @@ pub(super) fn of(context: &Context<'_>, trace: &Trace, seen: &Seen) -> Option<Po
     })
 }
 
+/// The same question about somebody who comes under an address of its own.
+pub(super) fn with_peer(
+    context: &Context<'_>,
+    trace: &Trace,
+    seen: &Seen,
+    address: IpAddr,
+) -> Option<Posed> {
+    let posed = of(context, trace, seen)?;
+    let peer = match context.world.owner(address) {
+        Some(Party::Pod(id)) => Who::Pod(id),
+        Some(Party::Node(node)) if node == posed.node => Who::Host,
+        Some(Party::Node(_)) => Who::RemoteNode,
+        Some(Party::Health(node)) => Who::Health(node),
+        _ => Who::Outside(address),
+    };
+    Some(Posed { peer: Some(peer), ..posed })
+}
+
 /// The peer's address as policy sees it: beyond a service, the backend's.
 fn address(hop: &Hop, direction: Direction) -> Option<IpAddr> {
     let mut events = hop.events.iter();

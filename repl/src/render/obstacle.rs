@@ -204,8 +204,8 @@ fn next(obstacle: &Obstacle) -> Vec<String> {
             "correct the address, or add a pod that has it: {node} keeps {prefix}{} for its pods, and what its stack does with {address} is not followed",
             at(location.as_ref())
         )],
-        Obstacle::SourceTranslated { rewriting, peer, service, .. } => {
-            source_translated(*rewriting, peer, service.as_deref())
+        Obstacle::SourceTranslated { rewriting, peer, service, admits_client, .. } => {
+            source_translated(*rewriting, peer, service.as_deref().filter(|_| *admits_client))
         }
         Obstacle::ClusterOnly { service, nobody: true, .. } => {
             vec![format!("give {service} a backend first: nobody is behind its ports, whoever asks")]
@@ -244,7 +244,7 @@ fn next(obstacle: &Obstacle) -> Vec<String> {
     }
 }
 
-/// Where the client is not seen: let it be seen, or admit what is.
+/// Where the client is not seen: let it be seen, if that would do, or admit what is.
 fn source_translated(rewriting: Rewriting, peer: &str, service: Option<&str>) -> Vec<String> {
     let admit = format!("admit what policy sees: `allow ingress from entities {peer}`");
     match (rewriting, service) {

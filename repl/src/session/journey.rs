@@ -167,10 +167,15 @@ impl Journey<'_> {
     }
 
     /// The oracle forgets what a full conntrack had no room for: which flow that is, is the datapath's choice. What goes
-    /// while there is room is none of it, and a divergence.
+    /// while there is room is none of it, and a divergence. What leads a client to its backend may come back, by the backend's answers.
     fn forget_lost(&mut self, before: &KnownFlows, after: &KnownFlows) -> Result<(), BackendError> {
-        for (node, _) in after {
+        for (node, entries) in after {
             self.forget_beside(*node)?;
+            for entry in entries {
+                if matches!(entry.kind, ConntrackKind::Service { .. }) {
+                    self.memory.lose_backend(*node, &entry.flow, false);
+                }
+            }
             let gone = gone(before, after, *node);
             for is_v6 in [false, true] {
                 let of_family = |e: &&&ConntrackEntry| e.flow.source.is_ipv6() == is_v6;
@@ -184,7 +189,7 @@ impl Journey<'_> {
                             self.memory.forget(*node, &entry.flow);
                         }
                         ConntrackKind::Service { .. } => {
-                            self.memory.forget_backend(*node, &entry.flow);
+                            self.memory.lose_backend(*node, &entry.flow, true);
                         }
                         // Goes with its flow.
                         ConntrackKind::Nat { .. } => {}

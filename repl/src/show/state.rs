@@ -156,7 +156,9 @@ pub(super) fn conntrack(view: &View<'_>, entries: &[(NodeId, Vec<ConntrackEntry>
     );
     for (node, entries) in entries {
         let name = names::node(view.world, *node);
-        listing.rows.extend(entries.iter().map(|entry| flow(&name, entry)));
+        // What has expired is forgotten, whatever the table still holds of it.
+        let known = entries.iter().filter(|entry| entry.expires_in > 0);
+        listing.rows.extend(known.map(|entry| flow(&name, entry)));
     }
     listing
 }

@@ -132,6 +132,31 @@ fn entries_of_services_are_listed_with_their_flow() {
 }
 
 #[test]
+fn answers_restore_what_leads_the_client_to_its_backend() {
+    let mut vm = interpreter(LIMITS);
+    vm.load(&served(1, &BOTH_PORTS)).unwrap();
+    let backend = chosen(&vm.say(&to_service(40_000, 80))).0.unwrap();
+    let answer = from_b(&packet("10.0.0.2", "10.0.0.1", tcp(backend.port, 40_000, TcpFlags::ACK)));
+    let is_known = |vm: &mut Tested| {
+        let entries = vm.conntrack(NODE, 10).unwrap();
+        entries.iter().any(|entry| matches!(entry.kind, ConntrackKind::Service { .. }))
+    };
+    // More flows than there is room for, and seven answers meanwhile.
+    for source in 1_000..1_000 + u16::try_from(FLOWS).unwrap() {
+        if source % 1_200 == 0 {
+            assert_eq!(vm.say(&answer).state(), Some(CtState::Reply));
+        }
+        vm.say(&from_a(&packet("10.0.0.1", "10.0.0.2", udp(source, 9))));
+    }
+    assert!(!is_known(&mut vm));
+    vm.say(&answer);
+    assert!(is_known(&mut vm));
+    let again = from_a(&packet("10.0.0.1", CLUSTER_IP, tcp(40_000, 80, TcpFlags::ACK)));
+    let again = vm.say(&again);
+    assert_eq!((chosen(&again).0, chosen(&again).1), (Some(backend), Choice::Conntrack));
+}
+
+#[test]
 fn clients_that_are_kept_are_remembered_and_forgotten() {
     let mut backend = backend();
     backend.load(&served(1, &BOTH_PORTS)).unwrap();
