@@ -211,9 +211,10 @@ fn the_prefilter_comes_before_anything() {
     }
 }
 
+/// It is translated where it connects (CILIUM-DATAPATH A6), so that it never passes a program that would ask.
 #[test]
-fn a_node_that_reaches_itself_by_a_service_is_asked() {
-    for (to, expected) in [("@host", ALLOWED), ("server/*", DENIED)] {
+fn a_node_that_reaches_itself_by_a_service_is_not_asked() {
+    for (to, expected) in [("@host", ALLOWED), ("server/*", ALLOWED)] {
         let mut scene = services::scene(services::service(), host(vec![allow_to(to, "")]));
         scene.world.cluster.host_firewall = true;
         let second = scene.world.nodes[1].addresses.clone();
