@@ -1,5 +1,7 @@
 //! `trace --live`: real packets by the command line and in a session, beside simulated ones.
 
+use std::process::Stdio;
+
 use repl::reply::Status;
 
 use crate::cli::run;
@@ -67,6 +69,20 @@ fn a_probe_is_sent_in_a_lab_of_a_name_and_packets_of_others_are_caught() {
     assert_eq!(code, 0, "{text}");
     assert!(text.contains("no drop seen in 0."), "{text}");
     assert!(text.contains("0 events lost"), "{text}");
+    let waiting = ["trace", "--live", "--wait", "--timeout", "5s", QUESTION];
+    let waiting = home.hopwise(&waiting).stdout(Stdio::piped()).spawn().expect("it runs");
+    // Nobody listens at the port, which the pod's kernel says; another port is not asked about.
+    let knock = "for n in $(seq 40); do (exec 3<>/dev/tcp/10.2.0.10/81); (exec 3<>/dev/tcp/10.2.0.10/80); sleep 0.1; done 2>/dev/null";
+    let knocking = ["lab", "exec", "--lab", "demo", "shop/client", "--", "bash", "-c", knock];
+    let mut knocking = home.hopwise(&knocking).spawn().expect("it runs");
+    let caught = waiting.wait_with_output().expect("it ends");
+    drop(knocking.kill());
+    drop(knocking.wait());
+    let text = String::from_utf8_lossy(&caught.stdout);
+    assert!(caught.status.success(), "{text}");
+    assert!(text.contains("shop/client 10.1.0.10:") && text.contains("10.2.0.10:80 "), "{text}");
+    let (text, code) = run(&["trace", "--live", "--on", "demo", "-f", WORLD, QUESTION]);
+    assert_eq!((code, text.contains("cannot be used with")), (2, true), "{text}");
     let (text, code) = run(&["trace", "--live", "--on", "nowhere", QUESTION]);
     assert_eq!((code, text.contains("there is demo")), (3, true), "{text}");
     let (text, code) = run(&["trace", "--live", "--on", "demo", QUESTION, "payload", "x"]);

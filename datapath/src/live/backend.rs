@@ -27,10 +27,6 @@ use crate::testrun::kernel_version;
 
 /// Bytes of a node's ring buffer.
 const RING: u32 = 1 << 20;
-/// Events of a node that are heard at once.
-const MOST_HEARD: usize = 1 << 15;
-/// Runs of a node that are kept until somebody asks about them.
-const MOST_PENDING: usize = 1 << 14;
 /// Between two looks at what programs said.
 const PAUSE: Duration = Duration::from_micros(100);
 /// Bytes of a frame's Ethernet addresses.
@@ -81,8 +77,6 @@ struct Shared<W> {
     sent_at: u64,
     /// The simulated clock of the first packet, at which it stays here: the kernel's own goes on.
     started: Option<u64>,
-    /// Whether packets are those that somebody else sends: nothing is sent then, and nothing looked for on the wires.
-    catches: bool,
 }
 
 /// Live nodes upon wires, as a backend.
@@ -113,8 +107,7 @@ impl<W: Wires> Backed<W> {
     /// # Errors
     /// What the host lacks, with the remedy.
     pub fn new(wires: W) -> Result<Self, BackendError> {
-        let shared =
-            Rc::new(RefCell::new(Shared { wires, sent_at: 0, started: None, catches: false }));
+        let shared = Rc::new(RefCell::new(Shared { wires, sent_at: 0, started: None }));
         let object = Rc::new(Object::find()?);
         let (waiting, ready) = (BTreeSet::new(), BTreeMap::new());
         let host = OnWires { object, waiting, ready, shared };
@@ -150,31 +143,6 @@ impl<W: Wires> Backed<W> {
     /// The wires, to look at or to change between two questions.
     pub fn wires<T>(&mut self, look: impl FnOnce(&mut W) -> T) -> T {
         look(&mut self.0.host.shared.borrow_mut().wires)
-    }
-
-    /// From now on packets are not sent but caught: a question's is one that programs saw since a moment of the kernel's clock.
-    pub fn catch(&mut self, since: u64) {
-        let shared = &mut *self.0.host.shared.borrow_mut();
-        (shared.sent_at, shared.catches) = (since, true);
-    }
-
-    /// What programs of all nodes said since the last time, which is kept for the questions about it; and how many events were lost.
-    pub fn hear(
-        &mut self,
-        nodes: &[NodeId],
-    ) -> Result<(Vec<(NodeId, decode::Run)>, u64), BackendError> {
-        let (mut heard, mut lost) = (Vec::new(), 0);
-        for id in nodes {
-            let Some(node) = self.0.made_mut(*id) else { continue };
-            let (runs, lost_now) = node.programs.runs_of(MOST_HEARD)?;
-            lost += lost_now;
-            heard.extend(runs.iter().map(|run| (*id, run.clone())));
-            node.pending.extend(runs);
-            let excess = node.pending.len().saturating_sub(MOST_PENDING);
-            node.pending.drain(..excess);
-        }
-        heard.sort_by_key(|(_, run)| run.end.map_or(0, |end| end.time));
-        Ok((heard, lost))
     }
 
     /// A node's programs, once they are loaded.
@@ -326,7 +294,7 @@ impl<W: Wires> Node for LiveNode<W> {
         _record: &mut dyn FnMut(&[u8]),
     ) -> Result<Run, BackendError> {
         self.refuse_what_is_simulated(input)?;
-        if !self.shared.borrow().catches {
+        {
             let shared = &mut *self.shared.borrow_mut();
             // What came before is of other packets.
             shared.wires.sent(self.id)?;
@@ -420,7 +388,6 @@ impl<W: Wires> LiveNode<W> {
             run.left.as_ref().map_or_else(|| frame_in.clone(), |left| whole(Some(left), frame));
         let (mut outer, mut arrived) = (None, None);
         match action {
-            _ if self.shared.borrow().catches => {}
             Some(Action::Tunnel { .. }) => outer = self.encapsulated(&left)?,
             Some(Action::Deliver { ifindex, .. }) => arrived = Some(self.arrives(ifindex, &left)?),
             _ => {}

@@ -30,7 +30,7 @@ BAD_LENGTH = 206, "bad-length", "the length does not fit the packet";
     wrong "# ask: world 8.8.8.8 -> world 1.1.1.1:53/udp length 20\n";
     right "# ask: world 8.8.8.8 -> world 1.1.1.1:53/udp length 64\n";
 TO_ITSELF = 207, "to-itself", "the sender would send to itself";
-    "A packet to an own address stays inside the pod or the node: it passes no interface, so no policy is asked and no program of the datapath sees it. Pods on the host network share their node's address, so this holds between them too. A node port of its own is another thing: what asks it is led to a backend.";
+    "A packet to an own address stays inside the pod or the node: it passes no interface, so no policy is asked and no program of the datapath sees it. Pods on the host network share their node's address, so this holds between them too. A node port of its own is another thing: what asks it, or another service, is led to a backend. Where that is a pod on the network of the same node, the packet stays inside then, and no policy of the node is asked.";
     wrong "# ask: web/client -> 10.244.1.154:80/tcp\ncluster c {\n  node node01 { ip 192.168.66.226 pods 10.244.1.0/24 }\n}\nnamespace web {}\npod web/client on node01 { ip 10.244.1.154 }\n";
     right "# ask: world 8.8.8.8 -> 10.244.1.154:80/tcp\ncluster c {\n  node node01 { ip 192.168.66.226 pods 10.244.1.0/24 }\n}\nnamespace web {}\npod web/client on node01 { ip 10.244.1.154 }\n";
 WHICH_BACKEND = 208, "which-backend", "it is open, or wrong, which pod of a service is meant";

@@ -56,16 +56,16 @@ pub(super) struct TraceArgs {
     #[arg(long, conflicts_with_all = ["at", "expect", "record", "pcap"])]
     live: bool,
     /// With --live: in this lab, or what is attached under this name, and in its own world
-    #[arg(long, value_name = "NAME", requires = "live")]
+    #[arg(long, value_name = "NAME", requires = "live", conflicts_with_all = ["files", "backend"])]
     on: Option<String>,
     /// With --live: send nothing, and catch the next packet of the kind that somebody else sends
-    #[arg(long, requires = "live")]
+    #[arg(long, requires = "live", conflicts_with_all = ["files", "backend"])]
     wait: bool,
     /// With --live: send nothing, and catch the next one that is dropped
-    #[arg(long, requires = "live")]
+    #[arg(long, requires = "live", conflicts_with_all = ["files", "backend"])]
     drops: bool,
     /// With --live: catch packets of others as long as this, such as 30s; 10s where nothing is said
-    #[arg(long, value_name = "TIME", requires = "live")]
+    #[arg(long, value_name = "TIME", requires = "live", conflicts_with_all = ["files", "backend"])]
     timeout: Option<String>,
     /// With --live: hold it against simulation, and show the first step that differs
     #[arg(long, requires = "live")]
@@ -141,6 +141,9 @@ fn installed(args: &TraceArgs, output: &Output) -> io::Result<Status> {
         return output.reply(&Reply::failure(Status::Usage, message, ""));
     }
     super::monitor::interrupted_by_signals(&session)?;
+    if !output.json {
+        session.set_sink(Box::new(super::monitor::Shown::text(output)));
+    }
     let TraceArgs { wait, drops, compare, follow, count, send, .. } = *args;
     let (on, timeout) = (args.on.clone(), asked.time);
     let live = Live { on, wait, drops, timeout, follow, count, compare, send };

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 #[cfg(feature = "lab")]
-use engine::topology::{Party, Pod, Service, World};
+use engine::topology::{Party, Pod, Service, TargetPort, World};
 use lang::ast;
 
 use super::super::Session;
@@ -40,6 +40,7 @@ impl Live {
             to.extend(behind.map(Pod::qualified));
         }
         asked.filter.talk = Some((source, to));
+        asked.filter.ports = ports(world, question);
         if self.drops {
             asked.filter.verdicts = vec![Fate::Dropped];
         }
@@ -48,6 +49,29 @@ impl Live {
         asked.time = self.timeout.or((!is_endless).then_some(PATIENCE));
         asked
     }
+}
+
+/// The port that is asked for, and those of pods that a service leads it to; none where a protocol has no ports.
+#[cfg(feature = "lab")]
+fn ports(world: &World, question: &engine::question::Question) -> Vec<u16> {
+    let (_, asked) = question.packet.ports();
+    let mut ports: Vec<u16> = (asked != 0).then_some(asked).into_iter().collect();
+    let Party::Service(id) = question.destination else { return ports };
+    let led = world.service(id).into_iter().flat_map(|service| &service.ports);
+    for port in led.filter(|port| port.port == asked) {
+        match &port.target {
+            TargetPort::Number(number) => ports.push(*number),
+            TargetPort::Name(name) => ports.extend(
+                world
+                    .pods
+                    .iter()
+                    .flat_map(|pod| &pod.ports)
+                    .filter(|p| p.name == *name)
+                    .map(|p| p.port),
+            ),
+        }
+    }
+    ports
 }
 
 /// A party as sightings name it.
@@ -137,12 +161,11 @@ mod probe {
             let mut lab = entered.map_err(|error| refused_by_lab(&error))?;
             let drops = Drops::of(&question.packet);
             let nodes: Vec<NodeId> = scene.tables.nodes.iter().map(|node| node.node).collect();
-            let before = tell(&mut lab, &nodes, mode(opened, question));
-            let followed = before.and_then(|before| {
-                let followed = follow(&mut lab, &scene.world, &scene.tables, question, 0);
-                hush(&mut lab, before);
-                followed
-            });
+            let before = conduct(&mut lab, &nodes);
+            let told = tell(&mut lab, &before, mode(opened, question));
+            let followed =
+                told.and_then(|()| follow(&mut lab, &scene.world, &scene.tables, question, 0));
+            hush(&mut lab, before);
             let trace = followed.map_err(|error| refused(&error))?;
             let context = Context {
                 world: &scene.world,
@@ -244,20 +267,22 @@ mod probe {
         Mode { trace: true, capture: true, filter: only, ..Mode::default() }
     }
 
-    /// Makes programs tell so, and says what they told before.
+    /// What programs do and tell now, by node.
+    fn conduct(lab: &mut Backed<LabWires>, nodes: &[NodeId]) -> Vec<(NodeId, Mode)> {
+        let mode = |node: &NodeId| Some((*node, lab.programs(*node)?.mode()));
+        nodes.iter().filter_map(mode).collect()
+    }
+
+    /// Makes programs tell so.
     fn tell(
         lab: &mut Backed<LabWires>,
-        nodes: &[NodeId],
+        before: &[(NodeId, Mode)],
         mode: Mode,
-    ) -> Result<Vec<(NodeId, Mode)>, BackendError> {
-        let mut before = Vec::new();
-        for node in nodes {
-            let Some(programs) = lab.programs(*node) else { continue };
-            let own = programs.mode();
-            programs.set_mode(own.telling(mode))?;
-            before.push((*node, own));
-        }
-        Ok(before)
+    ) -> Result<(), BackendError> {
+        before.iter().try_for_each(|(node, own)| match lab.programs(*node) {
+            Some(programs) => programs.set_mode(own.telling(mode)),
+            None => Ok(()),
+        })
     }
 
     /// Makes programs tell what they told before.
