@@ -236,7 +236,10 @@ impl Journey<'_> {
         hop.undetermined = self.undetermined(pinned);
         hop.frame_out = seen.frame;
         let outer = seen.live.and_then(|live| live.outer);
-        let left = Left { mark: seen.mark, key: arrival.tunnel, pinned, inside: arrival.inside };
+        let here = self.node(hop.node)?;
+        let source_port = outer.as_deref().and_then(|outer| source_port_of(here, outer));
+        let (key, inside) = (arrival.tunnel, arrival.inside);
+        let left = Left { mark: seen.mark, key, source_port, pinned, inside };
         let onward = self.onward(&mut hop, action, left)?;
         if let Some(outer) = outer {
             hop.frame_out = outer;
@@ -256,7 +259,7 @@ impl Journey<'_> {
             Action::Drop(_) | Action::Deliver { .. } => Ok(None),
             Action::Tunnel { vni, remote, ttl, .. } => {
                 let key = TunnelKey { vni, source: here.tunnel_address };
-                self.tunnel(hop, key, (remote, ttl), left.pinned).map(Some)
+                self.tunnel(hop, key, (remote, ttl), &left).map(Some)
             }
             Action::Network { next_hop, .. } => {
                 self.check_next_hop(hop, here, next_hop)?;
@@ -280,7 +283,7 @@ impl Journey<'_> {
         let Some(remote) = wire::Net::by_tunnel(here, &hop.frame_out) else { return Ok(None) };
         let vni = left.key.map_or(0, |key| key.vni);
         let key = TunnelKey { vni, source: here.tunnel_address };
-        self.tunnel(hop, key, (remote, TUNNEL_TTL), left.pinned).map(Some)
+        self.tunnel(hop, key, (remote, TUNNEL_TTL), left).map(Some)
     }
 
     /// A packet that a program gave to the node's stack: out of the tunnel, or routed on.
@@ -341,9 +344,8 @@ impl Journey<'_> {
             return None;
         }
         let mut frame = hop.frame_out.clone();
-        // What a node sends itself it does not forward.
-        let lives = hop.hook == Hook::FromHost || frame::count_down(&mut frame);
-        lives.then(|| self.net.leaving(here, mark, frame))
+        // What `cilium_host` lets out comes back in by its other end, as another's: that too is forwarded.
+        frame::count_down(&mut frame).then(|| self.net.leaving(here, mark, frame))
     }
 
     /// Whether the kernel is to route what a program gave it: it is not for the node or an address of its pods after all, and
@@ -380,14 +382,12 @@ impl Journey<'_> {
         Ok(is_routed.then_some(reason))
     }
 
-    /// What the kernel drops a packet for that it is to route. What comes from its own sockets, and neighbour discovery, it does not
-    /// forward.
+    /// What the kernel drops a packet for that it is to route. Neighbour discovery it does not forward.
     fn refusal(&self, hop: &Hop) -> Option<DropReason> {
         let read = frame::read(&hop.frame_out)?;
         // The programs give neighbour discovery away before they ask for its flow.
         let is_unread = !hop.events.iter().any(|e| matches!(e.event, Event::Conntrack { .. }));
-        let is_discovery = read.flow.protocol == Protocol::Icmpv6 && is_unread;
-        let keeps = hop.hook == Hook::FromHost || is_discovery;
+        let keeps = read.flow.protocol == Protocol::Icmpv6 && is_unread;
         let is_outside = self.net.world.owner(read.flow.destination).is_none();
         let is_confined = Confined::of(read.flow.destination).is_some();
         match read.ttl {
@@ -405,7 +405,7 @@ impl Journey<'_> {
         hop: &mut Hop,
         key: TunnelKey,
         (remote, ttl): (IpAddr, u8),
-        pinned: Pinned,
+        left: &Left,
     ) -> Result<Arrival, BackendError> {
         let here = self.node(hop.node)?;
         let there = self.tunnel_end(hop, remote)?;
@@ -421,7 +421,9 @@ impl Journey<'_> {
             source: here.tunnel_address,
             destination: remote,
             ttl,
-            source_port: frame::source_port(&inner, here.tunnel.kind),
+            source_port: left
+                .source_port
+                .unwrap_or_else(|| frame::source_port(&inner, here.tunnel.kind)),
             port: here.tunnel.port,
             vni: key.vni,
         };
@@ -429,6 +431,7 @@ impl Journey<'_> {
             .map_err(|error| BackendError::BadEvent(format!("no outer headers: {error}")))?;
         let header = header_of(&outer, underlay);
         hop.tunnel = Some(header.clone());
+        let pinned = left.pinned;
         let inside = Tunneled { there: there.node, key, header, frame: inner, pinned };
         let marked = (key.vni << 16) | mark::OVERLAY;
         let frame = &hop.frame_out;
@@ -489,6 +492,8 @@ struct Left {
     mark: u32,
     /// The tunnel key that it came with.
     key: Option<TunnelKey>,
+    /// The source port that a real device gave the packet that carries it.
+    source_port: Option<u16>,
     pinned: Pinned,
     inside: Option<Tunneled>,
 }
@@ -524,6 +529,11 @@ fn unwrapped(here: &NodeTables, frame: &[u8]) -> Option<Arrival> {
         pinned: Pinned::all(),
     };
     Some(wire::by_overlay(here, inside))
+}
+
+/// The source port of the outer headers that a node's device wrote.
+fn source_port_of(here: &NodeTables, frame: &[u8]) -> Option<u16> {
+    frame::decapsulate(frame, here.tunnel.kind, here.tunnel.port).map(|outer| outer.source_port)
 }
 
 /// Outer headers as a trace tells them.

@@ -30,7 +30,9 @@ use thiserror::Error;
 use crate::live::install::InstallError;
 pub use change::{Change, PodDevice};
 use namespace::Namespace;
-pub use plan::{Device, DeviceKind, Neighbour, Options, Plan, PlanError, Role, Route, Space};
+pub use plan::{
+    Device, DeviceKind, Neighbour, Options, Plan, PlanError, Role, Route, Rule, Sent, Space,
+};
 use port::Port;
 pub use running::{Moved, Running, Scene, Texts, apply, down, down_all, enter, up};
 pub use session::Session;

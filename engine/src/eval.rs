@@ -54,6 +54,8 @@ pub struct Choices {
     pub is_forced: bool,
     /// The sources that the packet left nodes with, in the order of its way.
     pub sources: [Option<Place>; 2],
+    /// The source ports of the tunnel's packets that held it, in the order of its way: the sending kernel's hash of what is inside.
+    pub tunnel_ports: [Option<u16>; 3],
 }
 
 /// What the oracle says about a packet to a service.

@@ -177,6 +177,20 @@ fn the_text_of_a_scenario_means_the_same() {
     assert!(packets > 2000, "only {packets} packets were sent");
 }
 
+/// The world of a scenario with the host firewall on, and its steps as lines of a session; `None`: it is one that no session can play.
+pub(crate) fn under_host_firewall(seed: u64) -> Option<(String, Vec<String>)> {
+    let mut scenario = Random::new(seed).scenario();
+    if scenario.changes_the_world() {
+        return None;
+    }
+    scenario.world.cluster.host_firewall = true;
+    let text = text::case(&scenario, &[]);
+    let (world, steps) = text.split_once("\ntest \"random\"")?;
+    let lines = steps.lines().skip(2).map(str::trim).filter(|line| !line.starts_with('}'));
+    let lines = lines.map(|line| line.split(" => ").next().unwrap_or(line).to_owned());
+    Some((world.to_owned(), lines.collect()))
+}
+
 /// Scenarios of one run of the tests; `HOPWISE_SCENARIOS` sets another number, `HOPWISE_SEED` the first seed.
 const SCENARIOS: u64 = 300;
 

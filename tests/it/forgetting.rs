@@ -1,6 +1,8 @@
 //! A conntrack that forgets: what a full one has no room for is forgotten by the oracle too, and what is lost otherwise is
 //! a divergence. Of the interpreter, so that no privileges are asked for.
 
+mod crowded;
+
 use std::cell::Cell;
 use std::rc::Rc;
 

@@ -1,6 +1,8 @@
 //! Worlds as labs on this machine: what real packets between real devices meet is what simulation says, hop by hop, events and bytes.
 //! A lab lives in namespaces without a name, which go with the test.
 
+mod dialogues;
+
 use std::path::Path;
 
 use datapath::follow::{Device, Raw, follow, follow_from};
@@ -195,6 +197,38 @@ fn a_lab_neither_forces_backends_nor_moves_the_clock() {
     let forced = lang::resolve::question(&loaded.world, &parsed.expect("a question"));
     refused(ask(1, &forced.expect("names of this world")), "a backend cannot be forced");
     assert_eq!(ask(1, &question), Ok(2));
+}
+
+/// Nodes do not answer what reaches them: an answer of their own kernel would close the flow.
+#[test]
+fn the_kernels_of_nodes_say_nothing_of_their_own_accord() {
+    if !is_possible() {
+        return;
+    }
+    let text = WORLD
+        .replace("cluster lab {", "cluster lab {\n  host-firewall on")
+        .replace("192.168.1.1 pods 10.1.0.0/24", "192.168.1.1, fd77::1 pods 10.1.0.0/24, fd01::/64")
+        .replace("192.168.1.2 pods 10.2.0.0/24", "192.168.1.2, fd77::2 pods 10.2.0.0/24, fd02::/64")
+        .replace("ip 203.0.113.9", "ip 203.0.113.9, 2001:db8::9");
+    let loaded = loaded(&text);
+    let mut pair = Pair::open(&loaded).expect("a lab can host it");
+    for asked in [
+        "far -> node node01:22/tcp syn",
+        "far -> node node01:22/tcp syn ip6",
+        "shop/client -> node node01:22/tcp syn",
+        "far -> node node01:53/udp",
+        "node node02 -> node node01:22/tcp syn",
+    ] {
+        let parsed = lang::command::parse_question(asked, FileId::default()).expect("a question");
+        let question = lang::resolve::question(&loaded.world, &parsed).expect("names of the world");
+        assert_eq!(pair.ask(&question), Ok(None), "{asked}");
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        for node in [NodeId(0), NodeId(1)] {
+            let known = pair.live.conntrack(node, 0).expect("it can be read");
+            let answered = known.iter().find(|entry| entry.closing || entry.replies.0 > 0);
+            assert_eq!(answered, None, "{asked}");
+        }
+    }
 }
 
 /// A packet that is sent on its way and does not come to the next program is not decided, and where it was lost is said.

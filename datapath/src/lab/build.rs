@@ -7,19 +7,23 @@ use std::net::IpAddr;
 use std::os::fd::RawFd;
 use std::path::PathBuf;
 
+use rtnetlink::packet_route::IpProtocol;
 use rtnetlink::packet_route::address::AddressHeaderFlags;
 use rtnetlink::packet_route::link::{InfoData, InfoVeth, LinkFlags, LinkMessage};
 use rtnetlink::packet_route::neighbour::NeighbourState;
 use rtnetlink::packet_route::route::{RouteAttribute, RouteMetric, RouteScope, RouteType};
-use rtnetlink::packet_route::rule::RuleAction;
+use rtnetlink::packet_route::rule::{RuleAction, RuleAttribute, RulePortRange};
 use rtnetlink::{
     Handle, LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth, LinkVxlan, RouteMessageBuilder,
+    RuleAddRequest,
 };
 use rustix::net::{AddressFamily, SocketType, netdevice, socket};
 
 use super::LabError;
 use super::namespace::Namespace;
-use super::plan::{BRIDGE_INDEX, Device, DeviceKind, Neighbour, Plan, Role, Route, Space};
+use super::plan::{
+    BRIDGE_INDEX, Device, DeviceKind, Neighbour, Plan, Role, Route, Rule, Sent, Space,
+};
 
 /// What every namespace is told before it has devices: nothing but what a plan says is there, and frames pass that come by one device and
 /// answer by another.
@@ -184,7 +188,7 @@ pub(super) struct Furniture {
     pub(super) ports: Vec<(String, bool, bool)>,
     pub(super) addresses: Vec<(String, IpAddr)>,
     pub(super) routes: Vec<Route>,
-    pub(super) own_tables: Vec<(bool, u8)>,
+    pub(super) rules: Vec<Rule>,
     pub(super) neighbours: Vec<Neighbour>,
 }
 
@@ -211,7 +215,7 @@ impl Furniture {
             ports,
             addresses: space.addresses.clone(),
             routes: space.routes.clone(),
-            own_tables: space.own_tables.clone(),
+            rules: space.rules.clone(),
             neighbours: space.neighbours.clone(),
         }
     }
@@ -266,13 +270,33 @@ async fn put(handle: Handle, furniture: Furniture) -> Result<(), LabError> {
         let added = handle.route().add(route_message(route)?).replace().execute().await;
         added.map_err(failed(format!("the route to {}", route.to)))?;
     }
-    for (is_v6, table) in &furniture.own_tables {
-        let rule = handle.rule().add().input_interface("lo").table_id((*table).into());
-        let rule = rule.action(RuleAction::ToTable).priority(RULE);
-        let added = if *is_v6 { rule.v6().execute().await } else { rule.v4().execute().await };
-        added.map_err(failed(format!("a rule for table {table}")))?;
+    for (priority, rule) in (RULE..).zip(&furniture.rules) {
+        let request = own(rule, handle.rule().add().priority(priority));
+        let added =
+            if rule.is_v6 { request.v6().execute().await } else { request.v4().execute().await };
+        added.map_err(failed("a rule for what is sent".to_owned()))?;
     }
     Ok(())
+}
+
+/// The rule about what a namespace itself sends.
+fn own(rule: &Rule, request: RuleAddRequest) -> RuleAddRequest {
+    let mut request = match rule.table {
+        Some(table) => request.table_id(table.into()).action(RuleAction::ToTable),
+        None => request.action(RuleAction::Blackhole),
+    };
+    request = request.input_interface("lo");
+    match &rule.what {
+        Sent::Everything => {}
+        Sent::By(device) => request = request.output_interface(device),
+        Sent::Datagrams(port) => {
+            let ports = RulePortRange { start: *port, end: *port };
+            let attributes = &mut request.message_mut().attributes;
+            attributes.push(RuleAttribute::IpProtocol(IpProtocol::Udp));
+            attributes.push(RuleAttribute::DestinationPortRange(ports));
+        }
+    }
+    request
 }
 
 /// Takes addresses, neighbours and routes away; what is gone already is no error.

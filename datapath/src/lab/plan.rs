@@ -24,7 +24,8 @@ const MOST: usize = 512;
 /// What a lab is for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Options {
-    /// Pods and what is outside have no addresses, so that no kernel answers what is sent to them.
+    /// Pods and what is outside have no addresses, and what nodes would say of their own accord is lost, so that no kernel answers what
+    /// is sent to them.
     pub mute: bool,
 }
 
@@ -63,8 +64,8 @@ pub struct Space {
     pub addresses: Vec<(String, IpAddr)>,
     /// Routes, in order.
     pub routes: Vec<Route>,
-    /// Tables of routes of their own for what the namespace itself sends, by whether they are for IPv6.
-    pub own_tables: Vec<(bool, u8)>,
+    /// What is said of what the namespace itself sends, in order, before its routes are asked.
+    pub rules: Vec<Rule>,
     /// Neighbours that are known from the start.
     pub neighbours: Vec<Neighbour>,
 }
@@ -124,6 +125,28 @@ pub struct Route {
     pub source: Option<IpAddr>,
     /// The table that it is in, if another than the main one.
     pub table: Option<u8>,
+}
+
+/// What becomes of some of what a namespace itself sends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// Whether it is about IPv6.
+    pub is_v6: bool,
+    /// What it is about.
+    pub what: Sent,
+    /// The table of routes that is asked; `None`: it is lost, and nobody is told.
+    pub table: Option<u8>,
+}
+
+/// Some of what a namespace itself sends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Sent {
+    /// All of it.
+    Everything,
+    /// UDP to a port.
+    Datagrams(u16),
+    /// What is sent by a device already.
+    By(String),
 }
 
 /// A neighbour's Ethernet address.

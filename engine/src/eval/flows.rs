@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use crate::net::{FlowKey, Protocol, TcpFlags};
 use crate::topology::NodeId;
-use crate::trace::{CtState, Place};
+use crate::trace::CtState;
 
 use super::headers::{End, Tracking, Tuple};
 use super::services::Scope;
@@ -26,12 +26,7 @@ pub struct Memory {
     served: BTreeMap<Asking, Served>,
     affinities: BTreeMap<(NodeId, Client), Kept>,
     pieces: BTreeMap<(NodeId, Piece), (u16, u16)>,
-    outer: BTreeMap<(NodeId, Inner), u64>,
 }
-
-/// Who sent a tunnel's packet, and what it holds. Its source port follows from that, so that each inner flow and
-/// direction of it is a flow of the tunnel.
-pub(super) type Inner = (NodeId, Protocol, Place, Place);
 
 /// A client of a frontend, by its address alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -149,15 +144,30 @@ struct Entry {
     syn: Sides,
     closing: Sides,
     beyond_syn: bool,
+    /// A full table had no room for what leads answers to the source beyond this node back.
+    has_no_way_back: bool,
 }
 
 impl Entry {
+    /// The source beyond the node, where answers to it are led back.
+    fn answered(&self) -> Option<End> {
+        self.shift.beyond.filter(|_| !self.has_no_way_back)
+    }
+
     /// The first packet starts the flow whatever its flags: only a flow that is known can be closed.
     fn open(tuple: &Tuple, shift: Shift, flags: Option<TcpFlags>, now: u64) -> Self {
         let none = Sides::default();
         let (opener, other) = (tuple.from, tuple.to);
-        let mut entry =
-            Self { opener, other, shift, expires: 0, syn: none, closing: none, beyond_syn: false };
+        let mut entry = Self {
+            opener,
+            other,
+            shift,
+            expires: 0,
+            syn: none,
+            closing: none,
+            beyond_syn: false,
+            has_no_way_back: false,
+        };
         entry.note(true, flags);
         entry.prolong(flags, now);
         entry
@@ -243,6 +253,21 @@ impl Memory {
         }
     }
 
+    /// Forgets whose a source beyond the node is, given with whom it speaks, for want of room; or finds it again.
+    pub fn lose_source(&mut self, node: NodeId, flow: &FlowKey, is_lost: bool) {
+        let end = |address, port| End { address, port };
+        let (from, to) =
+            (end(flow.source, flow.source_port), end(flow.destination, flow.destination_port));
+        let there = Tuple { protocol: flow.protocol, from, to };
+        for ((at, pair), entry) in &mut self.flows {
+            let flow = Tuple { protocol: pair.protocol, from: entry.opener, to: entry.other };
+            let shown = entry.shift.beyond.map(|beyond| flow.sent_from(beyond));
+            if *at == node && shown == Some(there) {
+                entry.has_no_way_back = is_lost;
+            }
+        }
+    }
+
     /// Whether anything is remembered beside flows.
     pub fn has_more_than_flows(&self) -> bool {
         !(self.affinities.is_empty() && self.pieces.is_empty())
@@ -307,7 +332,7 @@ impl Memory {
         let found = self.alive(node, now).find(|(pair, entry)| {
             let there = Tuple { protocol: pair.protocol, from: entry.opener, to: entry.other };
             let answers = |beyond| there.sent_from(beyond).back() == *answer;
-            !entry.shift.shares && entry.shift.beyond.is_some_and(answers)
+            !entry.shift.shares && entry.answered().is_some_and(answers)
         });
         found.map(|(pair, entry)| {
             let protocol = pair.protocol;
@@ -344,10 +369,13 @@ impl Memory {
     pub(super) fn is_taken(&self, node: NodeId, there: &Tuple, own: &Tuple, now: u64) -> bool {
         self.alive(node, now).any(|(pair, entry)| {
             let flow = Tuple { protocol: pair.protocol, from: entry.opener, to: entry.other };
-            let shown = entry.shift.beyond.map_or(flow, |beyond| flow.sent_from(beyond));
+            let shown = match entry.shift.beyond {
+                Some(_) => entry.answered().map(|beyond| flow.sent_from(beyond)),
+                None => Some(flow),
+            };
             // What came to the node itself from there has that source too.
             let is_its = entry.shift.beyond.is_none() && flow.back() == *there;
-            flow != *own && (shown == *there || is_its)
+            flow != *own && (shown == Some(*there) || is_its)
         })
     }
 
@@ -355,7 +383,7 @@ impl Memory {
     pub(super) fn is_answered(&self, node: NodeId, there: &Tuple, own: &Tuple, now: u64) -> bool {
         self.alive(node, now).any(|(pair, entry)| {
             let flow = Tuple { protocol: pair.protocol, from: entry.opener, to: entry.other };
-            let shown = entry.shift.beyond.map(|beyond| flow.sent_from(beyond));
+            let shown = entry.answered().map(|beyond| flow.sent_from(beyond));
             flow != *own && !entry.shift.shares && shown == Some(*there)
         })
     }
@@ -364,7 +392,7 @@ impl Memory {
     pub(super) fn stands_for_another(&self, node: NodeId, own: &Tuple, now: u64) -> bool {
         self.alive(node, now).any(|(pair, entry)| {
             let flow = Tuple { protocol: pair.protocol, from: entry.opener, to: entry.other };
-            flow != *own && entry.shift.beyond.is_some_and(|beyond| flow.sent_from(beyond) == *own)
+            flow != *own && entry.answered().is_some_and(|beyond| flow.sent_from(beyond) == *own)
         })
     }
 
@@ -372,17 +400,6 @@ impl Memory {
     pub(super) fn kept(&self, node: NodeId, client: Client, timeout: u32, now: u64) -> Option<End> {
         let kept = self.affinities.get(&(node, client))?;
         (now < kept.since.saturating_add(u64::from(timeout))).then_some(kept.backend)
-    }
-
-    /// What a node knows of a flow of the tunnel. It has no answers: those have another source port.
-    pub(super) fn outer_state(&self, node: NodeId, inner: &Inner, now: u64) -> CtState {
-        let known = self.outer.get(&(node, *inner)).is_some_and(|expires| now < *expires);
-        if known { CtState::Established } else { CtState::New }
-    }
-
-    /// Takes note of a packet of the tunnel, as [`Self::note`] does of others.
-    pub(super) fn note_outer(&mut self, node: NodeId, inner: Inner, now: u64) {
-        self.outer.insert((node, inner), now.saturating_add(SHORT));
     }
 
     /// A new connection of a client; for its further ones the time runs anew.

@@ -344,6 +344,9 @@ impl<'a> Walk<'a> {
             self.masquerade(visit, endpoint)?;
         }
         let lead = path::lead(self.world, Some(here), self.headers.destination);
+        if !by_device && self.leaves_by_device(here) {
+            self.loop_back()?;
+        }
         Ok(match lead {
             Lead::Endpoint(endpoint, node) if node == here => {
                 self.count_down()?;
@@ -362,6 +365,15 @@ impl<'a> Walk<'a> {
             Lead::Nobody(node) if node != here => Next::Nobody(node),
             Lead::Node(_) | Lead::Nobody(_) | Lead::Service(_) | Lead::Outside => Next::End,
         })
+    }
+
+    /// What the host device lets out and the node's stack is to route comes back in by that device's other end, so that the stack
+    /// forwards it like another's.
+    fn loop_back(&mut self) -> Way {
+        match self.world.cluster.host_routing {
+            HostRouting::Stack => self.route(),
+            HostRouting::Bpf => Ok(()),
+        }
     }
 
     /// Whether the packet leaves a node as it is.

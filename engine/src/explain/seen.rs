@@ -26,7 +26,12 @@ pub fn choices(trace: &Trace) -> Choices {
         } => Some(after),
         _ => None,
     });
-    Choices { backend, is_forced, sources: [sources.next(), sources.next()] }
+    let tunneled =
+        trace.hops.iter().filter(|hop| matches!(hop.action(), Some(Action::Tunnel { .. })));
+    let mut ports = tunneled.map(|hop| hop.tunnel.as_ref().map(|header| header.source_port));
+    let mut next = || ports.next().flatten();
+    let tunnel_ports = [next(), next(), next()];
+    Choices { backend, is_forced, sources: [sources.next(), sources.next()], tunnel_ports }
 }
 
 /// What decides where ICMPv4's "fragmentation needed" passes policy.

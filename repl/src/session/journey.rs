@@ -172,8 +172,14 @@ impl Journey<'_> {
         for (node, entries) in after {
             self.forget_beside(*node)?;
             for entry in entries {
-                if matches!(entry.kind, ConntrackKind::Service { .. }) {
-                    self.memory.lose_backend(*node, &entry.flow, false);
+                match entry.kind {
+                    ConntrackKind::Service { .. } => {
+                        self.memory.lose_backend(*node, &entry.flow, false);
+                    }
+                    ConntrackKind::Nat { .. } => {
+                        self.memory.lose_source(*node, &entry.flow, false);
+                    }
+                    ConntrackKind::Plain | ConntrackKind::Translated { .. } => {}
                 }
             }
             let gone = gone(before, after, *node);
@@ -191,8 +197,9 @@ impl Journey<'_> {
                         ConntrackKind::Service { .. } => {
                             self.memory.lose_backend(*node, &entry.flow, true);
                         }
-                        // Goes with its flow.
-                        ConntrackKind::Nat { .. } => {}
+                        ConntrackKind::Nat { .. } => {
+                            self.memory.lose_source(*node, &entry.flow, true);
+                        }
                     }
                 }
             }

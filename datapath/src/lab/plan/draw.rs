@@ -9,8 +9,8 @@ use engine::topology::{Endpoint, Node, NodeId, Party, Routing, Service, World};
 use ipnet::IpNet;
 
 use super::{
-    BRIDGE_INDEX, Device, DeviceKind, HOST_PEER, Neighbour, Options, POD_DEVICE, Role, Route,
-    Space, wire,
+    BRIDGE_INDEX, Device, DeviceKind, HOST_PEER, Neighbour, Options, POD_DEVICE, Role, Route, Rule,
+    Sent, Space, wire,
 };
 use crate::follow::HOST_DEVICE;
 use crate::follow::link::{self, ROUTER};
@@ -26,6 +26,8 @@ const ROUTER4: Ipv4Addr = Ipv4Addr::new(169, 254, 66, 1);
 const ROUTER6: Ipv6Addr = Ipv6Addr::new(0xFE80, 0, 0, 0, 0, 0, 0x66, 1);
 /// The routes of what a node itself sends, where they differ from those of what it sends on.
 const OWN_TABLE: u8 = 42;
+/// The table that is asked where no rule names another.
+const MAIN_TABLE: u8 = 254;
 /// As large as the reference's devices.
 const MTU: u32 = 1500;
 /// What a pod sends leaves room for the tunnel's headers over IPv4 and IPv6.
@@ -134,7 +136,7 @@ impl Maker<'_> {
             devices: Vec::new(),
             addresses: Vec::new(),
             routes: Vec::new(),
-            own_tables: Vec::new(),
+            rules: Vec::new(),
             neighbours: Vec::new(),
         }
     }
@@ -314,8 +316,22 @@ impl Maker<'_> {
                 mac: ROUTER.mac,
             });
             space.routes.push(Route { via, source: source(&to), ..route(to, &own.device) });
-            space.own_tables.extend(table.map(|table| (is_v6, table)));
+            space.rules.extend(self.rules(node, is_v6, table));
         }
+    }
+
+    /// What becomes of what a node itself sends. One that is mute says nothing but what others send by it: what it encapsulates, and
+    /// what programs send by its device.
+    fn rules(&self, node: &NodeTables, is_v6: bool, table: Option<u8>) -> Vec<Rule> {
+        let rule = |what, table| Rule { is_v6, what, table };
+        if !self.options.mute {
+            return table.map(|table| rule(Sent::Everything, Some(table))).into_iter().collect();
+        }
+        vec![
+            rule(Sent::Datagrams(node.tunnel.port), Some(MAIN_TABLE)),
+            rule(Sent::By(self.of(node).device.clone()), Some(MAIN_TABLE)),
+            rule(Sent::Everything, None),
+        ]
     }
 
     fn pod(&self, node: &NodeTables, entry: &EndpointEntry) -> Space {

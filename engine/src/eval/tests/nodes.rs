@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::eval::Memory;
+use crate::net::FlowKey;
 use crate::topology::ServiceId;
 use crate::trace::CtState;
 
@@ -240,4 +241,40 @@ fn what_another_node_sends_by_the_tunnel_is_another_flow_of_it() {
     ] {
         assert_eq!(ingress(&scene.send_from(by, &sent)).state, state, "{by:?}");
     }
+}
+
+#[test]
+fn flows_of_the_tunnel_are_forgotten_like_others_and_may_share_a_port() {
+    let subject_kind = SubjectKind::Nodes;
+    let rules = vec![allow_from("@remote-node", "8472/udp")];
+    let policies = PolicySet::new(vec![Policy { subject_kind, ..clusterwide("h", "", rules) }]);
+    let mut scene = Scene::new(policies);
+    scene.world.cluster.host_firewall = true;
+    let outer = |judgement: &Judgement| {
+        let of_node = |leg: &&Leg| leg.endpoint == Endpoint::Host(NODE2);
+        judgement.legs.iter().find(of_node).map(|leg| leg.state)
+    };
+    let send = |scene: &mut Scene, port: u16, from_port: u16| {
+        scene.choices.tunnel_ports = [Some(port), None, None];
+        let mut packet = syn(C4, S4, 80);
+        if let Transport::Tcp { source, .. } = &mut packet.transport {
+            *source = from_port;
+        }
+        outer(&scene.send(&packet))
+    };
+    assert_eq!(send(&mut scene, 50000, 1000), Some(CtState::New));
+    assert_eq!(send(&mut scene, 50000, 1000), Some(CtState::Established));
+    // Another one inside has the same hash.
+    assert_eq!(send(&mut scene, 50000, 1001), Some(CtState::Established));
+    assert_eq!(send(&mut scene, 50001, 1002), Some(CtState::New));
+    let flow = FlowKey {
+        protocol: Protocol::Udp,
+        source: ip(N1),
+        source_port: 50000,
+        destination: ip(N2),
+        destination_port: 8472,
+    };
+    scene.memory.forget(NODE2, &flow);
+    assert_eq!(send(&mut scene, 50000, 1000), Some(CtState::New), "its table was full");
+    assert_eq!(send(&mut scene, 50001, 1002), Some(CtState::Established));
 }
