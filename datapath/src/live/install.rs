@@ -11,6 +11,7 @@ mod record;
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use rustix::mount::{UnmountFlags, unmount};
 
@@ -290,7 +291,7 @@ impl State {
 pub struct Change {
     name: String,
     directory: PathBuf,
-    _lock: File,
+    _lock: Lock,
 }
 
 impl Change {
@@ -313,7 +314,7 @@ impl Change {
 /// The right to read an installation's events.
 #[derive(Debug)]
 pub struct Reader {
-    _lock: File,
+    _lock: Lock,
 }
 
 const LOCK: &str = "lock";
@@ -334,8 +335,23 @@ fn read(directory: &Path) -> io::Result<Record> {
     serde_json::from_slice(&text).map_err(io::Error::other)
 }
 
+/// A lock that is held. Letting go of it is said to the kernel: a child that another thread forks has the file too until it runs its
+/// program, and would have the lock as long if the file were only closed.
+#[derive(Debug)]
+struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Where this fails, closing the file lets go of it.
+        let _ = self.0.unlock();
+    }
+}
+
+/// How long a lock is waited for: those who only look whether it is held have it for a moment.
+const PATIENCE: Duration = Duration::from_millis(50);
+
 /// Takes a lock, in which the process writes its number; `None`: another one has it.
-fn lock(path: &Path) -> Result<Option<File>, InstallError> {
+fn lock(path: &Path) -> Result<Option<Lock>, InstallError> {
     let failed =
         |error: io::Error| InstallError::system(format!("locking {}", path.display()), error);
     let mut file = File::options()
@@ -345,10 +361,16 @@ fn lock(path: &Path) -> Result<Option<File>, InstallError> {
         .write(true)
         .open(path)
         .map_err(failed)?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => return Ok(None),
-        Err(TryLockError::Error(error)) => return Err(failed(error)),
+    let begun = Instant::now();
+    loop {
+        match file.try_lock() {
+            Ok(()) => break,
+            Err(TryLockError::WouldBlock) if begun.elapsed() < PATIENCE => {
+                std::thread::sleep(PATIENCE / 10);
+            }
+            Err(TryLockError::WouldBlock) => return Ok(None),
+            Err(TryLockError::Error(error)) => return Err(failed(error)),
+        }
     }
     let number = std::process::id().to_string();
     let written = file
@@ -356,7 +378,7 @@ fn lock(path: &Path) -> Result<Option<File>, InstallError> {
         .and_then(|()| file.rewind())
         .and_then(|()| file.write_all(number.as_bytes()));
     written.map_err(failed)?;
-    Ok(Some(file))
+    Ok(Some(Lock(file)))
 }
 
 /// The process that has a lock.
@@ -365,7 +387,11 @@ fn holder(path: &Path) -> Option<String> {
     // A lock that many may share is had at once where nobody has the other.
     match file.try_lock_shared() {
         Err(TryLockError::WouldBlock) => {}
-        _ => return None,
+        Ok(()) => {
+            drop(Lock(file));
+            return None;
+        }
+        Err(TryLockError::Error(_)) => return None,
     }
     let mut number = String::new();
     file.read_to_string(&mut number).ok()?;

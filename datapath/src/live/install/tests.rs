@@ -111,3 +111,28 @@ fn names_of_namespaces_lead_back_to_their_installation() {
     assert_eq!(path, Path::new("/run/netns/hopwise-demo--web--client"));
     assert_eq!(state.node_pins("demo", "n.1"), Path::new("/sys/fs/bpf/hopwise/demo/n%2E1"));
 }
+
+#[test]
+fn a_lock_is_let_go_of_although_a_forked_child_has_the_file() {
+    let state = state("forked");
+    drop(state.claim("demo", record(Stage::Up)).unwrap());
+    let path = state.run().join("demo").join(LOCK);
+    let held = lock(&path).unwrap().unwrap();
+    let inherited = held.0.try_clone().unwrap();
+    assert_eq!(holder(&path), Some(std::process::id().to_string()));
+    drop(held);
+    assert_eq!(holder(&path), None);
+    assert!(state.change("demo").is_ok());
+    // Who looks at the same moment does not get in the way.
+    let looks = File::open(&path).unwrap();
+    looks.try_lock_shared().unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            std::thread::sleep(PATIENCE / 5);
+            looks.unlock().unwrap();
+        });
+        assert!(state.change("demo").is_ok());
+    });
+    drop(inherited);
+    state.remove_all().unwrap();
+}
