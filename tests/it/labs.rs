@@ -5,4 +5,4 @@ mod killed;
 pub(crate) mod named;
 mod reference;
 mod traffic;
-mod wire;
+pub(crate) mod wire;

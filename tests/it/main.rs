@@ -25,6 +25,7 @@ mod labs;
 mod live;
 mod markdown;
 mod metrics;
+mod monitor;
 mod oracle;
 mod program;
 mod reference;
