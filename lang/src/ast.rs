@@ -15,8 +15,8 @@ mod raw;
 mod service;
 
 pub use flow::{
-    Arrival, Dialogue, Expectation, Fact, FlowCase, FollowUp, IcmpMessage, PacketOption, PartyKind,
-    PartyName, Place, Port, Question, Reason, Step, StepKind, Target, Test, TestLine,
+    Arrival, AtCase, Dialogue, Expectation, Fact, FlowCase, FollowUp, IcmpMessage, PacketOption,
+    PartyKind, PartyName, Place, Port, Question, Reason, Step, StepKind, Target, Test, TestLine,
 };
 pub use raw::{IpLayer, Layer, RawQuestion, RawSource, TunnelKey};
 pub use service::{Service, ServiceField, ServicePort, TargetPort};

@@ -147,7 +147,7 @@ mod tests {
                 Ok(Command::Remove { kind, name }) => {
                     said.extend(loaded.workspace.remove(&kind, &name, &mut sources).err());
                 }
-                Ok(Command::TraceAt(packet)) => {
+                Ok(Command::TraceAt(packet) | Command::DebugAt(packet)) => {
                     said.extend(resolve::raw(&loaded.world, &packet).err());
                 }
                 Ok(_) => {}

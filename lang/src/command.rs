@@ -88,6 +88,8 @@ pub enum Command {
     Monitor(Vec<Flag>),
     /// `debug QUESTION`: opens it at its first hop.
     Debug(Box<Question>),
+    /// `debug --at`: opens a packet at a hook in the debugger.
+    DebugAt(Box<RawQuestion>),
     /// `debug FILE`: opens what `record` wrote.
     DebugFile(Name),
     /// `record FILE QUESTION`: answers, and writes what the debugger needs to a file.

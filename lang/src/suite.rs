@@ -10,7 +10,7 @@ use engine::topology::{NodeId, Party, PodId, World};
 use engine::trace::CtState;
 use engine::verdict::{Implied, LegOutcome, Verdict};
 
-pub use crate::ast::{Arrival, Reason};
+pub use crate::ast::{Arrival, RawQuestion, Reason};
 
 /// A `test` block.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,11 +24,12 @@ pub struct Suite {
 }
 
 /// A case: each runs on conntrack state and policies of its own.
-#[expect(clippy::large_enum_variant, reason = "most are flows; the others are few")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Case {
     /// One flow.
     Flow(FlowCase),
+    /// A packet at a hook.
+    At(AtCase),
     /// Steps that share state.
     Dialogue(Dialogue),
 }
@@ -40,6 +41,19 @@ pub struct FlowCase {
     pub text: String,
     /// What is asked.
     pub question: Question,
+    /// What must come out.
+    pub expectation: Expectation,
+    /// The whole line.
+    pub span: Span,
+}
+
+/// A packet at a hook and what must come out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AtCase {
+    /// The text of the packet, from `at` on.
+    pub text: String,
+    /// The packet. A device that no text names is looked for where it is run.
+    pub question: RawQuestion,
     /// What must come out.
     pub expectation: Expectation,
     /// The whole line.
@@ -81,6 +95,8 @@ pub enum StepKind {
         /// Quotes the latest packet.
         quote_last: bool,
     },
+    /// A packet at a hook. The flow that follow-ups continue stays what it is.
+    At(Box<RawQuestion>),
     /// The next packet of the latest flow, made by [`engine::question::follow_up`]. Lowering guarantees
     /// that a flow came before.
     FollowUp(FollowUp),

@@ -44,8 +44,8 @@ use crate::reply::{Content, Reply};
 use crate::suite;
 use crate::{doctor, explain};
 pub(crate) use ask::{NO_EARLIER, differs, refused};
-pub(crate) use at::is_at_hook;
 pub(crate) use at::sent::packet as packet_of;
+pub(crate) use at::{NotAsked, is_at_hook, placed};
 pub(crate) use files::{files_below, is_source, programs, tidied};
 pub(crate) use format::{Formatted, format_file, format_text};
 pub use interrupt::Interrupt;
@@ -205,6 +205,10 @@ impl Session {
             Command::Debug(question) => {
                 let asked = text.trim_start().strip_prefix("debug").unwrap_or(text);
                 self.debug_parsed(&question, asked)
+            }
+            Command::DebugAt(packet) => {
+                let asked = text.trim_start().strip_prefix("debug").unwrap_or(text);
+                self.debug_packet(*packet, asked)
             }
             Command::DebugFile(file) => self.debug_file(Path::new(&file.node)),
             Command::Record(file, question) => {

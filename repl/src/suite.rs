@@ -118,6 +118,7 @@ pub(crate) fn names(suites: &[Suite], sources: &SourceMap) -> Vec<String> {
 fn name(suite: &Suite, case: &Case) -> String {
     match case {
         Case::Flow(flow) => format!("{}: {}", suite.name, flow.text),
+        Case::At(at) => format!("{}: {}", suite.name, at.text),
         Case::Dialogue(dialogue) => format!("{}: {}", suite.name, dialogue.name),
     }
 }

@@ -471,7 +471,7 @@ fn ask_all(path: &std::path::Path, outcome: &mut Outcome) {
     let cases = loaded.suites.iter().flat_map(|suite| &suite.cases);
     let flows = cases.filter_map(|case| match case {
         Case::Flow(flow) => Some(flow),
-        Case::Dialogue(_) => None,
+        Case::At(_) | Case::Dialogue(_) => None,
     });
     // What cannot be forced on real devices, and what begins with other packets.
     let flows: Vec<_> = flows

@@ -233,6 +233,11 @@ impl Wires for LabWires {
                 port.send(frame).map_err(|error| failed("sending from the pod", error))
             }
             Hook::FromNetdev | Hook::Prefilter => self.by_wire(node, frame),
+            Hook::FromOverlay if input.flags & abi::input::TUNNELED == 0 => {
+                let what = "on real devices whatever comes out of a tunnel has its key";
+                let instead = "write `vni N from ADDRESS`, or ask in simulation";
+                Err(BackendError::BadInjection(format!("{what}; {instead}")))
+            }
             Hook::FromOverlay => self.by_wire(node, &self.encapsulated(here, input, frame)?),
             Hook::FromHost => self.out_by(node, HOST_DEVICE, (input.mark, frame)),
             Hook::ToNetdev => self.out_by(node, &self.device(node), (input.mark, frame)),

@@ -384,7 +384,9 @@ impl Memory {
         self.alive(node, now).any(|(pair, entry)| {
             let flow = Tuple { protocol: pair.protocol, from: entry.opener, to: entry.other };
             let shown = entry.answered().map(|beyond| flow.sent_from(beyond));
-            flow != *own && !entry.shift.shares && shown == Some(*there)
+            // What came to the node itself from there is answered by it.
+            let is_its = entry.shift.beyond.is_none() && flow.back() == *there;
+            flow != *own && !entry.shift.shares && (shown == Some(*there) || is_its)
         })
     }
 

@@ -5,13 +5,13 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use crate::eval::{Judgement, Leg, pose};
-use crate::net::{Confined, Hook};
+use crate::net::{Confined, Hook, TcpFlags, Transport};
 use crate::policy::PolicySet;
 use crate::question::Question;
 use crate::source::SourceMap;
 use crate::tables::Tables;
 use crate::topology::{Node, Party, Routing, World};
-use crate::trace::{Action, Event, Hop, Trace};
+use crate::trace::{Action, CtState, Event, Hop, Trace};
 
 use super::seen::{self, End, Seen};
 use super::{
@@ -152,7 +152,30 @@ fn assumed(context: &Context<'_>, question: &Question, trace: &Trace) -> Vec<Str
         lines.extend(unanswerable(context, question, trace));
     }
     lines.extend(length(trace));
+    lines.extend(unaccounted(context, question, trace));
     lines
+}
+
+/// A node's own packet of a connection that goes on, which the node knows nothing of: without the host firewall it notes none that
+/// others open to itself.
+fn unaccounted(context: &Context<'_>, question: &Question, trace: &Trace) -> Option<String> {
+    let first = trace.hops.first()?;
+    let Transport::Tcp { flags, .. } = question.packet.transport else { return None };
+    let opens = flags.contains(TcpFlags::SYN) && !flags.contains(TcpFlags::ACK);
+    let is_new = first
+        .events
+        .iter()
+        .any(|said| matches!(said.event, Event::Conntrack { state: CtState::New, .. }));
+    let node = context.world.node(first.node)?;
+    let is_its = node.addresses.contains(&question.packet.ip.source)
+        && matches!(first.hook, Hook::FromHost | Hook::ToNetdev);
+    let is_noted = opens || !is_new || context.world.cluster.host_firewall;
+    (is_its && !is_noted).then(|| {
+        format!(
+            "{0} opened it: without the host firewall it notes no connection that others open to it, and an answer of its is new to {0} too",
+            node.name
+        )
+    })
 }
 
 /// Bytes that fit the devices of the reference cluster, and what a pod there may send where outer headers are put on.

@@ -164,11 +164,12 @@ pub struct Test {
 }
 
 /// What a test block may hold.
-#[expect(clippy::large_enum_variant, reason = "most are flows; the others are few")]
 #[derive(Clone, Debug)]
 pub enum TestLine {
     /// A flow on its own conntrack state.
     Flow(FlowCase),
+    /// A packet at a hook, likewise.
+    At(AtCase),
     /// Steps that share one.
     Dialogue(Dialogue),
 }
@@ -201,11 +202,12 @@ pub struct Step {
 }
 
 /// The kinds of step.
-#[expect(clippy::large_enum_variant, reason = "most are flows; the others are few")]
 #[derive(Clone, Debug)]
 pub enum StepKind {
     /// A flow; it becomes the dialogue's flow, that `reply` and `send` continue.
     Flow(FlowCase),
+    /// A packet at a hook, on the dialogue's conntrack; the dialogue's flow stays what it is.
+    At(AtCase),
     /// `reply ...` or `send ...`
     FollowUp(FollowUp),
     /// `wait 61s`
@@ -228,6 +230,15 @@ pub enum StepKind {
         /// The name.
         name: Spanned<Qualified>,
     },
+}
+
+/// `at NODE HOOK ...`, with what is expected of it.
+#[derive(Clone, Debug)]
+pub struct AtCase {
+    /// The packet.
+    pub question: super::RawQuestion,
+    /// What must come out.
+    pub expectation: Option<Expectation>,
 }
 
 /// A further packet of the dialogue's flow.

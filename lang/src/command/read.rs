@@ -225,6 +225,8 @@ impl Line {
         match arguments.as_slice() {
             [] => Err(vec![self.needs(info, "a question or the file of a recorded one")]),
             [only] if self.is_recording(only) => Ok(Command::DebugFile(only.clone())),
+            _ if self.is_at_hook() => parse::raw_in(&self.blanked, self.rest(), self.file)
+                .map(|packet| Command::DebugAt(Box::new(packet))),
             words => {
                 let help = "the file of a recorded flow ends in `.hoptrace`, or stands in quotes";
                 let advised = |problem: Diagnostic| match words {

@@ -33,8 +33,8 @@ pub const TABLE: &[CommandInfo] = &[
     info("why", "why", "show the last answer in full", "why"),
     info(
         "debug",
-        "debug SRC -> DST[:PORT[/PROTO]] [OPTION ...] | FILE",
-        "step through one flow, or through a recorded one",
+        "debug SRC -> DST[:PORT[/PROTO]] [OPTION ...] | --at [NODE] HOOK PACKET | FILE",
+        "step through one flow, through one packet from the hook where it enters, or through a recorded flow",
         "debug CA -> CB icmp echo",
     ),
     info(

@@ -342,8 +342,12 @@ fn clauses<'e, 't>(entry: &'e Entry<'t>) -> Vec<&'e [Piece<'t>]> {
     if !entry.sentence {
         return vec![&entry.pieces];
     }
+    // A packet at a hook has words of those of rules.
+    let first = entry.pieces.iter().find(|p| !matches!(p, Piece::Comment { .. }));
+    let is_packet = first.map_or("", Piece::word) == "at";
     split(&entry.pieces, |[earlier, before], word| match word {
         "=>" => true,
+        _ if is_packet => false,
         "from" | "to" | "on" | "owner" | "because" => {
             let names_follow = match before {
                 "as" | "on" | "," | "entities" | "entity" | "service" | "arrives" => true,
@@ -361,8 +365,11 @@ fn clauses<'e, 't>(entry: &'e Entry<'t>) -> Vec<&'e [Piece<'t>]> {
 /// The peers, ports or facts of a clause. `except` and `entities` have commas within one peer.
 fn items<'e, 't>(clause: &'e [Piece<'t>]) -> Vec<&'e [Piece<'t>]> {
     let first = clause.iter().find(|p| !matches!(p, Piece::Comment { .. }));
-    if !matches!(first.map_or("", Piece::word), "from" | "to") {
-        return commas(clause);
+    match first.map_or("", Piece::word) {
+        "from" | "to" => {}
+        // Of a packet at a hook, one layer.
+        "at" => return split(clause, |_, word| word == "/"),
+        _ => return commas(clause),
     }
     split(clause, |[_, before], word| {
         before == "," && matches!(word, "pods" | "cidr" | "entities" | "entity" | "service")

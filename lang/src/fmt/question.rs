@@ -35,6 +35,7 @@ pub fn question(question: &Question) -> String {
 pub fn step(step: &Step) -> String {
     match &step.kind {
         StepKind::Flow(case) => question(&case.question),
+        StepKind::At(case) => super::raw(&case.question),
         StepKind::FollowUp(follow) => {
             let mut text = if follow.reply { "reply" } else { "send" }.to_owned();
             push_options(&mut text, &follow.options);
@@ -212,7 +213,7 @@ mod tests {
             });
             let steps = items.flatten().filter_map(|line| match line.node {
                 crate::ast::TestLine::Dialogue(dialogue) => Some(dialogue.steps),
-                crate::ast::TestLine::Flow(_) => None,
+                crate::ast::TestLine::Flow(_) | crate::ast::TestLine::At(_) => None,
             });
             let texts: Vec<String> = steps.flatten().map(|s| step(&s)).collect();
             assert_eq!(texts, [expected]);

@@ -14,7 +14,9 @@ use crate::codes;
 use crate::fmt;
 use crate::names::{listed, nearest};
 use crate::resolve::{self, Atlas, Directory};
-use crate::suite::{Case, Dialogue, Expectation, Fact, FlowCase, Step, StepKind, Suite};
+use crate::suite::{
+    AtCase, Case, Dialogue, Expectation, Fact, FlowCase, RawQuestion, Step, StepKind, Suite,
+};
 
 impl Lowering<'_> {
     /// Lowers every test; lines that cannot be used are reported and left out.
@@ -32,6 +34,7 @@ impl Lowering<'_> {
             for line in &test.lines {
                 cases.extend(match &line.node {
                     TestLine::Flow(flow) => self.flow_case(flow, line.span, &known).map(Case::Flow),
+                    TestLine::At(at) => self.at_case(at, line.span, &known).map(Case::At),
                     TestLine::Dialogue(dialogue) => {
                         if !expects_something(dialogue) && !self.may_have_failed("test", name) {
                             self.report(expects_nothing("dialogue", dialogue.name.span));
@@ -59,6 +62,29 @@ impl Lowering<'_> {
         let question = self.question(&flow.question, None)?;
         let expectation = self.expectation(written, known)?;
         Some(FlowCase { text: self.words(flow.question.span), question, expectation, span })
+    }
+
+    fn at_case(&mut self, at: &ast::AtCase, span: Span, known: &Known<'_>) -> Option<AtCase> {
+        let Some(written) = &at.expectation else {
+            self.report(expects_nothing("packet", span));
+            return None;
+        };
+        let question = self.packet(&at.question)?;
+        let expectation = self.expectation(written, known)?;
+        Some(AtCase { text: self.words(question.span), question, expectation, span })
+    }
+
+    /// A packet at a hook. The node of a device that only tables name is found where it is run.
+    fn packet(&mut self, question: &RawQuestion) -> Option<RawQuestion> {
+        let checked = resolve::raw(&self.world, question);
+        let is_open = question.node.is_none() && question.device.is_some();
+        match checked {
+            Err(problem) if !(is_open && problem.code == codes::UNKNOWN_NODE) => {
+                self.report(problem);
+                None
+            }
+            _ => Some(question.clone()),
+        }
     }
 
     /// The words of a place on one line.
@@ -142,6 +168,10 @@ impl Lowering<'_> {
             ast::StepKind::Flow(case) => {
                 expected = case.expectation.as_ref();
                 self.flow_step(case, flow)?
+            }
+            ast::StepKind::At(case) => {
+                expected = case.expectation.as_ref();
+                StepKind::At(Box::new(self.packet(&case.question)?))
             }
             ast::StepKind::FollowUp(follow) => {
                 expected = follow.expectation.as_ref();
@@ -420,6 +450,7 @@ fn changes_world(step: &ast::Step) -> bool {
 fn expects_something(dialogue: &ast::Dialogue) -> bool {
     dialogue.steps.iter().any(|step| match &step.kind {
         ast::StepKind::Flow(case) => case.expectation.is_some(),
+        ast::StepKind::At(case) => case.expectation.is_some(),
         ast::StepKind::FollowUp(follow) => follow.expectation.is_some(),
         _ => false,
     })
@@ -434,6 +465,7 @@ fn expects_nothing(what: &str, span: Span) -> Diagnostic {
 fn written(step: &ast::Step) -> Span {
     match &step.kind {
         ast::StepKind::Flow(case) => case.question.span,
+        ast::StepKind::At(case) => case.question.span,
         ast::StepKind::FollowUp(follow) => {
             let end = follow.options.last().map_or_else(
                 || step.span.start + if follow.reply { 5 } else { 4 },

@@ -120,14 +120,26 @@ fn test_line(line: &str) -> Option<Offer> {
     if first_word(line) == "dialogue" {
         return in_block(line, Rule::dialogue_head, step_line);
     }
+    if let Some(offer) = hook_line(line) {
+        return Some(offer);
+    }
     let mut offer = at(Rule::flow_line, line)?;
     if line.trim().is_empty() {
-        offer.words.push("dialogue".to_owned());
+        offer.words.extend(["at", "dialogue"].map(str::to_owned));
     }
     Some(offer)
 }
 
+/// A packet at a hook.
+fn hook_line(line: &str) -> Option<Offer> {
+    let is_one = first_word(line) == "at" && super::test::is_at_hook(line);
+    if is_one { at(Rule::at_line, line) } else { None }
+}
+
 fn step_line(line: &str) -> Option<Offer> {
+    if let Some(offer) = hook_line(line) {
+        return Some(offer);
+    }
     if matches!(first_word(line), "policy" | "clusterwide") {
         return statement(line);
     }
@@ -141,7 +153,7 @@ fn step_line(line: &str) -> Option<Offer> {
         offer.words.retain(|word| word != "->");
     }
     if line.trim().is_empty() {
-        offer.words.push("policy".to_owned());
+        offer.words.extend(["at", "policy"].map(str::to_owned));
     }
     Some(offer)
 }
@@ -220,6 +232,11 @@ fn last_word(text: &str) -> &str {
     before.rsplit(|c: char| c.is_whitespace() || c == '{').next().unwrap_or("")
 }
 
+/// Whether a line is about a packet at a hook.
+fn is_raw(entry: Rule) -> bool {
+    matches!(entry, Rule::raw_line | Rule::at_line)
+}
+
 fn add(rule: Rule, entry: Rule, text: &str, offer: &mut Offer) {
     let last = last_word(text);
     let mut words = |words: &[&str]| offer.words.extend(words.iter().map(|w| (*w).to_owned()));
@@ -248,10 +265,10 @@ fn add(rule: Rule, entry: Rule, text: &str, offer: &mut Offer) {
             offer.names.push(NameKind::LabelValue(label_key(text)));
             &[]
         }
-        Rule::address | Rule::address_party if entry == Rule::raw_line && last == "from" => {
+        Rule::address | Rule::address_party if is_raw(entry) && last == "from" => {
             &[NameKind::NodeAddress]
         }
-        Rule::address if entry == Rule::raw_line || last == "from-ip" => &[NameKind::Address],
+        Rule::address if is_raw(entry) || last == "from-ip" => &[NameKind::Address],
         _ => {
             others(rule, last, &mut words);
             if rule == Rule::rule_port { &[NameKind::PortName] } else { &[] }
@@ -272,7 +289,9 @@ fn others(rule: Rule, last: &str, words: &mut impl FnMut(&[&str])) {
         }
         Rule::icmp_message | Rule::icmp_type => words(&messages(last)),
         Rule::raw_source | Rule::raw_layers => words(errors::words(Rule::layer)),
-        Rule::tcp_field => words(&["syn", "syn-ack", "ack", "fin", "rst", "seq"]),
+        Rule::tcp_field => {
+            words(&["syn", "syn-ack", "ack", "fin", "fin-ack", "rst", "rst-ack", "seq"]);
+        }
         Rule::icmp_field => words(&["id", "seq"]),
         Rule::rule_port => words(&["tcp", "udp", "sctp", "icmp", "icmpv6"]),
         Rule::arrow => words(&["->"]),
@@ -524,11 +543,18 @@ mod tests {
                     "policy a/b {\n  select {}\n  allow egress to pods { app in (x, ",
                     ") LabelValue(\"app\")",
                 ),
-                ("test \"t\" {\n", "dialogue external health node pod service world Party"),
+                ("test \"t\" {\n", "at dialogue external health node pod service world Party"),
                 ("test \"t\" {\n  a -> b => d", "dropped"),
                 (
                     "test \"t\" {\n  dialogue \"d\" {\n    a -> b\n    ",
-                    "external health node pod policy remove reply send service wait world Party",
+                    "at external health node pod policy remove reply send service wait world Party",
+                ),
+                ("test \"t\" {\n  at n to-net", "to-netdev"),
+                ("test \"t\" {\n  at n to-netdev hex 00 ", "=>"),
+                ("test \"t\" {\n  at n to-netdev hex 00 => dropped at ", "egress ingress"),
+                (
+                    "test \"t\" {\n  dialogue \"d\" {\n    at n from-overlay vni 1 from ",
+                    "NodeAddress",
                 ),
                 (
                     "test \"t\" {\n  dialogue \"d\" {\n    a -> b\n    reply s",

@@ -8,10 +8,10 @@ use engine::trace::CtState;
 use engine::verdict::{Implied, LegOutcome, Verdict};
 
 use super::value::{self, Sink, number, unsupported};
-use super::{Chunk, Reader, Rule, Tree, first_word, question, world};
+use super::{Chunk, Reader, Rule, Tree, first_word, question, raw, world};
 use crate::ast::{
-    Arrival, Dialogue, Expectation, Fact, FlowCase, FollowUp, Item, Name, PartyKind, PartyName,
-    Place, Reason, Spanned, Step, StepKind, Test, TestLine,
+    Arrival, AtCase, Dialogue, Expectation, Fact, FlowCase, FollowUp, Item, Name, PartyKind,
+    PartyName, Place, RawQuestion, Reason, Spanned, Step, StepKind, Test, TestLine,
 };
 use crate::codes;
 use crate::names::nearest;
@@ -39,12 +39,24 @@ impl Reader<'_> {
                 self.diagnostics.push(unsupported(&format!("`{word}`"), span));
                 None
             }
+            "at" if is_at_hook(self.text(&line.range)) => self.at_hook(line).map(TestLine::At),
             _ => {
                 self.check_word(line, &["dialogue"])?;
                 let tree = self.grammar(Rule::flow_line, line.range.clone())?;
                 flow(&tree.child(Rule::flow)?, &mut self.diagnostics).map(TestLine::Flow)
             }
         }
+    }
+
+    /// A packet at a hook.
+    fn at_hook(&mut self, line: &Chunk) -> Option<AtCase> {
+        let tree = self.grammar(Rule::at_line, line.range.clone())?;
+        let sink = &mut self.diagnostics;
+        let read = raw::read(&tree, sink)?;
+        // Without what is expected.
+        let span = tree.child(Rule::raw_at)?.span().to(read.source.span);
+        let question = RawQuestion { span, ..read };
+        Some(AtCase { question, expectation: expectation_in(&tree, sink)? })
     }
 
     /// Reports a first word that is nearly one of these, where the line is not a flow.
@@ -84,6 +96,9 @@ impl Reader<'_> {
             return self.policy(line).map(StepKind::Policy);
         }
         let (text, word) = (self.text(&line.range), first_word(self.text(&line.range)));
+        if word == "at" && is_at_hook(text) {
+            return self.at_hook(line).map(StepKind::At);
+        }
         if matches!(word, "pod" | "service") && !text.contains("->") {
             let kind = self.world(word, line)?;
             let span = self.span(&line.range);
@@ -107,6 +122,11 @@ impl Reader<'_> {
             _ => flow(&step, sink).map(StepKind::Flow),
         }
     }
+}
+
+/// Whether a line that begins with `at` is about a packet at a hook; a party may have that name too.
+pub(super) fn is_at_hook(line: &str) -> bool {
+    !line.split("=>").next().unwrap_or_default().contains("->")
 }
 
 fn wait(tree: &Tree<'_>, sink: Sink<'_>) -> Option<StepKind> {

@@ -16,6 +16,7 @@ use crate::shell;
 const AFTER_HELP: &str = "\
 A question, or the file that `hopwise trace --record` wrote:
   hopwise debug -f shop.hop 'web/client -> web/echo-0:8080/tcp'
+  hopwise debug -f shop.hop --at 'node02 from-netdev' 'ipv4 8.8.8.8 > 10.244.6.11 / icmp'
   hopwise debug drop.hoptrace
   echo 'break drop; continue' | tr ';' '\\n' | hopwise debug drop.hoptrace
 
@@ -32,6 +33,9 @@ pub(super) struct DebugArgs {
     /// The question, as one argument or as several words; or the file of a recorded one
     #[arg(required = true, value_name = "QUESTION|FILE")]
     question: Vec<String>,
+    /// Let a packet enter at a hook of a node as it is: `node02 from-overlay vni 7 from 192.168.66.226`
+    #[arg(long, value_name = "HOOK")]
+    at: Option<String>,
     #[command(flatten)]
     files: Files,
     /// Go on after a command of a script that fails; ends with the worst exit code
@@ -44,7 +48,7 @@ pub(super) struct DebugArgs {
 pub(super) fn run(args: &DebugArgs, look: &Look) -> io::Result<Status> {
     let mut output = Output::of(look, &args.format);
     let (mut session, opened) = match &args.question[..] {
-        [file] if is_recording(file) => {
+        [file] if args.at.is_none() && is_recording(file) => {
             let mut session = Session::new(backend::open);
             let opened = session.debug_file(Path::new(file));
             (session, opened)
@@ -54,7 +58,11 @@ pub(super) fn run(args: &DebugArgs, look: &Look) -> io::Result<Status> {
                 Ok(opened) => opened,
                 Err(reply) => return output.reply(&reply),
             };
-            let opened = session.debug(&joined(words)).after(loaded);
+            let mut question = joined(words);
+            if let Some(hook) = &args.at {
+                question = format!("--at {hook} {question}");
+            }
+            let opened = session.debug(&question).after(loaded);
             (session, opened)
         }
     };

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::Problem;
 use super::edit::bytes_of;
 use super::maps::hex;
-use super::scene::{Earlier, Scene};
+use super::scene::{Earlier, Scene, Subject};
 use crate::render;
 use crate::reply::Reply;
 use crate::session::State;
@@ -150,7 +150,8 @@ impl Recording {
         let question = lang::resolve::question(&state.world, &question)
             .map_err(|problem| complain(vec![problem], &sources))?;
         let earlier = if self.flows.is_some() { Earlier::Recorded } else { Earlier::None };
-        Ok(Scene { state, sources, earlier, now: self.now, question, text: self.question.clone() })
+        let subject = Subject::Flow(Box::new(question));
+        Ok(Scene { state, sources, earlier, now: self.now, subject, text: self.question.clone() })
     }
 
     /// Brings the flows from before to a backend that has the scene's tables.

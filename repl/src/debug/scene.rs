@@ -16,9 +16,10 @@ use engine::source::SourceMap;
 use engine::tables::{EndpointEntry, EndpointId, EntryId, Generation, NodeTables, Origin, TableId};
 use engine::topology::NodeId;
 use lang::NoIncludes;
+use lang::ast::RawQuestion;
 use lang::command::Command;
 
-use crate::session::{Journey, NO_EARLIER, Stage, State, UNSEEN};
+use crate::session::{Journey, NO_EARLIER, Stage, State, UNSEEN, placed};
 use crate::show::names;
 
 /// What a question was asked after.
@@ -63,6 +64,15 @@ fn edited(name: &str) -> String {
 /// What is told of a question that was asked after flows of a recording.
 const RECORDED: &str = "flows of the recording, which the oracle does not know";
 
+/// What is debugged.
+#[derive(Clone)]
+pub(crate) enum Subject {
+    /// A packet that its sender sends.
+    Flow(Box<Question>),
+    /// A packet at a hook.
+    Packet(Box<RawQuestion>),
+}
+
 /// See the module.
 #[derive(Clone)]
 pub(crate) struct Scene {
@@ -75,7 +85,7 @@ pub(crate) struct Scene {
     /// The simulated clock, in seconds.
     pub(crate) now: u64,
     /// What is asked.
-    pub(crate) question: Question,
+    pub(crate) subject: Subject,
     /// The same as it was typed.
     pub(crate) text: String,
 }
@@ -102,7 +112,10 @@ impl Scene {
             if is_fresh {
                 journey.forget()?;
             }
-            let mut explanation = journey.ask(&stage, &scene.question)?;
+            let mut explanation = match &scene.subject {
+                Subject::Flow(question) => journey.ask(&stage, question)?,
+                Subject::Packet(packet) => journey.ask_at(&stage, packet)?,
+            };
             if is_fresh {
                 explanation.assumed.insert(0, NO_EARLIER.to_owned());
             }
@@ -142,11 +155,11 @@ impl Scene {
         let derived =
             changed.and_then(|workspace| State::derive_untested(workspace, &sources, generation));
         let asked = derived.and_then(|state| {
-            let question = self.asked_again(&state, &mut sources)?;
-            Ok((state, question))
+            let subject = self.asked_again(&state, &mut sources)?;
+            Ok((state, subject))
         });
         match asked {
-            Ok((state, question)) => Ok(Self { state, sources, question, ..self.clone() }),
+            Ok((state, subject)) => Ok(Self { state, sources, subject, ..self.clone() }),
             Err(problems) => Err((problems, sources)),
         }
     }
@@ -156,10 +169,16 @@ impl Scene {
         &self,
         state: &State,
         sources: &mut SourceMap,
-    ) -> Result<Question, Vec<Diagnostic>> {
+    ) -> Result<Subject, Vec<Diagnostic>> {
         let file = sources.add("the question", self.text.as_str());
-        let parsed = lang::command::parse_question(&self.text, file)?;
-        let resolved = lang::resolve::question(&state.world, &parsed);
+        let resolved = if let Subject::Packet(_) = self.subject {
+            let packet = lang::command::parse_raw(&self.text, file)?;
+            placed(state, &packet).map(|()| Subject::Packet(Box::new(packet)))
+        } else {
+            let parsed = lang::command::parse_question(&self.text, file)?;
+            let resolved = lang::resolve::question(&state.world, &parsed);
+            resolved.map(|question| Subject::Flow(Box::new(question)))
+        };
         let remark = "the question could not be asked any more; nothing was changed";
         resolved.map_err(|problem| vec![problem.note(remark)])
     }

@@ -90,7 +90,9 @@ impl Session {
         let case = suite.and_then(|s| s.cases.into_iter().next());
         match case {
             Some(Case::Flow(flow)) => Ok(flow.expectation),
-            Some(Case::Dialogue(_)) | None => Err(self.typed(&line, lowered.diagnostics)),
+            Some(Case::At(_) | Case::Dialogue(_)) | None => {
+                Err(self.typed(&line, lowered.diagnostics))
+            }
         }
     }
 

@@ -14,8 +14,8 @@ use engine::eval::{Asked, judge};
 use engine::explain::{ENTRANCE, Explanation, choices, explain};
 use engine::net::Layer;
 use engine::source::Span;
-use engine::tables::NodeTables;
-use engine::topology::Endpoint;
+use engine::tables::{NodeTables, Tables};
+use engine::topology::{Endpoint, World};
 use engine::trace::Ethernet;
 use lang::ast::{Name, PartyKind, PartyName, Qualified, RawQuestion, RawSource};
 use lang::codes::CANNOT_ENTER;
@@ -42,7 +42,9 @@ pub(crate) fn is_at_hook(question: &str) -> bool {
 impl Session {
     /// Explains the journey of a frame.
     pub(super) fn ask_at(&mut self, question: &RawQuestion) -> Reply {
-        let raw = match self.raw(question) {
+        let placing =
+            Placing { world: &self.state.world, tables: &self.state.tables, beside: Path::new("") };
+        let raw = match placing.raw(question) {
             Ok(raw) => raw,
             Err(problem) => return self.complain(vec![problem]),
         };
@@ -82,7 +84,23 @@ impl Session {
             Ok(explanation)
         })
     }
+}
 
+/// Whether a packet that is not written in a file can enter in a state of the world.
+pub(crate) fn placed(state: &State, question: &RawQuestion) -> Result<(), Diagnostic> {
+    let State { world, tables, .. } = state;
+    Placing { world, tables, beside: Path::new("") }.raw(question).map(drop)
+}
+
+/// A world and its tables, where packets are put in.
+struct Placing<'a> {
+    world: &'a World,
+    tables: &'a Tables,
+    /// Where files are that the packet is in.
+    beside: &'a Path,
+}
+
+impl Placing<'_> {
     /// The frame that is meant, with its device.
     fn raw(&self, question: &RawQuestion) -> Result<Raw, Diagnostic> {
         if let Some(problem) = self.nowhere(question) {
@@ -90,7 +108,7 @@ impl Session {
         }
         let placed = self.placed(question);
         let question = placed.as_ref().unwrap_or(question);
-        let written = resolve::raw(&self.state.world, question)?;
+        let written = resolve::raw(self.world, question)?;
         let mut raw = Raw {
             node: written.node,
             hook: written.hook,
@@ -100,16 +118,16 @@ impl Session {
             frame: Vec::new(),
         };
         let place = question.device.as_ref().map_or(question.hook.span, |device| device.span);
-        let natural = follow::ethernet(&self.state.world, &self.state.tables, &raw)
+        let natural = follow::ethernet(self.world, self.tables, &raw)
             .map_err(|error| no_device(&error, place))?;
-        raw.frame = frame_of(written.bytes, natural, question)?;
+        raw.frame = frame_of(written.bytes, natural, question, self.beside)?;
         Ok(raw)
     }
 
     /// What is wrong with a device that no node has.
     fn nowhere(&self, question: &RawQuestion) -> Option<Diagnostic> {
         let device = question.device.as_ref().filter(|_| question.node.is_none())?;
-        let State { world, tables, .. } = &self.state;
+        let Self { world, tables, .. } = *self;
         let of_endpoints = tables.nodes.iter().flat_map(|node| &node.endpoints);
         let is_known = of_endpoints
             .map(|endpoint| endpoint.interface.as_str())
@@ -138,9 +156,9 @@ impl Session {
         let has = |tables: &&NodeTables| {
             tables.endpoints.iter().any(|endpoint| endpoint.interface == device.node)
         };
-        let mut nodes = self.state.tables.nodes.iter().filter(has);
+        let mut nodes = self.tables.nodes.iter().filter(has);
         let (Some(only), None) = (nodes.next(), nodes.next()) else { return None };
-        let name = self.state.world.node(only.node)?.name.clone();
+        let name = self.world.node(only.node)?.name.clone();
         let node = Some(Name { node: name, span: device.span });
         Some(RawQuestion { node, ..question.clone() })
     }
@@ -150,7 +168,7 @@ impl Session {
             None => follow::Device::Own,
             Some(resolve::Device::Named(name)) => follow::Device::Named(name.clone()),
             Some(resolve::Device::Pod(pod)) => {
-                let here = self.state.tables.node(written.node);
+                let here = self.tables.node(written.node);
                 let entry = here.and_then(|here| here.endpoint_of(Endpoint::Pod(*pod)));
                 entry.map_or(follow::Device::Own, |e| follow::Device::Named(e.interface.clone()))
             }
@@ -172,6 +190,7 @@ fn frame_of(
     bytes: resolve::Bytes,
     natural: Ethernet,
     question: &RawQuestion,
+    beside: &Path,
 ) -> Result<Vec<u8>, Diagnostic> {
     let place = question.source.span;
     let frame = match bytes {
@@ -181,7 +200,7 @@ fn frame_of(
                 RawSource::Pcap { number, .. } => file.span.to(number.span),
                 _ => file.span,
             };
-            pcap::packet(Path::new(&file.node), number).map_err(|problem| {
+            pcap::packet(&beside.join(&file.node), number).map_err(|problem| {
                 let message = format!("`{}`: {}", file.node.escape_debug(), problem.message);
                 Diagnostic::error(CANNOT_ENTER, message, span).help(problem.remedy)
             })?
@@ -204,7 +223,39 @@ fn with_ethernet(mut layers: Vec<Layer>, natural: Ethernet) -> Vec<Layer> {
     layers
 }
 
+impl From<NotAsked> for BackendError {
+    fn from(why: NotAsked) -> Self {
+        match why {
+            NotAsked::Written(problem) => Self::BadInjection(problem.message),
+            NotAsked::Run(error) => error,
+        }
+    }
+}
+
+/// Why a packet at a hook was not asked about.
+pub(crate) enum NotAsked {
+    /// What is written makes none.
+    Written(Diagnostic),
+    /// The backend's error.
+    Run(BackendError),
+}
+
 impl Journey<'_> {
+    /// Asks about a packet at a hook that is written in a file, beside which its own files are.
+    pub(crate) fn ask_at(
+        &mut self,
+        stage: &Stage<'_>,
+        question: &RawQuestion,
+    ) -> Result<Explanation, NotAsked> {
+        let Stage { world, tables, sources, .. } = *stage;
+        let file = Path::new(sources.name(question.span.file));
+        let beside = file.parent().unwrap_or_else(|| Path::new(""));
+        let placing = Placing { world, tables, beside };
+        let raw = placing.raw(question).map_err(NotAsked::Written)?;
+        self.backend.load_world(world, tables).map_err(NotAsked::Run)?;
+        self.enter(stage, &raw).map_err(NotAsked::Run)
+    }
+
     /// Sends a frame, and asks the oracle too where it is a packet that it can be asked about.
     fn enter(&mut self, stage: &Stage<'_>, raw: &Raw) -> Result<Explanation, BackendError> {
         let Stage { world, policies, tables, .. } = *stage;

@@ -8,14 +8,15 @@ use datapath::vm::Vm;
 use engine::backend::{Backend, BackendError, Remembered};
 use engine::explain::Explanation;
 use engine::topology::NodeId;
-use lang::ast::Question;
+use lang::ast::{Question, RawQuestion};
 use lang::debug::NameKind;
 
+use super::at::{is_at_hook, placed};
 use super::files::{read, reason};
 use super::save::write;
 use super::{ConntrackMode, Session, refused};
 use crate::debug::recording::{Difference, Recording};
-use crate::debug::scene::{Earlier, Scene};
+use crate::debug::scene::{Earlier, Scene, Subject};
 use crate::debug::{Debugging, Problem};
 use crate::reply::{Content, Reply, Status};
 
@@ -26,12 +27,27 @@ impl Session {
     /// Opens a question in the debugger, before its first instruction: `SRC -> DST...`, without the word `debug`.
     pub fn debug(&mut self, question: &str) -> Reply {
         let file = self.sources.add(super::INPUT, question);
-        let reply = match lang::command::parse_question(question, file) {
-            Ok(parsed) => self.debug_parsed(&parsed, question),
-            Err(problems) => self.complain(problems),
+        let reply = if is_at_hook(question) {
+            match lang::command::parse_raw(question, file) {
+                Ok(packet) => self.debug_packet(packet, question),
+                Err(problems) => self.complain(problems),
+            }
+        } else {
+            match lang::command::parse_question(question, file) {
+                Ok(parsed) => self.debug_parsed(&parsed, question),
+                Err(problems) => self.complain(problems),
+            }
         };
         self.forget_texts();
         reply
+    }
+
+    /// Opens a packet at a hook in the debugger.
+    pub(super) fn debug_packet(&mut self, packet: RawQuestion, text: &str) -> Reply {
+        match placed(&self.state, &packet) {
+            Ok(()) => self.debug_subject(Subject::Packet(Box::new(packet)), text),
+            Err(problem) => self.complain(vec![problem]),
+        }
     }
 
     /// Opens a recording in the debugger.
@@ -90,7 +106,15 @@ impl Session {
     }
 
     pub(super) fn debug_parsed(&mut self, question: &Question, text: &str) -> Reply {
-        let opened = self.scene(question, text).and_then(|scene| {
+        match lang::resolve::question(&self.state.world, question) {
+            Ok(question) => self.debug_subject(Subject::Flow(Box::new(question)), text),
+            Err(problem) => self.complain(vec![problem]),
+        }
+    }
+
+    fn debug_subject(&mut self, subject: Subject, text: &str) -> Reply {
+        let scene = self.scene(subject, text);
+        let opened = Ok(scene).and_then(|scene| {
             let vm = self.interpreter(&scene).map_err(|error| refused(&error))?;
             Debugging::begin(scene, vm, self.settings.level, &self.interrupt)
                 .map_err(|error| refused(&error))
@@ -116,13 +140,14 @@ impl Session {
         if let Err(problem) = replaceable(path) {
             return problem.reply();
         }
-        let before = self.scene(question, text).and_then(|scene| {
-            let flows = self.flows().map_err(|error| refused(&error))?;
-            Ok((scene, flows))
-        });
-        let (scene, flows) = match before {
-            Ok(before) => before,
-            Err(reply) => return *reply,
+        let subject = match lang::resolve::question(&self.state.world, question) {
+            Ok(question) => Subject::Flow(Box::new(question)),
+            Err(problem) => return self.complain(vec![problem]),
+        };
+        let scene = self.scene(subject, text);
+        let flows = match self.flows() {
+            Ok(flows) => flows,
+            Err(error) => return *refused(&error),
         };
         let reply = self.ask_parsed(question);
         let Content::Answer(answer) = &reply.content else { return reply };
@@ -163,22 +188,20 @@ impl Session {
     }
 
     /// The session's state with a question, for the debugger to work on.
-    fn scene(&mut self, question: &Question, text: &str) -> Result<Scene, Box<Reply>> {
-        let resolved = lang::resolve::question(&self.state.world, question)
-            .map_err(|problem| Box::new(self.complain(vec![problem])))?;
+    fn scene(&self, subject: Subject, text: &str) -> Scene {
         let earlier = match self.settings.conntrack {
             ConntrackMode::Fresh => Earlier::None,
             ConntrackMode::Keep if self.unseen => Earlier::Unseen,
             ConntrackMode::Keep => Earlier::Known(self.memory.clone()),
         };
-        Ok(Scene {
+        Scene {
             state: self.state.clone(),
             sources: self.sources.clone(),
             earlier,
             now: self.now,
-            question: resolved,
+            subject,
             text: text.trim().to_owned(),
-        })
+        }
     }
 
     /// Flows that a question would meet: none on a conntrack of its own.

@@ -199,7 +199,7 @@ pub(super) fn complete(before: &str, names: &Names) -> (usize, Vec<String>) {
         (false, Some("trace"), _) if matches!(words.last(), Some(&"pcap" | &"--pcap")) => {
             return (start, files(word, is_capture));
         }
-        (false, Some("debug"), 1) if !word.is_empty() => {
+        (false, Some("debug"), 1) if !word.is_empty() && !word.starts_with('-') => {
             return (start, question_or_file(word, names));
         }
         (false, Some(first), _) => after(first, &words, &text, names),
@@ -285,6 +285,12 @@ fn after(first: &str, words: &[&str], text: &str, names: &Names) -> Vec<String> 
         ("trace", _) if words[1] == "--at" => language(TextKind::Raw, rest, names),
         ("trace", _) if words[1].starts_with("--") => live::traced(words, rest, names),
         ("trace", _) => language(TextKind::Flow, rest, names),
+        ("debug", 1) => {
+            let mut words = vec!["--at".to_owned()];
+            words.extend(language(TextKind::Question, rest, names));
+            words
+        }
+        ("debug", _) if words[1] == "--at" => language(TextKind::Raw, rest, names),
         ("debug", _) => language(TextKind::Question, rest, names),
         ("record", _) => {
             let file = words.get(1).copied().unwrap_or("");

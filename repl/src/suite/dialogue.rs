@@ -9,7 +9,7 @@ use engine::policy::{Policy, PolicySet};
 use engine::question::{self, FollowUp, Question};
 use engine::tables::Tables;
 use engine::topology::{Party, PodId, World};
-use lang::suite::{Dialogue, Step, StepKind};
+use lang::suite::{Dialogue, RawQuestion, Step, StepKind};
 
 use super::run::{self, Ran, Runner, quoted};
 use super::{Miss, Outcome, StepReport};
@@ -92,6 +92,7 @@ impl Talk<'_, '_, '_> {
                 Begun::Refused(answer) => self.answered(step, *answer),
                 Begun::Unseen(reason) => Ok(self.broken(step, vec![reason])),
             },
+            StepKind::At(question) => self.enters(step, question),
             StepKind::FollowUp(follow_up) => match self.following(follow_up) {
                 Some(question) => self.send(step, &question),
                 None => Ok(self.broken(step, vec!["no flow came before".to_owned()])),
@@ -183,6 +184,15 @@ impl Talk<'_, '_, '_> {
             flow.sides = if is_later { flow.sides.or(seen) } else { seen.or(flow.sides) };
         }
         self.answered(step, explanation)
+    }
+
+    /// A packet at a hook, which leaves the flow alone.
+    fn enters(&mut self, step: &Step, question: &RawQuestion) -> Result<Outcomes, BackendError> {
+        let stage = stage(self.runner.stage, self.changed.as_ref());
+        match run::answer_at(self.runner.journey, &stage, question)? {
+            Ok(explanation) => self.answered(step, explanation),
+            Err(reason) => Ok(self.broken(step, vec![reason])),
+        }
     }
 
     /// Holds the answer to a step against what is expected of it.

@@ -7,13 +7,13 @@ use engine::source::Span;
 use engine::tables::Generation;
 use engine::topology::World;
 use lang::Suite;
-use lang::suite::{Case, Expectation, FlowCase};
+use lang::suite::{AtCase, Case, Expectation, FlowCase, RawQuestion};
 
 use super::dialogue;
 use super::{CaseReport, Miss, Outcome, Report, StepReport, misses, name};
 use crate::backend::Choice;
 use crate::reply::{Content, Reply};
-use crate::session::{Interrupt, Journey, Session, Stage, differs, refused};
+use crate::session::{Interrupt, Journey, NotAsked, Session, Stage, differs, refused};
 
 /// Runs the cases whose `file::name` contains the filter.
 pub(crate) fn run(session: &mut Session, filter: Option<&str>) -> Reply {
@@ -101,6 +101,7 @@ impl Runner<'_, '_> {
         self.journey.forget()?;
         match case {
             Case::Flow(flow) => self.flow(flow),
+            Case::At(at) => self.at_hook(at),
             Case::Dialogue(dialogue) => dialogue::run(self, dialogue, name),
         }
     }
@@ -122,6 +123,22 @@ impl Runner<'_, '_> {
             explanation,
             command,
         );
+        Ok(Ran { outcome, misses: miss.into_iter().collect(), checked: 1, steps: Vec::new() })
+    }
+
+    fn at_hook(&mut self, at: &AtCase) -> Result<Ran, BackendError> {
+        let command = format!("hopwise trace{} {}", self.files, quoted(&at.text));
+        let explanation = match answer_at(self.journey, self.stage, &at.question)? {
+            Ok(explanation) => explanation,
+            Err(reason) => {
+                let miss = self.broken(&at.text, at.span, vec![reason], command);
+                let (outcome, misses) = (Outcome::Broken, vec![miss]);
+                return Ok(Ran { outcome, misses, checked: 0, steps: Vec::new() });
+            }
+        };
+        let step = (at.text.as_str(), at.span);
+        let (outcome, miss) =
+            self.verdict(self.stage.world, step, &at.expectation, explanation, command);
         Ok(Ran { outcome, misses: miss.into_iter().collect(), checked: 1, steps: Vec::new() })
     }
 
@@ -184,9 +201,26 @@ pub(super) fn answer(
     }
 }
 
+/// The same of a packet at a hook; files that it names are beside the one that it is written in.
+pub(super) fn answer_at(
+    journey: &mut Journey<'_>,
+    stage: &Stage<'_>,
+    question: &RawQuestion,
+) -> Result<Result<Explanation, String>, BackendError> {
+    match journey.ask_at(stage, question) {
+        Ok(explanation) => Ok(Ok(explanation)),
+        Err(NotAsked::Written(problem)) => Ok(Err(problem.message)),
+        Err(NotAsked::Run(
+            error @ (BackendError::BadInjection(_) | BackendError::Unseen { .. }),
+        )) => Ok(Err(error.to_string())),
+        Err(NotAsked::Run(error)) => Err(error),
+    }
+}
+
 fn span(case: &Case) -> Span {
     match case {
         Case::Flow(flow) => flow.span,
+        Case::At(at) => at.span,
         Case::Dialogue(dialogue) => dialogue.span,
     }
 }

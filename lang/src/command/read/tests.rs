@@ -49,7 +49,7 @@ fn shown(command: &Command) -> String {
             let hits = if *hits { " with hits" } else { "" };
             format!("show {} {}{hits}", noun.word(), name(argument))
         }
-        Command::TraceAt(packet) => crate::fmt::raw(packet),
+        Command::TraceAt(packet) | Command::DebugAt(packet) => crate::fmt::raw(packet),
         Command::Test(filter) => format!("test {}", name(filter)),
         Command::Load(file) => format!("load <{}>", file.node),
         Command::Save(file) => format!("save {}", name(file)),
