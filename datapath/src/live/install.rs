@@ -221,6 +221,8 @@ impl State {
         let taken = if is_there { Some(self.take(name)?) } else { None };
         self.clear(name, &directory)?;
         drop(taken);
+        // It stays where others have pins.
+        drop(fs::remove_dir(self.all_pins()));
         Ok(())
     }
 

@@ -190,7 +190,10 @@ impl Programs {
         pins::mount_bpffs()?;
         let directory = if directory.exists() { pins::next(directory) } else { directory.into() };
         pins::remove_all(&directory)?;
-        std::fs::create_dir_all(&directory).map_err(failed)?;
+        // Whoever removes the last pins of another installation takes the directory above along.
+        std::fs::create_dir_all(&directory)
+            .or_else(|_| std::fs::create_dir_all(&directory))
+            .map_err(failed)?;
         for (name, map) in &mut self.maps {
             map.pin(directory.join(map_file(name))).map_err(of_call(&format!("pinning {name}")))?;
         }

@@ -320,6 +320,9 @@ impl<'a> Walk<'a> {
         let by_device = matches!(lead, Lead::Node(_) | Lead::Outside) && peer != Who::Host;
         let is_led = visit.shift.through.is_some() && visit.state != CtState::Reply;
         let by_device = by_device && !is_led;
+        if !by_device {
+            self.check_pieces()?;
+        }
         if self.is_anothers(visit) {
             return Err(Halt::Drop(DropReason::NatNoMapping));
         }

@@ -92,7 +92,12 @@ pub(super) fn all(world: &World, policies: &PolicySet, sink: &mut Vec<Diagnostic
                 lints.peer(policy, rule, peer, is_inhabited);
             }
             for port in rule.ports.iter().flatten().filter(|_| is_inhabited) {
-                lints.named_port(port);
+                if policy.subject_kind == SubjectKind::Nodes && rule.direction == Direction::Ingress
+                {
+                    lints.port_of_node(port);
+                } else {
+                    lints.named_port(port);
+                }
             }
         }
     }
@@ -349,6 +354,16 @@ impl<'w> Lints<'w, '_> {
         Some(format!(
             "`{net}` lies in the pod prefix of node `{name}`, but a CIDR peer never matches pods"
         ))
+    }
+
+    /// A named port that a node's own policy is asked about.
+    fn port_of_node(&mut self, port: &PortSpec) {
+        let PortKind::Named { name, .. } = &port.kind else { return };
+        let message = format!("nodes name no ports: `{name}` matches nothing");
+        self.sink.push(
+            Diagnostic::warning(codes::UNKNOWN_NAMED_PORT, message, port.span)
+                .help("write its number; only pods give names to ports"),
+        );
     }
 
     fn named_port(&mut self, port: &PortSpec) {

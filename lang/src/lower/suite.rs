@@ -146,9 +146,15 @@ impl Lowering<'_> {
         let mut flow: Option<Question> = None;
         let mut steps = Vec::new();
         let before = dialogue.steps.iter().any(changes_world).then(|| self.world.clone());
+        let mut is_lost = false;
         for step in &dialogue.steps {
-            if let Some(lowered) = self.step(step, &mut flow, &mut known) {
-                steps.push(lowered);
+            // What continues a flow that was refused is not at fault.
+            if is_lost && flow.is_none() && matches!(step.kind, ast::StepKind::FollowUp(_)) {
+                continue;
+            }
+            match self.step(step, &mut flow, &mut known) {
+                Some(lowered) => steps.push(lowered),
+                None => is_lost |= matches!(step.kind, ast::StepKind::Flow(_)),
             }
         }
         if let Some(world) = before {

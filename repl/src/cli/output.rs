@@ -5,9 +5,11 @@ use std::env;
 use std::io::{self, IsTerminal, Write};
 use std::panic::PanicHookInfo;
 
+use engine::diag::{Diagnostic, Severity};
+
 use super::{Format, Look};
 use crate::render::{self, Options, diagnostic};
-use crate::reply::{Reply, Status};
+use crate::reply::{Content, Reply, Status};
 
 /// How and where to print.
 #[derive(Clone, Debug)]
@@ -80,12 +82,24 @@ impl Output {
         }
         let mut out = Vec::new();
         if render::is_complaint(reply) {
-            render::text(reply, &self.options(io::stderr().is_terminal()), &mut out)?;
+            let options = self.options(io::stderr().is_terminal());
+            match self.errors_alone(reply) {
+                Some(errors) => diagnostic::text(&errors, &reply.sources, &options, &mut out)?,
+                None => render::text(reply, &options, &mut out)?,
+            }
             let _ = write(&mut io::stderr(), &out);
             return Ok(());
         }
         render::text(reply, &self.options(io::stdout().is_terminal()), &mut out)?;
         write(&mut io::stdout(), &out)
+    }
+
+    /// The errors of a reply that has warnings beside them, where only what matters is wanted.
+    fn errors_alone(&self, reply: &Reply) -> Option<Vec<Diagnostic>> {
+        let Content::Diagnostics(all) = &reply.content else { return None };
+        let errors = all.iter().filter(|found| found.severity == Severity::Error);
+        let errors: Vec<_> = errors.cloned().collect();
+        (self.quiet && !errors.is_empty()).then_some(errors)
     }
 
     fn options(&self, is_terminal: bool) -> Options {

@@ -6,7 +6,7 @@ use std::path::Path;
 use engine::explain::Explanation;
 
 use super::Session;
-use super::files::reason;
+use super::files::unwritable;
 use super::save::write;
 use crate::pcap;
 use crate::reply::{Content, Reply, Status};
@@ -51,7 +51,7 @@ impl Session {
         };
         let bytes =
             pcap::capture(answer, self.world()).map_err(|error| failed(error.to_string()))?;
-        write(path, bytes).map_err(|error| failed(reason(&error)))
+        write(path, bytes).map_err(|error| failed(unwritable(path, &error)))
     }
 }
 

@@ -12,7 +12,7 @@ use lang::ast::{Question, RawQuestion};
 use lang::debug::NameKind;
 
 use super::at::{is_at_hook, placed};
-use super::files::{read, reason};
+use super::files::{read, unwritable};
 use super::save::write;
 use super::{ConntrackMode, Session, refused};
 use crate::debug::recording::{Difference, Recording};
@@ -181,7 +181,8 @@ impl Session {
             return Err(Box::new(Problem::new(message, remedy).reply()));
         }
         write(path, &text).map_err(|error| {
-            let message = format!("cannot write `{}`: {}", path.display(), reason(&error));
+            let message =
+                format!("cannot write `{}`: {}", path.display(), unwritable(path, &error));
             let remedy = "name a file in a folder that can be written";
             Box::new(Reply::failure(Status::Environment, message, remedy))
         })

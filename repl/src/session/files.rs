@@ -71,6 +71,15 @@ pub(super) fn reason(error: &io::Error) -> String {
     }
 }
 
+/// Why a file cannot be written.
+pub(super) fn unwritable(path: &Path, error: &io::Error) -> String {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    match folder.filter(|folder| error.kind() == io::ErrorKind::NotFound && !folder.is_dir()) {
+        Some(folder) => format!("there is no folder `{}`", folder.display()),
+        None => reason(error),
+    }
+}
+
 impl Session {
     /// Replaces the session by files (directories: every `.hop` file below, by name). On an error the
     /// session stays as it was.

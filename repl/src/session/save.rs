@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use lang::workspace::{Document, SESSION};
 
 use super::Session;
-use super::files::reason;
+use super::files::{reason, unwritable};
 use crate::reply::{Reply, Status};
 
 impl Session {
@@ -94,7 +94,7 @@ fn unchanged_on_disk(document: &Document, force: bool) -> Result<(), Box<Reply>>
 }
 
 pub(super) fn cannot_write(path: &Path, error: &io::Error) -> Reply {
-    let message = format!("cannot write `{}`: {}", path.display(), reason(error));
+    let message = format!("cannot write `{}`: {}", path.display(), unwritable(path, error));
     Reply::failure(
         Status::Environment,
         message,

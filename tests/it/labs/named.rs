@@ -34,6 +34,11 @@ impl Home {
         &self.0
     }
 
+    /// Where programs are pinned.
+    pub(crate) fn pins(&self) -> PathBuf {
+        PathBuf::from(format!("/sys/fs/bpf/{}", self.stem()))
+    }
+
     /// What is left of labs: namespaces, pins and what is written down.
     pub(crate) fn left(&self) -> Vec<String> {
         let mut left = Vec::new();

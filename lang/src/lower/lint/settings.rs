@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use engine::diag::Diagnostic;
 use engine::net::Protocol;
 use engine::source::Span;
-use engine::topology::{Node, Routing, World};
+use engine::topology::{NamedPort, Node, Pod, Routing, TargetPort, World};
 use ipnet::IpNet;
 
 use super::super::pick;
@@ -36,6 +36,8 @@ pub(in crate::lower) fn settings(items: &[&Item], world: &World, sink: &mut Vec<
         node_ports(service, masqueraded, sink);
         addresses(service, world, sink);
         source_ranges(service, sink);
+        sctp_ports(service, world, sink);
+        port_names(service, sink);
     }
 }
 
@@ -183,6 +185,50 @@ fn addresses(service: &Service, world: &World, sink: &mut Vec<Diagnostic>) {
                     .help("a pod may be given the same address: choose one that no node's `pods` hold"),
             );
         }
+    }
+}
+
+/// SCTP whose port would have to be rewritten, for some pod behind the service at least.
+fn sctp_ports(written: &Service, world: &World, sink: &mut Vec<Diagnostic>) {
+    let name = written.handle.node.to_string();
+    let Some(service) = world.services.iter().find(|service| service.qualified() == name) else {
+        return;
+    };
+    let is_behind =
+        |pod: &&Pod| pod.namespace == service.namespace && service.selector.matches(&pod.labels);
+    let pods = || world.pods.iter().filter(is_behind);
+    for port in service.ports.iter().filter(|port| port.protocol == Protocol::Sctp) {
+        let target = match &port.target {
+            TargetPort::Number(number) => Some(*number),
+            TargetPort::Name(name) => {
+                let named = |p: &&NamedPort| p.name == *name && p.protocol == Protocol::Sctp;
+                let of = |pod: &Pod| pod.ports.iter().find(named).map(|p| p.port);
+                pods().filter_map(of).find(|number| *number != port.port)
+            }
+        };
+        let Some(target) = target.filter(|target| *target != port.port) else { continue };
+        let message = format!("{}/sctp of service {name} would become {target}", port.port);
+        sink.push(
+            Diagnostic::warning(codes::SCTP_PORT_CHANGES, message, port.span)
+                .note("no port of SCTP is rewritten: what is sent there is dropped (159)")
+                .help("give service and pods the same port"),
+        );
+    }
+}
+
+/// Several ports of which not all have names.
+fn port_names(service: &Service, sink: &mut Vec<Diagnostic>) {
+    let ports = service.fields.iter().filter_map(|field| match &field.node {
+        ServiceField::Port(port) => Some((port, field.span)),
+        _ => None,
+    });
+    let ports: Vec<_> = ports.collect();
+    let Some((_, span)) = ports.iter().find(|(port, _)| port.name.is_none()) else { return };
+    if ports.len() > 1 {
+        let message = format!("a port of service {} has no name", service.handle.node);
+        sink.push(Diagnostic::warning(codes::UNNAMED_SERVICE_PORT, message, *span).help(
+            "Kubernetes takes several ports with names only: `port http 80/tcp port https 443/tcp`",
+        ));
     }
 }
 

@@ -21,7 +21,7 @@ fn loaded(text: &str) -> Loaded {
 fn a_service_is_lowered_whole() {
     let text = format!(
         "{WORLD}service web/s {{ cluster-ip fd00:96::1, 10.96.0.1 external-ip 203.0.113.1 load-balancer-ip 203.0.113.2\n\
-         port http 80 -> http node-port 30080 port 53/udp select {{ app = b }} affinity client-ip balance maglev\n\
+         port http 80 -> http node-port 30080 port dns 53/udp select {{ app = b }} affinity client-ip balance maglev\n\
          source-ranges 198.51.100.0/24 internal-traffic local external-traffic local }}\n"
     );
     let world = loaded(&text).world;
