@@ -16,6 +16,6 @@ mod timing;
 
 pub use attachment::{Order, Place, Side, is_by_tcx};
 pub use backend::{Backed, Wires};
-pub use clock::nanoseconds;
+pub use clock::{let_runs_end, nanoseconds};
 pub use clock::{tick_after, time_until};
 pub use programs::{Mode, Programs};

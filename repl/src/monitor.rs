@@ -14,6 +14,11 @@ mod talks;
 mod tests;
 mod watch;
 
+/// Events a second, of all nodes together, that a monitor reads without losing any while it prints lines. Conservative: two cores that
+/// have other work too hold it in a build without optimization, which a test sees to; an optimized one reads many times as many.
+/// A packet is five to ten events at every program that it passes.
+pub const EVENTS_A_SECOND: u64 = 50_000;
+
 pub use asked::{Asked, Drawing};
 pub use filter::Filter;
 pub use report::{Lost, Report};

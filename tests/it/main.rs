@@ -28,6 +28,7 @@ mod metrics;
 mod monitor;
 mod oracle;
 mod program;
+mod rates;
 mod reference;
 mod replay;
 mod schema;

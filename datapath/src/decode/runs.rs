@@ -8,7 +8,7 @@ use engine::backend::BackendError;
 use engine::net::Hook;
 use engine::reason::DropReason;
 use engine::tables::Generation;
-use engine::trace::Stamped;
+use engine::trace::{Event, Stamped};
 use zerocopy::FromBytes;
 
 use super::{event, hook, read, reason, unreadable};
@@ -108,9 +108,44 @@ impl Runs {
         Ok(given)
     }
 
+    /// Gives out the runs that have no end yet.
+    pub fn rest(&mut self) -> Vec<Run> {
+        std::mem::take(&mut self.open).into_values().collect()
+    }
+
     /// Runs that have no end yet.
     pub fn open(&self) -> usize {
         self.open.len()
+    }
+}
+
+/// Where a kind of event comes in the order of a run.
+fn rank(kind: u8) -> Option<usize> {
+    ORDER.iter().position(|known| *known == kind)
+}
+
+/// The order of a run's events behind its frames.
+const ORDER: [u8; 8] = [
+    abi::kind::PARSED,
+    abi::kind::SERVICE,
+    abi::kind::REWRITTEN,
+    abi::kind::CONNTRACK,
+    abi::kind::IDENTITY,
+    abi::kind::POLICY,
+    abi::kind::ENCRYPTED,
+    abi::kind::OUTCOME,
+];
+
+fn kind_of(event: &Event) -> u8 {
+    match event {
+        Event::Parsed { .. } => abi::kind::PARSED,
+        Event::Service { .. } => abi::kind::SERVICE,
+        Event::Rewritten { .. } => abi::kind::REWRITTEN,
+        Event::Conntrack { .. } => abi::kind::CONNTRACK,
+        Event::Identity { .. } => abi::kind::IDENTITY,
+        Event::Policy { .. } => abi::kind::POLICY,
+        Event::Encrypted { .. } => abi::kind::ENCRYPTED,
+        Event::Outcome(_) => abi::kind::OUTCOME,
     }
 }
 
@@ -121,16 +156,25 @@ fn may_be_dropped(last: &abi::OutcomeEvent) -> Result<Option<DropReason>, Backen
 }
 
 impl Run {
-    /// Whether a record belongs to a later run than this one, going by the order that programs write in: frames, then what
-    /// was parsed, then everything else.
+    /// How many records it was told by.
+    pub fn records(&self) -> usize {
+        let frames = [&self.came, &self.left].into_iter().flatten();
+        self.events.len() + frames.count()
+    }
+
+    /// Whether a record belongs to a later run than this one, going by the order that programs write in.
     fn is_behind(&self, kind: u8, record: &[u8]) -> bool {
         match kind {
             abi::kind::FRAME => {
                 let leaves = read::<abi::FrameEvent>(record).is_ok_and(|frame| frame.leaves != 0);
                 !self.events.is_empty() || self.left.is_some() || !leaves && self.came.is_some()
             }
-            abi::kind::PARSED => !self.events.is_empty(),
-            _ => false,
+            kind => self.events.last().is_some_and(|last| {
+                let (last, next) = (rank(kind_of(&last.event)), rank(kind));
+                let is_told_twice =
+                    matches!(kind, abi::kind::REWRITTEN | abi::kind::IDENTITY | abi::kind::POLICY);
+                next < last || next == last && !is_told_twice
+            }),
         }
     }
 
@@ -150,7 +194,7 @@ impl Run {
 
 #[cfg(test)]
 mod tests {
-    use engine::trace::{Action, Event};
+    use engine::trace::Action;
     use zerocopy::{FromZeros, IntoBytes};
 
     use super::*;
@@ -213,6 +257,24 @@ mod tests {
         assert_eq!(runs[0].left, Some(Snapshot { length: 60, bytes: vec![2, 2] }));
         assert_eq!(runs[1].came, Some(Snapshot { length: 60, bytes: vec![3, 3] }));
         assert!(runs[1].end.is_some());
+    }
+
+    #[test]
+    fn what_comes_out_of_order_is_of_another_run() {
+        // The first run lost its end and the second its beginning.
+        let mut runs = Runs::default();
+        let parsed = abi::ParsedEvent {
+            header: header(abi::kind::PARSED, 0),
+            family: abi::family::V4,
+            ..Default::default()
+        };
+        let records = [parsed.as_bytes().to_vec(), asked(0), asked(0), end(0), asked(0)];
+        let taken: Vec<Run> =
+            records.iter().flat_map(|record| runs.take(record).unwrap()).collect();
+        assert_eq!(taken.iter().map(Run::records).collect::<Vec<_>>(), [2, 2]);
+        assert!(taken[0].end.is_none() && taken[1].end.is_some());
+        assert_eq!(runs.rest().iter().map(Run::records).sum::<usize>(), 1);
+        assert_eq!(runs.open(), 0);
     }
 
     #[test]

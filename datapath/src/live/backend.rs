@@ -25,8 +25,8 @@ use crate::object::Object;
 use crate::rows;
 use crate::testrun::kernel_version;
 
-/// Bytes of a node's ring buffer.
-const RING: u32 = 1 << 20;
+/// Bytes of a node's ring buffer: what programs tell in a second, where that is as much as a monitor promises to read.
+const RING: u32 = 1 << 22;
 /// Between two looks at what programs said.
 const PAUSE: Duration = Duration::from_micros(100);
 /// Bytes of a frame's Ethernet addresses.

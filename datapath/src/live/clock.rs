@@ -45,7 +45,7 @@ pub fn nanoseconds() -> u64 {
 
 /// Waits for one RCU grace period: afterwards no program runs any more that began before.
 #[expect(unsafe_code, reason = "no crate here wraps membarrier(2)")]
-pub(super) fn let_runs_end() -> Result<(), BackendError> {
+pub fn let_runs_end() -> Result<(), BackendError> {
     // The oldest command waits for every CPU to pass through the scheduler: the kernel does it by synchronize_rcu().
     // SAFETY: three numbers; the call touches no memory of ours.
     let code = unsafe { libc::syscall(libc::SYS_membarrier, libc::MEMBARRIER_CMD_GLOBAL, 0, 0) };

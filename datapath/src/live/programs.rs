@@ -383,6 +383,11 @@ impl Programs {
         Ok((runs, lost.wrapping_sub(before)))
     }
 
+    /// Runs that were begun and whose end nobody tells any more: programs were told to be silent, and all that they had said is read.
+    pub fn cut(&mut self) -> Vec<Run> {
+        self.runs.rest()
+    }
+
     pub(crate) fn map(&self, name: &str) -> Result<&MapHandle, BackendError> {
         self.maps.get(name).ok_or_else(|| absent(&format!("map {name}")))
     }

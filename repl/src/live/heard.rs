@@ -52,14 +52,22 @@ impl Listener {
     ) -> Result<Self, BackendError> {
         let observes = nodes.iter().any(|(_, programs)| programs.mode().observe);
         let mut listener = Self { name, nodes, scene, renew, observes };
+        // Somebody who was killed may have left them talking.
+        listener.silence()?;
         for (_, programs) in &mut listener.nodes {
-            // Somebody who was killed may have left them talking.
-            let conduct = programs.mode();
-            programs.set_mode(conduct.telling(Mode::default()))?;
             programs.runs()?;
-            programs.set_mode(conduct.telling(mode))?;
+            drop(programs.cut());
+            programs.set_mode(programs.mode().telling(mode))?;
         }
         Ok(listener)
+    }
+
+    /// Tells programs to say no more, and waits until none does.
+    fn silence(&mut self) -> Result<(), BackendError> {
+        for (_, programs) in &mut self.nodes {
+            programs.set_mode(programs.mode().telling(Mode::default()))?;
+        }
+        live::let_runs_end()
     }
 }
 
@@ -80,6 +88,19 @@ impl Source for Listener {
 
     fn poll(&mut self) -> Result<Batch, BackendError> {
         hear(self.nodes.iter_mut().map(|(node, programs)| (*node, programs)))
+    }
+
+    fn end(&mut self) -> Result<Batch, BackendError> {
+        self.silence()?;
+        let mut batch = Batch::default();
+        for (node, programs) in &mut self.nodes {
+            let (mut runs, lost) = programs.runs()?;
+            runs.extend(programs.cut());
+            batch.runs.extend(runs.into_iter().map(|run| (*node, run)));
+            batch.lost.push((*node, lost));
+        }
+        batch.runs.sort_by_key(|(_, run)| run.end.map_or(u64::MAX, |end| end.time));
+        Ok(batch)
     }
 
     fn scene(&mut self, generation: Generation) -> Option<Rc<Scene>> {

@@ -44,6 +44,8 @@ pub struct Report {
     pub quiet: u64,
     /// Runs whose end was lost.
     pub incomplete: u64,
+    /// Events that were read. With those that were lost: all that programs had to tell.
+    pub events: u64,
     /// Events that were lost.
     pub lost: u64,
     /// The same by node; those that lost some.

@@ -57,6 +57,14 @@ pub trait Source {
     /// What the kernel refuses, and events that cannot be read.
     fn poll(&mut self) -> Result<Batch, BackendError>;
 
+    /// Ends it: programs say no more. Gives what they said since the last time, to the last event, which is no more than their buffers hold.
+    ///
+    /// # Errors
+    /// The same.
+    fn end(&mut self) -> Result<Batch, BackendError> {
+        Ok(Batch::default())
+    }
+
     /// What programs decided by under a generation; `None` where that is not known (any more).
     fn scene(&mut self, generation: Generation) -> Option<Rc<Scene>>;
 

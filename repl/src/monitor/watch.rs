@@ -20,7 +20,7 @@ use super::capture::Capture;
 use super::counted::Counted;
 use super::sighting::{self, Sighting};
 use super::talks::Talks;
-use super::{Asked, Lost, Report, Scene, Source};
+use super::{Asked, Batch, Lost, Report, Scene, Source};
 use crate::session::Interrupt;
 
 /// Between two looks where nothing was said.
@@ -117,6 +117,15 @@ pub fn watch(
             std::thread::sleep(PAUSE);
         }
     };
+    // What was said until now is told, so that what was read and what was lost are all.
+    let items = {
+        let rest = source.end()?;
+        watching.take(source, asked, &rest)?
+    };
+    let is_open = ended != Ended::Closed;
+    if is_open && !items.is_empty() && sink.show(&items).is_err() {
+        return watching.finish(Ended::Closed, begun);
+    }
     watching.finish(ended, begun)
 }
 
@@ -169,6 +178,17 @@ impl Watching {
     ) -> Result<(Vec<Item>, bool), BackendError> {
         self.measure(source)?;
         let batch = source.poll()?;
+        let items = self.take(source, asked, &batch)?;
+        Ok((items, batch.runs.is_empty()))
+    }
+
+    /// Counts what was said, and chooses what is to be shown of it.
+    fn take(
+        &mut self,
+        source: &mut dyn Source,
+        asked: &Asked,
+        batch: &Batch,
+    ) -> Result<Vec<Item>, BackendError> {
         let mut items = Vec::new();
         for (node, run) in &batch.runs {
             let seen = self.watch.see(source, *node, run);
@@ -195,12 +215,13 @@ impl Watching {
             }
             items.push(Item::Lost(lost));
         }
-        Ok((items, batch.runs.is_empty()))
+        Ok(items)
     }
 
     /// Counts a run, whether it is wanted or not.
     fn count(&mut self, seen: &Sighting, node: NodeId, run: &Run) {
         self.report.runs += 1;
+        self.report.events += u64::try_from(run.records()).unwrap_or(0);
         self.report.quiet += u64::from(seen.quiet);
         self.report.incomplete += u64::from(run.end.is_none());
         if let Some(counted) = &self.counted {

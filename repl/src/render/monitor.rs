@@ -184,7 +184,8 @@ pub(super) fn sums(report: &Report) -> Vec<String> {
     let by: Vec<String> =
         report.lost_by.iter().map(|lost| format!("{} of {}", lost.events, lost.node)).collect();
     let by = if by.is_empty() { String::new() } else { format!(": {}", by.join(", ")) };
-    lines.push(format!("lost      {} events{by}", report.lost));
+    let told = report.events + report.lost;
+    lines.push(format!("lost      {} of {told} events{by}", report.lost));
     if report.incomplete > 0 {
         lines.push(format!("cut       {} runs, whose end was lost", report.incomplete));
     }

@@ -151,6 +151,10 @@ mod installed {
             self.listener.poll()
         }
 
+        fn end(&mut self) -> Result<Batch, BackendError> {
+            self.listener.end()
+        }
+
         fn scene(&mut self, generation: Generation) -> Option<Rc<Scene>> {
             self.listener.scene(generation)
         }
