@@ -2,6 +2,8 @@
 //! counted to the event. How much it really reads, and what all of it costs, `cargo bench --bench live` measures.
 
 mod load;
+#[path = "../benches/live/ways.rs"]
+mod ways;
 
 use datapath::lab;
 use engine::net::Hook;
@@ -13,6 +15,34 @@ use load::{Field, Paced};
 
 /// The test's load of one way, in seconds.
 const SECONDS: u64 = 1;
+
+/// What the benchmark measures can be measured; what it comes to is not a test's business.
+#[test]
+fn traffic_can_be_measured_with_and_without_the_datapath() {
+    if !crate::lab::is_possible() {
+        return;
+    }
+    let place = std::env::temp_dir().join(format!("hwt{}measured", std::process::id()));
+    let ways = ways::Ways::new(place);
+    let round = ways::Round { stream: std::time::Duration::from_millis(20), exchanges: 50 };
+    for to in ["10.1.0.11", "10.2.0.10"] {
+        for variant in ways::Variant::ALL {
+            let mut measured = ways.measure(variant, to, round);
+            assert!(measured.bits > 0.0, "{to} {variant:?}");
+            for times in [&mut measured.tcp, &mut measured.udp] {
+                assert_eq!(times.len(), round.exchanges);
+                assert!(ways::quantile(times, 0.5) > 0, "{to} {variant:?}");
+            }
+            let is_watched = variant == ways::Variant::Watched;
+            assert_eq!(
+                measured.events.0 > 0,
+                is_watched,
+                "{to} {variant:?}: {:?}",
+                measured.events
+            );
+        }
+    }
+}
 
 /// What is promised is said alike everywhere.
 #[test]
