@@ -58,6 +58,50 @@ fn observing_changes_nothing_and_says_what_the_verdict_would_be() {
     Machine::echo(&mut old);
 }
 
+/// A connection that is older than the programs is of unknown state with each of its packets, also where a rule allows them; and programs
+/// that told somebody who was killed are told to be quiet.
+#[test]
+fn an_older_connection_stays_unknown_and_nobody_is_told_for_ever() {
+    let Some(machine) = Machine::open(9, "") else { return };
+    let web = machine.serve(80);
+    let mut old = machine.connect(web.port()).expect("nobody is there yet");
+    Machine::echo(&mut old);
+    machine.run(&["attach", "one", "-f", &machine.world], 0);
+    let monitor = |rest: &[&str]| {
+        let mut monitor = machine.command(&[&["monitor", "--on", "one"], rest].concat());
+        monitor.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+        monitor.spawn().expect("hopwise runs")
+    };
+    let state = datapath::live::install::State::at(machine.state.clone());
+    let tells = || state.programs("one", "node01").is_ok_and(|programs| programs.mode().trace);
+    Machine::echo(&mut old);
+    let seeing = monitor(&["--port", "80", "--count", "8", "--for", "8s", "-o", "json"]);
+    until("they tell", tells);
+    for _ in 0..10 {
+        Machine::echo(&mut old);
+    }
+    let said = seeing.wait_with_output().expect("it ends").stdout;
+    let said = String::from_utf8(said).expect("text");
+    let document: Value = serde_json::from_str(&said).expect("a document");
+    let lists =
+        document.as_object().into_iter().flatten().filter_map(|(_, value)| value.as_array());
+    let verdicts: Vec<&str> = lists.flatten().filter_map(|item| item["verdict"].as_str()).collect();
+    assert_eq!(verdicts, ["unknown-state"; 8], "{said}");
+    assert!(!tells(), "it ended");
+
+    let mut killed = monitor(&[]);
+    until("they tell", tells);
+    assert!(!machine.run(&["status"], 0).contains("killed"), "somebody listens");
+    killed.kill().expect("it runs");
+    killed.wait().expect("it ends");
+    assert!(tells(), "nobody told them");
+    assert!(machine.run(&["status"], 0).contains("one: whoever listened was killed"));
+    assert!(!tells() && !machine.run(&["status"], 0).contains("killed"));
+    let down = machine.run(&["lab", "down", "--all"], 0);
+    assert_eq!(down.trim(), "there was no lab; attached: one (`hopwise detach --all`)");
+    machine.run(&["detach"], 0);
+}
+
 #[test]
 fn enforcing_decides_for_a_time_and_then_lets_everything_pass() {
     let Some(machine) = Machine::open(2, "") else { return };

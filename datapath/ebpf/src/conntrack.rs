@@ -21,8 +21,7 @@ pub(crate) struct Flow {
     entry: *mut CtValue,
 }
 
-/// Writes the canonical key of the packet's flow into the packet, and which side of it the source is. It is in the scratch because keys
-/// would take much of a stack.
+/// Writes the canonical key of the packet's flow into the packet, and which side of it the source is: keys would take much of a stack.
 #[inline(always)]
 fn set_key(packet: &mut Packet) {
     let ports = (u16::from_be(packet.source_port), u16::from_be(packet.destination_port));
@@ -91,8 +90,7 @@ pub(crate) fn find(packet: &mut Packet) -> *mut CtValue {
     find_at_once(packet)
 }
 
-/// Puts an entry into the table of the packet's family, under the packet's flow, with the source as its initiator; `flags` as of
-/// `bpf_map_update_elem`.
+/// Puts an entry into the table under the packet's flow, with the source as its initiator; `flags` as of `bpf_map_update_elem`.
 #[inline(never)]
 pub(crate) fn put(packet: &mut Packet, value: &mut CtValue, flags: u64) -> bool {
     set_key(packet);
@@ -100,8 +98,7 @@ pub(crate) fn put(packet: &mut Packet, value: &mut CtValue, flags: u64) -> bool 
     insert(packet, value, flags)
 }
 
-/// Asks what is known about a packet and notes it in the facts. Changes nothing in the table. An expired entry counts as absent, in simulation
-/// and live alike (the reference leaves that to its agent).
+/// Notes in the facts what is known about a packet. An expired entry counts as absent, live too (the reference leaves that to its agent).
 #[inline(always)]
 fn look_up(run: &Run, packet: &mut Packet, facts: &mut Facts) -> Flow {
     if packet.is_icmp_error() {
@@ -449,6 +446,9 @@ pub(crate) fn remember(run: &Run, packet: &Packet, facts: &mut Facts, to: u32, b
         if facts.is_forward() {
             remember_choice(run, facts);
         }
+        return true;
+    }
+    if is_new && run.is_amid(packet) {
         return true;
     }
     let written = write_entry(run.skb, path_word(run, to), path_word(run, back)) != 0;

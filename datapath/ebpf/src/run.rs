@@ -12,7 +12,7 @@ use datapath_abi::{
 
 use crate::capture::Snapshot;
 use crate::context;
-use crate::headers::Packet;
+use crate::headers::{ACK, Packet, SYN, TCP};
 use crate::ipcache;
 use crate::maps::{ACTIVE, ATTACHMENTS, CONFIG, SCRATCH, SEAM, SETTINGS, TARGETS};
 
@@ -176,6 +176,13 @@ impl Run {
     #[inline(always)]
     pub(crate) fn slot(&self) -> u32 {
         self.generation & 1
+    }
+
+    /// Whether a new flow's packet is observed that no connection begins with: whose flow it is nobody knows, so that an entry would make the
+    /// packets that follow ones of whoever sent it.
+    #[inline(always)]
+    pub(crate) fn is_amid(&self, packet: &Packet) -> bool {
+        self.has(config::OBSERVE) && packet.protocol == TCP && packet.tcp_flags & (SYN | ACK) != SYN
     }
 
     /// Whether a bit of [`config`] is on.

@@ -95,7 +95,7 @@ pub struct Sighting {
     pub conntrack: Option<CtState>,
     /// What became of it.
     pub verdict: Fate,
-    /// Why it was dropped; of unknown state, what for it would be dropped if its flow began with it; else null.
+    /// Why it was dropped; of unknown state, what for it would be dropped if its flow began with it, if it would; else null.
     pub reason: Option<DropReason>,
     /// Why it cannot be said; null where it can.
     pub undecided: Option<Undecided>,
@@ -244,6 +244,15 @@ fn conntrack(run: &Run) -> Option<CtState> {
         Event::Conntrack { state, .. } => Some(state),
         _ => None,
     })
+}
+
+/// Whether it is of a connection whose beginning no program saw. One that observes remembers nothing of it.
+pub(super) fn is_amid(run: &Run) -> bool {
+    let begins = TcpFlags::SYN.0 | TcpFlags::ACK.0;
+    let is_later = |parsed: Parsed| {
+        parsed.flow.protocol == Protocol::Tcp && parsed.flags.0 & begins != TcpFlags::SYN.0
+    };
+    conntrack(run) == Some(CtState::New) && parsed(run).is_some_and(is_later)
 }
 
 /// TCP flags, an echo's identifier, another message's type, or that it is a fragment.

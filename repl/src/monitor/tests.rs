@@ -404,10 +404,19 @@ fn flows_that_may_be_older_than_the_programs_are_no_drops() {
     let would = stranger().done(5, Action::Drop(DropReason::PolicyDenied));
     let mut older = stranger().flags(TcpFlags::ACK).done(6, Action::Pass);
     older.1.end.as_mut().unwrap().unknown = Some(DropReason::PolicyDenied);
-    let mut source = Recorded::of(&scene, vec![batch(vec![would, older])]);
+    let fine = || {
+        said(&scene, THERE, Hook::FromNetdev, "203.0.113.9:50001", "10.2.0.10:80")
+            .state(CtState::New)
+            .from(Identity::WORLD)
+            .ingress(Identity::WORLD, PolicyOutcome::Allow, 0)
+    };
+    let begun = fine().flags(TcpFlags::SYN).done(7, Action::Pass);
+    let amid = fine().flags(TcpFlags::ACK).done(8, Action::Pass);
+    let mut source = Recorded::of(&scene, vec![batch(vec![would, older, begun, amid])]);
     source.observes = true;
     let (lines, json, report) = watched(&mut source, &Asked::default());
-    assert_eq!((report.dropped, report.unknown_state), (1, 1));
+    assert_eq!((report.dropped, report.allowed, report.unknown_state), (1, 1, 2));
+    assert!(lines[3].contains("  UNKNOWN-STATE  conntrack new"), "{}", lines[3]);
     assert!(lines[0].contains("  WOULD DROP  policy-denied (133)"), "{}", lines[0]);
     assert!(lines[1].contains("  UNKNOWN-STATE  policy-denied (133) if its flow "), "{}", lines[1]);
     assert_eq!(json[1]["sighting"]["verdict"], "unknown-state");

@@ -18,7 +18,7 @@ use serde::Serialize;
 
 use super::capture::Capture;
 use super::counted::Counted;
-use super::sighting::{self, Sighting};
+use super::sighting::{self, Fate, Sighting};
 use super::talks::Talks;
 use super::{Asked, Batch, Lost, Report, Scene, Source};
 use crate::session::Interrupt;
@@ -284,6 +284,9 @@ impl Watch {
             seen.bytes = end.length;
         }
         seen.observed = source.observes();
+        if seen.observed && seen.verdict == Fate::Allowed && sighting::is_amid(run) {
+            seen.verdict = Fate::UnknownState;
+        }
         seen
     }
 

@@ -77,6 +77,9 @@ pub(super) fn attach(session: &mut Session, wanted: &Wanted) -> Result<Reply, Bo
     super::status::expire_all(&state);
     let name = named(&state, wanted.name.as_deref())?;
     let known = known(&state, &name)?;
+    if let Some(record) = &known {
+        super::status::quiet(&state, &name, record);
+    }
     let (spaces, finding) =
         attach::find(&session.state.world).map_err(|error| of_attaching(&error))?;
     let number = known.as_ref().map_or(FIRST, |record| record.number + 1);

@@ -64,6 +64,19 @@ pub(crate) fn status(name: Option<&str>) -> Reply {
     Reply::ok(Content::Listing(listing))
 }
 
+/// Tells programs that nobody listens where whoever did was killed, since telling costs them time; whether that was so.
+pub(super) fn quiet(state: &State, name: &str, record: &Record) -> bool {
+    // Whoever listens has this.
+    let Ok(_reader) = state.reader(name) else { return false };
+    let mut were_heard = false;
+    for node in &record.nodes {
+        let Ok(mut programs) = state.programs(name, &node.name) else { continue };
+        let (told, silent) = (programs.mode(), programs.mode().telling(Mode::default()));
+        were_heard |= told != silent && programs.set_mode(silent).is_ok();
+    }
+    were_heard
+}
+
 fn tell(state: &State, found: &Summary, listing: &mut Listing) -> Result<(), Box<Reply>> {
     let name = &found.name;
     let record = match state.open(name) {
@@ -73,6 +86,10 @@ fn tell(state: &State, found: &Summary, listing: &mut Listing) -> Result<(), Box
             return Ok(());
         }
     };
+    if quiet(state, name, &record) {
+        let text = "whoever listened was killed: its programs tell nothing any more";
+        listing.notes.push(format!("{name}: {text}"));
+    }
     let more = More::of(&record);
     for node in &record.nodes {
         let rows = rows(state, name, node, more.observes);

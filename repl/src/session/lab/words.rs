@@ -180,10 +180,25 @@ impl Session {
     /// Removes all labs, however far their makers came.
     pub(crate) fn lab_down_all(&mut self) -> Reply {
         self.lab = Held::default();
-        either(lab::down_all(&State::standard()).map_err(failed).map(|names| match &names[..] {
-            [] => Reply::text("there was no lab"),
-            names => Reply::text(format!("down: {}", names.join(", "))),
+        let state = State::standard();
+        either(lab::down_all(&state).map_err(failed).map(|names| {
+            let what = match &names[..] {
+                [] => "there was no lab".to_owned(),
+                names => format!("down: {}", names.join(", ")),
+            };
+            Reply::text(what + &staying(&state))
         }))
+    }
+}
+
+/// What is attached is no lab, and is not taken off with them.
+fn staying(state: &State) -> String {
+    let is_attached =
+        |found: &Summary| found.record.as_ref().is_some_and(|record| record.kind == Kind::Attached);
+    let attached = state.list().into_iter().filter(is_attached).map(|found| found.name);
+    match &attached.collect::<Vec<_>>()[..] {
+        [] => String::new(),
+        names => format!("; attached: {} (`hopwise detach --all`)", names.join(", ")),
     }
 }
 

@@ -124,6 +124,30 @@ fn what_may_be_older_is_not_known(bench: &mut Bench) {
     }
 }
 
+/// Of a flow whose beginning was not seen nothing is remembered, even where a rule allows its packets: whose flow it is nobody knows.
+fn what_is_amid_a_flow_opens_none(bench: &mut Bench) {
+    for (flags, is_known) in
+        [(TcpFlags::ACK, false), (TcpFlags(0x12), false), (TcpFlags::SYN, true)]
+    {
+        let tcp = Transport::Tcp {
+            source: 4055,
+            destination: 80,
+            flags,
+            sequence: 1,
+            acknowledgement: 1,
+        };
+        let sent = frame(&packet("10.1.0.10", "10.1.0.11", tcp));
+        let injection = Injection { now: 10, ..bench.injection(Hook::FromContainer, sent) };
+        let told_to = Config { flags: config::OBSERVE, ..Config::default() };
+        run_as(bench, &injection, told_to, Filter::default());
+        let (code, told, _) = run_as(bench, &injection, told_to, Filter::default());
+        let [run] = &told[..] else { panic!("one run: {told:?}") };
+        let said = format!("{:?}", run.events);
+        assert_eq!((code, said.contains("Established")), (GO_ON, is_known), "{said}");
+        assert!(!said.contains("Drop"), "{said}");
+    }
+}
+
 /// Programs whose time is over do nothing and tell nothing, whatever they were told to do.
 fn nothing_is_done_when_the_time_is_over(bench: &mut Bench) {
     let sent = frame(&packet("10.1.0.10", "10.1.0.12", syn(4060)));
@@ -223,6 +247,7 @@ pub(super) fn watched(bench: &mut Bench) {
     frames_are_captured(bench);
     observed_packets_pass_untouched(bench);
     what_may_be_older_is_not_known(bench);
+    what_is_amid_a_flow_opens_none(bench);
     nothing_is_done_when_the_time_is_over(bench);
     only_what_is_wanted_is_told(bench);
     a_translated_packet_is_wanted_by_both_names(bench);
