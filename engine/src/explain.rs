@@ -8,6 +8,7 @@ mod join;
 mod names;
 mod nearest;
 mod obstacle;
+mod otherwise;
 mod packet;
 mod posed;
 mod seen;
@@ -18,6 +19,7 @@ mod wire;
 pub use changes::{FlowKind, FlowState, Known, KnownChange, KnownFlow, changes, gone};
 pub use join::{Context, ENTRANCE, explain};
 pub use obstacle::{Candidate, Obstacle, Traffic, Unfit};
+pub use otherwise::otherwise;
 pub use seen::choices;
 pub use wire::{Ends, ends};
 

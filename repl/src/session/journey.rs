@@ -6,7 +6,7 @@ use engine::backend::{Backend, BackendError};
 use engine::eval::{Asked, Memory, judge};
 use engine::explain::{
     Agreement, Context, Explanation, Known as KnownFlows, KnownChange, changes, choices, explain,
-    gone,
+    gone, otherwise,
 };
 use engine::policy::PolicySet;
 use engine::question::{self, Known, Question};
@@ -310,10 +310,16 @@ impl Journey<'_> {
             now: self.now,
             choices: choices(&trace),
         };
+        let is_free = asked.choices.backend.is_some() && !asked.choices.is_forced && !*self.unseen;
+        let before = is_free.then(|| self.memory.clone());
         let judgement = judge(world, policies, self.memory, &asked);
         let judgement = Some(&judgement).filter(|_| !*self.unseen);
         let mut explanation = explain(&stage.context(), question, &trace, judgement)
             .ok_or_else(|| BackendError::BadEvent("the trace has no beginning".to_owned()))?;
+        let others = judgement.zip(before).and_then(|(judgement, before)| {
+            otherwise(&stage.context(), &trace, &asked, judgement, &before)
+        });
+        explanation.assumed.extend(others);
         if *self.unseen {
             explanation.assumed.push(UNSEEN.to_owned());
         }
