@@ -17,6 +17,7 @@
 mod check;
 mod choose;
 mod enter;
+mod heard;
 pub(crate) mod link;
 mod raw;
 #[cfg(test)]
@@ -35,6 +36,7 @@ use engine::topology::{NodeId, PodId, World};
 use engine::trace::{Action, Event, Hop, Trace, TunnelHeader, Unseen};
 
 use crate::frame;
+pub use heard::{Heard, came, follow_heard};
 use link::Pinned;
 pub use raw::{Device, Raw, devices, enters_as, ethernet};
 use wire::Net;

@@ -23,6 +23,8 @@ pub use asked::{Asked, Drawing};
 pub use filter::Filter;
 pub use report::{Lost, Report};
 pub use sighting::{Fate, Side, Sighting};
+#[cfg(feature = "lab")]
+pub(crate) use sighting::{hop, see};
 pub use source::{Batch, Scene, Source};
 pub use talks::{Talk, draw};
 pub use watch::{Ended, Item, Sink, Watched, watch};

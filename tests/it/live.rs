@@ -81,10 +81,45 @@ fn a_probe_is_sent_in_a_lab_of_a_name_and_packets_of_others_are_caught() {
     let text = String::from_utf8_lossy(&caught.stdout);
     assert!(caught.status.success(), "{text}");
     assert!(text.contains("shop/client 10.1.0.10:") && text.contains("10.2.0.10:80 "), "{text}");
+    for part in ["ALLOWED", "from-overlay, ", " later", "caught as it passed"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    let (text, code) = run(&["trace", "--live", "--wait", "--compare", QUESTION]);
+    assert_eq!((code, text.contains("is not simulated")), (2, true), "{text}");
     let (text, code) = run(&["trace", "--live", "--on", "demo", "-f", WORLD, QUESTION]);
     assert_eq!((code, text.contains("cannot be used with")), (2, true), "{text}");
     let (text, code) = run(&["trace", "--live", "--on", "nowhere", QUESTION]);
     assert_eq!((code, text.contains("there is demo")), (3, true), "{text}");
     let (text, code) = run(&["trace", "--live", "--on", "demo", QUESTION, "payload", "x"]);
     assert_eq!((code, text.contains("--send")), (2, true), "{text}");
+}
+
+/// A node that forwards nothing drops what a program gave it to route; the kernel says so where it can be asked.
+#[test]
+fn what_the_kernel_drops_itself_is_told_with_its_own_reason() {
+    if !is_possible() {
+        return;
+    }
+    let home = crate::labs::named::Home::new("drop");
+    let world = "cluster lab {\n  host-routing stack\n  node node01 { ip 192.168.1.1 pods 10.1.0.0/24 }\n}\nnamespace shop {}\npod shop/client on node01 { ip 10.1.0.10 }\nexternal far { ip 203.0.113.9 }\n";
+    let folder = crate::cli::Folder::new("drop", &[("drop.hop", world.as_bytes())]);
+    let run = |arguments: &[&str]| {
+        crate::binary::seen(&home.hopwise(arguments).output().expect("it runs"))
+    };
+    let (text, code) = run(&["lab", "up", "demo", "-f", &folder.path("drop.hop")]);
+    assert_eq!(code, 0, "{text}");
+    let question = ["trace", "--live", "--on", "demo", "shop/client -> far:80"];
+    let (text, code) = run(&question);
+    assert_eq!((code, text.contains("ALLOWED")), (0, true), "{text}");
+    let stop = "for f in /proc/sys/net/ipv4/conf/*/forwarding; do echo 0 > $f; done";
+    let (text, code) = run(&["lab", "exec", "node01", "--", "bash", "-c", stop]);
+    assert_eq!(code, 0, "{text}");
+    let (text, code) = run(&question);
+    assert_eq!(code, 0, "{text}");
+    assert!(text.contains("UNDECIDED  left node01 eth0; "), "{text}");
+    let told = text.contains("dropped it itself, outside of our programs: ");
+    if !told {
+        println!("this host does not tell the kernel's own drops:\n{text}");
+    }
+    assert!(told || text.contains("the kernel's own drops"), "{text}");
 }

@@ -192,6 +192,11 @@ pub(crate) struct Shown {
 }
 
 impl Shown {
+    /// Answers as they are asked for: as text, or each as a document in a line.
+    pub(crate) fn answers(output: &Output) -> Self {
+        Self { is_lines: output.json, ..Self::text(output) }
+    }
+
     /// As text.
     pub(crate) fn text(output: &Output) -> Self {
         Self { output: output.clone(), is_lines: false, failed: Rc::default() }

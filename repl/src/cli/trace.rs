@@ -107,9 +107,7 @@ pub(super) fn run(args: &TraceArgs, look: &Look) -> io::Result<Status> {
     }
     if args.live {
         super::monitor::interrupted_by_signals(&session)?;
-        if !output.json {
-            session.set_sink(Box::new(super::monitor::Shown::text(&output)));
-        }
+        session.set_sink(Box::new(super::monitor::Shown::answers(&output)));
         let TraceArgs { compare, follow, count, send, .. } = *args;
         let live = Live { follow, count, compare, send, ..Live::default() };
         let reply = session.trace_live_line(&live, &question);
@@ -141,9 +139,7 @@ fn installed(args: &TraceArgs, output: &Output) -> io::Result<Status> {
         return output.reply(&Reply::failure(Status::Usage, message, ""));
     }
     super::monitor::interrupted_by_signals(&session)?;
-    if !output.json {
-        session.set_sink(Box::new(super::monitor::Shown::text(output)));
-    }
+    session.set_sink(Box::new(super::monitor::Shown::answers(output)));
     let TraceArgs { wait, drops, compare, follow, count, send, .. } = *args;
     let (on, timeout) = (args.on.clone(), asked.time);
     let live = Live { on, wait, drops, timeout, follow, count, compare, send };

@@ -130,7 +130,7 @@ pub(super) struct Ends {
 }
 
 /// What is seen of a run but its time, its length and its flags, which tell packets of a flow apart.
-pub(super) fn see(scene: &Scene, node: NodeId, run: &Run) -> Sighting {
+pub(crate) fn see(scene: &Scene, node: NodeId, run: &Run) -> Sighting {
     let parsed = parsed(run);
     let hop = hop(scene, node, run);
     let explained = explained(scene, run, &hop);
@@ -321,7 +321,7 @@ fn packet(parsed: &Parsed) -> Packet {
 }
 
 /// The run as a journey's only hop.
-fn hop(scene: &Scene, node: NodeId, run: &Run) -> Hop {
+pub(crate) fn hop(scene: &Scene, node: NodeId, run: &Run) -> Hop {
     let ifindex = run.end.map_or(0, |end| end.ifindex);
     let bytes = |snapshot: Option<&datapath::decode::Snapshot>| {
         snapshot.map(|snapshot| snapshot.bytes.clone()).unwrap_or_default()

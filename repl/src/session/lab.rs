@@ -15,9 +15,9 @@ mod running;
 mod words;
 
 #[cfg(feature = "lab")]
-pub(crate) use running::Held;
-#[cfg(feature = "lab")]
 pub(super) use running::told;
+#[cfg(feature = "lab")]
+pub(crate) use running::{Held, Own};
 
 /// Nothing is held by a hopwise that makes no labs.
 #[cfg(not(feature = "lab"))]

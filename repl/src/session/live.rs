@@ -1,7 +1,11 @@
 //! Commands about real packets: `monitor` and `trace --live`. Owns how their flags become what is asked, and where their items go; watching is
 //! [`crate::monitor`]'s.
 
+#[cfg(feature = "lab")]
+mod caught;
 mod elsewhere;
+#[cfg(feature = "lab")]
+mod own;
 mod source;
 mod trace;
 
@@ -59,6 +63,17 @@ impl Session {
             && let Err(reply) = super::capture::replaceable(path)
         {
             return *reply;
+        }
+        #[cfg(feature = "lab")]
+        if asked.on.is_none()
+            && let Some(mut own) = self.lab.0.take()
+        {
+            let reply = match own::Listened::to(&mut own, source::mode(asked)) {
+                Ok(mut source) => self.monitored(&mut source, asked),
+                Err(error) => *refused(&error),
+            };
+            self.lab.0 = Some(own);
+            return reply;
         }
         match source::open(asked) {
             Ok(mut source) => self.monitored(&mut *source, asked),

@@ -12,9 +12,9 @@ use engine::tables::Tables;
 use engine::topology::{Endpoint, Party, World};
 
 /// See the module.
-pub(super) struct Sent {
+pub(in crate::session) struct Sent {
     /// The question that comes nearest.
-    pub(super) question: Question,
+    pub(in crate::session) question: Question,
     /// Whether it is the same packet from the same sender, so that the oracle can be asked.
     pub(super) is_askable: bool,
     /// What the answer says of a frame that holds no packet.
@@ -25,7 +25,7 @@ pub(super) struct Sent {
 
 impl Sent {
     /// Reads a frame that enters somewhere.
-    pub(super) fn of(world: &World, tables: &Tables, raw: &Raw) -> Self {
+    pub(in crate::session) fn of(world: &World, tables: &Tables, raw: &Raw) -> Self {
         let layers = frame::dissect(&raw.frame, &[]);
         let Some(packet) = packet(&layers) else {
             return Self {
@@ -46,7 +46,7 @@ impl Sent {
     }
 
     /// The packet in words.
-    pub(super) fn report(self, of_question: PacketReport) -> PacketReport {
+    pub(in crate::session) fn report(self, of_question: PacketReport) -> PacketReport {
         let mut report = self.other.unwrap_or(of_question);
         let details = [Some(report.detail), self.inside].into_iter().flatten();
         report.detail = details.filter(|d| !d.is_empty()).collect::<Vec<_>>().join(", ");

@@ -6,6 +6,7 @@ use datapath::lab::namespace::Namespace;
 use datapath::lab::{LabError, Options, Plan, Role, Running, Scene, Texts};
 use datapath::live::install::{InstallError, Kind, Record, Source, State};
 use engine::compile::compile;
+use engine::policy::PolicySet;
 use engine::source::SourceMap;
 use engine::tables::{Generation, Tables};
 use engine::topology::{Party, World};
@@ -17,21 +18,33 @@ use crate::reply::{Reply, Status};
 
 /// The lab that a session holds, if it does.
 #[derive(Default)]
-pub(crate) struct Held(pub(super) Option<Box<Own>>);
+pub(crate) struct Held(pub(in crate::session) Option<Box<Own>>);
 
 /// A lab of a session's own.
 pub(crate) struct Own {
-    pub(super) running: Running,
-    pub(super) meant: Meant,
+    pub(in crate::session) running: Running,
+    pub(in crate::session) meant: Meant,
 }
 
-/// A world with its tables.
+/// A world with its tables, and what explanations need besides.
 pub(crate) struct Meant {
     pub(super) world: World,
     pub(super) tables: Tables,
+    policies: PolicySet,
+    sources: SourceMap,
 }
 
 impl Meant {
+    /// What is seen of packets is explained from.
+    pub(in crate::session) fn scene_of_all(&self) -> crate::monitor::Scene {
+        crate::monitor::Scene {
+            world: self.world.clone(),
+            policies: self.policies.clone(),
+            tables: self.tables.clone(),
+            sources: self.sources.clone(),
+        }
+    }
+
     pub(super) fn scene(&self) -> Scene<'_> {
         Scene { world: &self.world, tables: &self.tables }
     }
@@ -40,7 +53,12 @@ impl Meant {
     pub(super) fn of(session: &Session, generation: u32) -> Result<Self, Box<Reply>> {
         let state = &session.state;
         match compile(&state.world, &state.policies, Generation(generation)) {
-            Ok(tables) => Ok(Self { world: state.world.clone(), tables }),
+            Ok(tables) => Ok(Self {
+                world: state.world.clone(),
+                tables,
+                policies: state.policies.clone(),
+                sources: session.sources.clone(),
+            }),
             Err(problems) => Err(Box::new(session.complain(problems))),
         }
     }
@@ -55,7 +73,10 @@ impl Meant {
         let workspace = Workspace::load(&entries, &mut Included(texts), &mut sources);
         let generation = Generation(record.number);
         match Derived::derive_untested(workspace, &sources, generation) {
-            Ok(state) => Ok(Self { world: state.world, tables: state.tables }),
+            Ok(state) => {
+                let Derived { world, tables, policies, .. } = state;
+                Ok(Self { world, tables, policies, sources })
+            }
             Err(_) => {
                 let message = format!("the texts of `{name}` cannot be understood any more");
                 let remedy = format!(

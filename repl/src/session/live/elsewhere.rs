@@ -11,7 +11,7 @@ use lang::ast;
 use super::super::Session;
 use super::trace::Live;
 #[cfg(feature = "lab")]
-use crate::monitor::{Asked, Fate};
+use crate::monitor::Asked;
 use crate::reply::{Reply, Status};
 
 /// How long packets of others are waited for.
@@ -41,9 +41,7 @@ impl Live {
         }
         asked.filter.talk = Some((source, to));
         asked.filter.ports = ports(world, question);
-        if self.drops {
-            asked.filter.verdicts = vec![Fate::Dropped];
-        }
+        asked.filter.all = true;
         let is_endless = self.follow;
         asked.count = self.count.or((!is_endless).then_some(1));
         asked.time = self.timeout.or((!is_endless).then_some(PATIENCE));
@@ -108,26 +106,58 @@ mod probe {
     use engine::topology::NodeId;
     use engine::trace::Trace;
 
-    use super::super::super::lab::told as refused_by_lab;
+    use super::super::super::lab::{Own, told as refused_by_lab};
     use super::super::super::refused;
+    use super::super::caught::Wanted;
+    use super::super::own::Listened;
     use super::super::source::Opened;
     use super::super::trace::{Drops, carries, told};
-    use super::{Duration, Live, Reply, Session, Status, ast};
+    use super::{Live, Reply, Session, Status, ast};
     use crate::backend::{self, Choice};
     use crate::live::difference;
-    use crate::reply::{Answer, Compared, Content, Sent};
+    use crate::reply::{Answer, Compared, Sent};
 
     /// Ports that probes are sent from: such as no system gives by itself, another one each time, so that none goes on with the flow of
     /// an earlier one.
     const PORTS: std::ops::Range<u16> = 20_000..28_000;
 
     impl Session {
+        /// Catches packets in the lab that the session holds.
+        fn catch_own(&mut self, own: &mut Own, live: &Live, asked: &ast::Question) -> Reply {
+            let scene = own.meant.scene_of_all();
+            let question = match lang::resolve::question(&scene.world, asked) {
+                Ok(question) => question,
+                Err(problem) => return self.complain(vec![problem]),
+            };
+            let watch = live.watch(&scene.world, &question);
+            let (protocol, level) = (question.packet.protocol(), self.settings.level);
+            let mode = Mode { trace: true, capture: true, ..Mode::default() };
+            match Listened::to(own, mode) {
+                Ok(mut source) => self.catch(&mut source, &Wanted { live, watch, protocol, level }),
+                Err(error) => *refused(&error),
+            }
+        }
+
         /// The question in the world of what is installed.
         pub(in crate::session) fn trace_installed(
             &mut self,
             live: &Live,
             asked: &ast::Question,
         ) -> Reply {
+            if live.waits() && live.compare {
+                let message =
+                    "a packet of others is not simulated: what its flow was before is not known";
+                let remedy = "leave out `--compare`, or `--wait`, `--drops` and `--timeout`";
+                return Reply::failure(Status::Usage, message, remedy);
+            }
+            if live.waits()
+                && live.on.is_none()
+                && let Some(mut own) = self.lab.0.take()
+            {
+                let reply = self.catch_own(&mut own, live, asked);
+                self.lab.0 = Some(own);
+                return reply;
+            }
             let opened = match Opened::of(live.on.as_deref()) {
                 Ok(opened) => opened,
                 Err(reply) => return *reply,
@@ -138,9 +168,9 @@ mod probe {
             };
             if live.waits() {
                 let watch = live.watch(&opened.scene.world, &question);
-                // Who watches opens it for itself.
-                drop(opened);
-                return none_seen(live, self.monitor(&watch));
+                let protocol = question.packet.protocol();
+                let level = self.settings.level;
+                return self.catch_installed(opened, Wanted { live, watch, protocol, level });
             }
             match self.probe_installed(&opened, &marked(question), live) {
                 Ok(answer) => told(answer),
@@ -186,20 +216,6 @@ mod probe {
             let level = self.settings.level;
             let live = Some(Sent { compared, kernel });
             Ok(Answer { explanation, level, unmet: Vec::new(), came_with: None, live })
-        }
-    }
-
-    /// That no drop came is said with how many events were lost, among which one may have been.
-    fn none_seen(live: &Live, reply: Reply) -> Reply {
-        match &reply.content {
-            Content::Watched(watched) if live.drops && watched.report.shown == 0 => {
-                let report = &watched.report;
-                let seconds = Duration::from_millis(report.milliseconds).as_secs_f64();
-                let lost = report.lost;
-                let text = format!("no drop seen in {seconds:.1} s; {lost} events lost\n");
-                Reply { content: Content::Text(text), ..reply }
-            }
-            _ => reply,
         }
     }
 

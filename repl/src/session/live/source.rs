@@ -26,16 +26,21 @@ pub(super) fn open(_asked: &Asked) -> Result<Box<dyn Source>, Box<Reply>> {
 #[cfg(feature = "lab")]
 pub(super) fn open(asked: &Asked) -> Result<Box<dyn Source>, Box<Reply>> {
     let opened = Opened::of(asked.on.as_deref())?;
+    let listener = opened.listen(mode(asked))?;
+    Ok(Box::new(listener))
+}
+
+/// What programs tell for it.
+#[cfg(feature = "lab")]
+pub(super) fn mode(asked: &Asked) -> datapath::live::Mode {
     // Metrics are of all packets.
     let only_drops = asked.filter.wants_only_drops() && asked.metrics.is_none();
-    let mode = datapath::live::Mode {
+    datapath::live::Mode {
         trace: true,
         capture: asked.pcap.is_some(),
         filter: only_drops.then(datapath::live::filter::drops),
         ..datapath::live::Mode::default()
-    };
-    let listener = opened.listen(mode)?;
-    Ok(Box::new(listener))
+    }
 }
 
 #[cfg(feature = "lab")]
