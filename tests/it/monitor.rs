@@ -152,7 +152,7 @@ fn each_packet_is_told_with_names_labels_verdict_rule_and_reason() {
         "TCP SYN  DROPPED  policy-denied (133), conntrack new, ingress of shop/server default-deny",
         "isolated by shop/server ",
     ]);
-    for part in ["watched   ", "; as many as asked for", "shown     60 of ", "lost      0 events"] {
+    for part in ["watched   ", "; as many as asked for", "shown     60 of ", "lost      0 of "] {
         assert!(sums.contains(part), "{part}: {sums}");
     }
 }
@@ -221,7 +221,7 @@ fn what_was_seen_is_drawn_and_written_for_other_tools() {
     ] {
         assert!(out.contains(part), "{part}: {out}{err}");
     }
-    assert!(err.contains("lost      0 events"), "{err}");
+    assert!(err.contains("lost      0 of "), "{err}");
     holds_comments(Path::new(&file));
     // The capture is of ours, and may be written again.
     let (out, _) = scene.monitor(&["--count", "40", "--graph", "dot", "--pcap", &file]);

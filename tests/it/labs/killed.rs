@@ -112,7 +112,7 @@ fn fifty_labs_leave_no_more_than_one() {
     assert_eq!(home.left(), Vec::<String>::new());
     assert!(!home.pins().exists(), "a directory without pins is left");
     // Other tests of this process have labs and files of their own, which come and go; what leaks stays.
-    let ends = Instant::now() + Duration::from_secs(60);
+    let ends = Instant::now() + Duration::from_mins(1);
     let settles = |what: &str, count: &dyn Fn() -> usize, most: usize| {
         while count() > most {
             assert!(Instant::now() < ends, "{} {what}, of {most} at most", count());

@@ -114,7 +114,9 @@ impl<'h> Field<'h> {
         let mut programs = self.programs();
         let tell = |programs: &mut [Programs], trace| {
             let mode = Mode { trace, ..Mode::default() };
-            programs.iter_mut().for_each(|node| node.set_mode(mode).expect("they are told"));
+            for node in programs {
+                node.set_mode(mode).expect("they are told");
+            }
         };
         for _ in 0..50 {
             tell(&mut programs, true);

@@ -69,10 +69,10 @@ struct Hunt<'w> {
 
 impl Session {
     /// Catches packets in what is installed.
-    pub(super) fn catch_installed(&mut self, opened: Opened, wanted: Wanted<'_>) -> Reply {
+    pub(super) fn catch_installed(&mut self, opened: Opened, wanted: &Wanted<'_>) -> Reply {
         let mode = Mode { trace: true, capture: true, ..Mode::default() };
         match opened.listen(mode) {
-            Ok(mut source) => self.catch(&mut source, &wanted),
+            Ok(mut source) => self.catch(&mut source, wanted),
             Err(reply) => *reply,
         }
     }
@@ -184,12 +184,12 @@ impl<'w> Hunt<'w> {
             run.events.iter().any(|said| is_one(&said.event))
         };
         let earlier = self.held.iter().enumerate().take(at).rev();
-        let mut translated = earlier.filter(|(_, (_, run))| translates(run)).map(|(from, _)| from);
+        let mut begins = earlier.filter(|(_, (_, run))| translates(run)).map(|(from, _)| from);
         let leads = |from: &usize| {
             let (_, taken) = follow_heard(&scene.world, &scene.tables, self.heard(), *from);
             taken.contains(&at)
         };
-        translated.find(leads).unwrap_or(at)
+        begins.find(leads).unwrap_or(at)
     }
 
     /// Whether a packet whose beginning was seen is for whom the question names, and not only for whom that stands for.

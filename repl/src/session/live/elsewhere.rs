@@ -170,7 +170,7 @@ mod probe {
                 let watch = live.watch(&opened.scene.world, &question);
                 let protocol = question.packet.protocol();
                 let level = self.settings.level;
-                return self.catch_installed(opened, Wanted { live, watch, protocol, level });
+                return self.catch_installed(opened, &Wanted { live, watch, protocol, level });
             }
             match self.probe_installed(&opened, &marked(question), live) {
                 Ok(answer) => told(answer),
