@@ -5,6 +5,7 @@
 pub mod backend;
 pub mod compile;
 pub mod diag;
+pub mod dns;
 pub mod eval;
 pub mod explain;
 pub mod identity;

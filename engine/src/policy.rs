@@ -6,6 +6,7 @@ use std::fmt;
 use ipnet::IpNet;
 use serde::Serialize;
 
+use crate::dns::DnsPattern;
 use crate::net::{Direction, PortRange, Protocol};
 use crate::source::Span;
 use crate::topology::Labels;
@@ -200,6 +201,8 @@ pub enum PeerKind {
         /// Its name.
         name: String,
     },
+    /// The known addresses of a name, or of every known name that a pattern matches.
+    Dns(DnsPattern),
 }
 
 /// What traffic a rule is about.

@@ -363,6 +363,30 @@ pub enum IdentityClass {
     },
     /// A prefix that rules name.
     Cidr(IpNet),
+    /// An address of names that rules ask for.
+    Fqdn {
+        /// The address, as a prefix of full length.
+        net: IpNet,
+        /// Its names that rules ask for.
+        names: Vec<String>,
+        /// What the rules ask for: names and patterns.
+        selectors: Vec<String>,
+    },
+}
+
+impl IdentityClass {
+    /// What a number outside the cluster stands for: `cidr 10.9.0.0/16`,
+    /// `www.google.com 142.250.74.36, fqdn:*.google.com`.
+    pub fn outside(&self) -> Option<String> {
+        match self {
+            Self::Reserved | Self::Pods { .. } => None,
+            Self::Cidr(net) => Some(format!("cidr {net}")),
+            Self::Fqdn { net, names, selectors } => {
+                let selectors: Vec<_> = selectors.iter().map(|s| format!("fqdn:{s}")).collect();
+                Some(format!("{} {}, {}", names.join(" "), net.addr(), selectors.join(", ")))
+            }
+        }
+    }
 }
 
 /// The origins of each entry of a table, entry 1 first.

@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use serde::Serialize;
 
+use crate::dns::{DnsName, DnsPattern};
 use crate::net::{Mac, Protocol};
 use crate::policy::Selector;
 use crate::source::Span;
@@ -327,8 +328,19 @@ pub struct External {
     pub name: String,
     /// Its addresses.
     pub addresses: Vec<IpAddr>,
+    /// The names that were asked for and answered with these addresses.
+    pub names: Vec<DnsFact>,
     /// Where it is declared.
     pub span: Span,
+}
+
+/// `dns "www.google.com" ttl 300s`: a name resolves to the addresses of its external, and the answer has been seen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DnsFact {
+    /// The name.
+    pub name: DnsName,
+    /// How many seconds the answer holds, where that is said.
+    pub ttl: Option<u32>,
 }
 
 /// `identity N { namespace NS labels {...} }`: mirrors a real cluster's number.
@@ -524,6 +536,22 @@ impl World {
             .into_iter()
             .find(|(_, e)| e.addresses.contains(&address))
             .map(|(id, _)| Party::External(id))
+    }
+
+    /// The names that an address is known by, with whose they are.
+    pub fn names_of(&self, address: IpAddr) -> impl Iterator<Item = (&External, &DnsFact)> {
+        let bearers = self.externals.iter().filter(move |e| e.addresses.contains(&address));
+        bearers.flat_map(|external| external.names.iter().map(move |fact| (external, fact)))
+    }
+
+    /// Every known name that a pattern matches, with each of its addresses.
+    pub fn named<'w>(
+        &'w self,
+        pattern: &'w DnsPattern,
+    ) -> impl Iterator<Item = (&'w DnsFact, IpAddr)> + 'w {
+        let facts = self.externals.iter().flat_map(|e| e.names.iter().map(move |fact| (e, fact)));
+        let meant = facts.filter(|(_, fact)| pattern.matches(&fact.name));
+        meant.flat_map(|(external, fact)| external.addresses.iter().map(move |a| (fact, *a)))
     }
 
     /// The family of the underlay: IPv4 where every node has such an address, else IPv6.

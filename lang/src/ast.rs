@@ -289,13 +289,27 @@ pub enum PodField {
     Terminating,
 }
 
-/// `external NAME { ip A }`
+/// `external NAME { ip A dns "NAME" }`
 #[derive(Clone, Debug)]
 pub struct External {
     /// Its name.
     pub name: Name,
-    /// Each `ip` field's addresses.
-    pub fields: Vec<Spanned<Vec<Spanned<IpAddr>>>>,
+    /// Its fields, in source order.
+    pub fields: Vec<Spanned<ExternalField>>,
+}
+
+/// What an external's block may hold.
+#[derive(Clone, Debug)]
+pub enum ExternalField {
+    /// `ip A, A`
+    Ip(Vec<Spanned<IpAddr>>),
+    /// `dns "NAME" [ttl 300s]`
+    Dns {
+        /// The name.
+        name: Name,
+        /// Seconds that the answer holds.
+        ttl: Option<u32>,
+    },
 }
 
 /// `identity N { namespace NS labels { ... } }`
@@ -424,6 +438,8 @@ pub enum Peer {
     Entities(Vec<Name>),
     /// `service [NS/]NAME`
     Service(Spanned<Qualified>),
+    /// `dns "a", "b"`: names and patterns.
+    Dns(Vec<Name>),
 }
 
 /// What traffic a rule is about.

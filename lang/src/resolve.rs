@@ -62,6 +62,10 @@ pub(crate) fn opening(
     let v6 = family(&source, &destination, &options, quoted.as_ref(), &mut assumed)
         .map_err(|problem| ask_about_port(problem, &question.target))?;
     let (from, to) = (source.address(v6, &options)?, destination.address(v6, &Options::default())?);
+    if let PartyKind::Dns(_) = question.target.party.kind {
+        destination.party = atlas.owner(to).unwrap_or(Party::Address(to));
+        assumed.extend(destination.chosen(to));
+    }
     let asked = packet::Asked {
         atlas,
         question,
@@ -185,6 +189,9 @@ impl Side {
             Party::Health(id) => world.node(id).map(|n| n.health.clone()),
             Party::Address(address) => Some(vec![address]),
         };
+        if let Some((label, addresses)) = party::addresses_of(world, name) {
+            return Ok(Self { party, label, addresses, span: name.span });
+        }
         let addresses = addresses.unwrap_or_default();
         Ok(Self { party, label: label(world, party), addresses, span: name.span })
     }
@@ -195,6 +202,15 @@ impl Side {
         let addresses = pod.map(|p| p.addresses.clone()).unwrap_or_default();
         let party = Party::Pod(id);
         Self { party, label: label(atlas.world, party), addresses, span: self.span }
+    }
+
+    /// That a name has more than this address of the family.
+    fn chosen(&self, address: IpAddr) -> Option<String> {
+        let family = self.addresses.iter().filter(|a| a.is_ipv6() == address.is_ipv6());
+        let count = family.count();
+        (count > 1).then(|| {
+            format!("{} resolves to {address}, the first of its {count} addresses", self.label)
+        })
     }
 
     fn has(&self, v6: bool) -> bool {

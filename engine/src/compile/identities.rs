@@ -49,6 +49,25 @@ pub(super) struct Cidr {
     pub(super) identity: Identity,
     /// The rules, in deciding order.
     pub(super) rules: Vec<RuleId>,
+    /// Of an address: its names that rules ask for, and by which names or patterns.
+    names: Names,
+}
+
+/// Names, and what of policies matches them.
+type Names = BTreeSet<(String, String)>;
+
+impl Cidr {
+    /// What the number of the prefix stands for.
+    fn class(&self, net: IpNet) -> IdentityClass {
+        if self.names.is_empty() {
+            return IdentityClass::Cidr(net);
+        }
+        let of = |pick: fn(&(String, String)) -> &String| {
+            let all: BTreeSet<&String> = self.names.iter().map(pick).collect();
+            all.into_iter().cloned().collect()
+        };
+        IdentityClass::Fqdn { net, names: of(|(name, _)| name), selectors: of(|(_, by)| by) }
+    }
 }
 
 impl Identities {
@@ -61,7 +80,7 @@ impl Identities {
         let asked = Asked::by_egress(policies);
         let (mut classes, class_of) = classes(world, &asked);
         number_classes(world, &mut classes, diagnostics);
-        let cidrs = number_prefixes(policies, diagnostics);
+        let cidrs = number_prefixes(world, policies, diagnostics);
         let dual = world.is_dual_stack();
         let worlds = if dual {
             [Identity::WORLD_IPV4, Identity::WORLD_IPV6]
@@ -116,7 +135,7 @@ impl Identities {
             (class.identity, IdentityClass::Pods { namespace, labels, variant })
         });
         let cidrs = self.cidrs.iter();
-        let cidrs = cidrs.map(|(prefix, cidr)| (cidr.identity, IdentityClass::Cidr(*prefix)));
+        let cidrs = cidrs.map(|(prefix, cidr)| (cidr.identity, cidr.class(*prefix)));
         reserved.map(|id| (id, IdentityClass::Reserved)).chain(pods).chain(cidrs).collect()
     }
 }
@@ -235,38 +254,58 @@ fn number_classes(world: &World, classes: &mut [Class], diagnostics: &mut Vec<Di
     }
 }
 
-/// Every prefix that a rule names, holes included.
+/// A prefix with whose rules name it, and by which names.
+type Naming = (Vec<RuleId>, Names);
+
+/// The prefixes that a peer names, holes included; an address of a name by that name.
+fn prefixes<'p>(world: &'p World, peer: &'p PeerKind) -> Vec<(IpNet, Option<(String, String)>)> {
+    match peer {
+        PeerKind::Cidr { net, except } => {
+            std::iter::once(net).chain(except).map(|prefix| (prefix.trunc(), None)).collect()
+        }
+        PeerKind::Dns(pattern) => world
+            .named(pattern)
+            .map(|(fact, address)| {
+                let name = (fact.name.as_str().to_owned(), pattern.as_str().to_owned());
+                (IpNet::from(address), Some(name))
+            })
+            .collect(),
+        PeerKind::Pods { .. } | PeerKind::Entity(_) | PeerKind::Service { .. } => Vec::new(),
+    }
+}
+
+/// Every prefix that a rule names, and every known address of a name.
 fn number_prefixes(
+    world: &World,
     policies: &PolicySet,
     diagnostics: &mut Vec<Diagnostic>,
 ) -> BTreeMap<IpNet, Cidr> {
-    let mut named: BTreeMap<IpNet, Vec<RuleId>> = BTreeMap::new();
+    let mut named: BTreeMap<IpNet, Naming> = BTreeMap::new();
     for (policy, index, rule) in policies
         .iter()
         .flat_map(|(id, p)| (0..).zip(&p.rules).map(move |(index, rule)| (id, index, rule)))
     {
         let id = RuleId { policy, index };
-        for peer in rule.peers.iter().flatten() {
-            let PeerKind::Cidr { net, except } = &peer.kind else { continue };
-            for prefix in std::iter::once(net).chain(except) {
-                let rules = named.entry(prefix.trunc()).or_default();
-                if rules.last() != Some(&id) {
-                    rules.push(id);
-                }
+        let peers = rule.peers.iter().flatten();
+        for (prefix, name) in peers.flat_map(|peer| prefixes(world, &peer.kind)) {
+            let (rules, names) = named.entry(prefix).or_default();
+            if rules.last() != Some(&id) {
+                rules.push(id);
             }
+            names.extend(name);
         }
     }
     named.retain(|prefix, _| prefix.prefix_len() > 0);
     let mut cidrs = BTreeMap::new();
     let mut numbers = Identity::FIRST_CIDR..=Identity::LAST_CIDR;
-    for (prefix, rules) in named {
+    for (prefix, (rules, names)) in named {
         let Some(number) = numbers.next() else {
             let rule = rules.first().and_then(|id| policies.rule(*id));
             diagnostics
                 .push(limits::too_many_prefixes(rule.map(|(_, r)| r.span).unwrap_or_default()));
             break;
         };
-        cidrs.insert(prefix, Cidr { identity: Identity(number), rules });
+        cidrs.insert(prefix, Cidr { identity: Identity(number), rules, names });
     }
     cidrs
 }

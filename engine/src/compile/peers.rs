@@ -148,6 +148,13 @@ impl<'w> Resolver<'w> {
                 PeerKind::Service { namespace, name } => {
                     found.extend(self.behind(policy, namespace, name));
                 }
+                PeerKind::Dns(pattern) => {
+                    let addresses = self.world.named(pattern);
+                    let cidrs = &self.identities.cidrs;
+                    let known =
+                        addresses.filter_map(|(_, address)| cidrs.get(&IpNet::from(address)));
+                    found.extend(known.map(|cidr| cidr.identity));
+                }
                 PeerKind::Entity(Entity::All) => return PeerSet::Anyone,
                 PeerKind::Entity(entity) => found.extend(self.members(*entity)),
             }

@@ -127,8 +127,8 @@ pub(super) fn check(
             words.join(" or ")
         }
     };
-    let with_address = peers.iter().any(|p| matches!(p.kind, PeerKind::Cidr { .. }));
-    let is = who_words(world, who, with_address);
+    let with_address = |p: &Peer| matches!(p.kind, PeerKind::Cidr { .. } | PeerKind::Dns(_));
+    let is = who_words(world, who, peers.iter().any(with_address)) + &name_words(world, peers, who);
     Check { name, mismatch: Some(Mismatch { span, wants, is }) }
 }
 
@@ -153,6 +153,13 @@ fn failing(world: &World, policy: &Policy, peer: &Peer, who: Who) -> Option<Span
                 is_all(net) && !except.iter().any(is_all)
             }
             Who::Pod(_) | Who::Host | Who::RemoteNode | Who::Health(_) => false,
+        },
+        // What is known of a name is known of addresses outside, whole and unforged.
+        PeerKind::Dns(pattern) => match who {
+            Who::Outside(address) => {
+                world.names_of(address).any(|(_, fact)| pattern.matches(&fact.name))
+            }
+            _ => false,
         },
         PeerKind::Entity(entity) => is_member(world, *entity, who),
         PeerKind::Service { namespace, name } => {
@@ -200,6 +207,40 @@ fn peer_words(policy: &Policy, peer: &Peer) -> String {
         PeerKind::Entity(Entity::None) => "nobody".to_owned(),
         PeerKind::Entity(entity) => entity.word().to_owned(),
         PeerKind::Service { namespace, name } => format!("service {namespace}/{name}"),
+        PeerKind::Dns(pattern) => format!("dns \"{pattern}\""),
+    }
+}
+
+/// How many known addresses of names are told.
+const MOST_NAMES: usize = 3;
+
+/// What is known about names, where a rule asks for some and the peer is outside.
+fn name_words(world: &World, peers: &[Peer], who: Who) -> String {
+    let (Who::Outside(address) | Who::Forged(address)) = who else { return String::new() };
+    let patterns = || {
+        peers.iter().filter_map(|peer| match &peer.kind {
+            PeerKind::Dns(pattern) => Some(pattern),
+            _ => None,
+        })
+    };
+    if patterns().next().is_none() {
+        return String::new();
+    }
+    let own: Vec<&str> = world.names_of(address).map(|(_, fact)| fact.name.as_str()).collect();
+    let own = match own.as_slice() {
+        [] => ", no known address of such a name".to_owned(),
+        own => format!(", known as {}", own.join(", ")),
+    };
+    let known: Vec<String> = patterns()
+        .flat_map(|pattern| world.named(pattern))
+        .map(|(fact, address)| format!("{} {address}", fact.name))
+        .collect();
+    let more = known.len().saturating_sub(MOST_NAMES);
+    let shown = known.get(..MOST_NAMES.min(known.len())).unwrap_or_default().join(", ");
+    match (known.len(), more) {
+        (0, _) => format!("{own} (known: none)"),
+        (_, 0) => format!("{own} (known: {shown})"),
+        _ => format!("{own} (known: {shown} and {more} more)"),
     }
 }
 

@@ -4,9 +4,10 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use crate::dns::DnsName;
 use crate::eval::{Judgement, Leg, pose};
 use crate::net::{Confined, Hook, TcpFlags, Transport};
-use crate::policy::PolicySet;
+use crate::policy::{PeerKind, PolicySet};
 use crate::question::Question;
 use crate::source::SourceMap;
 use crate::tables::Tables;
@@ -81,7 +82,7 @@ pub fn explain(
         },
         known: Vec::new(),
         unobserved: steps::unobserved(context, trace),
-        assumed: assumed(context, question, trace),
+        assumed: assumed(context, question, trace, &legs),
         lost: trace.lost,
         generation: trace.generation,
         hops: hops(context, trace, &legs),
@@ -140,8 +141,14 @@ fn default_deny(
 pub const ENTRANCE: &str = "the packet reaches ";
 
 /// What the question left open, and that a packet which no pod of ours sent gets to where it was put in.
-fn assumed(context: &Context<'_>, question: &Question, trace: &Trace) -> Vec<String> {
+fn assumed(
+    context: &Context<'_>,
+    question: &Question,
+    trace: &Trace,
+    legs: &[Seen],
+) -> Vec<String> {
     let mut lines = question.assumed.clone();
+    lines.extend(legs.iter().find_map(|leg| resolved(context, trace, leg)));
     let enters =
         |hop: &&Hop| matches!(hop.hook, Hook::FromOverlay | Hook::FromNetdev | Hook::Prefilter);
     if let Some(first) = trace.hops.first().filter(enters) {
@@ -176,6 +183,30 @@ fn unaccounted(context: &Context<'_>, question: &Question, trace: &Trace) -> Opt
             node.name
         )
     })
+}
+
+/// The answer of the DNS that a rule which allows by name rests on.
+fn resolved(context: &Context<'_>, trace: &Trace, leg: &Seen) -> Option<String> {
+    let decided = &leg.decided;
+    let policy = context.policies.find(decided.policy.as_deref()?)?;
+    let rule = policy.rules.iter().find(|rule| Some(&rule.name) == decided.rule.as_ref())?;
+    let address = posed::address(trace.hops.get(leg.hop)?, decided.direction)?;
+    let mut facts = context.world.names_of(address);
+    let is_meant = |name: &DnsName| {
+        rule.peers.iter().flatten().any(|peer| match &peer.kind {
+            PeerKind::Dns(pattern) => pattern.matches(name),
+            _ => false,
+        })
+    };
+    let (external, fact) = facts.find(|(_, fact)| is_meant(&fact.name))?;
+    let when = match fact.ttl {
+        Some(seconds) if seconds > 0 => format!("in the last {seconds} s"),
+        _ => "before".to_owned(),
+    };
+    Some(format!(
+        "{} is {address}, as external {} says, and {} asked for it {when}",
+        fact.name, external.name, decided.endpoint
+    ))
 }
 
 /// Bytes that fit the devices of the reference cluster, and what a pod there may send where outer headers are put on.

@@ -82,7 +82,9 @@ impl Context<'_> {
                     if variant.is_empty() { String::new() } else { format!(", {variant}") };
                 format!("{} in {namespace}{variant}", labels_in_words(labels))
             }
-            Some(IdentityClass::Cidr(net)) => format!("cidr {net}"),
+            Some(class @ (IdentityClass::Cidr(_) | IdentityClass::Fqdn { .. })) => {
+                class.outside().unwrap_or_default()
+            }
             Some(IdentityClass::Reserved) | None => {
                 identity.reserved_name().unwrap_or_default().to_owned()
             }

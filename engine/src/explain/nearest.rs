@@ -56,7 +56,8 @@ pub(super) fn peer(context: &Context<'_>, trace: &Trace, legs: &[Seen]) -> Optio
         _ => None,
     })?;
     let class = context.tables.identities.get(&asked);
-    matches!(class, Some(IdentityClass::Cidr(_))).then(|| context.meaning(asked))
+    matches!(class, Some(IdentityClass::Cidr(_) | IdentityClass::Fqdn { .. }))
+        .then(|| context.meaning(asked))
 }
 
 fn report(context: &Context<'_>, trial: &Trial, peer: Option<&str>) -> Option<Nearest> {

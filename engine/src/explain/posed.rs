@@ -56,7 +56,7 @@ pub(super) fn with_peer(
 }
 
 /// The peer's address as policy sees it: beyond a service, the backend's.
-fn address(hop: &Hop, direction: Direction) -> Option<IpAddr> {
+pub(super) fn address(hop: &Hop, direction: Direction) -> Option<IpAddr> {
     let mut events = hop.events.iter();
     events.find_map(|stamped| match (stamped.event, direction) {
         (Event::Parsed { flow, .. }, Direction::Ingress) => Some(flow.source),

@@ -33,6 +33,8 @@ pub enum PartyKind {
     Service(Qualified),
     /// `external search`
     External(String),
+    /// `dns "www.google.com"`: the addresses of the name.
+    Dns(String),
     /// `health node01`: the health endpoint of the node.
     Health(String),
     /// `world 8.8.8.8`: must be outside the cluster.

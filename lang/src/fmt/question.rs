@@ -18,6 +18,7 @@ pub fn party(party: &PartyName) -> String {
         PartyKind::Node(name) => format!("node {name}"),
         PartyKind::Service(name) => format!("service {name}"),
         PartyKind::External(name) => format!("external {name}"),
+        PartyKind::Dns(name) => format!("dns \"{name}\""),
         PartyKind::Health(node) => format!("health {node}"),
         PartyKind::World(address) => format!("world {address}"),
         PartyKind::Address(address) => address.to_string(),

@@ -92,7 +92,7 @@ impl Scope {
                 "not-ready",
                 "terminating",
             ],
-            Scope::External => &["ip"],
+            Scope::External => &["ip", "dns"],
             Scope::Identity => &["namespace", "labels"],
             Scope::Namespace => &["labels"],
             _ => &[],

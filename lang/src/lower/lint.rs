@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 
 use engine::diag::{Code, Diagnostic};
+use engine::dns::DnsPattern;
 use engine::net::{Direction, Protocol};
 use engine::policy::{
     Entity, Isolation, Namespaces, Operator, Peer, PeerKind, Policy, PolicySet, PortKind, PortSpec,
@@ -207,10 +208,40 @@ impl<'w> Lints<'w, '_> {
                     diagnostic.label(why).help("`entities none` says so, where nobody is meant"),
                 );
             }
+            PeerKind::Dns(pattern) if is_inhabited => self.name(pattern, peer.span),
             PeerKind::Cidr { net, except } => self.cidr(rule.direction, *net, except, peer.span),
             PeerKind::Entity(entity) if is_inhabited => self.entity(rule, *entity, peer.span),
-            PeerKind::Pods { .. } | PeerKind::Entity(_) | PeerKind::Service { .. } => {}
+            PeerKind::Pods { .. }
+            | PeerKind::Entity(_)
+            | PeerKind::Service { .. }
+            | PeerKind::Dns(_) => {}
         }
+    }
+
+    /// A name that nobody was told an address of.
+    fn name(&mut self, pattern: &DnsPattern, span: Span) {
+        let world = self.world;
+        if world.named(pattern).next().is_some() {
+            return;
+        }
+        let why = if pattern.is_pattern() {
+            "no known name is like it"
+        } else {
+            "no address is known of it"
+        };
+        let diagnostic =
+            Diagnostic::warning(codes::MATCHES_NOBODY, "this peer matches nobody", span).label(why);
+        let known = world.externals.iter().flat_map(|e| &e.names).map(|fact| fact.name.as_str());
+        let near = self.nearest(pattern.as_str(), known.filter(|_| !pattern.is_pattern()));
+        self.sink.push(match near {
+            Some(near) => {
+                diagnostic.fix(format!("did you mean `{near}`?"), span, format!("\"{near}\""))
+            }
+            None => diagnostic.help(format!(
+                "an external says what was answered: `external NAME {{ ip ADDRESS dns \"{}\" }}`",
+                pattern.example()
+            )),
+        });
     }
 
     /// An entity that is nobody here. One beside peers that are somebody is left alone, except where its

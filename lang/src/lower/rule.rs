@@ -1,6 +1,7 @@
 //! Rules: peers and ports.
 
 use engine::diag::Diagnostic;
+use engine::dns::DnsPattern;
 use engine::net::{Direction, PortRange, Protocol, icmp};
 use engine::policy::{Action, Entity, Namespaces, Peer, PeerKind, PortKind, PortSpec, Rule};
 use engine::source::Span;
@@ -22,7 +23,7 @@ impl Lowering<'_> {
         home: Option<&str>,
     ) -> Option<Rule> {
         let peers = match &rule.peers {
-            Some(clause) => Some(self.peers(clause, rule.direction, home)?),
+            Some(clause) => Some(self.peers(clause, rule, home)?),
             None => None,
         };
         let ports = match &rule.ports {
@@ -44,10 +45,10 @@ impl Lowering<'_> {
     fn peers(
         &mut self,
         clause: &Spanned<PeerClause>,
-        direction: Direction,
+        rule: &ast::Rule,
         home: Option<&str>,
     ) -> Option<Vec<Peer>> {
-        let from = clause.node.from;
+        let (from, direction) = (clause.node.from, rule.direction);
         if from != (direction == Direction::Ingress) {
             let (word, right) = if from { ("from", "to") } else { ("to", "from") };
             let start = clause.span.start;
@@ -63,12 +64,42 @@ impl Lowering<'_> {
         }
         let mut peers = Vec::new();
         for peer in &clause.node.peers {
+            self.check_by_name(peer, rule)?;
             peers.extend(self.peer(peer, home)?);
         }
         Some(peers)
     }
 
-    /// `entities a, b` is as many peers.
+    /// Only what is sent is judged by name, and only to let it pass.
+    fn check_by_name(&mut self, peer: &Spanned<ast::Peer>, rule: &ast::Rule) -> Option<()> {
+        let ast::Peer::Dns(_) = peer.node else { return Some(()) };
+        let (message, help) = match (rule.direction, rule.deny) {
+            (Direction::Ingress, _) => (
+                "no rule knows senders by name",
+                "name them by `cidr` or by `entities world`: only a destination is asked for by name",
+            ),
+            (_, true) => (
+                "no rule denies by name",
+                "deny the addresses by `cidr`, or leave the name out of what is allowed",
+            ),
+            _ => return Some(()),
+        };
+        self.report(Diagnostic::error(codes::DNS_PEER, message, peer.span).help(help));
+        None
+    }
+
+    /// A name or pattern of a peer.
+    fn by_name(&mut self, name: &Name) -> Option<Peer> {
+        match DnsPattern::parse(&name.node) {
+            Ok(pattern) => Some(Peer { kind: PeerKind::Dns(pattern), span: name.span }),
+            Err(why) => {
+                self.report(bad_name(name, &why));
+                None
+            }
+        }
+    }
+
+    /// `entities a, b` is as many peers, and so is `dns "a", "b"`.
     fn peer(&mut self, peer: &Spanned<ast::Peer>, home: Option<&str>) -> Option<Vec<Peer>> {
         let one = |kind| Some(vec![Peer { kind, span: peer.span }]);
         match &peer.node {
@@ -87,6 +118,7 @@ impl Lowering<'_> {
                 one(PeerKind::Cidr { net, except })
             }
             ast::Peer::Service(service) => one(self.service_peer(service, home)?),
+            ast::Peer::Dns(names) => names.iter().map(|name| self.by_name(name)).collect(),
             ast::Peer::Entities(names) => names.iter().map(|name| self.entity(name)).collect(),
         }
     }
@@ -242,4 +274,11 @@ pub(crate) fn message_type(family: Protocol, message: &Name) -> Result<u8, Box<D
             words.collect::<Vec<_>>().join(", ")
         )),
     }))
+}
+
+/// A name that no host of the DNS can have, or no pattern of names.
+pub(super) fn bad_name(name: &ast::Name, why: &str) -> Diagnostic {
+    let message = format!("`{}` {why}", name.node);
+    Diagnostic::error(codes::DNS_NAME, message, name.span)
+        .help("write a name as a pod asks for it: `\"www.google.com\"`")
 }

@@ -130,6 +130,10 @@ impl Lowering<'_> {
             PartyKind::Service(q) => (q.to_string(), &["service"]),
             PartyKind::Node(name) | PartyKind::Health(name) => (name.clone(), &["node"]),
             PartyKind::External(name) => (name.clone(), &["external"]),
+            PartyKind::Dns(_) => {
+                let may_say = |f: &ast::FailedItem| ["external", "include"].contains(&&*f.keyword);
+                return self.failed.iter().any(may_say);
+            }
             PartyKind::World(_) | PartyKind::Address(_) => return false,
         };
         let short = |failed: &str| failed.rsplit('/').next().is_some_and(|last| last == name);

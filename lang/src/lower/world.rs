@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use engine::diag::Diagnostic;
+use engine::dns::DnsName;
 use engine::net::Protocol;
 use engine::source::Span;
 use engine::topology::{
-    Alias, External, ExternalId, IdentityPin, Labels, NamedPort, Namespace, Node, NodeId, Party,
-    Pod, Readiness,
+    Alias, DnsFact, External, ExternalId, IdentityPin, Labels, NamedPort, Namespace, Node, NodeId,
+    Party, Pod, Readiness,
 };
 use ipnet::IpNet;
 
@@ -434,15 +435,40 @@ impl Lowering<'_> {
             return;
         }
         let mut ip = None;
+        let mut names: Vec<DnsFact> = Vec::new();
+        let mut said: BTreeMap<DnsName, Span> = BTreeMap::new();
         for field in &external.fields {
-            self.once(&mut ip, "ip", field.node.clone(), field.span);
+            match &field.node {
+                ast::ExternalField::Ip(list) => {
+                    self.once(&mut ip, "ip", list.clone(), field.span);
+                }
+                ast::ExternalField::Dns { name, ttl } => {
+                    let Some(known) = self.dns_name(name) else { continue };
+                    if let Some(first) = said.insert(known.clone(), field.span) {
+                        let what = format!("the name `{known}`");
+                        self.report(codes::twice(&what, field.span, first));
+                    } else {
+                        names.push(DnsFact { name: known, ttl: *ttl });
+                    }
+                }
+            }
         }
         let Some(list) = ip else {
             self.missing(&format!("external `{}`", name.node), "ip", name.span);
             return;
         };
         let addresses = self.own(list.node, &format!("external {}", name.node), owners);
-        self.world.externals.push(External { name: name.node.clone(), addresses, span });
+        self.world.externals.push(External { name: name.node.clone(), addresses, names, span });
+    }
+
+    fn dns_name(&mut self, name: &ast::Name) -> Option<DnsName> {
+        match DnsName::parse(&name.node) {
+            Ok(known) => Some(known),
+            Err(why) => {
+                self.report(super::rule::bad_name(name, &why));
+                None
+            }
+        }
     }
 
     fn pin(&mut self, pin: &ast::IdentityPin, span: Span) {

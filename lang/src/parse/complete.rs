@@ -36,6 +36,8 @@ pub enum NameKind {
     Node,
     /// Names of outside addresses.
     External,
+    /// Names of the DNS that have known addresses, in quotes.
+    DnsName,
     /// Namespaces.
     Namespace,
     /// Policies.
@@ -210,7 +212,7 @@ fn at(entry: Rule, text: &str) -> Option<Offer> {
     // `service ` may be a name too, and two parties may do without an arrow; neither is what is meant.
     let last = last_word(text);
     let names_party = PARTIES.contains(&last)
-        && positives.iter().any(|rule| matches!(rule, Rule::name | Rule::qualified));
+        && positives.iter().any(|rule| matches!(rule, Rule::name | Rule::qualified | Rule::string));
     let is_elsewhere = |rule: Rule| match rule {
         Rule::packet_option | Rule::port_suffix | Rule::arrow | Rule::EOI | Rule::expects => {
             names_party
@@ -225,7 +227,7 @@ fn at(entry: Rule, text: &str) -> Option<Offer> {
 }
 
 /// Words that say of what kind the party behind them is.
-const PARTIES: [&str; 6] = ["world", "pod", "node", "service", "external", "health"];
+const PARTIES: [&str; 7] = ["world", "pod", "node", "service", "external", "health", "dns"];
 
 fn last_word(text: &str) -> &str {
     let before = text.trim_end_matches([' ', '\t', '\n', '{', '(', ',']);
@@ -257,6 +259,8 @@ fn add(rule: Rule, entry: Rule, text: &str, offer: &mut Offer) {
             words(errors::words(rule));
             if text.split_whitespace().nth(1).is_none() { &[NameKind::Node] } else { &[] }
         }
+        Rule::string if last == "dns" => &[NameKind::DnsName],
+        Rule::name if last == "dns" => &[],
         Rule::name | Rule::qualified => named(last, entry, text, &mut words),
         Rule::raw_node => &[NameKind::Node],
         Rule::handle => &[NameKind::Rule],
@@ -372,7 +376,7 @@ const ENTITIES: &[&str] = &[
 /// Whether a comma goes on with a list of entities.
 fn is_listing_entities(text: &str) -> bool {
     let line = text.trim_end();
-    let kinds = ["pods", "cidr", "entities", "entity", "service"];
+    let kinds = ["pods", "cidr", "entities", "entity", "service", "dns"];
     let mut words = line.split([' ', '\t', ',', '{', '}']).rev();
     line.ends_with(',')
         && words.find(|word| kinds.contains(word)).is_some_and(|w| w.starts_with("entit"))
@@ -426,9 +430,9 @@ mod tests {
         check(
             TextKind::Question,
             &[
-                ("", "external health node pod service world Party"),
+                ("", "dns external health node pod service world Party"),
                 ("a ", "->"),
-                ("a -> ", "external health node pod service world Party"),
+                ("a -> ", "dns external health node pod service world Party"),
                 ("a -> service ", "Service"),
                 ("a -> health ", "of Node"),
                 ("a -> b:80/tcp cho", "choose"),
@@ -441,7 +445,7 @@ mod tests {
                 ("a -> b icmpv6 pa", "packet-too-big parameter-problem payload"),
                 ("a -> b icmp 3/4 m", "mtu"),
                 ("a -> b quoting ", "( last"),
-                ("a -> b icmp quoting ( c -> ", "external health node pod service world Party"),
+                ("a -> b icmp quoting ( c -> ", "dns external health node pod service world Party"),
                 ("a -> b fragment m", "more mtu"),
                 ("a -> b fragment o", "offset"),
                 ("a -> b extensions r", "routing"),
@@ -465,7 +469,7 @@ mod tests {
                 ("a -> b => dropped at ", "egress ingress"),
                 (
                     "a -> b => dropped at ingress of ",
-                    "external health node pod service world Party",
+                    "dns external health node pod service world Party",
                 ),
                 ("a -> b => allowed b", "by"),
                 ("a -> b => allowed, b", "backend by"),
@@ -534,7 +538,7 @@ mod tests {
                 ("policy ", "Policy"),
                 ("policy a/b {\n  sel", "select"),
                 ("policy a/b {\n  select { app = \"x\" }\n  allow ", "egress ingress"),
-                ("policy a/b {\n  allow ingress from ", "cidr entities none pods service"),
+                ("policy a/b {\n  allow ingress from ", "cidr dns entities none pods service"),
                 ("policy a/b {\n  allow ingress from entities r", "remote-node"),
                 ("policy a/b {\n  allow ingress from entities host, r", "remote-node"),
                 ("policy a/b {\n  allow ingress from service ", "Service"),
@@ -571,11 +575,11 @@ mod tests {
                 ("test \"t\" {\n  dialogue \"d\" {\n    pod a/b on n { not", "not-ready"),
                 (
                     "test \"t\" {\n  dialogue \"d\" {\n    pod a/b -> ",
-                    "external health node pod service world Party",
+                    "dns external health node pod service world Party",
                 ),
                 ("test \"t\" {\n  dialogue \"d\" {\n    service ", "Service"),
                 ("test \"t\" {\n  dialogue \"d\" {\n    service a/b { affinity ", "client-ip"),
-                ("test \"t\" {\n  dialogue \"d\" { a -> b }\n  d", "dialogue Party"),
+                ("test \"t\" {\n  dialogue \"d\" { a -> b }\n  d", "dialogue dns Party"),
             ],
         );
     }

@@ -231,6 +231,7 @@ fn peer(tree: &Tree<'_>, sink: Sink<'_>) -> Option<Spanned<Peer>> {
             },
         },
         Rule::service_peer => Peer::Service(value::qualified(&tree.child(Rule::qualified)?)),
+        Rule::dns_peer => Peer::Dns(tree.all(Rule::string).map(|s| value::string(&s)).collect()),
         Rule::entities_peer => Peer::Entities(tree.all(Rule::name).map(|n| n.name()).collect()),
         _ => {
             let word = super::first_word(tree.text());
@@ -253,7 +254,13 @@ fn rule_port(tree: &Tree<'_>, sink: Sink<'_>) -> Option<Spanned<RulePort>> {
         } else {
             format!("an L7 `{word}` block")
         };
-        sink.push(unsupported(&what, block.span()));
+        let refused = unsupported(&what, block.span());
+        sink.push(match word {
+            "dns" => refused.help(
+                "`to dns` needs no such block here: an `external` says which names were asked for",
+            ),
+            _ => refused,
+        });
         return None;
     }
     let port = tree.only()?;

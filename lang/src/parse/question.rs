@@ -33,6 +33,10 @@ pub(super) fn party(tree: &Tree<'_>, sink: Sink<'_>) -> Option<PartyName> {
         Rule::node_party => PartyKind::Node(name()?),
         Rule::service_party => PartyKind::Service(handle()?),
         Rule::external_party => PartyKind::External(name()?),
+        Rule::dns_party => PartyKind::Dns(match value::string_in(&party) {
+            Some(quoted) => quoted.node,
+            None => name()?,
+        }),
         Rule::health_party => PartyKind::Health(name()?),
         Rule::unsupported_party => {
             let word = super::first_word(party.text());

@@ -6,8 +6,8 @@ use engine::diag::Diagnostic;
 use super::value::{self, Sink, address, addresses, number, unsupported};
 use super::{Chunk, Reader, Rule, Tree, question, service, setting};
 use crate::ast::{
-    Alias, Cluster, ClusterField, External, IdentityField, IdentityPin, ItemKind, Label, Name,
-    Namespace, Node, NodeField, Pod, PodField, Spanned,
+    Alias, Cluster, ClusterField, External, ExternalField, IdentityField, IdentityPin, ItemKind,
+    Label, Name, Namespace, Node, NodeField, Pod, PodField, Spanned,
 };
 
 impl Reader<'_> {
@@ -66,10 +66,7 @@ pub(super) fn fields<T>(
 }
 
 fn is_later(rule: Rule) -> bool {
-    matches!(
-        rule,
-        Rule::unsupported_setting | Rule::unsupported_pod_field | Rule::unsupported_external_field
-    )
+    matches!(rule, Rule::unsupported_setting | Rule::unsupported_pod_field)
 }
 
 fn cluster(tree: &Tree<'_>, sink: Sink<'_>) -> Option<Cluster> {
@@ -157,8 +154,32 @@ fn pod_port(field: &Tree<'_>, sink: Sink<'_>) -> Option<PodField> {
 }
 
 fn external(tree: &Tree<'_>, sink: Sink<'_>) -> Option<External> {
-    let fields = fields(tree, Rule::external_field, sink, addresses)?;
+    let fields = fields(tree, Rule::external_field, sink, external_field)?;
     Some(External { name: name(tree)?, fields })
+}
+
+fn external_field(field: &Tree<'_>, sink: Sink<'_>) -> Option<ExternalField> {
+    if field.rule() != Rule::external_dns {
+        return addresses(field, sink).map(ExternalField::Ip);
+    }
+    let ttl = match field.child(Rule::dns_ttl) {
+        Some(ttl) => Some(dns_ttl(&ttl.child(Rule::duration)?, sink)?),
+        None => None,
+    };
+    Some(ExternalField::Dns { name: value::string_in(field)?, ttl })
+}
+
+/// Seconds that an answer holds: 31 bits of them (RFC 2181 8).
+fn dns_ttl(written: &Tree<'_>, sink: Sink<'_>) -> Option<u32> {
+    const LONGEST: u32 = 0x7fff_ffff;
+    let (amount, unit) = value::duration(written, sink)?;
+    let seconds = u32::try_from(value::seconds(amount, unit)).ok().filter(|s| *s <= LONGEST);
+    if seconds.is_none() {
+        let max = u64::from(LONGEST);
+        let what = "a time to live in seconds";
+        sink.push(value::out_of_range(written.text(), what, max, written.span()));
+    }
+    seconds
 }
 
 fn identity(tree: &Tree<'_>, sink: Sink<'_>) -> Option<IdentityPin> {

@@ -4,6 +4,7 @@
 use std::net::IpAddr;
 
 use engine::diag::Diagnostic;
+use engine::dns::DnsName;
 use engine::source::Span;
 use engine::topology::{ExternalId, Party, Pod, Service, World};
 
@@ -37,6 +38,7 @@ pub(super) fn find(atlas: Atlas<'_>, name: &PartyName) -> Result<Party, Diagnost
         PartyKind::External(external) => {
             of_kind(atlas, &plain(external), Kind::External, name.span)
         }
+        PartyKind::Dns(wanted) => by_name(atlas.world, wanted, name.span),
         PartyKind::World(address) => outside(atlas, *address, name.span),
         PartyKind::Address(address) => Ok(Party::Address(*address)),
     }
@@ -52,7 +54,7 @@ pub(super) fn unknown_in_brief(atlas: Atlas<'_>, name: &PartyName) -> Option<Dia
         PartyKind::Service(service) => (service.clone(), vec![Kind::Service]),
         PartyKind::Node(node) | PartyKind::Health(node) => one(Kind::Node, node),
         PartyKind::External(external) => one(Kind::External, external),
-        PartyKind::World(_) | PartyKind::Address(_) => return None,
+        PartyKind::Dns(_) | PartyKind::World(_) | PartyKind::Address(_) => return None,
     };
     let is_alias =
         kinds.len() > 1 && wanted.namespace.is_none() && atlas.alias(&wanted.name).is_some();
@@ -236,6 +238,39 @@ fn health(atlas: Atlas<'_>, node: &str, span: Span) -> Result<Party, Diagnostic>
     let message = format!("node `{node}` has no health endpoint");
     Err(Diagnostic::error(codes::UNKNOWN_ENDPOINT, message, span)
         .help("give it one: `health ADDRESS` in the node's block, an address of its `pods`"))
+}
+
+/// The first external that is known by the name.
+fn by_name(world: &World, wanted: &str, span: Span) -> Result<Party, Diagnostic> {
+    let meant = DnsName::parse(wanted).map_err(|why| {
+        let message = format!("`{wanted}` {why}");
+        Diagnostic::error(codes::DNS_NAME, message, span)
+            .help("a question asks about one name: `dns \"www.google.com\"`")
+    })?;
+    let mut externals = (0..).map(ExternalId).zip(&world.externals);
+    if let Some((id, _)) = externals.find(|(_, e)| e.names.iter().any(|f| f.name == meant)) {
+        return Ok(Party::External(id));
+    }
+    let message = format!("no address of `{meant}` is known");
+    let diagnostic = Diagnostic::error(codes::UNKNOWN_ENDPOINT, message, span);
+    let known = world.externals.iter().flat_map(|e| &e.names).map(|fact| fact.name.as_str());
+    Err(match nearest(meant.as_str(), known) {
+        Some(near) => {
+            diagnostic.fix(format!("did you mean `{near}`?"), span, format!("dns \"{near}\""))
+        }
+        None => diagnostic.help(format!(
+            "an external says what was answered: `external NAME {{ ip ADDRESS dns \"{meant}\" }}`"
+        )),
+    })
+}
+
+/// The addresses that a name is known to have, in the order of the world.
+pub(super) fn addresses_of(world: &World, name: &PartyName) -> Option<(String, Vec<IpAddr>)> {
+    let PartyKind::Dns(wanted) = &name.kind else { return None };
+    let meant = DnsName::parse(wanted).ok()?;
+    let known = world.externals.iter().filter(|e| e.names.iter().any(|f| f.name == meant));
+    let addresses = known.flat_map(|external| external.addresses.iter().copied()).collect();
+    Some((meant.to_string(), addresses))
 }
 
 /// A party as it can always be written.

@@ -38,7 +38,9 @@ pub(crate) fn meaning(tables: &Tables, identity: Identity) -> String {
             let variant = if variant.is_empty() { String::new() } else { format!(", {variant}") };
             format!("{} in {namespace}{variant}", labels(of))
         }
-        Some(IdentityClass::Cidr(net)) => format!("cidr {net}"),
+        Some(class @ (IdentityClass::Cidr(_) | IdentityClass::Fqdn { .. })) => {
+            class.outside().unwrap_or_default()
+        }
         Some(IdentityClass::Reserved) | None => {
             identity.reserved_name().unwrap_or("unknown").to_owned()
         }
@@ -97,7 +99,7 @@ pub(super) fn peer_pods(world: &World, peer: &Peer, own: Option<&str>) -> Vec<Po
             let pods = named.map(|s| world.select(&s.selector, |n| n.name == s.namespace));
             pods.into_iter().flatten().map(|(id, _)| id).collect()
         }
-        PeerKind::Cidr { .. } | PeerKind::Entity(_) => Vec::new(),
+        PeerKind::Cidr { .. } | PeerKind::Dns(_) | PeerKind::Entity(_) => Vec::new(),
     }
 }
 
@@ -111,6 +113,7 @@ pub(super) fn peer(peer: &Peer, own: Option<&str>) -> String {
             format!("cidr {net} except {}", holes.join(", "))
         }
         PeerKind::Service { namespace, name } => format!("service {namespace}/{name}"),
+        PeerKind::Dns(pattern) => format!("dns \"{pattern}\""),
         PeerKind::Entity(entity) => format!("entity {}", entity.word()),
     }
 }

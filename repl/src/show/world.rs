@@ -138,6 +138,7 @@ pub(super) fn identities(view: &View<'_>) -> Listing {
             IdentityClass::Pods { .. } if pinned => ("pinned", population.get(identity).copied()),
             IdentityClass::Pods { .. } => ("pods", population.get(identity).copied()),
             IdentityClass::Cidr(_) => ("cidr", None),
+            IdentityClass::Fqdn { .. } => ("fqdn", None),
         };
         listing.rows.push(vec![
             identity.0.into(),

@@ -6,13 +6,16 @@ mod packets;
 
 use std::net::IpAddr;
 
+use engine::dns::{DnsName, DnsPattern};
 use engine::net::{Direction, PortRange, Protocol};
 use engine::policy::{
     Action, Entity, Isolation, Namespaces, Operator, Peer, PeerKind, Policy, PortKind, PortSpec,
     Requirement, Rule, Selector, SubjectKind,
 };
 use engine::source::Span;
-use engine::topology::{Labels, NamedPort, Namespace, Node, NodeId, Pod, Readiness, World};
+use engine::topology::{
+    DnsFact, External, Labels, NamedPort, Namespace, Node, NodeId, Pod, Readiness, World,
+};
 
 use super::play::{Scenario, Step};
 
@@ -66,6 +69,9 @@ const RANGES: [(u16, u16); 9] = [
     (1, 1024),
     (65534, 65535),
 ];
+const NAMES: [&str; 4] = ["x.org", "www.x.org", "api.x.org", "a.www.x.org"];
+const PATTERNS: [&str; 7] =
+    ["*", "*.x.org", "*.*.x.org", "www.x.org", "a*.x.org", "*.org", "none.x.org"];
 const WAITS: [u64; 6] = [5, 30, 59, 60, 61, 8000];
 
 impl Random {
@@ -152,7 +158,29 @@ impl Random {
                 .iter_mut()
                 .for_each(|s| s.namespace.clone_from(&world.pods[0].namespace));
         }
+        world.externals = self.externals(families);
         world
+    }
+
+    /// Some outside addresses are known by names.
+    fn externals(&mut self, families: [bool; 2]) -> Vec<External> {
+        let mut externals = Vec::new();
+        for (at, address) in OUTSIDE.iter().map(|address| ip(address)).enumerate() {
+            if self.once_in(2) || !families[usize::from(address.is_ipv6())] {
+                continue;
+            }
+            let names = NAMES.into_iter().filter(|_| self.once_in(3));
+            let names = names
+                .map(|name| DnsFact { name: DnsName::parse(name).expect("a name"), ttl: None });
+            let names = names.collect();
+            externals.push(External {
+                name: format!("e{at}"),
+                addresses: vec![address],
+                names,
+                span: Span::default(),
+            });
+        }
+        externals
     }
 
     fn node(&mut self, number: usize, families: [bool; 2]) -> Node {
@@ -318,7 +346,11 @@ impl Random {
         let peers = match self.below(8) {
             0 | 1 => None,
             2 if self.once_in(4) => Some(Vec::new()),
-            _ => Some((0..=self.below(3)).map(|_| self.peer(world, clusterwide)).collect()),
+            _ => {
+                let may_name = direction == Direction::Egress && action == Action::Allow;
+                let peers = 0..=self.below(3);
+                Some(peers.map(|_| self.peer(world, clusterwide, may_name)).collect())
+            }
         };
         let ports = match self.below(3) {
             0 => None,
@@ -336,8 +368,11 @@ impl Random {
         }
     }
 
-    fn peer(&mut self, world: &World, clusterwide: bool) -> Peer {
+    fn peer(&mut self, world: &World, clusterwide: bool, may_name: bool) -> Peer {
         let kind = match self.below(4) {
+            _ if may_name && self.once_in(6) => {
+                PeerKind::Dns(DnsPattern::parse(self.one(&PATTERNS)).expect("a pattern"))
+            }
             0 | 1 => PeerKind::Pods {
                 selector: self.selector(&[("app", &["x", "y"]), ("tier", &["front", "back"])]),
                 namespaces: self.namespaces(clusterwide),

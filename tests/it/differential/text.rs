@@ -107,6 +107,13 @@ fn world(text: &mut String, world: &World) -> fmt::Result {
     for namespace in &world.namespaces {
         writeln!(text, "namespace {} {{{} }}", namespace.name, labels(&namespace.labels))?;
     }
+    for external in &world.externals {
+        write!(text, "external {} {{ ip {}", external.name, list(&external.addresses))?;
+        for fact in &external.names {
+            write!(text, " dns \"{}\"", fact.name)?;
+        }
+        writeln!(text, " }}")?;
+    }
     for pod in &world.pods {
         let node = world.node(pod.node).map_or("?", |n| n.name.as_str());
         write!(text, "pod {} on {node} {{", pod.qualified())?;
@@ -198,6 +205,7 @@ fn peer(peer: &Peer) -> String {
         PeerKind::Cidr { net, except } => format!("cidr {net} except {}", list(except)),
         PeerKind::Entity(entity) => format!("entities {}", entity.word()),
         PeerKind::Service { namespace, name } => format!("service {namespace}/{name}"),
+        PeerKind::Dns(pattern) => format!("dns \"{pattern}\""),
     }
 }
 

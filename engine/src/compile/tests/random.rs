@@ -224,6 +224,10 @@ impl Reading<'_> {
                     && net.contains(&self.address)
                     && !except.iter().any(|hole| hole.contains(&self.address))
             }
+            PeerKind::Dns(pattern) => {
+                let mut names = self.world.names_of(self.address);
+                outside && names.any(|(_, fact)| pattern.matches(&fact.name))
+            }
             PeerKind::Entity(entity) => match entity {
                 Entity::All => true,
                 Entity::World => outside,

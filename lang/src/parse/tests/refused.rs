@@ -139,7 +139,7 @@ const LINES: &[(&str, &str)] = &[
     ),
     (
         "allow ingress from pod { a = b }",
-        "HW0001 unexpected `pod`, expected `none`, `pods`, `cidr`, `entities` or `service` at [pod]",
+        "HW0001 unexpected `pod`, expected `none`, `pods`, `cidr`, `entities`, `service` or `dns` at [pod]",
     ),
     (
         "allow ingress from pods { a b }",
