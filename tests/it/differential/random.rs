@@ -371,7 +371,8 @@ impl Random {
     fn peer(&mut self, world: &World, clusterwide: bool, may_name: bool) -> Peer {
         let kind = match self.below(4) {
             _ if may_name && self.once_in(6) => {
-                PeerKind::Dns(DnsPattern::parse(self.one(&PATTERNS)).expect("a pattern"))
+                let pattern: &str = *self.one(&PATTERNS);
+                PeerKind::Dns(DnsPattern::parse(pattern).expect("a pattern"))
             }
             0 | 1 => PeerKind::Pods {
                 selector: self.selector(&[("app", &["x", "y"]), ("tier", &["front", "back"])]),
