@@ -547,11 +547,11 @@ mod tests {
                     "policy a/b {\n  select {}\n  allow egress to pods { app in (x, ",
                     ") LabelValue(\"app\")",
                 ),
-                ("test \"t\" {\n", "at dialogue external health node pod service world Party"),
+                ("test \"t\" {\n", "at dialogue dns external health node pod service world Party"),
                 ("test \"t\" {\n  a -> b => d", "dropped"),
                 (
                     "test \"t\" {\n  dialogue \"d\" {\n    a -> b\n    ",
-                    "at external health node pod policy remove reply send service wait world Party",
+                    "at dns external health node pod policy remove reply send service wait world Party",
                 ),
                 ("test \"t\" {\n  at n to-net", "to-netdev"),
                 ("test \"t\" {\n  at n to-netdev hex 00 ", "=>"),

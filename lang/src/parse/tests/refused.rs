@@ -159,7 +159,7 @@ const LINES: &[(&str, &str)] = &[
     ),
     (
         "allow ingress from 10.0.0.0/8",
-        "HW0001 unexpected `10.0.0.0/8`, expected `none`, `pods`, `cidr`, `entities` or `service` at [10.0.0.0/8]",
+        "HW0001 unexpected `10.0.0.0/8`, expected `none`, `pods`, `cidr`, `entities`, `service` or `dns` at [10.0.0.0/8]",
     ),
     (
         "allow ingress from cidr 10.0.0.0/8 exept 10.1.0.0/16",
@@ -175,7 +175,7 @@ const LINES: &[(&str, &str)] = &[
     ),
     (
         "allow ingress from world",
-        "HW0001 unexpected `world`, expected `none`, `pods`, `cidr`, `entities` or `service` at [world]",
+        "HW0001 unexpected `world`, expected `none`, `pods`, `cidr`, `entities`, `service` or `dns` at [world]",
     ),
     (
         "allow ingress on",
