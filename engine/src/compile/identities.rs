@@ -280,7 +280,7 @@ fn number_prefixes(
     policies: &PolicySet,
     diagnostics: &mut Vec<Diagnostic>,
 ) -> BTreeMap<IpNet, Cidr> {
-    let mut named: BTreeMap<IpNet, Naming> = BTreeMap::new();
+    let mut known: BTreeMap<IpNet, Naming> = BTreeMap::new();
     for (policy, index, rule) in policies
         .iter()
         .flat_map(|(id, p)| (0..).zip(&p.rules).map(move |(index, rule)| (id, index, rule)))
@@ -288,17 +288,17 @@ fn number_prefixes(
         let id = RuleId { policy, index };
         let peers = rule.peers.iter().flatten();
         for (prefix, name) in peers.flat_map(|peer| prefixes(world, &peer.kind)) {
-            let (rules, names) = named.entry(prefix).or_default();
+            let (rules, names) = known.entry(prefix).or_default();
             if rules.last() != Some(&id) {
                 rules.push(id);
             }
             names.extend(name);
         }
     }
-    named.retain(|prefix, _| prefix.prefix_len() > 0);
+    known.retain(|prefix, _| prefix.prefix_len() > 0);
     let mut cidrs = BTreeMap::new();
     let mut numbers = Identity::FIRST_CIDR..=Identity::LAST_CIDR;
-    for (prefix, (rules, names)) in named {
+    for (prefix, (rules, names)) in known {
         let Some(number) = numbers.next() else {
             let rule = rules.first().and_then(|id| policies.rule(*id));
             diagnostics

@@ -23,7 +23,7 @@ pub(super) struct Names {
     pods: Vec<String>,
     services: Vec<String>,
     externals: Vec<String>,
-    dns_names: Vec<String>,
+    dns: Vec<String>,
     namespaces: Vec<String>,
     /// Everything that a question may name.
     parties: Vec<String>,
@@ -71,7 +71,7 @@ impl Names {
         let pods: Vec<String> = world.pods.iter().map(Pod::qualified).collect();
         let services: Vec<String> = world.services.iter().map(Service::qualified).collect();
         let externals: Vec<String> = world.externals.iter().map(|e| e.name.clone()).collect();
-        let dns_names = world.externals.iter().flat_map(|external| &external.names);
+        let dns = world.externals.iter().flat_map(|external| &external.names);
         let aliases = world.aliases.iter().map(|alias| alias.name.clone());
         let parties = pods.iter().chain(&nodes).chain(&services).chain(&externals);
         let labels = world.pods.iter().flat_map(|pod| &pod.labels);
@@ -89,7 +89,7 @@ impl Names {
             pods,
             services,
             externals,
-            dns_names: sorted(dns_names.map(|fact| format!("\"{}\"", fact.name))),
+            dns: sorted(dns.map(|fact| format!("\"{}\"", fact.name))),
             ..Self::default()
         }
     }
@@ -102,7 +102,7 @@ impl Names {
             Named::Service => all(&[&self.services]),
             Named::Node => all(&[&self.nodes]),
             Named::External => all(&[&self.externals]),
-            Named::DnsName => all(&[&self.dns_names]),
+            Named::DnsName => all(&[&self.dns]),
             Named::Namespace => all(&[&self.namespaces]),
             Named::Policy => all(&[&self.policies]),
             Named::Rule => all(&[&self.policies, &self.rules]),
