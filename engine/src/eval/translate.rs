@@ -360,10 +360,10 @@ fn is_port_fixed(tuple: &Tuple) -> bool {
 }
 
 /// Whether a flow may leave with this source: its port is in the range or cannot be another, and no other flow of the node has it
-/// towards the same remote side.
+/// towards the same remote side. SCTP has no port 0 (RFC 9260 3.1), and nothing to put in its place.
 fn port_is_open(walk: &Walk<'_>, node: NodeId, source: End, tuple: &Tuple) -> bool {
     let there = tuple.sent_from(source);
-    (walk.is_in_range(source.port) || is_port_fixed(tuple))
+    (walk.is_in_range(source.port) || (is_port_fixed(tuple) && source.port != 0))
         && !walk.memory.is_taken(node, &there, tuple, walk.asked.now)
 }
 

@@ -371,7 +371,7 @@ impl Random {
     fn peer(&mut self, world: &World, clusterwide: bool, may_name: bool) -> Peer {
         let kind = match self.below(4) {
             _ if may_name && self.once_in(6) => {
-                let pattern: &str = self.one(&PATTERNS);
+                let pattern = *self.one(&PATTERNS);
                 PeerKind::Dns(DnsPattern::parse(pattern).expect("a pattern"))
             }
             0 | 1 => PeerKind::Pods {
