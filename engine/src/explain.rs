@@ -4,6 +4,7 @@
 
 mod changes;
 mod compare;
+mod elsewise;
 mod join;
 mod names;
 mod nearest;

@@ -190,6 +190,9 @@ impl Run {
             let came = self.judge(parties, &packet, wanted);
             if let Some(flow) = self.flow.as_mut().filter(|flow| flow.latest == packet) {
                 let seen = sides(&packet, &came);
+                if has_backend(&came) {
+                    flow.choose = None;
+                }
                 let is_later = packet.ip.fragment.is_later();
                 flow.sides = if is_later { flow.sides.or(seen) } else { seen.or(flow.sides) };
             }
@@ -338,6 +341,12 @@ impl Run {
             | Fact::NotEncrypted => true,
         }
     }
+}
+
+/// Whether the packet got past the node that chose its backend, so that the flow has that one.
+fn has_backend(came: &Judgement) -> bool {
+    let Some(serving) = came.serving.as_ref().filter(|s| s.backend.is_some()) else { return false };
+    came.verdict != Verdict::Dropped || deciding(came).is_some_and(|leg| leg.node != serving.node)
 }
 
 /// A packet on its way, with its parties and the backend that a service shall choose.

@@ -5,7 +5,6 @@ use std::net::IpAddr;
 
 use serde::Serialize;
 
-use crate::eval::pose;
 use crate::net::{Confined, Direction, Hook, Protocol};
 use crate::reason::DropReason;
 use crate::source::Location;
@@ -13,12 +12,11 @@ use crate::tables::FrontendKind;
 use crate::topology::{
     NodeId, Party, Pod, Readiness, Service, ServiceId, ServicePort, TargetPort, TrafficPolicy,
 };
-use crate::trace::{Event, Hop, Rewriting, Trace};
-use crate::verdict;
+use crate::trace::{Hop, Rewriting, Trace};
 
 use super::seen::Seen;
 use super::service::{self, Told};
-use super::{Context, LegOutcome, posed, wire};
+use super::{Context, LegOutcome, elsewise, wire};
 
 /// Why a pod that a service selects is no backend for a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -174,6 +172,38 @@ pub enum Obstacle {
         /// Where that is declared.
         location: Option<Location>,
     },
+    /// A service had changed the port when policy was asked, and a rule admits the port that the packet asked for.
+    PortTranslated {
+        /// The service.
+        service: String,
+        /// Who translated.
+        node: String,
+        /// The port that the packet asked for: `80/tcp`.
+        asked: String,
+        /// The backend's, which policy saw: `8080/tcp`.
+        port: String,
+        /// The backend's name for it: `http`.
+        name: Option<String>,
+        /// The rule that admits the other one: `web/client#echo`.
+        rule: String,
+        /// Where the rule is written.
+        location: Option<Location>,
+    },
+    /// A node's policy dropped the packet of the tunnel around it.
+    TunnelRefused {
+        /// The node's policy's direction.
+        direction: Direction,
+        /// Sender of the packet around it, with its port.
+        source: String,
+        /// Receiver, with the tunnel's port.
+        destination: String,
+        /// What a rule is to admit: `8472/udp`.
+        port: String,
+        /// What policy took the other node for.
+        peer: String,
+        /// Whether a rule denies it.
+        denied: bool,
+    },
     /// No router sends packets for the address on.
     NoRoute {
         /// The destination.
@@ -229,9 +259,7 @@ pub(super) fn of(
             Some(Obstacle::NoFirstFragment { source, destination })
         }
         DropReason::Prefiltered => prefiltered(context, hop),
-        DropReason::PolicyDenied | DropReason::PolicyDeny => {
-            source_translated(context, trace, legs)
-        }
+        DropReason::PolicyDenied | DropReason::PolicyDeny => elsewise::of(context, trace, legs),
         _ => None,
     }
 }
@@ -241,7 +269,7 @@ pub(super) fn of_allowed(context: &Context<'_>, trace: &Trace, legs: &[Seen]) ->
     let is_by_rule =
         |leg: &&Seen| leg.hop + 1 == trace.hops.len() && leg.decided.outcome == LegOutcome::Allow;
     legs.iter().find(is_by_rule)?;
-    let found = source_translated(context, trace, legs)?;
+    let found = elsewise::source_translated(context, trace, legs)?;
     let Obstacle::SourceTranslated { client_address, .. } = &found else { return None };
     let client = context.world.owner(client_address.parse().ok()?)?;
     matches!(client, Party::Pod(_) | Party::Node(_) | Party::Health(_)).then_some(found)
@@ -441,49 +469,6 @@ fn no_free_port(context: &Context<'_>, hop: &Hop) -> Option<Obstacle> {
         fixed: keeps.then_some(ends.source.port),
         first,
         last,
-    })
-}
-
-/// Whose address a node replaced before the ingress policy that dropped the packet was asked.
-fn source_translated(context: &Context<'_>, trace: &Trace, legs: &[Seen]) -> Option<Obstacle> {
-    let (last, before) = trace.hops.split_last()?;
-    let peer = last.events.iter().rev().find_map(|stamped| match stamped.event {
-        Event::Policy { direction: Direction::Ingress, peer, .. } => Some(peer),
-        _ => None,
-    })?;
-    let (node, rewriting, client, address) = before.iter().find_map(|hop| {
-        hop.events.iter().find_map(|stamped| match stamped.event {
-            Event::Rewritten {
-                rewriting: rewriting @ (Rewriting::Masquerade | Rewriting::NodePort),
-                before,
-                after,
-                ..
-            } if before.address != after.address => {
-                Some((hop.node, rewriting, before.address, after.address))
-            }
-            _ => None,
-        })
-    })?;
-    let asked = before.iter().find_map(|hop| service::told(context, hop)?.service);
-    let declared = asked.and_then(|id| context.world.service(id));
-    Some(Obstacle::SourceTranslated {
-        client: context.at(client),
-        client_address: client.to_string(),
-        node: context.node(node),
-        address: address.to_string(),
-        rewriting,
-        peer: context.meaning(peer),
-        admits_client: legs.last().is_some_and(|leg| admits(context, trace, leg, client)),
-        service: asked.map(|id| context.service(id)),
-        location: declared.map(|service| context.location(service.span)),
-    })
-}
-
-/// Whether the direction would let somebody pass who came under an address of its own.
-fn admits(context: &Context<'_>, trace: &Trace, leg: &Seen, client: IpAddr) -> bool {
-    posed::with_peer(context, trace, leg, client).is_some_and(|posed| {
-        let outcome = pose(context.world, context.policies, &posed).outcome;
-        matches!(outcome, verdict::LegOutcome::Allow | verdict::LegOutcome::NotIsolated)
     })
 }
 

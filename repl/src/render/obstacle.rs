@@ -1,7 +1,7 @@
 //! What stood in the way of a packet that no policy dropped, and what to do next, as lines behind fixed keywords.
 
 use engine::explain::{Candidate, Explanation, Obstacle, Traffic, Unfit};
-use engine::net::Confined;
+use engine::net::{Confined, Direction};
 use engine::source::Location;
 use engine::trace::Rewriting;
 use engine::verdict::Verdict;
@@ -47,6 +47,8 @@ pub(super) fn cause(obstacle: &Obstacle) -> String {
         Obstacle::SourceTranslated { client, .. } => {
             format!("policy did not see the address of {client}")
         }
+        Obstacle::PortTranslated { asked, .. } => format!("policy did not see port {asked}"),
+        Obstacle::TunnelRefused { .. } => "policy dropped the tunnel's packet".to_owned(),
         Obstacle::NoRoute { address, confined } => no_route(address, *confined),
         Obstacle::NoFirstFragment { .. } => {
             "the ports of this fragment are not known, as the first one was not seen".to_owned()
@@ -126,6 +128,18 @@ pub(super) fn lines(e: &Explanation) -> Vec<String> {
                     "{who}: {node} put its own address {address} in the place of the client's before policy was asked, which saw {peer}"
                 ),
             )]
+        }
+        Obstacle::PortTranslated { service, node, asked, port, .. } => {
+            let text = format!(
+                "{asked} of {service}: {node} put the backend's {port} in its place before policy was asked"
+            );
+            vec![fact(1, "port", &text)]
+        }
+        Obstacle::TunnelRefused { source, destination, .. } => {
+            let text = format!(
+                "the tunnel's packet {source} -> {destination} UDP, which carries this one"
+            );
+            vec![fact(1, "judged", &text)]
         }
         Obstacle::ClusterOnly { service, outside, location, .. } => {
             let open = if outside.is_empty() { "nowhere".to_owned() } else { outside.join(", ") };
@@ -207,6 +221,16 @@ fn next(obstacle: &Obstacle) -> Vec<String> {
         Obstacle::SourceTranslated { rewriting, peer, service, admits_client, .. } => {
             source_translated(*rewriting, peer, service.as_deref().filter(|_| *admits_client))
         }
+        Obstacle::PortTranslated { port, name, rule, location, .. } => {
+            let name = name.as_ref().map_or_else(String::new, |name| format!(" or `on {name}`"));
+            vec![format!(
+                "write `on {port}`{name} in {rule}{}: policy sees the backend's port, not the service's",
+                at(location.as_ref())
+            )]
+        }
+        Obstacle::TunnelRefused { direction, port, peer, denied, .. } => {
+            vec![admit_tunnel(*direction, port, peer, *denied)]
+        }
         Obstacle::ClusterOnly { service, nobody: true, .. } => {
             vec![format!("give {service} a backend first: nobody is behind its ports, whoever asks")]
         }
@@ -242,6 +266,15 @@ fn next(obstacle: &Obstacle) -> Vec<String> {
             vec![text]
         }
     }
+}
+
+/// How the tunnel gets through the policy of a node.
+fn admit_tunnel(direction: Direction, port: &str, peer: &str, denied: bool) -> String {
+    let side = if direction == Direction::Ingress { "from" } else { "to" };
+    if denied {
+        return format!("keep the tunnel out of that rule: {direction} {side} {peer} on {port}");
+    }
+    format!("admit the tunnel: `allow {direction} {side} entities {peer} on {port}`")
 }
 
 /// Where the client is not seen: let it be seen, if that would do, or admit what is.

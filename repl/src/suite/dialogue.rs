@@ -3,12 +3,13 @@
 
 use engine::backend::BackendError;
 use engine::compile::compile;
-use engine::explain::{Explanation, Known, KnownChange};
+use engine::explain::{Explanation, HopReport, Known, KnownChange, Step as Event};
 use engine::net::Packet;
 use engine::policy::{Policy, PolicySet};
 use engine::question::{self, FollowUp, Question};
 use engine::tables::Tables;
 use engine::topology::{Party, PodId, World};
+use engine::trace::Choice;
 use lang::suite::{Dialogue, RawQuestion, Step, StepKind};
 
 use super::run::{self, Ran, Runner, quoted};
@@ -19,6 +20,7 @@ use crate::session::{Opened, Sides, Stage};
 struct Flow {
     source: Party,
     destination: Party,
+    /// The backend that the question asks for, until the flow has it.
     choose: Option<PodId>,
     first: Packet,
     latest: Packet,
@@ -178,6 +180,10 @@ impl Talk<'_, '_, '_> {
         if let Some(flow) = &mut self.flow
             && question.packet == flow.latest
         {
+            // From then on the backend is the flow's, as conntrack has it: while it drains, too.
+            if explanation.hops.iter().any(has_chosen) {
+                flow.choose = None;
+            }
             let seen = Sides::of(&question.packet, &explanation);
             // A later fragment shows no ports.
             let is_later = question.packet.ip.fragment.is_later();
@@ -285,6 +291,13 @@ impl Talk<'_, '_, '_> {
     fn command(&self) -> String {
         format!("hopwise test{} --run {}", self.runner.files, quoted(self.name))
     }
+}
+
+/// Whether a hop sent the packet on to the backend that the question asks for.
+fn has_chosen(hop: &HopReport) -> bool {
+    let is_forced = |step: &Event| matches!(step, Event::Service { choice: Choice::Forced, .. });
+    let drops = |step: &Event| matches!(step, Event::Drop { .. });
+    hop.steps.iter().any(is_forced) && !hop.steps.iter().any(drops)
 }
 
 /// The session's state with the policies of the dialogue.
