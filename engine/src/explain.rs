@@ -19,7 +19,7 @@ mod wire;
 
 pub use changes::{FlowKind, FlowState, Known, KnownChange, KnownFlow, changes, gone};
 pub use join::{Context, ENTRANCE, explain};
-pub use obstacle::{Candidate, Obstacle, Traffic, Unfit};
+pub use obstacle::{Candidate, HeaderFault, Obstacle, Traffic, Unfit};
 pub use otherwise::otherwise;
 pub use seen::choices;
 pub use wire::{Ends, ends};

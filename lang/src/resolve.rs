@@ -42,8 +42,22 @@ pub(crate) fn opening(
     question: &ast::Question,
     latest: Option<&Packet>,
 ) -> Result<Question, Diagnostic> {
-    let source = Side::of(atlas, &question.source)?;
-    let mut destination = Side::of(atlas, &question.target.party)?;
+    if let PartyKind::Address(address) = question.source.kind
+        && let Some(owner @ Party::Service(_)) = atlas.owner(address)
+    {
+        return Err(service_address_sends(address, &label(atlas.world, owner), question));
+    }
+    filled(atlas, question, latest)
+}
+
+/// The same for any packet that may be seen somewhere: an ICMP error quotes a service's answer, too.
+fn filled(
+    atlas: Atlas<'_>,
+    question: &ast::Question,
+    latest: Option<&Packet>,
+) -> Result<Question, Diagnostic> {
+    let source = Side::of(atlas, &question.source, party::sender)?;
+    let mut destination = Side::of(atlas, &question.target.party, party::find)?;
     let options = Options::of(&question.options)?;
     let quoted = quoted(atlas, &options, latest)?;
     let mut assumed = Vec::new();
@@ -59,7 +73,7 @@ pub(crate) fn opening(
             destination.label
         ));
     }
-    let v6 = family(&source, &destination, &options, quoted.as_ref(), &mut assumed)
+    let v6 = family(atlas, (&source, &destination), &options, quoted.as_ref(), &mut assumed)
         .map_err(|problem| ask_about_port(problem, &question.target))?;
     let (from, to) = (source.address(v6, &options)?, destination.address(v6, &Options::default())?);
     if let PartyKind::Dns(_) = question.target.party.kind {
@@ -142,7 +156,7 @@ fn quoted(
     match (written.node, latest) {
         (Quoting::Question(inner), _) => {
             let inner = family_of_error(inner, options);
-            let packet = opening(atlas, &inner, None)?.packet;
+            let packet = filled(atlas, &inner, None)?.packet;
             Ok(Some(Quoted { packet, span }))
         }
         (Quoting::Last, Some(latest)) => Ok(Some(Quoted { packet: latest.clone(), span })),
@@ -179,8 +193,12 @@ struct Side {
 }
 
 impl Side {
-    fn of(atlas: Atlas<'_>, name: &PartyName) -> Result<Self, Diagnostic> {
-        let (party, world) = (party_in(atlas, name)?, atlas.world);
+    fn of(
+        atlas: Atlas<'_>,
+        name: &PartyName,
+        find: impl Fn(Atlas<'_>, &PartyName) -> Result<Party, Diagnostic>,
+    ) -> Result<Self, Diagnostic> {
+        let (party, world) = (find(atlas, name)?, atlas.world);
         let addresses = match party {
             Party::Pod(id) => world.pod(id).map(|p| p.addresses.clone()),
             Party::Node(id) => world.node(id).map(|n| n.addresses.clone()),
@@ -225,6 +243,37 @@ impl Side {
             .ok_or_else(|| self.lacks(v6))
     }
 
+    /// Adds the address of a family that whoever is meant has besides those that were written.
+    fn offer(&self, atlas: Atlas<'_>, problem: Diagnostic, v6: bool) -> Diagnostic {
+        let world = atlas.world;
+        let owner = match self.party {
+            Party::Address(address) => atlas.owner(address),
+            party => Some(party),
+        };
+        let mut all: Vec<IpAddr> = match owner {
+            Some(Party::Service(id)) => world.service(id).map(|s| s.addresses().collect()),
+            Some(Party::Pod(id)) => world.pod(id).map(|p| p.addresses.clone()),
+            Some(Party::Node(id)) => world.node(id).map(|n| n.addresses.clone()),
+            Some(Party::External(id)) => world.external(id).map(|e| e.addresses.clone()),
+            Some(Party::Health(id)) => world.node(id).map(|n| n.health.clone()),
+            Some(Party::Address(_)) | None => None,
+        }
+        .unwrap_or_default();
+        // Cluster IPs come first. Who asked for another kind is likely outside, where those are closed.
+        if let (Party::Address(asked), Some(Party::Service(id))) = (self.party, owner)
+            && world.service(id).is_some_and(|service| !service.cluster_ips.contains(&asked))
+        {
+            all.reverse();
+        }
+        match (owner, all.iter().find(|address| address.is_ipv6() == v6)) {
+            (Some(owner), Some(other)) => {
+                let (owner, family) = (label(world, owner), family_name(v6));
+                problem.help(format!("{owner} has an {family} address, {other}: ask with that"))
+            }
+            _ => problem,
+        }
+    }
+
     fn lacks(&self, v6: bool) -> Diagnostic {
         let message = format!("{} has no {} address", self.label, family_name(v6));
         let diagnostic = Diagnostic::error(codes::FAMILIES, message, self.span);
@@ -244,8 +293,8 @@ fn family_name(v6: bool) -> &'static str {
 
 /// Whether the packet is IPv6: as asked for, else IPv4 where both sides have it.
 fn family(
-    source: &Side,
-    destination: &Side,
+    atlas: Atlas<'_>,
+    (source, destination): (&Side, &Side),
     options: &Options<'_>,
     quoted: Option<&Quoted>,
     assumed: &mut Vec<String>,
@@ -262,16 +311,17 @@ fn family(
             }
             (true, false) => Ok(false),
             (false, true) => Ok(true),
-            (false, false) => Err(apart(source, destination, sends(false))),
+            (false, false) => Err(apart(atlas, source, destination, sends(false))),
         };
     };
     if both(asked.node) {
         return Ok(asked.node);
     }
     let side = if destination.has(asked.node) { source } else { destination };
-    Err(side
+    let problem = side
         .lacks(asked.node)
-        .also(asked.span, format!("{} is asked for", family_name(asked.node))))
+        .also(asked.span, format!("{} is asked for", family_name(asked.node)));
+    Err(side.offer(atlas, problem, asked.node))
 }
 
 /// Whether a packet for an address never leaves the host that sends it.
@@ -292,12 +342,14 @@ fn is_of_node(world: &World, party: Party) -> bool {
 }
 
 /// Two sides without a common family.
-fn apart(source: &Side, destination: &Side, source_is_v4: bool) -> Diagnostic {
+fn apart(atlas: Atlas<'_>, source: &Side, destination: &Side, source_is_v4: bool) -> Diagnostic {
     let (from, to) = (family_name(!source_is_v4), family_name(source_is_v4));
     let message = format!("{} is {from} only, {} is {to} only", source.label, destination.label);
-    Diagnostic::error(codes::FAMILIES, message, destination.span)
+    let problem = Diagnostic::error(codes::FAMILIES, message, destination.span)
         .label(format!("only {to}"))
-        .also(source.span, format!("only {from}"))
+        .also(source.span, format!("only {from}"));
+    let problem = destination.offer(atlas, problem, !source_is_v4);
+    source.offer(atlas, problem, source_is_v4)
 }
 
 /// `2001:db8::1:53` is one address: where a port was meant, brackets are missing.
@@ -336,7 +388,18 @@ fn split_at_port(target: &ast::Target) -> Option<(Ipv6Addr, u16)> {
 /// A service has no network to send from.
 fn service_sends(source: &Side) -> Diagnostic {
     let message = format!("{} sends nothing itself", source.label);
-    Diagnostic::error(codes::WHICH_BACKEND, message, source.span)
+    only_in_front(Diagnostic::error(codes::WHICH_BACKEND, message, source.span))
+}
+
+/// The same, named by one of its addresses.
+fn service_address_sends(address: IpAddr, service: &str, question: &ast::Question) -> Diagnostic {
+    let message = format!("{address} is {service}, which sends nothing itself");
+    only_in_front(Diagnostic::error(codes::WHICH_BACKEND, message, question.source.span))
+        .help(format!("to pretend that a packet comes from there, add `from-ip {address}`"))
+}
+
+fn only_in_front(diagnostic: Diagnostic) -> Diagnostic {
+    diagnostic
         .note("a service is an address in front of pods; its answers are asked by `with reply`")
         .help("name the pod that sends")
 }

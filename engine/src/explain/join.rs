@@ -17,7 +17,7 @@ use crate::trace::{Action, CtState, Event, Hop, Trace};
 use super::seen::{self, End, Seen};
 use super::{
     Agreement, Divergence, Explanation, HopReport, LegOutcome, SCHEMA_VERSION, Step, Undecided,
-    compare, nearest, obstacle, packet, posed, steps,
+    compare, nearest, obstacle, packet, posed, steps, wire,
 };
 
 /// What an explanation is made from, besides the answers themselves.
@@ -158,9 +158,32 @@ fn assumed(
         lines.extend(doubt(context, question.packet.ip.destination));
         lines.extend(unanswerable(context, question, trace));
     }
+    lines.extend(martian(question, trace));
     lines.extend(length(trace));
     lines.extend(unaccounted(context, question, trace));
     lines
+}
+
+/// A source that the programs let pass, and that the kernels around them would not.
+fn martian(question: &Question, trace: &Trace) -> Option<String> {
+    let first = trace.hops.first()?;
+    if matches!(trace.hops.last()?.action(), Some(Action::Drop(_))) {
+        return None;
+    }
+    // A frame that holds no packet stands for none in the question.
+    let source = wire::ends(&first.frame_in)?.source.address;
+    let source = Some(source).filter(|source| *source == question.packet.ip.source)?;
+    let what = match Confined::of(source)? {
+        Confined::Loopback => "a loopback address",
+        Confined::Multicast => "a multicast group",
+        Confined::Broadcast => "everybody on one link",
+        // Neighbour discovery may come from `::`, and from an address of the link.
+        Confined::Unspecified if source.is_ipv4() => "which stands for none",
+        Confined::Unspecified | Confined::LinkLocal => return None,
+    };
+    Some(format!(
+        "no kernel drops the packet for its source {source}, {what}: Linux drops such sources as martians"
+    ))
 }
 
 /// A node's own packet of a connection that goes on, which the node knows nothing of: without the host firewall it notes none that

@@ -61,6 +61,32 @@ pub enum Traffic {
     External,
 }
 
+/// What is wrong with a network header that is there as a whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(tag = "field", rename_all = "kebab-case", rename_all_fields = "camelCase")]
+pub enum HeaderFault {
+    /// The version is not the Ethernet type's.
+    Version {
+        /// The Ethernet type.
+        ethertype: u16,
+        /// The version field.
+        version: u8,
+    },
+    /// The header length is less than the least.
+    HeaderLength {
+        /// What the field says, in bytes.
+        bytes: u8,
+    },
+    /// The total length is less than the header's.
+    TotalLength {
+        /// What the field says.
+        total: u16,
+        /// The header's length, by its own field.
+        header: u8,
+    },
+}
+
 /// What stood in the way.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -148,6 +174,8 @@ pub enum Obstacle {
         node: String,
         /// Its pods' prefix.
         prefix: String,
+        /// The service whose backend had the address, where the packet is of a flow that keeps it.
+        backend_of: Option<String>,
         /// Where the node is declared.
         location: Option<Location>,
     },
@@ -227,6 +255,11 @@ pub enum Obstacle {
         /// Where the list is written.
         location: Option<Location>,
     },
+    /// A field of the network header says what cannot be.
+    BadHeader {
+        /// Which, and what it says.
+        fault: HeaderFault,
+    },
 }
 
 /// What stood in the way of a packet that was dropped for this reason.
@@ -259,6 +292,9 @@ pub(super) fn of(
             Some(Obstacle::NoFirstFragment { source, destination })
         }
         DropReason::Prefiltered => prefiltered(context, hop),
+        DropReason::InvalidPacket => {
+            wire::fault(&hop.frame_in).map(|fault| Obstacle::BadHeader { fault })
+        }
         DropReason::PolicyDenied | DropReason::PolicyDeny => elsewise::of(context, trace, legs),
         _ => None,
     }
@@ -281,12 +317,16 @@ pub(super) fn of_unfollowed(context: &Context<'_>, trace: &Trace) -> Option<Obst
     if context.world.owner(address).is_some() {
         return None;
     }
+    let led_there = |told: &Told| told.backend.is_some_and(|backend| backend.address == address);
+    let told = trace.hops.iter().filter_map(|hop| service::told(context, hop)).find(led_there);
+    let gone_from = told.and_then(|told| told.service).map(|id| context.service(id));
     context.world.nodes().find_map(|(_, node)| {
         let prefix = node.pod_cidrs.iter().find(|prefix| prefix.contains(&address))?;
         Some(Obstacle::NobodyThere {
             address: address.to_string(),
             node: node.name.clone(),
             prefix: prefix.to_string(),
+            backend_of: gone_from.clone(),
             location: Some(context.location(node.span)),
         })
     })

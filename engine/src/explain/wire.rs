@@ -3,10 +3,13 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use super::HeaderFault;
 use crate::net::{Protocol, extension, icmp};
 use crate::trace::Place;
 
 const ETHERNET: usize = 14;
+const ETHERTYPE_IPV4: u16 = 0x0800;
+const ETHERTYPE_IPV6: u16 = 0x86DD;
 const FRAGMENT: u8 = 44;
 /// Extension headers that are looked past.
 const MOST_EXTENSIONS: usize = 12;
@@ -49,6 +52,28 @@ pub(super) fn quoted(frame: &[u8]) -> Option<Ends> {
         ),
     };
     ends_of(body.filter(|_| is_error)?)
+}
+
+/// What is wrong with a frame's network header; `None` where it is right, too short to tell, or neither IPv4's nor IPv6's.
+pub(super) fn fault(frame: &[u8]) -> Option<HeaderFault> {
+    let ethertype = u16::from_be_bytes(bytes(frame, ETHERNET - 2)?);
+    let (expected, least) = match ethertype {
+        ETHERTYPE_IPV4 => (4, 20),
+        ETHERTYPE_IPV6 => (6, 40),
+        _ => return None,
+    };
+    let packet = frame.get(ETHERNET..).filter(|packet| packet.len() >= least)?;
+    let (first, total) = (*packet.first()?, u16::from_be_bytes(bytes(packet, 2)?));
+    let (version, header) = (first >> 4, (first & 15) * 4);
+    if version != expected {
+        return Some(HeaderFault::Version { ethertype, version });
+    }
+    match (expected, usize::from(header) < least) {
+        (6, _) => None,
+        (_, true) => Some(HeaderFault::HeaderLength { bytes: header }),
+        (_, false) if total < u16::from(header) => Some(HeaderFault::TotalLength { total, header }),
+        _ => None,
+    }
 }
 
 /// TTL (RFC 791, byte 8) or hop limit (RFC 8200, byte 7) of an Ethernet frame; `None` for anything else.

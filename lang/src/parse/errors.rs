@@ -40,6 +40,11 @@ pub(super) fn diagnostic(
     let found = found_at(text, at);
     let span = place(if found.is_empty() { last_character(text) } else { at..at + found.len() });
     let expected = Expected::of(error);
+    if let Some(cut) = cut_short(text, at, found, &expected) {
+        let message =
+            format!("`{}` is incomplete, expected {}", &text[cut.clone()], join(&expected.phrases));
+        return Diagnostic::error(codes::SYNTAX, message, place(cut));
+    }
     let ends_statement = expected.is_over && whole(entry) == "statement";
     if ends_statement && super::begins_statement(found) {
         return second(found, "statement", span);
@@ -63,6 +68,30 @@ pub(super) fn diagnostic(
         }
     }
 }
+
+/// The last word of a field that lacks what the grammar wants behind it, where the next line begins another field.
+fn cut_short(text: &str, at: usize, found: &str, expected: &Expected) -> Option<Range<usize>> {
+    let between = |before: &str| text.get(before.len()..at).is_some_and(|gap| gap.contains('\n'));
+    let before = text.get(..at)?.trim_end();
+    let begins_field = found == "}" || FIELDS.iter().any(|rule| words(*rule).contains(&found));
+    let may_be_over = expected.is_over || expected.phrases.iter().any(|phrase| phrase == "`}`");
+    if !begins_field || may_be_over || expected.phrases.is_empty() || !between(before) {
+        return None;
+    }
+    let inside = |c: char| c.is_ascii_alphanumeric() || c == '-';
+    let word = before.rsplit(|c: char| !inside(c)).next().filter(|word| !word.is_empty())?;
+    Some(before.len() - word.len()..before.len())
+}
+
+/// Compound parts that are fields of a block.
+const FIELDS: &[Rule] = &[
+    Rule::cluster_field,
+    Rule::node_field,
+    Rule::service_field,
+    Rule::pod_field,
+    Rule::external_field,
+    Rule::identity_field,
+];
 
 /// A second one on the line of another.
 fn second(word: &str, what: &str, span: Span) -> Diagnostic {

@@ -44,6 +44,20 @@ pub(super) fn find(atlas: Atlas<'_>, name: &PartyName) -> Result<Party, Diagnost
     }
 }
 
+/// The same for a side that sends: no problem with its name proposes a service, which sends nothing.
+pub(super) fn sender(atlas: Atlas<'_>, name: &PartyName) -> Result<Party, Diagnostic> {
+    find(atlas, name).map_err(|mut problem| {
+        let proposed = problem.helps.len();
+        problem.helps.retain(|help| !help.message.contains("`service "));
+        let is_changed = problem.helps.len() < proposed;
+        let has_fix = problem.helps.iter().any(|help| help.fix.is_some());
+        if is_changed && !has_fix {
+            return problem.help("a service sends nothing itself: name the pod that sends");
+        }
+        problem
+    })
+}
+
 /// That nothing has the name, without advice, where so it is: looking for what was meant takes long in a
 /// large world.
 pub(super) fn unknown_in_brief(atlas: Atlas<'_>, name: &PartyName) -> Option<Diagnostic> {

@@ -1,7 +1,10 @@
 //! What stood in the way of a packet that no policy dropped, and what to do next, as lines behind fixed keywords.
 
-use engine::explain::{Candidate, Explanation, Obstacle, Traffic, Unfit};
-use engine::net::{Confined, Direction};
+use engine::explain::{
+    Candidate, Explanation, HeaderFault, Obstacle, Step, Traffic, Undecided, Unfit,
+};
+use engine::net::{Confined, Direction, Protocol};
+use engine::reason::DropReason;
 use engine::source::Location;
 use engine::trace::Rewriting;
 use engine::verdict::Verdict;
@@ -41,6 +44,11 @@ pub(super) fn cause(obstacle: &Obstacle) -> String {
         Obstacle::NoFreePort { address: None, .. } => {
             "the node has no address to translate the source to".to_owned()
         }
+        Obstacle::NobodyThere { address, node, backend_of: Some(service), .. } => {
+            format!(
+                "the flow's backend of {service} is gone: nobody has {address}, in the pods of {node}"
+            )
+        }
         Obstacle::NobodyThere { address, node, .. } => {
             format!("nobody has {address}, which is in the pods of {node}")
         }
@@ -58,6 +66,37 @@ pub(super) fn cause(obstacle: &Obstacle) -> String {
         }
         Obstacle::Prefiltered { source, cidr: None, .. } => {
             format!("{source} is on the list of sources that nodes drop at their device")
+        }
+        Obstacle::BadHeader { fault } => bad_header(*fault),
+    }
+}
+
+/// What a field of the network header says, and why that cannot be.
+fn bad_header(fault: HeaderFault) -> String {
+    match fault {
+        HeaderFault::Version { ethertype, version } => {
+            format!("the version field says {version}, under Ethernet type 0x{ethertype:04x}")
+        }
+        HeaderFault::HeaderLength { bytes } => {
+            format!("the header length field says {bytes} bytes, and IPv4's least is 20")
+        }
+        HeaderFault::TotalLength { total, header } => {
+            format!("the total length field says {total} bytes, fewer than the header's {header}")
+        }
+    }
+}
+
+/// What would be right in its place.
+fn good_header(fault: HeaderFault) -> &'static str {
+    match fault {
+        HeaderFault::Version { .. } => {
+            "version 4 goes with Ethernet type 0x0800, version 6 with 0x86dd: correct one of the two"
+        }
+        HeaderFault::HeaderLength { .. } => {
+            "write 5 or more into the header length field: it counts words of 4 bytes"
+        }
+        HeaderFault::TotalLength { .. } => {
+            "correct one of the two: the total length holds the header and all that follows"
         }
     }
 }
@@ -98,8 +137,25 @@ fn number(port: &str) -> &str {
 
 /// What to do about a drop whose reason says all that there is to it.
 fn plain(e: &Explanation) -> Vec<String> {
-    let next = e.reason.map_or("", words::remedy);
+    let next = match e.undecided {
+        Some(Undecided::NotOpened) if is_dropped_by_policy(e) => match e.packet.protocol {
+            Some(Protocol::Tcp) => {
+                "ask it in a `dialogue` in which policy changes after the SYN: `policy ...` or `remove policy ...` between two packets"
+            }
+            _ => {
+                "ask it in a `dialogue` in which policy changes after the first packet: `policy ...` or `remove policy ...` between two"
+            }
+        },
+        _ => e.reason.map_or("", words::remedy),
+    };
     if next.is_empty() { Vec::new() } else { vec![fact(1, "next", next)] }
+}
+
+/// Whether policy dropped the packet that is shown, whatever the verdict says of the one that is asked about.
+fn is_dropped_by_policy(e: &Explanation) -> bool {
+    let by_policy = |reason| matches!(reason, DropReason::PolicyDenied | DropReason::PolicyDeny);
+    let mut steps = e.hops.iter().flat_map(|hop| &hop.steps);
+    steps.any(|step| matches!(step, Step::Drop { reason, .. } if by_policy(*reason)))
 }
 
 /// What there is instead, and what to do next.
@@ -163,7 +219,8 @@ pub(super) fn lines(e: &Explanation) -> Vec<String> {
         | Obstacle::NoFreePort { .. }
         | Obstacle::NoRoute { .. }
         | Obstacle::NoFirstFragment { .. }
-        | Obstacle::Prefiltered { .. } => Vec::new(),
+        | Obstacle::Prefiltered { .. }
+        | Obstacle::BadHeader { .. } => Vec::new(),
     };
     if e.verdict == Verdict::Allowed {
         return lines;
@@ -214,7 +271,10 @@ fn next(obstacle: &Obstacle) -> Vec<String> {
         Obstacle::NoBackend { service, port, pods, node, traffic, .. } => {
             no_backend((service, port), pods, (node, *traffic))
         }
-        Obstacle::NobodyThere { address, node, prefix, location } => vec![format!(
+        Obstacle::NobodyThere { address, backend_of: Some(_), .. } => vec![format!(
+            "begin a new flow, which gets another backend, or give a pod {address} again: a flow keeps its backend until it ends"
+        )],
+        Obstacle::NobodyThere { address, node, prefix, location, .. } => vec![format!(
             "correct the address, or add a pod that has it: {node} keeps {prefix}{} for its pods, and what its stack does with {address} is not followed",
             at(location.as_ref())
         )],
@@ -257,6 +317,7 @@ fn next(obstacle: &Obstacle) -> Vec<String> {
                 .to_owned(),
         ],
         Obstacle::NoRoute { confined, .. } => vec![instead(*confined).to_owned()],
+        Obstacle::BadHeader { fault } => vec![good_header(*fault).to_owned()],
         Obstacle::NoFirstFragment { .. } => {
             vec!["send the first fragment before the others, in a dialogue; or avoid fragments".to_owned()]
         }

@@ -1,5 +1,7 @@
 //! Where a packet goes and what it becomes on the way, in words: services, rewritten sides, encryption, tunnels, devices.
 
+use std::net::SocketAddr;
+
 use engine::explain::Step;
 use engine::trace::{Choice, Rewriting};
 
@@ -31,7 +33,10 @@ pub(super) fn service(step: &Step) -> String {
         };
         return format!("{service} {frontend} {protocol}: {lack}");
     };
-    format!("{service} {frontend} -> {backend} {address}, {}", chosen(*choice, *of))
+    // Who is gone has no name but the address.
+    let is_named = address.parse::<SocketAddr>().map_or(true, |a| a.ip().to_string() != *backend);
+    let backend = if is_named { format!("{backend} {address}") } else { address.clone() };
+    format!("{service} {frontend} -> {backend}, {}", chosen(*choice, *of))
 }
 
 /// How many there were, and how the one was found where that is not plain from the number.

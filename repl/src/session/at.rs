@@ -288,7 +288,7 @@ impl Journey<'_> {
         } else if *self.unseen {
             explanation.assumed.push(UNSEEN.to_owned());
         }
-        explanation.packet = sent.report(explanation.packet);
+        explanation.packet = sent.report(explanation.packet, &trace);
         Ok(explanation)
     }
 }

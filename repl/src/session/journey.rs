@@ -81,6 +81,7 @@ impl Journey<'_> {
         question: &Question,
         watch: &mut Watch<'_>,
     ) -> Result<Explanation, BackendError> {
+        let known = question.known;
         let question = match self.begin(stage, question)? {
             Opened::As(question) => question,
             Opened::Refused(mut answer) => {
@@ -88,7 +89,8 @@ impl Journey<'_> {
                 return Ok(*answer);
             }
         };
-        let mut explanation = self.send(stage, &question)?;
+        let (mut explanation, trace) = self.sent(stage, &question)?;
+        explanation.assumed.extend(opening::unmatched(known, stage.world, &trace));
         watch(self, &mut explanation)?;
         let sides = Sides::of(&question.packet, &explanation);
         if let Some(sides) = sides.filter(|_| question.with_reply) {
@@ -280,11 +282,13 @@ impl Journey<'_> {
         stage: &Stage<'_>,
         question: &Question,
     ) -> Result<(Explanation, Option<Trace>), BackendError> {
+        let known = question.known;
         let question = match self.begin(stage, question)? {
             Opened::As(question) => question,
             Opened::Refused(answer) => return Ok((*answer, None)),
         };
         let (mut explanation, trace) = self.sent(stage, &question)?;
+        explanation.assumed.extend(opening::unmatched(known, stage.world, &trace));
         let sides = Sides::of(&question.packet, &explanation);
         if let Some(sides) = sides.filter(|_| question.with_reply) {
             match self.send(stage, &reply_to(stage.world, &question, &sides)) {

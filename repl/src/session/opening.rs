@@ -4,6 +4,8 @@
 use engine::explain::{Explanation, Undecided};
 use engine::net::{Fragment, IpHeader, Packet, TcpFlags, Transport, icmp};
 use engine::question::{self, DEFAULT_TTL, Known, Question};
+use engine::topology::World;
+use engine::trace::{CtState, Event, Trace};
 use engine::verdict::Verdict;
 
 /// A packet of a flow's opening.
@@ -90,6 +92,23 @@ pub(super) fn assumed(asked: &Question, known: Known) -> String {
         (Known::Reply, false, _) => "conntrack reply: the receiver's request was let through first",
     }
     .to_owned()
+}
+
+/// That the answer which was asked about is none to the flow that was opened for it.
+pub(super) fn unmatched(known: Option<Known>, world: &World, trace: &Trace) -> Option<String> {
+    let states = trace.hops.iter().flat_map(|hop| {
+        let states = hop.events.iter().filter_map(|said| match said.event {
+            Event::Conntrack { state, .. } => Some(state),
+            _ => None,
+        });
+        states.map(|state| (hop.node, state))
+    });
+    let states: Vec<_> = states.filter(|_| known == Some(Known::Reply)).collect();
+    if states.iter().any(|(_, state)| *state != CtState::New) {
+        return None;
+    }
+    let node = world.node(states.first()?.0)?;
+    Some(format!("the answer does not match that flow: {} takes it for a new one", node.name))
 }
 
 /// The answer where an opening packet did not get through: it shows that packet, and decides nothing.

@@ -1,7 +1,9 @@
 //! Services in an answer: which one, which backend, what stood in the way, and whether the oracle says the same.
 
 use crate::eval::{Choices, Judgement, Serving};
-use crate::explain::{Agreement, Candidate, Explanation, Obstacle, Step, Unfit, choices};
+use crate::explain::{
+    Agreement, Candidate, Explanation, HeaderFault, Obstacle, Step, Unfit, choices,
+};
 use crate::net::{Hook, Protocol};
 use crate::reason::DropReason;
 use crate::tables::{EntryId, FrontendKind};
@@ -224,6 +226,24 @@ fn other_obstacles() {
     };
     assert_eq!(outside(DropReason::FragmentNotFound), Some(fragment));
     assert_eq!(outside(DropReason::TtlExceeded), None);
+}
+
+#[test]
+fn a_header_that_says_what_cannot_be() {
+    let shop = Shop::new();
+    for (at, byte, fault) in [
+        (14, 0x65, HeaderFault::Version { ethertype: 0x0800, version: 6 }),
+        (14, 0x44, HeaderFault::HeaderLength { bytes: 16 }),
+        (17, 8, HeaderFault::TotalLength { total: 8, header: 20 }),
+    ] {
+        let mut frame_in = between(place("198.51.100.7", 40312), place("10.244.6.11", 8080));
+        (frame_in[12..14]).copy_from_slice(&[8, 0]);
+        (frame_in[16], frame_in[17], frame_in[at]) = (0, 40, byte);
+        let reason = DropReason::InvalidPacket;
+        let hop = Hop { frame_in, ..hop(NODE02, Hook::FromNetdev, vec![drop(reason)]) };
+        let obstacle = dropped_at(&shop, hop, reason).obstacle;
+        assert_eq!(obstacle, Some(Obstacle::BadHeader { fault }));
+    }
 }
 
 #[test]

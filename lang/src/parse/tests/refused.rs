@@ -56,6 +56,22 @@ const WHOLE: &[(&str, &str)] = &[
         "external e { ip 1:2:3:4:5:6:7:8:9 }",
         "HW0007 `1:2:3:4:5:6:7:8:9` is not an address at [1:2:3:4:5:6:7:8:9]",
     ),
+    (
+        "cluster c {\n  encryption ipsec\n  node n { ip 10.0.0.1 }\n}",
+        "HW0001 `ipsec` is incomplete, expected `key` at [ipsec]",
+    ),
+    (
+        "cluster c { encryption\n}",
+        "HW0001 `encryption` is incomplete, expected `ipsec` or `wireguard` at [encryption]",
+    ),
+    (
+        "cluster c {\n  host-firewall\n  node n { ip 10.0.0.1 }\n}",
+        "HW0001 `host-firewall` is incomplete, expected `off` or `on` at [host-firewall]",
+    ),
+    (
+        "cluster c { host-routing node n { ip 10.0.0.1 } }",
+        "HW0001 unexpected `node`, expected `bpf` or `stack` at [node]",
+    ),
     ("alias A web/a", "HW0001 unexpected `web/a`, expected `=` at [web/a]"),
     ("include a.hop", "HW0001 unexpected `a.hop`, expected a string in quotes at [a.hop]"),
     ("identity x { }", "HW0001 unexpected `x`, expected a number at [x]"),

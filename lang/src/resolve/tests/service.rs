@@ -149,10 +149,7 @@ fn what_conntrack_knows_chooses_the_flags() {
 #[test]
 fn what_a_service_does_not_say_is_an_error() {
     for (text, expected) in [
-        (
-            "client -> echo:80",
-            "HW0201 `client` could be any of 2; write `pod web/client`; write `service web/client`",
-        ),
+        ("client -> echo:80", "HW0201 `client` could be any of 2; write `pod web/client`"),
         (
             "service web/echo -> pod client:80",
             "HW0208 service web/echo sends nothing itself; name the pod that sends",
@@ -217,7 +214,11 @@ fn what_a_service_does_not_say_is_an_error() {
         ("pod client -> health n3:80", "HW0200 no node is named `n3`; did you mean `n1`?"),
         (
             "world 10.96.0.20 -> pod client:80",
-            "HW0205 10.96.0.20 is service web/echo, not outside the cluster; name it: `service web/echo`; to pretend that a packet comes from there, add `from-ip`",
+            "HW0205 10.96.0.20 is service web/echo, not outside the cluster; to pretend that a packet comes from there, add `from-ip`; a service sends nothing itself: name the pod that sends",
+        ),
+        (
+            "10.96.0.20 -> pod client:80",
+            "HW0208 10.96.0.20 is service web/echo, which sends nothing itself; name the pod that sends; to pretend that a packet comes from there, add `from-ip 10.96.0.20`",
         ),
         (
             "pod client -> echo-0 icmp 3/3 with conntrack established",

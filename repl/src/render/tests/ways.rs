@@ -1,8 +1,8 @@
 //! Services, translation, ways out of a node, and what stood in the way, as a reader gets them.
 
 use engine::explain::{
-    Candidate, DropPlace, Explanation, FlowKind, FlowState, KnownChange, KnownFlow, Obstacle, Step,
-    Traffic, Undecided, Unfit, Verdict,
+    Candidate, DropPlace, Explanation, FlowKind, FlowState, HeaderFault, KnownChange, KnownFlow,
+    Obstacle, Step, Traffic, Undecided, Unfit, Verdict,
 };
 use engine::net::{Hook, Protocol};
 use engine::reason::DropReason;
@@ -197,6 +197,7 @@ fn other_obstacles_say_what_to_do_next() {
         cidr: Some("8.8.0.0/16".into()),
         location: Some(at(2)),
     };
+    let bad = |fault| stopped(DropReason::InvalidPacket, Obstacle::BadHeader { fault }, None);
     let told = [
         stopped(DropReason::IsClusterIp, cluster_only(&["port 30080 of every node"]), None),
         stopped(DropReason::IsClusterIp, cluster_only(&[]), None),
@@ -207,6 +208,9 @@ fn other_obstacles_say_what_to_do_next() {
         stopped(DropReason::NatNoMapping, no_port(None), None),
         stopped(DropReason::FragmentNotFound, fragment, None),
         stopped(DropReason::Prefiltered, listed, None),
+        bad(HeaderFault::Version { ethertype: 0x0800, version: 6 }),
+        bad(HeaderFault::HeaderLength { bytes: 16 }),
+        bad(HeaderFault::TotalLength { total: 8, header: 20 }),
     ];
     insta::assert_snapshot!(told.join("\n"));
 }

@@ -10,6 +10,7 @@ use engine::net::{Hook, IpHeader, Layer, Packet, Protocol, Transport, extension}
 use engine::question::Question;
 use engine::tables::Tables;
 use engine::topology::{Endpoint, Party, World};
+use engine::trace::{Event, Trace};
 
 /// See the module.
 pub(in crate::session) struct Sent {
@@ -21,6 +22,8 @@ pub(in crate::session) struct Sent {
     other: Option<PacketReport>,
     /// What a tunneled frame holds.
     inside: Option<String>,
+    /// Whether a header of its transport is there that nobody can read as a whole.
+    is_unread: bool,
 }
 
 impl Sent {
@@ -33,6 +36,7 @@ impl Sent {
                 is_askable: false,
                 other: Some(frame_report(&layers, raw.frame.len())),
                 inside: None,
+                is_unread: false,
             };
         };
         // A packet in a packet is two, and the oracle knows of one.
@@ -41,17 +45,39 @@ impl Sent {
             .then(|| natural(world, tables, raw, &packet))
             .flatten();
         let is_askable = asked.is_some();
+        let is_unread =
+            packet.protocol().has_ports() && matches!(packet.transport, Transport::Other { .. });
         let question = asked.unwrap_or_else(|| question(packet, None));
-        Self { question, is_askable, other: None, inside }
+        Self { question, is_askable, other: None, inside, is_unread }
     }
 
-    /// The packet in words.
-    pub(in crate::session) fn report(self, of_question: PacketReport) -> PacketReport {
+    /// The packet in words. The ports of a header that is no whole one are those that the first program read.
+    pub(in crate::session) fn report(
+        self,
+        of_question: PacketReport,
+        trace: &Trace,
+    ) -> PacketReport {
         let mut report = self.other.unwrap_or(of_question);
-        let details = [Some(report.detail), self.inside].into_iter().flatten();
+        let mut unread = None;
+        if self.is_unread {
+            let ports = read_by_program(trace);
+            (report.source_port, report.destination_port) =
+                (ports.map(|ports| ports.0), ports.map(|ports| ports.1));
+            unread = Some("with a header that is cut off or malformed".to_owned());
+        }
+        let details = [Some(report.detail), unread, self.inside].into_iter().flatten();
         report.detail = details.filter(|d| !d.is_empty()).collect::<Vec<_>>().join(", ");
         report
     }
+}
+
+/// The ports that a journey's first program read, where it read any.
+fn read_by_program(trace: &Trace) -> Option<(u16, u16)> {
+    let parsed = trace.hops.first()?.events.iter().find_map(|stamped| match stamped.event {
+        Event::Parsed { flow, .. } => Some((flow.source_port, flow.destination_port)),
+        _ => None,
+    });
+    parsed.filter(|ports| *ports != (0, 0))
 }
 
 /// The question whose packet enters where the frame does.

@@ -248,7 +248,7 @@ impl<'w> Hunt<'w> {
         if self.wanted.live.drops && explanation.verdict != Verdict::Dropped {
             return None;
         }
-        explanation.packet = given.report(explanation.packet);
+        explanation.packet = given.report(explanation.packet, &trace);
         self.say(&mut explanation, &trace, (&run, stuck, unknown));
         let live = Some(Sent::default());
         Some(Answer {
