@@ -165,6 +165,10 @@ fn the_text_of_a_scenario_means_the_same() {
         let loaded = lang::load(&entries, &mut lang::NoIncludes, &mut sources);
         let errors: Vec<_> =
             loaded.diagnostics.iter().filter(|d| d.severity == Severity::Error).collect();
+        // Packets may have an address as their source that nothing can be sent to.
+        if errors.iter().any(|error| error.code == lang::codes::TO_ITSELF) {
+            continue;
+        }
         assert!(errors.is_empty(), "{errors:#?}\n{text}");
         for case in loaded.suites.iter().flat_map(|suite| &suite.cases) {
             let Case::Dialogue(dialogue) = case else { continue };

@@ -55,8 +55,14 @@ fn choice(world: &World, judgement: &Judgement) -> String {
     let Some(serving) = judgement.serving.as_ref().filter(|s| s.candidates.len() > 1) else {
         return String::new();
     };
-    let is_behind =
-        |pod: &&Pod| serving.backend.is_some_and(|b| pod.addresses.contains(&b.address));
+    // Pods of the host network share an address, and not all of them are of the service.
+    let service = world.service(serving.service);
+    let is_its = |pod: &Pod| {
+        service.is_some_and(|s| s.namespace == pod.namespace && s.selector.matches(&pod.labels))
+    };
+    let is_behind = |pod: &&Pod| {
+        serving.backend.is_some_and(|b| pod.addresses.contains(&b.address)) && is_its(pod)
+    };
     let pod = world.pods.iter().find(is_behind);
     pod.map_or_else(String::new, |pod| format!(" choose backend {}", pod.qualified()))
 }
