@@ -9,7 +9,7 @@ mod join;
 mod names;
 mod nearest;
 mod obstacle;
-mod otherwise;
+mod other_backends;
 mod packet;
 mod posed;
 mod seen;
@@ -20,7 +20,7 @@ mod wire;
 pub use changes::{FlowKind, FlowState, Known, KnownChange, KnownFlow, changes, gone};
 pub use join::{Context, ENTRANCE, explain};
 pub use obstacle::{Candidate, HeaderFault, Obstacle, Traffic, Unfit};
-pub use otherwise::otherwise;
+pub use other_backends::other_backends;
 pub use seen::choices;
 pub use wire::{Ends, ends};
 

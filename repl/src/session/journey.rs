@@ -6,7 +6,7 @@ use engine::backend::{Backend, BackendError};
 use engine::eval::{Asked, Memory, judge};
 use engine::explain::{
     Agreement, Context, Explanation, Known as KnownFlows, KnownChange, changes, choices, explain,
-    gone, otherwise,
+    gone, other_backends,
 };
 use engine::policy::PolicySet;
 use engine::question::{self, Known, Question};
@@ -321,7 +321,7 @@ impl Journey<'_> {
         let mut explanation = explain(&stage.context(), question, &trace, judgement)
             .ok_or_else(|| BackendError::BadEvent("the trace has no beginning".to_owned()))?;
         let others = judgement.zip(before).and_then(|(judgement, before)| {
-            otherwise(&stage.context(), &trace, &asked, judgement, &before)
+            other_backends(&stage.context(), &trace, &asked, judgement, &before)
         });
         explanation.assumed.extend(others);
         if *self.unseen {

@@ -20,7 +20,7 @@ type Outcome = (Verdict, Option<DropReason>);
 
 /// An `assumed` line where the datapath chose the backend freely and the packet would fare otherwise with others; `before` is what the
 /// oracle remembered when the packet was sent, `judgement` what it said of it.
-pub fn otherwise(
+pub fn other_backends(
     context: &Context<'_>,
     trace: &Trace,
     asked: &Asked<'_>,
