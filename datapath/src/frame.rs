@@ -57,6 +57,9 @@ pub enum FrameError {
     /// IPv4 options are padded to a multiple of 4, 40 bytes at most; IPv6 has none.
     #[error("{0} bytes of IPv4 options: give a multiple of 4, at most 40, and none for IPv6")]
     Options(usize),
+    /// IPv6 has a flow label of 20 bits, IPv4 none.
+    #[error("the flow label {0} does not fit: 0 to 1048575 do, and IPv4 has none")]
+    FlowLabel(u32),
     /// IPv4 has no extension headers.
     #[error("extension headers need IPv6")]
     ExtensionsOfIpv4,
@@ -110,8 +113,8 @@ const ETHERTYPE_IPV6: u16 = 0x86DD;
 /// * A later fragment has no transport header. A first fragment's length and checksum are those of
 ///   the piece alone, as the rest of the datagram is not known. A piece with more to come is not
 ///   forced to a multiple of 8 bytes.
-/// * IPv6: the fragment header follows the given extension headers, the flow label is 0, and "don't
-///   fragment" has no bit.
+/// * IPv6: the fragment header follows the given extension headers, and "don't fragment" has no
+///   bit.
 ///
 /// # Errors
 /// A field that cannot be written, or a frame of more than [`MAX_LENGTH`] bytes.

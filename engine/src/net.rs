@@ -243,6 +243,8 @@ pub struct IpHeader {
     pub ttl: u8,
     /// IPv4 identification, or the IPv6 fragment header's when the packet is a fragment.
     pub id: u32,
+    /// IPv6 flow label, 20 bits; 0 for IPv4.
+    pub flow_label: u32,
     /// IPv4 "don't fragment".
     pub dont_fragment: bool,
     /// Fragmentation.

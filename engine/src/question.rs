@@ -83,6 +83,8 @@ pub struct Change {
     pub ttl: Option<u8>,
     /// IP identification.
     pub ip_id: Option<u32>,
+    /// IPv6 flow label.
+    pub flow_label: Option<u32>,
     /// "Don't fragment".
     pub dont_fragment: bool,
     /// Fragmentation.
@@ -106,6 +108,7 @@ impl Change {
         let ip = &mut packet.ip;
         ip.ttl = self.ttl.unwrap_or(ip.ttl);
         ip.id = self.ip_id.unwrap_or(ip.id);
+        ip.flow_label = self.flow_label.unwrap_or(ip.flow_label);
         ip.dont_fragment |= self.dont_fragment;
         ip.fragment = self.fragment.unwrap_or(ip.fragment);
         if let Some(options) = &self.options {
@@ -148,7 +151,7 @@ fn set_sequence(transport: &mut Transport, wanted: u32) {
 
 /// The packet that the receiver naturally answers with: the echo reply with the same identifier,
 /// sequence and payload; SYN-ACK to a SYN; RST-less ACK to anything else of TCP; UDP and SCTP with the
-/// ports swapped. TTL 64, IP id 0, no "don't fragment", never a fragment.
+/// ports swapped. TTL 64, IP id and flow label 0, no "don't fragment", never a fragment.
 #[must_use]
 pub fn reply(packet: &Packet) -> Packet {
     let transport = match packet.transport {
@@ -186,6 +189,7 @@ fn answer_header(packet: &Packet) -> IpHeader {
         traffic_class: packet.ip.traffic_class,
         ttl: DEFAULT_TTL,
         id: 0,
+        flow_label: 0,
         dont_fragment: false,
         fragment: Fragment::default(),
         options: Vec::new(),
@@ -299,6 +303,7 @@ mod tests {
             traffic_class: 0,
             ttl: 7,
             id: 35369,
+            flow_label: 0,
             dont_fragment: true,
             fragment: Fragment::default(),
             options: vec![0; 4],

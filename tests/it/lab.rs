@@ -2,6 +2,7 @@
 //! A lab lives in namespaces without a name, which go with the test.
 
 mod dialogues;
+mod marked;
 
 use std::path::Path;
 

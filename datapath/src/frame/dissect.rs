@@ -9,7 +9,7 @@ use super::read::Chain;
 use super::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, MIN_LENGTH, tunnel};
 
 /// The layers of a frame. `tunnels` says which destination ports of UDP carry frames. Checksums and lengths are not
-/// told; an IPv6 flow label neither. What follows the packet's length (Ethernet's padding) is left out.
+/// told. What follows the packet's length (Ethernet's padding) is left out.
 pub fn dissect(frame: &[u8], tunnels: &[(TunnelKind, u16)]) -> Vec<Layer> {
     let Some((header, behind)) = frame.split_first_chunk::<MIN_LENGTH>() else {
         return payload(frame);
@@ -50,6 +50,7 @@ fn ipv4(packet: &[u8], tunnels: &[(TunnelKind, u16)]) -> Option<Vec<Layer>> {
         traffic_class: (ip.dcp().value() << 2) | ip.ecn().value(),
         ttl: ip.ttl(),
         id: u32::from(ip.identification()),
+        flow_label: 0,
         dont_fragment: ip.dont_fragment(),
         fragment,
         options: ip.options().to_vec(),
@@ -71,6 +72,7 @@ fn ipv6(packet: &[u8], tunnels: &[(TunnelKind, u16)]) -> Option<Vec<Layer>> {
         traffic_class: ip.traffic_class(),
         ttl: ip.hop_limit(),
         id: chain.id,
+        flow_label: ip.flow_label().value(),
         dont_fragment: false,
         fragment: chain.fragment,
         options: Vec::new(),

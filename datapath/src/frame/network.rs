@@ -3,7 +3,9 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use engine::net::{IpHeader, extension};
-use etherparse::{IpDscp, IpEcn, IpFragOffset, IpNumber, Ipv4Header, Ipv4Options, Ipv6Header};
+use etherparse::{
+    IpDscp, IpEcn, IpFragOffset, IpNumber, Ipv4Header, Ipv4Options, Ipv6FlowLabel, Ipv6Header,
+};
 
 use super::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, FrameError, MAX_LENGTH, MIN_LENGTH};
 
@@ -43,6 +45,9 @@ fn ipv4(
 ) -> Result<Vec<u8>, FrameError> {
     if !ip.extensions.is_empty() {
         return Err(FrameError::ExtensionsOfIpv4);
+    }
+    if ip.flow_label != 0 {
+        return Err(FrameError::FlowLabel(ip.flow_label));
     }
     let options = Ipv4Options::try_from(ip.options.as_slice())
         .map_err(|_| FrameError::Options(ip.options.len()))?;
@@ -96,7 +101,8 @@ fn ipv6(
     let whole = ip_length(Ipv6Header::LEN + extensions.len(), payload)?;
     let header = Ipv6Header {
         traffic_class: ip.traffic_class,
-        flow_label: etherparse::Ipv6FlowLabel::ZERO,
+        flow_label: Ipv6FlowLabel::try_new(ip.flow_label)
+            .map_err(|_| FrameError::FlowLabel(ip.flow_label))?,
         payload_length: whole - own,
         next_header: IpNumber(first),
         hop_limit: ip.ttl,

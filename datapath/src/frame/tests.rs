@@ -26,6 +26,7 @@ fn ip(source: &str, destination: &str) -> IpHeader {
         traffic_class: 0,
         ttl: 64,
         id: 0,
+        flow_label: 0,
         dont_fragment: false,
         fragment: Fragment::default(),
         options: Vec::new(),
@@ -121,6 +122,7 @@ fn tcp_over_ipv4_with_options() {
         traffic_class: 0xB9,
         ttl: 17,
         id: 9,
+        flow_label: 0,
         dont_fragment: true,
         options: vec![0x94, 4, 0, 0],
         ..packet.ip
@@ -357,6 +359,8 @@ fn fields_that_do_not_fit_are_refused() {
     assert_eq!(long, Err(FrameError::Options(44)));
     let extension = changed(|p| p.ip.extensions = vec![(0, vec![0; 6])]);
     assert_eq!(extension, Err(FrameError::ExtensionsOfIpv4));
+    let label = changed(|p| p.ip.flow_label = 1);
+    assert_eq!(label, Err(FrameError::FlowLabel(1)));
     let mixed = changed(|p| p.ip.destination = "fd00::1".parse().unwrap());
     assert!(matches!(mixed, Err(FrameError::MixedFamilies { .. })));
 }
@@ -372,6 +376,9 @@ fn extension_headers_that_have_no_length_are_refused() {
             "header {number} with {length} bytes"
         );
     }
+    let mut packet = v6(syn(), b"");
+    packet.ip.flow_label = 1 << 20;
+    assert_eq!(build(&packet, ETHERNET), Err(FrameError::FlowLabel(1 << 20)));
     let mut packet = v6(syn(), b"");
     packet.ip.options = vec![0; 4];
     assert_eq!(build(&packet, ETHERNET), Err(FrameError::Options(4)));

@@ -205,6 +205,7 @@ fn packet(source: &str, destination: &str, transport: Transport) -> Packet {
             traffic_class: 0,
             ttl: 64,
             id: 1,
+            flow_label: 0,
             dont_fragment: false,
             fragment: Fragment::default(),
             options: Vec::new(),

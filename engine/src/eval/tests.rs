@@ -249,6 +249,7 @@ fn packet(from: &str, to: &str, transport: Transport) -> Packet {
         traffic_class: 0,
         ttl: 64,
         id: 0,
+        flow_label: 0,
         dont_fragment: false,
         fragment: Fragment::default(),
         options: Vec::new(),

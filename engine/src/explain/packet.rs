@@ -57,17 +57,20 @@ fn quoted(packet: &Packet, kind: u8) -> String {
     })
 }
 
-/// `8 bytes of IP options`, `behind hop-by-hop, routing`: what stands before the transport.
+/// `8 bytes of IP options`, `flow label 7, behind hop-by-hop, routing`: what stands before the transport.
 fn header_detail(packet: &Packet) -> String {
     let headers = packet.ip.extensions.iter().map(|(number, _)| {
         extension::name(*number).map_or_else(|| number.to_string(), ToOwned::to_owned)
     });
     let headers: Vec<String> = headers.collect();
-    match (packet.ip.options.len(), headers.is_empty()) {
-        (0, true) => String::new(),
-        (0, false) => format!("behind {}", headers.join(", ")),
-        (bytes, _) => format!("{bytes} bytes of IP options"),
-    }
+    let behind = match (packet.ip.options.len(), headers.is_empty()) {
+        (0, true) => None,
+        (0, false) => Some(format!("behind {}", headers.join(", "))),
+        (bytes, _) => Some(format!("{bytes} bytes of IP options")),
+    };
+    let label = packet.ip.flow_label;
+    let label = (label != 0).then(|| format!("flow label {label}"));
+    label.into_iter().chain(behind).collect::<Vec<_>>().join(", ")
 }
 
 fn fragment_detail(packet: &Packet) -> String {

@@ -110,8 +110,8 @@ fn ipv6_header(packet: &Packet, source: Ipv6Addr, destination: Ipv6Addr, inner: 
     let ip = &packet.ip;
     let extensions = ipv6_extensions(packet);
     let first = chain(packet).first().map_or(packet.protocol().number(), |(number, _)| *number);
-    let [class_high, class_low] = [ip.traffic_class >> 4, ip.traffic_class << 4];
-    let mut bytes = vec![0x60 | class_high, class_low, 0, 0];
+    let first_word = 0x6000_0000 | u32::from(ip.traffic_class) << 20 | ip.flow_label & 0xF_FFFF;
+    let mut bytes = first_word.to_be_bytes().to_vec();
     bytes.extend(word(extensions.len() + inner));
     bytes.extend([first, ip.ttl]);
     bytes.extend(source.octets());
@@ -167,6 +167,7 @@ mod tests {
             traffic_class: 0,
             ttl: 64,
             id: 35369,
+            flow_label: 0,
             dont_fragment: true,
             fragment: Fragment::default(),
             options: Vec::new(),

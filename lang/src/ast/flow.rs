@@ -112,6 +112,8 @@ pub enum PacketOption {
     Seq(u32),
     /// `ip-id N`: the IP identification.
     IpId(u16),
+    /// `flow-label N`: IPv6's flow label.
+    FlowLabel(u32),
     /// `df`
     DontFragment,
     /// `length N`: the IP length, headers included.

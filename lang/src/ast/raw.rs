@@ -129,6 +129,8 @@ pub struct IpLayer {
     pub ttl: Option<u8>,
     /// `id N`: the identification; of IPv6 only in a fragment.
     pub id: Option<u16>,
+    /// `flow-label N`; never of IPv4.
+    pub flow_label: Option<u32>,
     /// `df`; never of IPv6.
     pub dont_fragment: bool,
     /// `fragment offset N [more]`, `fragment more`

@@ -93,6 +93,7 @@ fn packet_option(option: &PacketOption) -> String {
         PacketOption::Id(id) => format!("id {id}"),
         PacketOption::Seq(sequence) => format!("seq {sequence}"),
         PacketOption::IpId(id) => format!("ip-id {id}"),
+        PacketOption::FlowLabel(label) => format!("flow-label {label}"),
         PacketOption::DontFragment => "df".to_owned(),
         PacketOption::Length(length) => format!("length {length}"),
         PacketOption::Ttl(ttl) => format!("ttl {ttl}"),

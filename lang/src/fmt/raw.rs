@@ -64,6 +64,7 @@ fn ip(header: &IpLayer) -> String {
     let mut words = vec![format!("{family} {} > {}", header.source, header.destination)];
     words.extend(header.ttl.map(|ttl| format!("ttl {ttl}")));
     words.extend(header.id.map(|id| format!("id {id}")));
+    words.extend(header.flow_label.map(|label| format!("flow-label {label}")));
     words.extend(header.dont_fragment.then(|| "df".to_owned()));
     words.extend(header.fragment.map(|fragment| match (fragment.offset, fragment.more) {
         (0, _) => "fragment more".to_owned(),
@@ -112,8 +113,8 @@ mod tests {
             "at n1 from-netdev eth 02:00:00:00:00:01 > 02:00:00:00:00:02 / ipv4 1.1.1.1 > 2.2.2.2 fragment offset 8 ip-options 01 / udp 1 > 8472 / vxlan vni 5 / eth 02:00:00:00:00:01 > 02:00:00:00:00:02 / ipv6 fd00::1 > fd00::2 extensions hop-by-hop, routing / icmpv6 echo id 1 seq 2 / hex 6162",
         );
         check(
-            "n1 from-container on web/client ipv6 fd00::1 > fd00::2 fragment more id 4 / sctp 1 > 2 / geneve vni 1 / icmp 3/4 mtu 1400",
-            "at n1 from-container on web/client ipv6 fd00::1 > fd00::2 id 4 fragment more / sctp 1 > 2 / geneve vni 1 / icmp 3/4 mtu 1400",
+            "n1 from-container on web/client ipv6 fd00::1 > fd00::2 flow-label 9 fragment more id 4 / sctp 1 > 2 / geneve vni 1 / icmp 3/4 mtu 1400",
+            "at n1 from-container on web/client ipv6 fd00::1 > fd00::2 id 4 flow-label 9 fragment more / sctp 1 > 2 / geneve vni 1 / icmp 3/4 mtu 1400",
         );
     }
 }

@@ -505,7 +505,7 @@ mod tests {
                 ("--at n to-netdev ipv4 1.1.1.1 ", ">"),
                 (
                     "--at n to-netdev ipv4 1.1.1.1 > 2.2.2.2 ",
-                    "/ df extensions fragment id ip-options proto ttl",
+                    "/ df extensions flow-label fragment id ip-options proto ttl",
                 ),
                 ("--at n to-netdev ipv4 1.1.1.1 > 2.2.2.2 / tcp 1 > 2 s", "seq syn syn-ack"),
                 ("--at n to-netdev ipv4 1.1.1.1 > 2.2.2.2 / v", "vxlan"),

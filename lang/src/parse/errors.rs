@@ -333,7 +333,10 @@ const STARTS: &[(Rule, &[&str])] = &[
         ],
     ),
     (Rule::eth_type, &["type"]),
-    (Rule::ip_field, &["ttl", "id", "df", "fragment", "proto", "ip-options", "extensions"]),
+    (
+        Rule::ip_field,
+        &["ttl", "id", "flow-label", "df", "fragment", "proto", "ip-options", "extensions"],
+    ),
     (Rule::remove_policy, &["remove"]),
     (Rule::remove_world, &["remove"]),
     (
@@ -375,6 +378,7 @@ pub(super) const OPTIONS: &[&str] = &[
     "id",
     "seq",
     "ip-id",
+    "flow-label",
     "df",
     "length",
     "ttl",

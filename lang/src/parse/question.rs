@@ -111,6 +111,7 @@ fn option(tree: &Tree<'_>, sink: Sink<'_>) -> Option<PacketOption> {
             PacketOption::Seq(number(argument.as_ref()?, "a sequence number", most, sink)?)
         }
         Rule::ip_id => PacketOption::IpId(small("an IP identification", sink)?),
+        Rule::flow_label => PacketOption::FlowLabel(flow_label(argument.as_ref()?, sink)?),
         Rule::k_df => PacketOption::DontFragment,
         Rule::length => PacketOption::Length(small("an IP length", sink)?),
         Rule::ttl => PacketOption::Ttl(number(argument.as_ref()?, "a TTL", 255, sink)?),
@@ -142,6 +143,11 @@ fn option(tree: &Tree<'_>, sink: Sink<'_>) -> Option<PacketOption> {
             return None;
         }
     })
+}
+
+/// A flow label has 20 bits (RFC 8200 6).
+pub(super) fn flow_label(digits: &Tree<'_>, sink: Sink<'_>) -> Option<u32> {
+    number(digits, "a flow label", 0xF_FFFF, sink)
 }
 
 pub(super) fn mtu(tree: &Tree<'_>, sink: Sink<'_>) -> Option<u32> {

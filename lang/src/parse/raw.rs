@@ -201,6 +201,7 @@ fn ip(tree: &Tree<'_>, sink: Sink<'_>) -> Option<IpLayer> {
         destination,
         ttl: None,
         id: None,
+        flow_label: None,
         dont_fragment: false,
         fragment: None,
         protocol: None,
@@ -253,14 +254,16 @@ fn ip_field(field: &Tree<'_>, v6: bool, layer: &mut IpLayer, sink: Sink<'_>) -> 
             foreign(field, &format!("IPv6 has no `{word}`"), sink);
             return None;
         }
-        Rule::extensions if !v6 => {
-            foreign(field, "IPv4 has no `extensions`", sink);
+        Rule::extensions | Rule::flow_label if !v6 => {
+            let word = super::first_word(field.text());
+            foreign(field, &format!("IPv4 has no `{word}`"), sink);
             return None;
         }
         Rule::ttl => layer.ttl = Some(number(&digits?, "a TTL", 255, sink)?),
         Rule::echo_id => {
             layer.id = Some(number(&digits?, "an IP identification", 65_535, sink)?);
         }
+        Rule::flow_label => layer.flow_label = Some(question::flow_label(&digits?, sink)?),
         Rule::k_df => layer.dont_fragment = true,
         Rule::fragment => {
             let PacketOption::Fragment { offset, more } = question::fragment(field, sink)? else {

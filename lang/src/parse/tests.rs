@@ -137,6 +137,7 @@ fn tests_are_read() {
         "a -> b udp fragment offset 1480 more ip4 => allowed",
         "a -> b icmp 3/3 quoting ( b -> a:53/udp ) => allowed",
         "a -> b icmp echo id 7 => allowed",
+        "a -> b:80 flow-label 7 => allowed",
         "a -> service web/b:80 => allowed, backend web/c, not snat",
         "a -> service b => dropped no-service, backend none",
         "a -> b:80 choose backend web/c with conntrack established => allowed, backend pod c:8080, encrypted",

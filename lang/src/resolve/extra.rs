@@ -43,7 +43,9 @@ pub(super) fn check_family(options: &Options<'_>, v6: bool) -> Result<(), Diagno
     let ip_options = ip_options.map(|o| (o.span, "IPv6 has no `ip-options`", "extensions"));
     let extensions = options.extensions.as_ref().filter(|_| !v6);
     let extensions = extensions.map(|e| (e.span, "IPv4 has no `extensions`", "ip-options"));
-    match ip_options.or(extensions) {
+    let label = options.flow_label.as_ref().filter(|_| !v6);
+    let label = label.map(|f| (f.span, "IPv4 has no `flow-label`", "ip-id"));
+    match ip_options.or(extensions).or(label) {
         Some((span, message, instead)) => {
             Err(Diagnostic::error(codes::CONFLICTING_OPTION, message, span)
                 .help(format!("this family has `{instead}`")))

@@ -115,6 +115,7 @@ fn change(
     let mut change = Change {
         ttl: options.ttl.as_ref().map(|t| t.node),
         ip_id: options.ip_id.as_ref().map(|i| u32::from(i.node)),
+        flow_label: options.flow_label.as_ref().map(|f| f.node),
         dont_fragment: options.dont_fragment.is_some(),
         fragment: options.fragment.as_ref().map(|f| f.node),
         options: options.ipv4_extra.as_ref().map(|o| extra::ip_options(o.node)),

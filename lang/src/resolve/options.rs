@@ -29,6 +29,7 @@ pub(super) struct Options<'q> {
     pub(super) id: Option<Spanned<u16>>,
     pub(super) seq: Option<Spanned<u32>>,
     pub(super) ip_id: Option<Spanned<u16>>,
+    pub(super) flow_label: Option<Spanned<u32>>,
     pub(super) dont_fragment: Option<Spanned<()>>,
     pub(super) length: Option<Spanned<u16>>,
     pub(super) ttl: Option<Spanned<u8>>,
@@ -68,6 +69,9 @@ impl<'q> Options<'q> {
             PacketOption::Id(id) => once(&mut self.id, "`id`", *id, at),
             PacketOption::Seq(seq) => once(&mut self.seq, "`seq`", *seq, at),
             PacketOption::IpId(id) => once(&mut self.ip_id, "`ip-id`", *id, at),
+            PacketOption::FlowLabel(label) => {
+                once(&mut self.flow_label, "`flow-label`", *label, at)
+            }
             PacketOption::DontFragment => once(&mut self.dont_fragment, "`df`", (), at),
             PacketOption::Length(length) => once(&mut self.length, "`length`", *length, at),
             PacketOption::Ttl(ttl) => once(&mut self.ttl, "`ttl`", *ttl, at),
@@ -112,6 +116,7 @@ impl<'q> Options<'q> {
             self.from_ip.as_ref().map(|a| Spanned { node: a.node.is_ipv6(), span: a.span }),
             self.ipv4_extra.as_ref().map(|o| Spanned { node: false, span: o.span }),
             self.extensions.as_ref().map(|e| Spanned { node: true, span: e.span }),
+            self.flow_label.as_ref().map(|f| Spanned { node: true, span: f.span }),
             quoted.map(|(node, span)| Spanned { node, span }),
         ];
         let mut asked: Option<Spanned<bool>> = None;

@@ -97,6 +97,7 @@ impl Asked<'_> {
             traffic_class: 0,
             ttl: options.ttl.as_ref().map_or(DEFAULT_TTL, |t| t.node),
             id: options.ip_id.as_ref().map_or(0, |i| u32::from(i.node)),
+            flow_label: options.flow_label.as_ref().map_or(0, |f| f.node),
             dont_fragment: options.dont_fragment.is_some(),
             fragment,
             options: options

@@ -302,6 +302,7 @@ fn ip(header: &IpLayer) -> IpHeader {
         traffic_class: 0,
         ttl: header.ttl.unwrap_or(DEFAULT_TTL),
         id: header.id.map_or(0, u32::from),
+        flow_label: header.flow_label.unwrap_or(0),
         dont_fragment: header.dont_fragment,
         fragment: header.fragment.unwrap_or_default(),
         options: extra::ip_options(&header.options),

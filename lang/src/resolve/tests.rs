@@ -211,6 +211,8 @@ fn options_reach_the_packet() {
         (b"abc".to_vec(), "10.0.0.9".into())
     );
     assert_eq!(packet("a -> b:53/udp hex 0a0b").payload, [10, 11]);
+    let labelled = packet("a -> b:53/udp flow-label 1048575").ip;
+    assert_eq!((labelled.source.is_ipv6(), labelled.flow_label), (true, 0xF_FFFF));
     let piece = packet("a -> b:53/udp fragment more").ip.fragment;
     assert_eq!(piece, Fragment { offset: 0, more: true });
 }
@@ -241,6 +243,7 @@ fn what_stands_before_the_transport_is_of_its_family() {
     }
     for (text, expected) in [
         ("a -> b:80 ip-options 01 ip6", "HW0204 these two are of different address families"),
+        ("a -> b:80 flow-label 7 ip4", "HW0204 these two are of different address families"),
         ("a -> b:80 extensions esp ip4", "HW0204 these two are of different address families"),
         ("a -> b:80 extensions esp extensions esp", "HW0204 `extensions` is given twice"),
         ("a -> b:80 ip-options 01 length 43", "HW0206 a length of 43 does not hold the headers"),

@@ -312,6 +312,7 @@ fn packet(parsed: &Parsed) -> Packet {
         traffic_class: 0,
         ttl: parsed.ttl,
         id: 0,
+        flow_label: 0,
         dont_fragment: false,
         fragment: parsed.fragment,
         options: Vec::new(),

@@ -144,7 +144,7 @@ fn lacks_transport(packet: &Packet) -> bool {
 /// What no translation and no router changes. The length tells those apart whose payload was not captured.
 fn content(packet: &Packet, length: u64) -> u64 {
     let mut hasher = DefaultHasher::new();
-    (packet.ip.id, packet.ip.fragment.offset, length).hash(&mut hasher);
+    (packet.ip.id, packet.ip.flow_label, packet.ip.fragment.offset, length).hash(&mut hasher);
     match packet.transport {
         Transport::Tcp { flags, sequence, acknowledgement, .. } => {
             (flags.0, sequence, acknowledgement).hash(&mut hasher);

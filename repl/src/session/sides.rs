@@ -175,6 +175,7 @@ mod tests {
                 traffic_class: 0,
                 ttl: 64,
                 id: 0,
+                flow_label: 0,
                 dont_fragment: false,
                 fragment: Fragment::default(),
                 options: Vec::new(),

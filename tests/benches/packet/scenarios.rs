@@ -197,6 +197,7 @@ fn segment(from: (&str, u16), to: (&str, u16), flags: TcpFlags) -> Vec<u8> {
         traffic_class: 0,
         ttl: 64,
         id: 1,
+        flow_label: 0,
         dont_fragment: true,
         fragment: Fragment::default(),
         options: Vec::new(),

@@ -271,6 +271,7 @@ fn question(world: &World, asked: &Question, about: Option<&Question>) -> String
     let claimed = asked.source != Party::Address(ip.source);
     parts.extend(claimed.then(|| format!("from-ip {}", ip.source)));
     parts.extend((ip.id != 0).then(|| format!("ip-id {}", ip.id)));
+    parts.extend((ip.flow_label != 0).then(|| format!("flow-label {}", ip.flow_label)));
     parts.extend((ip.ttl != 64).then(|| format!("ttl {}", ip.ttl)));
     // The random ones are all `01`, which does nothing.
     let options = "01".repeat(ip.options.len());

@@ -89,6 +89,7 @@ fn packet(source: IpAddr, destination: IpAddr, id: u32, transport: Transport) ->
         traffic_class: 0,
         ttl: 64,
         id,
+        flow_label: 0,
         dont_fragment: true,
         fragment: Fragment::default(),
         options: Vec::new(),

@@ -229,6 +229,7 @@ pub(super) fn ping((source, from): (Party, &str), (destination, to): (Party, &st
         traffic_class: 0,
         ttl: 64,
         id: 35369,
+        flow_label: 0,
         dont_fragment: true,
         fragment: Fragment::default(),
         options: Vec::new(),

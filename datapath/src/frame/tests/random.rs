@@ -32,18 +32,21 @@ fn header(is_v6: bool) -> impl Strategy<Value = IpHeader> {
         (60, [&[1, 4 + 8 * u8::try_from(units).unwrap()][..], &vec![0; 4 + 8 * units]].concat())
     });
     let options = (0..=10_usize).prop_map(|words| vec![1; words * 4]);
-    let numbers = any::<([u8; 16], [u8; 16], u8, u8, u16, bool)>();
+    let numbers = (any::<([u8; 16], [u8; 16], u8, u8, u16, bool)>(), 0..=0xF_FFFF_u32);
     (numbers, options, vec(extension, 0..2)).prop_map(
-        move |((source, destination, traffic_class, ttl, id, df), options, extensions)| IpHeader {
-            source: address(source),
-            destination: address(destination),
-            traffic_class,
-            ttl,
-            id: u32::from(id),
-            dont_fragment: df,
-            fragment: Fragment::default(),
-            options: if is_v6 { Vec::new() } else { options },
-            extensions: if is_v6 { extensions } else { Vec::new() },
+        move |(((source, destination, traffic_class, ttl, id, df), label), options, extensions)| {
+            IpHeader {
+                source: address(source),
+                destination: address(destination),
+                traffic_class,
+                ttl,
+                id: u32::from(id),
+                flow_label: if is_v6 { label } else { 0 },
+                dont_fragment: df,
+                fragment: Fragment::default(),
+                options: if is_v6 { Vec::new() } else { options },
+                extensions: if is_v6 { extensions } else { Vec::new() },
+            }
         },
     )
 }
@@ -105,6 +108,7 @@ fn check_network(packet: &Packet, sliced: &SlicedPacket<'_>) {
         NetSlice::Ipv6(ip) => {
             let header = ip.header();
             assert_eq!(std::net::IpAddr::from(header.destination()), packet.ip.destination);
+            assert_eq!(header.flow_label().value(), packet.ip.flow_label);
             let found: Vec<_> = ip.extensions().clone().into_iter().collect();
             assert_eq!(found.len(), packet.ip.extensions.len());
         }

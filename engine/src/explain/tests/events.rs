@@ -38,6 +38,7 @@ pub(super) fn packet(source: &str, destination: &str, transport: Transport) -> P
         traffic_class: 0,
         ttl: 64,
         id: 0,
+        flow_label: 0,
         dont_fragment: false,
         fragment: Fragment::default(),
         options: Vec::new(),

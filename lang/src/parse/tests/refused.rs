@@ -266,6 +266,10 @@ const FLOWS: &[(&str, &str)] = &[
         "a -> b:80 snc => allowed",
         "HW0001 unexpected `snc`, expected `=>` or a packet option at [snc]",
     ),
+    (
+        "a -> b:80 flow-label 1048576 => allowed",
+        "HW0008 `1048576` is not a flow label at [1048576]",
+    ),
     ("a -> b:80 ttl 256 => allowed", "HW0008 `256` is not a TTL at [256]"),
     ("a -> b:80 ttl => allowed", "HW0001 unexpected `=>`, expected a number at [=>]"),
     (

@@ -123,6 +123,7 @@ fn nothing() -> Packet {
         traffic_class: 0,
         ttl: 0,
         id: 0,
+        flow_label: 0,
         dont_fragment: false,
         fragment: engine::net::Fragment::default(),
         options: Vec::new(),

@@ -105,6 +105,7 @@ mod probe {
     use engine::question::Question;
     use engine::topology::NodeId;
     use engine::trace::Trace;
+    use lang::ast::PacketOption;
 
     use super::super::super::lab::{Own, told as refused_by_lab};
     use super::super::super::refused;
@@ -172,7 +173,7 @@ mod probe {
                 let level = self.settings.level;
                 return self.catch_installed(opened, &Wanted { live, watch, protocol, level });
             }
-            match self.probe_installed(&opened, &marked(question), live) {
+            match self.probe_installed(&opened, &marked(question, asked), live) {
                 Ok(answer) => told(answer),
                 Err(reply) => *reply,
             }
@@ -254,18 +255,28 @@ mod probe {
         Ok(())
     }
 
-    /// The question with a mark by which its packet is known among others (IPv4), and a source port of its own.
-    fn marked(mut question: Question) -> Question {
+    /// The question with a mark by which its packet is known among others (IPv4's identification, IPv6's flow label), and a source port
+    /// of its own; what was asked for stays as it was.
+    fn marked(mut question: Question, asked: &ast::Question) -> Question {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
         let moment = now.map_or(0, |now| now.as_micros());
-        if question.packet.ip.source.is_ipv4() {
-            question.packet.ip.id = u32::try_from(moment % 0xFFFE).unwrap_or(0) + 1;
+        let mark = |most: u128| u32::try_from(moment % most).unwrap_or(0) + 1;
+        let is_asked =
+            |is_it: fn(&PacketOption) -> bool| asked.options.iter().any(|o| is_it(&o.node));
+        let ip = &mut question.packet.ip;
+        if ip.source.is_ipv4() {
+            if !is_asked(|option| matches!(option, PacketOption::IpId(_))) {
+                ip.id = mark(0xFFFE);
+            }
+        } else if !is_asked(|option| matches!(option, PacketOption::FlowLabel(_))) {
+            ip.flow_label = mark(0xF_FFFE);
         }
         let span = u128::from(PORTS.end - PORTS.start);
         let port = PORTS.start + u16::try_from(moment / 7 % span).unwrap_or(0);
         if let Transport::Tcp { source, .. }
         | Transport::Udp { source, .. }
         | Transport::Sctp { source, .. } = &mut question.packet.transport
+            && !is_asked(|option| matches!(option, PacketOption::FromPort(_)))
         {
             *source = port;
         }
@@ -273,13 +284,15 @@ mod probe {
     }
 
     /// What programs tell meanwhile: all of the one packet. Where they have something to say about the underlay's own packets too, whose
-    /// marks are others, and of IPv6, which has no mark here, all of every packet.
+    /// marks are others, all of every packet.
     fn mode(opened: &Opened, question: &Question) -> Mode {
         let cluster = &opened.scene.world.cluster;
         let has_outer =
             cluster.encryption.is_some() || cluster.host_firewall || !cluster.prefilter.is_empty();
         let ip = &question.packet.ip;
-        let only = (!has_outer && ip.source.is_ipv4()).then(|| filter::marked(ip.id, false));
+        let is_v6 = ip.source.is_ipv6();
+        let mark = if is_v6 { ip.flow_label } else { ip.id };
+        let only = (!has_outer).then(|| filter::marked(mark, is_v6));
         Mode { trace: true, capture: true, filter: only, ..Mode::default() }
     }
 

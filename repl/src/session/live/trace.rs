@@ -248,7 +248,8 @@ pub(super) struct Drops(Result<KernelDrops, BackendError>);
 impl Drops {
     pub(super) fn of(packet: &Packet) -> Self {
         let (source, destination) = (packet.ip.source, packet.ip.destination);
-        Self(KernelDrops::watch(&Wanted { source, destination, id: packet.ip.id }))
+        let id = if source.is_ipv6() { packet.ip.flow_label } else { packet.ip.id };
+        Self(KernelDrops::watch(&Wanted { source, destination, id }))
     }
 
     pub(super) fn told(&self) -> String {

@@ -251,6 +251,7 @@ fn header(source: IpAddr, destination: IpAddr) -> IpHeader {
         traffic_class: 0,
         ttl: 64,
         id: 0,
+        flow_label: 0,
         dont_fragment: false,
         fragment: Fragment::default(),
         options: Vec::new(),
