@@ -20,7 +20,7 @@ use engine::trace::{
 use zerocopy::FromBytes;
 
 pub(crate) use flows::{client, datagram};
-pub use flows::{conntrack, conntrack4, conntrack6};
+pub use flows::{conntrack, conntrack4, conntrack6, is_flow};
 pub use runs::{End, Run, Runs, Snapshot};
 
 /// Reads one record of the ring buffer. [`Stamped::generation`] is the number that the program read from

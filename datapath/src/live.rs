@@ -18,4 +18,4 @@ pub use attachment::{Order, Place, Side, is_by_tcx};
 pub use backend::{Backed, Wires};
 pub use clock::{let_runs_end, nanoseconds};
 pub use clock::{tick_after, time_until};
-pub use programs::{Mode, Programs};
+pub use programs::{Conduct, Mode, Programs};

@@ -480,7 +480,8 @@ impl<H: Host> Backend for Nodes<H> {
         let mut entries = Vec::new();
         for name in [abi::maps::CT4, abi::maps::CT6] {
             let read = if name == abi::maps::CT4 { decode::conntrack4 } else { decode::conntrack6 };
-            for (key, value) in node.rows(name)? {
+            let rows = node.rows(name)?.into_iter().filter(|(key, _)| decode::is_flow(key));
+            for (key, value) in rows {
                 entries.push(read(&key, &value, now)?);
             }
         }

@@ -2,6 +2,7 @@
 //! between them, as other networks do. What is attached there has a state of its own.
 
 mod machine;
+mod services;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -211,18 +212,10 @@ fn what_cannot_be_enforced_there_is_refused() {
         assert!(machine.text().contains(from), "{from}");
         machine.file(name, &machine.text().replace(from, to))
     };
-    let tunneled = changed("tunnel.hop", "tunnel none", "tunnel vxlan");
-    enforce(&tunneled, 3, "`tunnel none` and `host-routing stack`");
-    let pod = "pod shop/client";
-    let service =
-        "service shop/web { cluster-ip 10.96.0.20 port 80/tcp select { app = \"server\" } }\n";
-    enforce(&changed("service.hop", pod, &format!("{service}{pod}")), 3, "answers of `shop/web`");
-    let absent = "pod shop/gone on node01 { ip 10.66.5.99 }\n";
-    enforce(
-        &changed("absent.hop", pod, &format!("{absent}{pod}")),
-        3,
-        "`shop/gone` has no device here",
-    );
+    let firewall = changed("firewall.hop", "tunnel none", "tunnel none host-firewall on");
+    enforce(&firewall, 3, "`host-firewall on` protects the nodes' own devices");
+    let prefilter = changed("prefilter.hop", "tunnel none", "tunnel none prefilter 10.9.0.0/16");
+    enforce(&prefilter, 3, "`prefilter` protects the nodes' own devices");
     let http = changed("http.hop", "on 80/tcp", "on 80/tcp { http GET path = \"/\" }");
     enforce(&http, 3, "HW0005");
     let nobody = machine.file(

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use datapath::follow::{Device, Raw, follow, follow_from};
 use datapath::lab::{self, Lab, LabError, LabWires, Options, Plan, PlanError};
-use datapath::live::{Backed, Mode, pins};
+use datapath::live::{Backed, Conduct, Mode, pins};
 use datapath_abi::{Filter, mark};
 use engine::backend::{Backend, BackendError, Injection, TunnelKey};
 use engine::diag::Severity;
@@ -326,7 +326,7 @@ fn observed_packets_go_on_and_unwanted_ones_are_not_told() {
     assert_eq!(ask(&mut live).expect("it is followed").hops[0].action(), drop);
     assert!(!went_on(&mut live), "a dropped packet went on");
     let programs = live.programs(node).expect("they are loaded");
-    programs.set_mode(Mode { observe: true, ..mode }).expect("they are told");
+    programs.set_mode(Mode { conduct: Conduct::Observe, ..mode }).expect("they are told");
     assert_eq!(ask(&mut live).expect("it is followed").hops[0].action(), drop);
     assert!(went_on(&mut live), "an observed packet did not go on");
 

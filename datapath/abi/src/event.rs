@@ -86,7 +86,10 @@ pub struct ParsedEvent {
     /// ICMP code.
     pub icmp_code: u8,
     /// 0
-    pub reserved: [u8; 6],
+    pub reserved: [u8; 2],
+    /// Events that its CPU had lost when this one was written (of the number the low 32 bits): a run whose first and last event differ in
+    /// this is none, but parts of two.
+    pub lost: u32,
 }
 
 /// Values of [`ConntrackEvent::state`]: the reference's trace reasons, and one more.
@@ -384,8 +387,8 @@ pub struct OutcomeEvent {
     pub length: u32,
     /// The packet's mark afterwards.
     pub mark: u32,
-    /// 0
-    pub reserved: u32,
+    /// As in [`ParsedEvent::lost`].
+    pub lost: u32,
 }
 
 /// Bytes of a frame that [`FrameEvent`] holds at most.
@@ -403,8 +406,8 @@ pub struct FrameEvent {
     pub captured: u16,
     /// 1: as the frame leaves the program, without outer headers that a device adds; 0: as it came.
     pub leaves: u8,
-    /// 0
-    pub reserved: u8,
+    /// Of [`ParsedEvent::lost`] the low 8 bits.
+    pub lost: u8,
     /// The bytes, then zeros.
     pub data: [u8; SNAP_LENGTH],
 }

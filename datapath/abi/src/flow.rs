@@ -24,8 +24,10 @@ pub struct CtKey4 {
     pub high_port: [u8; 2],
     /// IANA number.
     pub protocol: u8,
+    /// 1: not what is known of the flow, but [that it may be older](ct_kind::OLDER) than the programs; else 0.
+    pub older: u8,
     /// 0
-    pub reserved: [u8; 3],
+    pub reserved: [u8; 2],
 }
 
 /// A flow over IPv6. All in network order.
@@ -42,8 +44,10 @@ pub struct CtKey6 {
     pub high_port: [u8; 2],
     /// IANA number.
     pub protocol: u8,
+    /// As in [`CtKey4::older`].
+    pub older: u8,
     /// 0
-    pub reserved: [u8; 3],
+    pub reserved: [u8; 2],
 }
 
 /// A verdict remembered. It is used while [`CtLeg::generation`] is the active one, `valid_until` is not
@@ -123,6 +127,8 @@ pub mod ct_kind {
     /// A node's address with a translated port (the initiator) and its peer: `address` and `port` are those of the source.
     /// Good while the plain entry is alive and has that `nat_port`.
     pub const NAT: u8 = 2;
+    /// Observing: the flow may be older than the programs, as long as this is alive. Under a key of its own: [`CtKey4::older`](super::CtKey4::older).
+    pub const OLDER: u8 = 3;
 }
 
 /// A flow.

@@ -18,6 +18,10 @@ pub mod config {
     pub const CAPTURE: u32 = 1 << 4;
     /// Decide, count and tell, but change nothing and let every packet pass on to whatever program comes next.
     pub const OBSERVE: u32 = 1 << 5;
+    /// Drop what is not to pass and translate services, but leave every way to the node's stack: the programs hang on devices of pods
+    /// only, as those of the reference do where it is chained behind another network. Answers of services are translated where their
+    /// client's pod gets them.
+    pub const CHAINED: u32 = 1 << 6;
 }
 
 /// Bits of [`Filter::flags`].

@@ -111,6 +111,9 @@ fn tell(run: &Run, leaves: bool, fill: impl FnOnce(&mut FrameEvent)) {
     };
     event.header = emit::header(run.hook, kind::FRAME, run.generation);
     event.leaves = u8::from(leaves);
+    if !run.has(config::SIMULATED) {
+        event.lost = emit::lost().to_le_bytes()[0];
+    }
     fill(event);
     room.submit(u64::from(BPF_RB_NO_WAKEUP));
 }

@@ -60,14 +60,14 @@ fn last_word(packet: &Packet, source_is_low: bool) -> u64 {
 
 /// The packet's key in the table of IPv4.
 #[inline(always)]
-fn key4(packet: &Packet) -> &CtKey4 {
+pub(crate) fn key4(packet: &Packet) -> &CtKey4 {
     // SAFETY: the first two words are laid out as the key, which is made of bytes.
     unsafe { &*ptr::from_ref(&packet.key).cast() }
 }
 
 /// The packet's key in the table of IPv6.
 #[inline(always)]
-fn key6(packet: &Packet) -> &CtKey6 {
+pub(crate) fn key6(packet: &Packet) -> &CtKey6 {
     // SAFETY: as above, all five words.
     unsafe { &*ptr::from_ref(&packet.key).cast() }
 }
@@ -516,7 +516,7 @@ fn write(run: &Run, packet: &mut Packet, facts: &mut Facts, to: u64, back: u64) 
 
 /// Puts an entry into the table of the packet's family; `flags` as of `bpf_map_update_elem`.
 #[inline(always)]
-fn insert(packet: &Packet, value: &CtValue, flags: u64) -> bool {
+pub(crate) fn insert(packet: &Packet, value: &CtValue, flags: u64) -> bool {
     let written = if packet.is_ipv4() {
         CT4.insert(key4(packet), value, flags)
     } else {

@@ -203,6 +203,14 @@ pub(crate) fn header(hook: u8, kind: u8, generation: u32) -> EventHeader {
     EventHeader { kind, hook, cpu, generation }
 }
 
+/// How many events this CPU has lost, in 32 bits.
+#[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "what matters is whether it changed")]
+pub(crate) fn lost() -> u32 {
+    // SAFETY: this CPU's value.
+    LOST.get_ptr(0).map_or(0, |lost| unsafe { *lost } as u32)
+}
+
 /// Counts an event that found no room.
 #[inline(always)]
 pub(crate) fn lose() {
@@ -256,6 +264,9 @@ fn parsed(run: &Run, packet: &Packet, before: &Sides) {
         event.has_icmp = u8::from(packet.is_icmp() && packet.fault == 0);
         event.icmp_type = packet.icmp_type;
         event.icmp_code = packet.icmp_code;
+        if !run.has(config::SIMULATED) {
+            event.lost = lost();
+        }
     });
 }
 
@@ -410,6 +421,7 @@ fn stamp(run: &Run, event: &mut OutcomeEvent) {
     event.at = run.ifindex;
     event.length = run.frame_length();
     event.mark = context::mark(run.skb);
+    event.lost = lost();
 }
 
 /// What was done with a frame of which nothing else is told.
@@ -424,6 +436,7 @@ pub(crate) fn frame_outcome(hook: u8, generation: u32, reason: u8, (flags, at): 
             // SAFETY: a helper without arguments.
             event.time = unsafe { bpf_ktime_get_ns() };
             event.at = at;
+            event.lost = lost();
         }
     });
 }

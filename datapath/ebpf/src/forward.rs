@@ -9,7 +9,7 @@ use aya_ebpf::helpers::{
     bpf_redirect, bpf_redirect_neigh, bpf_redirect_peer, bpf_skb_change_type,
     bpf_skb_get_tunnel_key, bpf_skb_set_tunnel_key,
 };
-use datapath_abi::{Target, action, config, hook, mark, reason, settings, target};
+use datapath_abi::{Target, action, config, hook, mark, reason, rewriting, settings, target};
 
 use crate::context;
 use crate::headers::{Bytes, ETHERNET, IPV4, IPV6, Packet};
@@ -81,6 +81,21 @@ pub(crate) fn carry_out(
         (TC_ACT_REDIRECT, verdict)
     } else {
         (TC_ACT_SHOT, Verdict::drop_egress(reason::WRITE_ERROR))
+    }
+}
+
+/// Where the stack carries everything: what becomes of a verdict to send the packet somewhere. What a pod sends to itself by a service is
+/// no stack's business: its source is an address that no route knows.
+#[inline(always)]
+pub(crate) fn by_stack(facts: &Facts, verdict: Verdict) -> Verdict {
+    match verdict.action {
+        action::DELIVER
+            if facts.is_loopback || facts.destination_for == rewriting::LOOPBACK_REPLY =>
+        {
+            verdict
+        }
+        action::DELIVER | action::TUNNEL | action::NETWORK => Verdict::stack(false),
+        _ => verdict,
     }
 }
 

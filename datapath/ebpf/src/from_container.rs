@@ -11,7 +11,7 @@ use crate::headers::{self, Frame, Packet, UDP};
 use crate::policy::{self, Table};
 use crate::receive::{self, Sender};
 use crate::run::{Facts, Peer, Place, Run, Verdict};
-use crate::{node, service};
+use crate::{node, related, service};
 
 /// The program.
 #[classifier]
@@ -45,6 +45,9 @@ fn decide(run: &Run, packet: &mut Packet, facts: &mut Facts) -> Verdict {
     facts.source = Peer { identity: own.identity, entry: 0, from: source::ENDPOINT };
     if is_piece || packet.is_icmp_error() {
         flow = look_up_readable(run, packet, facts);
+        if run.is_chained() {
+            related::leave_to_client(packet, facts);
+        }
     }
     if packet.fault != 0 {
         return Verdict::drop_egress(packet.fault);
@@ -83,7 +86,10 @@ fn find_way(
         facts.set_state(ct_state::NEW, conntrack::INITIATOR);
         flow = Flow::UNKNOWN;
     }
-    receive::answer(run, packet, facts, &flow);
+    // What is behind the node's stack is to see who answers; the client's own device translates it.
+    if !run.is_chained() || flow.flags() & conntrack::LOOPBACK != 0 {
+        receive::answer(run, packet, facts, &flow);
+    }
     let index = resolve(run, packet, facts, &flow, own);
     let to = facts.place(run, index);
     if !may_be_service(facts, to) {
@@ -221,7 +227,7 @@ fn judge_ingress(
     flow: &Flow,
     (index, to): (u32, &Target),
 ) -> Verdict {
-    if packet.ttl <= 1 {
+    if packet.ttl <= 1 && !run.is_chained() {
         return Verdict::drop_egress(reason::TTL_EXCEEDED);
     }
     if facts.needs_policy() {

@@ -8,6 +8,7 @@
 //! | `run` | circumstances of a run, what it finds out, what it comes to |
 //! | `context`, `headers`, `fragments` | reading the context, frames, and pieces of datagrams |
 //! | `conntrack`, `ipcache`, `policy`, `service` | one kind of look-up each |
+//! | `older` | observing: flows of which nothing tells that they are older than the programs |
 //! | `nat`, `related`, `translate` | translated sources, ICMP errors about translated flows, rewriting |
 //! | `receive`, `node` | the receiver's side, for all hooks that lead to a pod, and for those that lead to a node |
 //! | `forward` | carrying a verdict out |
@@ -63,6 +64,7 @@ mod ipcache;
 mod maps;
 mod nat;
 mod node;
+mod older;
 mod policy;
 mod prefilter;
 mod receive;
@@ -80,7 +82,7 @@ use aya_ebpf::bindings::{__sk_buff, TC_ACT_OK, TC_ACT_UNSPEC};
 use datapath_abi::{config, ct_state, reason};
 
 use crate::headers::{ACK, Packet, SYN, TCP};
-use crate::maps::{CONFIG, SCRATCH};
+use crate::maps::SCRATCH;
 use crate::run::{Facts, Run, Verdict, clear};
 
 /// Runs a hook: circumstances, decision, deed, records.
@@ -116,8 +118,13 @@ fn run_hook(
     let (code, done) = if is_observed {
         (TC_ACT_UNSPEC, would_be(&run, packet, facts, verdict))
     } else {
+        if run.is_chained() {
+            verdict = forward::by_stack(facts, verdict);
+        }
         forward::carry_out(&run, packet, facts, verdict)
     };
+    // Where these programs are not alone, whatever comes next has its say too.
+    let code = if run.is_chained() && code == TC_ACT_OK { TC_ACT_UNSPEC } else { code };
     emit::count(&run, facts, done);
     emit::tell(&run, done, settled);
     code
@@ -153,7 +160,7 @@ fn may_be_older(run: &Run, packet: &Packet, facts: &Facts, reason: u8) -> bool {
     if packet.protocol == TCP {
         return packet.tcp_flags & (SYN | ACK) != SYN;
     }
-    CONFIG.get(0).is_some_and(|config| run.now < config.settled)
+    older::may_be(run.skb) != 0
 }
 
 /// Programs cannot unwind; nothing in them panics, and a path here would not load.

@@ -1,7 +1,7 @@
 //! The receiver's side, shared by every hook that a packet reaches a pod through: who sent it, whether
 //! ingress policy admits it, and what conntrack keeps of it.
 
-use datapath_abi::{Target, conntrack as ct, ct_kind, ct_state, direction, reason, source};
+use datapath_abi::{Target, conntrack as ct, ct_kind, ct_state, direction, hook, reason, source};
 
 use crate::conntrack::{self, Flow};
 use crate::headers::Packet;
@@ -109,6 +109,15 @@ pub(crate) fn admit(
     }
 }
 
+/// Whether two ways to know a sender say the same: a pod has its address from its own device, and the ipcache has it from there. Where the
+/// stack carries between pods of a node both devices judge a flow.
+#[inline(always)]
+fn is_same(run: &Run, one: u8, other: u8) -> bool {
+    let judges_both = matches!(run.hook, hook::FROM_CONTAINER | hook::TO_CONTAINER);
+    let by_address = |from: u8| matches!(from, source::ENDPOINT | source::IPCACHE);
+    one == other || judges_both && by_address(one) && by_address(other)
+}
+
 /// Asks ingress policy, or conntrack for what it said before. Returns the reason of a refusal, or
 /// [`reason::FORWARDED`].
 #[inline(always)]
@@ -123,11 +132,11 @@ pub(crate) fn judge(
     if let Some(leg) = flow.leg(run, facts, direction::INGRESS, policy::port(packet)) {
         // Under one generation the ipcache says the same of an address to every hook, but for the node's own.
         let same_sender = if sender.is_known() {
-            leg.identity == sender.peer.identity && leg.source == sender.peer.from
+            leg.identity == sender.peer.identity && is_same(run, leg.source, sender.peer.from)
         } else if leg.source == source::OWN_ADDRESS {
             leg.identity == sender.own_address
         } else {
-            leg.source == source::IPCACHE
+            is_same(run, leg.source, source::IPCACHE)
         };
         if same_sender {
             if !sender.is_known() {

@@ -2,7 +2,7 @@
 //! flow was translated here, the error comes with the addresses beyond; whoever gets it must find its own.
 
 use aya_ebpf::bindings::__sk_buff;
-use datapath_abi::{CtValue, conntrack, ct_kind, hook, rewriting};
+use datapath_abi::{CtValue, config, conntrack, ct_kind, hook, rewriting};
 
 use crate::conntrack::{find, is_alive};
 use crate::headers::{self, Packet};
@@ -15,7 +15,37 @@ use crate::{nat, service};
 /// second condition keeps a quoted foreign flow from opening a door to someone else.
 #[inline(always)]
 pub(crate) fn is_known(run: &Run) -> bool {
-    read_quote(run.skb) != 0 && relate(run.skb) != 0
+    read_quote(run.skb) != 0
+        && (relate(run.skb) != 0 || run.has(config::OBSERVE) && is_for_client(run.skb) != 0)
+}
+
+/// Observed where others translate services, who did so with the error already: whether it is about what a client sent to a frontend.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn is_for_client(skb: *mut __sk_buff) -> u32 {
+    apart(skb, |run, _, _| {
+        let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return 0 };
+        // SAFETY: as in `read_quote`; such a packet [`relate`] leaves as it is.
+        let quoted = unsafe { &mut (*scratch).quoted };
+        let entry = find(quoted);
+        // SAFETY: a map value.
+        let is_its = is_alive(run, entry)
+            && unsafe {
+                (*entry).kind == ct_kind::SERVICE && (*entry).initiator == quoted.source_side
+            };
+        u32::from(is_its)
+    })
+}
+
+/// Leaves the translation of an error to its client's own device, unless nothing comes by there: behind the stack, who answers is to be seen.
+#[inline(always)]
+pub(crate) fn leave_to_client(packet: &mut Packet, facts: &mut Facts) {
+    if facts.source_for == rewriting::SERVICE_REPLY
+        && facts.destination_for != rewriting::LOOPBACK_REPLY
+    {
+        undo(packet, facts);
+        facts.is_quote_translated = false;
+    }
 }
 
 /// Reads the packet that an error quotes, and keeps its sides as they came. 0 where the error cannot be about a flow.

@@ -7,7 +7,7 @@ use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::helpers::bpf_jiffies64;
 use datapath_abi::{
     ABI_VERSION, AttachmentKey, CtValue, Settings, Target, action, config, ct_state, direction,
-    reason, settings, target,
+    hook, reason, settings, target,
 };
 
 use crate::capture::Snapshot;
@@ -183,6 +183,12 @@ impl Run {
     #[inline(always)]
     pub(crate) fn is_amid(&self, packet: &Packet) -> bool {
         self.has(config::OBSERVE) && packet.protocol == TCP && packet.tcp_flags & (SYN | ACK) != SYN
+    }
+
+    /// Whether the node's stack carries everything: at devices of pods only.
+    #[inline(always)]
+    pub(crate) fn is_chained(&self) -> bool {
+        matches!(self.hook, hook::FROM_CONTAINER | hook::TO_CONTAINER) && self.has(config::CHAINED)
     }
 
     /// Whether a bit of [`config`] is on.
@@ -543,6 +549,9 @@ impl Verdict {
     /// does so for itself.
     #[inline(always)]
     pub(crate) fn routed(run: &Run, packet: &Packet, to: Place) -> Self {
+        if run.is_chained() {
+            return Self::network(to.index);
+        }
         if ipcache::lacks_route(run, packet, to) {
             return Self::drop_egress(reason::NO_FIB);
         }

@@ -9,7 +9,7 @@ use engine::backend::BackendError;
 use engine::topology::NodeId;
 
 use crate::lab::namespace::Namespace;
-use crate::live::{Mode, Order, Place, Programs, Wires, pins};
+use crate::live::{Conduct, Mode, Order, Place, Programs, Wires, pins};
 
 /// A node's devices.
 #[derive(Debug)]
@@ -61,7 +61,7 @@ impl AttachWires {
 
     /// Who observes sees everything first; who decides comes after those that do so already.
     fn hang(&self, places: Vec<Place>, programs: &mut Programs) -> Result<(), BackendError> {
-        let order = if self.mode.observe { Order::First } else { Order::Last };
+        let order = if self.mode.conduct == Conduct::Observe { Order::First } else { Order::Last };
         places.into_iter().try_for_each(|place| programs.attach_at(place, order))
     }
 }

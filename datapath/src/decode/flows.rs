@@ -8,6 +8,7 @@ use engine::backend::{BackendError, Client, Datagram};
 use engine::net::{Direction, FlowKey, Protocol};
 use engine::tables::{EntryId, Generation};
 use engine::trace::{ConntrackEntry, ConntrackKind, Place};
+use zerocopy::FromBytes as _;
 
 use super::{address, flag, read, unknown};
 
@@ -87,6 +88,14 @@ fn from_source(flow: FlowKey, source: Place) -> (FlowKey, u16) {
         return (before, flow.destination_port);
     }
     (FlowKey { source: address, source_port: source.port, ..flow }, flow.source_port)
+}
+
+/// Whether a key of [`abi::maps::CT4`] or `CT6` is that of a flow, and no note [that it may be older](abi::ct_kind::OLDER) than the programs.
+pub fn is_flow(key: &[u8]) -> bool {
+    match key.len() {
+        16 => abi::CtKey4::read_from_bytes(key).is_ok_and(|key| key.older == 0),
+        _ => abi::CtKey6::read_from_bytes(key).is_ok_and(|key| key.older == 0),
+    }
 }
 
 /// Reads an entry of [`abi::maps::CT4`] at a moment of the clock, in seconds. The generations of remembered

@@ -59,7 +59,43 @@ pub struct Run {
 /// Runs that have begun, by CPU.
 #[derive(Clone, Debug, Default)]
 pub struct Runs {
-    open: BTreeMap<u16, Run>,
+    open: BTreeMap<u16, Open>,
+}
+
+/// A run that has begun.
+#[derive(Clone, Debug)]
+struct Open {
+    run: Run,
+    /// What its first records say that was lost before them.
+    lost: Option<Lost>,
+}
+
+/// How many events a CPU had lost when it wrote a record, as far as the record says.
+#[derive(Clone, Copy, Debug)]
+struct Lost {
+    count: u32,
+    /// The bits of the count that it says.
+    known: u32,
+}
+
+impl Lost {
+    fn of(kind: u8, record: &[u8]) -> Result<Option<Self>, BackendError> {
+        let whole = |count| Some(Self { count, known: u32::MAX });
+        Ok(match kind {
+            abi::kind::PARSED => whole(read::<abi::ParsedEvent>(record)?.lost),
+            abi::kind::OUTCOME => whole(read::<abi::OutcomeEvent>(record)?.lost),
+            abi::kind::FRAME => {
+                let count = read::<abi::FrameEvent>(record)?.lost.into();
+                Some(Self { count, known: u8::MAX.into() })
+            }
+            _ => None,
+        })
+    }
+
+    /// Whether nothing was lost between two records.
+    fn is(self, other: Self) -> bool {
+        (self.count ^ other.count) & self.known & other.known == 0
+    }
 }
 
 impl Runs {
@@ -71,37 +107,47 @@ impl Runs {
         let (header, _) = abi::EventHeader::read_from_prefix(record)
             .map_err(|_| unreadable("a record without a header".to_owned()))?;
         let (program, generation) = (hook(header.hook)?, Generation(header.generation));
+        let lost = Lost::of(header.kind, record)?;
         let mut given = Vec::new();
-        let begins = |run: &Run| {
+        let begins = |Open { run, lost: before }: &Open| {
             run.hook != program
                 || run.generation != generation
                 || run.is_behind(header.kind, record)
+                || lost.zip(*before).is_some_and(|(lost, before)| !lost.is(before))
         };
-        if self.open.get(&header.cpu).is_some_and(begins) {
-            given.extend(self.open.remove(&header.cpu));
+        let is_cut = self.open.get(&header.cpu).is_some_and(begins);
+        if is_cut {
+            given.extend(self.open.remove(&header.cpu).map(|open| open.run));
         }
-        let run = self.open.entry(header.cpu).or_insert_with(|| Run {
-            cpu: header.cpu,
-            hook: program,
-            generation,
-            events: Vec::new(),
-            came: None,
-            left: None,
-            end: None,
+        let Open { run, lost: before } = self.open.entry(header.cpu).or_insert_with(|| Open {
+            run: Run {
+                cpu: header.cpu,
+                hook: program,
+                generation,
+                events: Vec::new(),
+                came: None,
+                left: None,
+                end: None,
+            },
+            lost: None,
         });
+        if header.kind != abi::kind::FRAME || before.is_none() {
+            *before = lost.or(*before);
+        }
         match header.kind {
             abi::kind::FRAME => run.keep(&read(record)?)?,
             abi::kind::OUTCOME => {
                 run.events.push(event(record)?);
-                let last: abi::OutcomeEvent = read(record)?;
-                run.end = Some(End {
-                    time: last.time,
-                    ifindex: last.at,
-                    length: last.length,
-                    mark: last.mark,
-                    unknown: may_be_dropped(&last)?,
+                let end: abi::OutcomeEvent = read(record)?;
+                // An end without its beginning is of a packet that nobody knows.
+                run.end = (!is_cut).then_some(End {
+                    time: end.time,
+                    ifindex: end.at,
+                    length: end.length,
+                    mark: end.mark,
+                    unknown: may_be_dropped(&end)?,
                 });
-                given.extend(self.open.remove(&header.cpu));
+                given.extend(self.open.remove(&header.cpu).map(|open| open.run));
             }
             _ => run.events.push(event(record)?),
         }
@@ -110,7 +156,7 @@ impl Runs {
 
     /// Gives out the runs that have no end yet.
     pub fn rest(&mut self) -> Vec<Run> {
-        std::mem::take(&mut self.open).into_values().collect()
+        std::mem::take(&mut self.open).into_values().map(|open| open.run).collect()
     }
 
     /// Runs that have no end yet.
@@ -275,6 +321,36 @@ mod tests {
         assert!(taken[0].end.is_none() && taken[1].end.is_some());
         assert_eq!(runs.rest().iter().map(Run::records).sum::<usize>(), 1);
         assert_eq!(runs.open(), 0);
+    }
+
+    #[test]
+    fn the_beginning_of_one_run_and_the_end_of_another_are_no_run() {
+        let parsed = |lost| {
+            let header = header(abi::kind::PARSED, 0);
+            let event =
+                abi::ParsedEvent { header, family: abi::family::V4, lost, ..Default::default() };
+            event.as_bytes().to_vec()
+        };
+        let ended = |lost| {
+            let mut event = abi::OutcomeEvent::read_from_bytes(&end(0)).unwrap();
+            event.lost = lost;
+            event.as_bytes().to_vec()
+        };
+        let seen = |lost| {
+            let mut event = abi::FrameEvent::read_from_bytes(&frame(0, 0, 1)).unwrap();
+            event.lost = lost;
+            event.as_bytes().to_vec()
+        };
+        let ends = |records: &[Vec<u8>]| {
+            taken(records).iter().map(|run| (run.records(), run.end.is_some())).collect::<Vec<_>>()
+        };
+        // In order, but something was lost between.
+        assert_eq!(ends(&[parsed(4), asked(0), ended(6)]), [(2, false), (1, false)]);
+        assert_eq!(ends(&[seen(255), parsed(0x0201), ended(0x0201)]), [(1, false), (2, true)]);
+        assert_eq!(ends(&[seen(255), ended(256)]), [(1, false), (1, false)]);
+        // Nothing was lost, or before them only.
+        assert_eq!(ends(&[seen(4), parsed(0x0104), asked(0), ended(0x0104)]), [(4, true)]);
+        assert_eq!(ends(&[ended(3), parsed(9), ended(9)]), [(1, true), (2, true)]);
     }
 
     #[test]

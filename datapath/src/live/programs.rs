@@ -27,11 +27,39 @@ use crate::testrun::{of_call, tail};
 /// Lines of a verifier's log that are worth showing.
 const LOG_LINES: usize = 20;
 
+/// What programs do with packets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Conduct {
+    /// All that there is to do.
+    #[default]
+    Carry,
+    /// Drop and translate, and leave the way to the node's stack: on devices of pods only.
+    Chain,
+    /// Nothing: they decide and tell.
+    Observe,
+}
+
+impl Conduct {
+    /// Its bits of [`abi::config`].
+    fn flags(self) -> u32 {
+        match self {
+            Self::Carry => 0,
+            Self::Chain => abi::config::CHAINED,
+            Self::Observe => abi::config::OBSERVE,
+        }
+    }
+
+    fn of(flags: u32) -> Self {
+        let is = |one: &Self| flags & one.flags() != 0;
+        [Self::Chain, Self::Observe].into_iter().find(is).unwrap_or_default()
+    }
+}
+
 /// What programs do with packets, and what they tell.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Mode {
-    /// Decide and tell only; packets pass on untouched.
-    pub observe: bool,
+    /// What they do.
+    pub conduct: Conduct,
     /// Tell every event, not only count.
     pub trace: bool,
     /// Tell frames too.
@@ -327,7 +355,7 @@ impl Programs {
             None
         };
         Ok(Mode {
-            observe: is_on(abi::config::OBSERVE),
+            conduct: Conduct::of(config.flags),
             trace: is_on(abi::config::TRACE),
             capture: is_on(abi::config::CAPTURE),
             filter,
@@ -343,9 +371,8 @@ impl Programs {
     }
 
     fn configure(&self) -> Result<(), BackendError> {
-        let mut flags = abi::config::DELIVER_BY_PEER;
+        let mut flags = abi::config::DELIVER_BY_PEER | self.mode.conduct.flags();
         for (is_on, flag) in [
-            (self.mode.observe, abi::config::OBSERVE),
             (self.mode.trace, abi::config::TRACE),
             (self.mode.trace && self.mode.capture, abi::config::CAPTURE),
             (self.mode.filter.is_some(), abi::config::FILTERED),

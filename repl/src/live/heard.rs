@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use datapath::live::{self, Mode, Programs};
+use datapath::live::{self, Conduct, Mode, Programs};
 use engine::backend::BackendError;
 use engine::tables::Generation;
 use engine::topology::NodeId;
@@ -50,7 +50,8 @@ impl Listener {
         (scene, renew): (Rc<Scene>, Renew),
         mode: Mode,
     ) -> Result<Self, BackendError> {
-        let observes = nodes.iter().any(|(_, programs)| programs.mode().observe);
+        let observes =
+            nodes.iter().any(|(_, programs)| programs.mode().conduct == Conduct::Observe);
         let mut listener = Self { name, nodes, scene, renew, observes };
         // Somebody who was killed may have left them talking.
         listener.silence()?;

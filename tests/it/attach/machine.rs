@@ -80,7 +80,7 @@ impl Machine {
     }
 
     /// The namespace of the node or a pod.
-    fn space(&self, space: &str) -> Namespace {
+    pub(crate) fn space(&self, space: &str) -> Namespace {
         let path = Path::new("/run/netns").join(self.name(space));
         Namespace::open(&path).expect("it is made")
     }
@@ -113,6 +113,11 @@ impl Machine {
             ip(&format!("-n {name} neigh add 169.254.1.1 lladdr {mac} dev eth0"));
             ip(&format!("-n {host} route add 10.66.{}.{last} dev cali-{pod}", self.number));
         }
+    }
+
+    /// Its number, which its addresses have.
+    pub(crate) fn number(&self) -> u8 {
+        self.number
     }
 
     /// The world of the pods; only port 80 of the server is allowed.
@@ -166,6 +171,14 @@ impl Machine {
         String::from_utf8_lossy(&said.stdout).into_owned()
     }
 
+    /// Lets `nft` change the node's tables.
+    pub(crate) fn nft(&self, ruleset: &str) {
+        let host = self.name("host");
+        let said = Command::new("ip").args(["netns", "exec", &host, "nft", ruleset]).output();
+        let said = said.expect("`ip` is here");
+        assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
+    }
+
     /// What hangs on the node's devices.
     pub(crate) fn occupants(&self) -> Vec<attach::Occupant> {
         let look = || {
@@ -200,8 +213,12 @@ impl Machine {
 
     /// A connection from the pod `client` to the pod `server`.
     pub(crate) fn connect(&self, port: u16) -> std::io::Result<TcpStream> {
-        let address = SocketAddr::from(([10, 66, self.number, 11], port));
-        let stream = self.space("a").within(|| TcpStream::connect_timeout(&address, PATIENCE))?;
+        self.connect_from("a", SocketAddr::from(([10, 66, self.number, 11], port)))
+    }
+
+    /// A connection from a pod.
+    pub(crate) fn connect_from(&self, pod: &str, to: SocketAddr) -> std::io::Result<TcpStream> {
+        let stream = self.space(pod).within(|| TcpStream::connect_timeout(&to, PATIENCE))?;
         stream.set_read_timeout(Some(Duration::from_secs(5)))?;
         Ok(stream)
     }
@@ -217,7 +234,11 @@ impl Machine {
 
     /// Runs something while packets go to and fro on a connection; how many segments had to be sent again.
     pub(crate) fn while_it_flows(&self, port: u16, work: impl FnOnce()) -> u64 {
-        let mut stream = self.connect(port).expect("it is allowed");
+        self.while_it_flows_on(&mut self.connect(port).expect("it is allowed"), work)
+    }
+
+    /// The same on a connection of the pod `client`.
+    pub(crate) fn while_it_flows_on(&self, stream: &mut TcpStream, work: impl FnOnce()) -> u64 {
         stream.set_nodelay(true).expect("it sends at once");
         let retransmitted = || {
             let count = || fs::read_to_string("/proc/thread-self/net/snmp");
@@ -227,15 +248,25 @@ impl Machine {
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 while !end.load(Ordering::Relaxed) {
-                    Self::echo(&mut stream);
+                    Self::echo(stream);
                     rounds.fetch_add(1, Ordering::Relaxed);
                 }
             });
+            // Whatever becomes of the work: who waits for the other thread would wait for ever.
+            let _ends = Ending(&end);
             work();
-            end.store(true, Ordering::Relaxed);
         });
         assert!(rounds.load(Ordering::Relaxed) > 100, "it flowed");
         retransmitted() - before
+    }
+}
+
+/// Tells a thread to end as soon as this is gone.
+struct Ending<'a>(&'a AtomicBool);
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 

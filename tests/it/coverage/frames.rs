@@ -2,6 +2,7 @@
 //! headers, foreign tunnel keys, tables without a catch-all, packets in paged memory, a node that is live. Each says
 //! what must come of it.
 
+mod chained;
 mod watching;
 
 use std::net::IpAddr;
@@ -25,8 +26,9 @@ cluster lab {
 }
 namespace shop {}
 pod shop/client on node01 { ip 10.1.0.10, fd00:1::10 }
-pod shop/server on node01 { ip 10.1.0.11, fd00:1::11 }
+pod shop/server on node01 { ip 10.1.0.11, fd00:1::11 labels { app = \"server\" } }
 pod shop/vault on node01 { ip 10.1.0.12 endpoint 65000 labels { app = \"vault\" } }
+service shop/web { cluster-ip 10.96.0.20 port 80/tcp port 54/udp select { app = \"server\" } }
 policy shop/vault { select { app = \"vault\" } default-deny ingress }
 ";
 
@@ -105,6 +107,7 @@ pub(super) fn counted(recorder: &Recorder) -> Coverage {
     paged_memory(&mut bench);
     a_live_node(&mut bench);
     watching::watched(&mut bench);
+    chained::chained(&mut bench);
     other_devices(&mut bench);
     no_catch_all(&mut bench);
     a_hook_without_a_program(&mut bench);

@@ -153,7 +153,8 @@ fn entry(
         low_port: low.1,
         high_port: high.1,
         protocol,
-        reserved: [0; 3],
+        older: 0,
+        reserved: [0; 2],
     };
     let value = abi::CtValue { initiator: u8::from(one != low), ..value };
     conntrack4(key.as_bytes(), value.as_bytes(), 40).unwrap()

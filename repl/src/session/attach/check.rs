@@ -1,10 +1,10 @@
-//! Whether programs may act on devices that others use: nothing else decides there, and everything that the programs would do can be
+//! Whether programs may act on devices that others use: nothing else decides there, and everything that the file asks for can be
 //! done from the devices of pods alone.
 
 use std::collections::BTreeSet;
 
 use datapath::attach::{AttachError, Finding, Found, Space, occupants};
-use engine::topology::{HostRouting, NodeId, Routing, World};
+use engine::topology::World;
 
 use super::scene::complaint;
 use crate::reply::{Reply, Status};
@@ -49,38 +49,28 @@ pub(super) fn may_enforce(
         )));
     }
     let cluster = &world.cluster;
-    if cluster.routing == Routing::Tunnel || cluster.host_routing != HostRouting::Stack {
+    let elsewhere =
+        [(cluster.host_firewall, "host-firewall on"), (!cluster.prefilter.is_empty(), "prefilter")];
+    if let Some((_, setting)) = elsewhere.iter().find(|(is_set, _)| *is_set) {
         return input(
-            "only the node's own stack can route what leaves devices that were here before"
-                .to_owned(),
-            "say `tunnel none` and `host-routing stack` in the cluster, or attach without `--enforce`",
+            format!("`{setting}` protects the nodes' own devices, on which nothing is hung here"),
+            "leave it out of the file, or attach without `--enforce`",
         );
     }
     if let Some(service) = world.services.first() {
-        return input(
-            format!(
-                "answers of `{}` do not all come by the devices of pods, so that it cannot be translated there",
-                service.qualified()
-            ),
-            "leave services out, whoever translates them now goes on doing so; or attach without `--enforce`",
-        );
-    }
-    let nodes: BTreeSet<NodeId> = finding.found.iter().map(|found| found.node).collect();
-    let absent = finding.absent.iter().filter_map(|id| world.pod(*id));
-    if let Some(pod) = absent.clone().find(|pod| nodes.contains(&pod.node)) {
-        return input(
-            format!("`{}` has no device here although other pods of its node do", pod.qualified()),
-            "give it its `interface` or its address, take it out of the file, or attach without `--enforce`",
-        );
-    }
-    let blind = finding.found.iter().find(|found| {
-        found.mac.is_none() && world.pod(found.pod).is_none_or(|pod| pod.mac.is_none())
-    });
-    if let Some(found) = blind {
-        return input(
-            format!("the other end of {} cannot be found, nor its Ethernet address", found.device),
-            "give the pod its `mac` in the file",
-        );
+        let blind = finding.found.iter().find(|found| {
+            found.mac.is_none() && world.pod(found.pod).is_none_or(|pod| pod.mac.is_none())
+        });
+        if let Some(found) = blind {
+            return input(
+                format!(
+                    "the other end of {} cannot be found, nor its Ethernet address: what its pod sends to itself by `{}` would not reach it",
+                    found.device,
+                    service.qualified()
+                ),
+                "give the pod its `mac` in the file",
+            );
+        }
     }
     Ok(())
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use datapath::attach::{self, AttachError, AttachWires, Finding, Hung, Space};
 use datapath::live::install::{InstallError, Kind, Node, Record, Stage, State};
-use datapath::live::{Backed, Mode, Place, Programs, is_by_tcx, tick_after};
+use datapath::live::{Backed, Conduct, Mode, Place, Programs, is_by_tcx, tick_after};
 use engine::backend::{Backend as _, BackendError};
 use engine::net::Hook;
 use engine::topology::{NodeId, World};
@@ -92,7 +92,8 @@ pub(super) fn attach(session: &mut Session, wanted: &Wanted) -> Result<Reply, Bo
     let until = wanted.time.map_or(0, tick_after);
     let observes = !wanted.enforce;
     let settled = tick_after(SETTLING);
-    let mode = Mode { observe: observes, until, settled, ..Mode::default() };
+    let conduct = if observes { Conduct::Observe } else { Conduct::Chain };
+    let mode = Mode { conduct, until, settled, ..Mode::default() };
     let extra = More { observes, until, ..More::default() };
     let plan = Plan { name, scene, spaces, finding, time: wanted.time, mode, extra };
     let is_new = known.is_none();
