@@ -9,10 +9,12 @@
 //! | `build` | making it, by netlink |
 //! | `change` | making one plan's lab another plan's, while packets pass |
 //! | `namespace`, `port` | network namespaces; whole frames sent and taken on a device |
+//! | `call` | a connection of the kernel's own, with a request on it |
 //! | `running` | labs whose pods have networks of their own, with a name or without |
 //! | `wires`, `session` | the devices as programs' places, with ways to reach them; a lab for whatever world a session has |
 
 mod build;
+pub mod call;
 mod change;
 pub mod namespace;
 mod plan;

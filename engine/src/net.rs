@@ -7,6 +7,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize, Serializer};
 
+pub mod http;
 mod layer;
 
 pub use layer::{DEFAULT_WINDOW, Layer};
@@ -183,7 +184,7 @@ impl TcpFlags {
 
     /// Both sets of bits.
     #[must_use]
-    pub fn with(self, other: Self) -> Self {
+    pub const fn with(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
 }

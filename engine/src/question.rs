@@ -54,6 +54,8 @@ pub enum Known {
     Established,
     /// The receiver opened it, and the packet is of the answering side.
     Reply,
+    /// The sender connects as part of what is asked, and the packet is its first request (`http GET "/"`).
+    Connected,
 }
 
 /// Largest IP length, headers included, of a packet that a backend runs (3500 bytes with the Ethernet

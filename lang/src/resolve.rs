@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use engine::diag::Diagnostic;
 use engine::net::{Packet, Protocol};
-use engine::question::Question;
+use engine::question::{Known, Question};
 use engine::source::Span;
 use engine::topology::{Party, PodId, World};
 
@@ -15,6 +15,7 @@ use crate::codes;
 mod directory;
 mod extra;
 mod follow;
+mod http;
 mod options;
 mod packet;
 mod party;
@@ -116,7 +117,10 @@ fn filled(
         packet: made.packet,
         with_reply: question.with_reply(),
         choose,
-        known: options.known.map(|k| k.node),
+        known: options
+            .http
+            .as_ref()
+            .map_or(options.known.map(|k| k.node), |_| Some(Known::Connected)),
         assumed,
         undetermined: made.undetermined,
     })

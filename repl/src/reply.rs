@@ -83,6 +83,8 @@ pub struct Sent {
     pub compared: Option<Compared>,
     /// Why the kernel itself dropped it, outside of our programs: one that did not come to the next of them.
     pub kernel: Option<String>,
+    /// What became of the request of a real connection.
+    pub http: Option<String>,
 }
 
 /// A real packet's journey beside the simulated one.

@@ -1,6 +1,7 @@
 //! Labs whose pods have networks of their own: real traffic between real sockets, labs with names, and what is left of them.
 
 mod check;
+mod http;
 mod killed;
 pub(crate) mod named;
 mod reference;

@@ -1,5 +1,6 @@
 //! The asked packet in words: parties, addresses, ports and what else tells it from its neighbours.
 
+use crate::net::http::RequestLine;
 use crate::net::{Packet, Protocol, Transport, extension, icmp};
 use crate::question::Question;
 
@@ -22,7 +23,7 @@ pub(super) fn report(context: &Context<'_>, question: &Question) -> PacketReport
     }
 }
 
-/// `SYN`, `echo request id 502 seq 1878`, `fragment at 1480, more follow`, or nothing.
+/// `SYN`, `PSH-ACK, HTTP GET /`, `echo request id 502 seq 1878`, `fragment at 1480, more follow`, or nothing.
 fn detail(packet: &Packet) -> String {
     let transport =
         if packet.ip.fragment.is_later() { String::new() } else { transport_detail(packet) };
@@ -32,7 +33,10 @@ fn detail(packet: &Packet) -> String {
 
 fn transport_detail(packet: &Packet) -> String {
     match packet.transport {
-        Transport::Tcp { flags, .. } => flags.to_string(),
+        Transport::Tcp { flags, .. } => match RequestLine::of(&packet.payload) {
+            Some(request) => format!("{flags}, {}", request.in_words()),
+            None => flags.to_string(),
+        },
         Transport::Icmp { kind, code, rest } => {
             let message = message(packet.protocol(), kind, code, rest);
             format!("{message}{}", quoted(packet, kind))

@@ -130,6 +130,13 @@ pub enum PacketOption {
     Payload(String),
     /// `hex 0a0b`
     Hex(Vec<u8>),
+    /// `http GET "/path"`: an HTTP request on a connection that is opened first.
+    Http {
+        /// In capital letters.
+        method: String,
+        /// With the query, from the slash on.
+        path: String,
+    },
     /// `fragment offset N [more]`, `fragment more`
     Fragment {
         /// In bytes, a multiple of 8.

@@ -102,6 +102,7 @@ fn packet_option(option: &PacketOption) -> String {
         PacketOption::FromIp(address) => format!("from-ip {address}"),
         PacketOption::Payload(content) => format!("payload {}", quoted(content)),
         PacketOption::Hex(bytes) => format!("hex {}", hex(bytes)),
+        PacketOption::Http { method, path } => format!("http {method} {}", quoted(path)),
         PacketOption::IpOptions(bytes) => format!("ip-options {}", hex(bytes)),
         PacketOption::Extensions(numbers) => {
             let names = numbers.iter().map(|number| extension::name(*number).unwrap_or("?"));
@@ -116,8 +117,8 @@ fn packet_option(option: &PacketOption) -> String {
         PacketOption::QuotingLast => "quoting last".to_owned(),
         PacketOption::Quoting(inner) => format!("quoting ( {} )", question(inner)),
         PacketOption::WithReply => "with reply".to_owned(),
-        PacketOption::Known(Known::Established) => "with conntrack established".to_owned(),
         PacketOption::Known(Known::Reply) => "with conntrack reply".to_owned(),
+        PacketOption::Known(_) => "with conntrack established".to_owned(),
         PacketOption::Choose(pod) => format!("choose backend {}", party(pod)),
     }
 }
@@ -184,6 +185,7 @@ mod tests {
         check("a -> b udp ttl 064 df ip6 ip4", "a -> b udp ttl 64 df ip6 ip4");
         check("a -> b icmp echo id 1 seq 2", "a -> b icmp echo id 1 seq 2");
         check("a -> b icmp 3/4 length 60", "a -> b icmp 3/4 length 60");
+        check("a->b:80 http  GET /x?y=1 ttl 3", "a -> b:80 http GET \"/x?y=1\" ttl 3");
         check("a -> b icmpv6 ip-id 9", "a -> b icmpv6 ip-id 9");
         check("a -> b hex 0A0b from-port 7", "a -> b hex 0a0b from-port 7");
         check("a -> b from-ip 10.0.0.9 sctp", "a -> b from-ip 10.0.0.9 sctp");

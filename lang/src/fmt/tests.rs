@@ -38,6 +38,7 @@ fn words_come_together_where_they_are_one() {
         "world ::1 -> fd00::1:80 => allowed by p#x[0]",
         "world ::1 -> fd00::1:80 => allowed by p#x[0]",
     );
+    test("a -> b:80   http GET  /x/y => allowed", "a -> b:80 http GET /x/y => allowed");
     test("a -> b payload \"  x\\\"{ # \" => allowed", "a -> b payload \"  x\\\"{ # \" => allowed");
     test("a -> b quoting(a->b:1)=>allowed", "a -> b quoting ( a -> b:1 ) => allowed");
     let policy = "policy a/b { select { ! x , y==z , w!=v , a in(b,c,) , } }";

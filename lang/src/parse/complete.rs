@@ -442,6 +442,7 @@ mod tests {
                 ("a -> b choose backend pod ", "Pod"),
                 ("a -> b with ", "conntrack reply"),
                 ("a -> b with conntrack ", "established reply"),
+                ("a -> b:80 http P", "PATCH POST PUT"),
                 ("a -> b icmpv6 pa", "packet-too-big parameter-problem payload"),
                 ("a -> b icmp 3/4 m", "mtu"),
                 ("a -> b quoting ", "( last"),

@@ -304,6 +304,7 @@ const STARTS: &[(Rule, &[&str])] = &[
             "mobility",
         ],
     ),
+    (Rule::http_method, &["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]),
     (Rule::wait, &["wait"]),
     (
         Rule::raw_hook,
@@ -387,6 +388,7 @@ pub(super) const OPTIONS: &[&str] = &[
     "from-ip",
     "payload",
     "hex",
+    "http",
     "fragment",
     "ip-options",
     "extensions",
@@ -410,6 +412,7 @@ const PHRASES: &[(Rule, &str)] = &[
     (Rule::duration, "a time such as `61s`"),
     (Rule::string, "a string in quotes"),
     (Rule::hex_bytes, "hex digits"),
+    (Rule::http_path, "a path such as `/api`"),
     (Rule::address, "an address"),
     (Rule::address_list, "an address"),
     (Rule::ip6, "an IPv6 address"),

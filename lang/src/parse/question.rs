@@ -1,6 +1,7 @@
 //! Questions: parties, ports and packet options.
 
-use engine::net::{Protocol, TcpFlags, extension};
+use engine::diag::Diagnostic;
+use engine::net::{self, Protocol, TcpFlags, extension};
 use engine::question::Known;
 
 use super::policy::icmp_family;
@@ -10,6 +11,7 @@ use super::{Rule, Tree};
 use crate::ast::{
     IcmpMessage, Name, PacketOption, PartyKind, PartyName, Port, Question, Spanned, Target,
 };
+use crate::codes;
 
 pub(super) fn read(tree: &Tree<'_>, sink: Sink<'_>) -> Option<Question> {
     Some(Question {
@@ -120,6 +122,7 @@ fn option(tree: &Tree<'_>, sink: Sink<'_>) -> Option<PacketOption> {
         Rule::from_ip => PacketOption::FromIp(address_in(tree, sink)?.node),
         Rule::payload => PacketOption::Payload(value::string_in(tree)?.node),
         Rule::hex => PacketOption::Hex(hex(&tree.child(Rule::hex_bytes)?, sink)?),
+        Rule::http => http(tree, sink)?,
         Rule::fragment => fragment(tree, sink)?,
         Rule::ip_options => {
             PacketOption::IpOptions(ip_options(&tree.child(Rule::hex_bytes)?, sink)?)
@@ -143,6 +146,37 @@ fn option(tree: &Tree<'_>, sink: Sink<'_>) -> Option<PacketOption> {
             return None;
         }
     })
+}
+
+fn http(tree: &Tree<'_>, sink: Sink<'_>) -> Option<PacketOption> {
+    let written = tree.child(Rule::http_method)?;
+    let method = written.text();
+    if !net::http::is_method(method) {
+        let message = format!("`{method}` is not a method of HTTP");
+        let capital = method.to_ascii_uppercase();
+        sink.push(
+            Diagnostic::error(codes::SYNTAX, message, written.span())
+                .label("methods are written in capital letters")
+                .fix(format!("write `{capital}`"), written.span(), capital),
+        );
+        return None;
+    }
+    let path = match value::string_in(tree) {
+        Some(quoted) => quoted,
+        None => tree.child(Rule::http_path)?.name(),
+    };
+    if !net::http::is_path(&path.node) {
+        let message = format!("`{}` is not a path of HTTP", path.node);
+        let problem = Diagnostic::error(codes::SYNTAX, message, path.span);
+        let rooted = format!("/{}", path.node);
+        sink.push(if net::http::is_path(&rooted) {
+            problem.fix(format!("write `{rooted}`"), path.span, format!("\"{rooted}\""))
+        } else {
+            problem.help("a path begins with `/`, and writes `%20` for a space")
+        });
+        return None;
+    }
+    Some(PacketOption::Http { method: method.to_owned(), path: path.node })
 }
 
 /// A flow label has 20 bits (RFC 8200 6).
@@ -198,7 +232,7 @@ pub(super) fn hex(tree: &Tree<'_>, sink: Sink<'_>) -> Option<Vec<u8>> {
     if bytes.is_none() {
         let message = format!("`{text}` has an odd number of hex digits");
         sink.push(
-            engine::diag::Diagnostic::error(crate::codes::BAD_NUMBER, message, tree.span())
+            Diagnostic::error(codes::BAD_NUMBER, message, tree.span())
                 .help("two digits make a byte"),
         );
     }
@@ -212,7 +246,7 @@ pub(super) fn ip_options(tree: &Tree<'_>, sink: Sink<'_>) -> Option<Vec<u8>> {
     if bytes.len() > MOST {
         let message = format!("{} bytes of options do not fit an IPv4 header", bytes.len());
         sink.push(
-            engine::diag::Diagnostic::error(crate::codes::BAD_NUMBER, message, tree.span())
+            Diagnostic::error(codes::BAD_NUMBER, message, tree.span())
                 .label(format!("at most {MOST} bytes")),
         );
         return None;
@@ -229,17 +263,13 @@ pub(super) fn fragment(tree: &Tree<'_>, sink: Sink<'_>) -> Option<PacketOption> 
             if !offset.is_multiple_of(8) {
                 let message = format!("`{offset}` is not a fragment offset");
                 sink.push(
-                    engine::diag::Diagnostic::error(
-                        crate::codes::BAD_NUMBER,
-                        message,
-                        digits.span(),
-                    )
-                    .label("must be a multiple of 8")
-                    .fix(
-                        "take a multiple of 8",
-                        digits.span(),
-                        (offset / 8 * 8).max(8).to_string(),
-                    ),
+                    Diagnostic::error(codes::BAD_NUMBER, message, digits.span())
+                        .label("must be a multiple of 8")
+                        .fix(
+                            "take a multiple of 8",
+                            digits.span(),
+                            (offset / 8 * 8).max(8).to_string(),
+                        ),
                 );
                 return None;
             }
@@ -249,11 +279,9 @@ pub(super) fn fragment(tree: &Tree<'_>, sink: Sink<'_>) -> Option<PacketOption> 
     };
     if offset == 0 && !more {
         let message = "`fragment` without an offset or `more` is a whole packet";
-        sink.push(
-            engine::diag::Diagnostic::error(crate::codes::SYNTAX, message, tree.span()).help(
-                "write `fragment more` for the first one, `fragment offset 1480` for a later one",
-            ),
-        );
+        sink.push(Diagnostic::error(codes::SYNTAX, message, tree.span()).help(
+            "write `fragment more` for the first one, `fragment offset 1480` for a later one",
+        ));
         return None;
     }
     Some(PacketOption::Fragment { offset, more })

@@ -6,7 +6,7 @@ use engine::question::{Change, FollowUp, Question};
 use engine::source::Span;
 
 use super::options::{Options, Quoting, conflict};
-use super::{extra, packet};
+use super::{extra, http, packet};
 use crate::ast;
 use crate::codes;
 
@@ -18,6 +18,8 @@ pub(crate) fn follow_up(
 ) -> Result<FollowUp, Diagnostic> {
     let options = Options::of(&follow.options)?;
     check_same_flow(&options)?;
+    http::check(&options)?;
+    check_request(&options, follow.reply)?;
     let error = error(&options, &flow.packet)?;
     check_transport(&options, &flow.packet, error.is_some())?;
     let mut change = change(&options, &flow.packet, error.is_some(), span)?;
@@ -27,7 +29,11 @@ pub(crate) fn follow_up(
     }
     Ok(FollowUp {
         reply: follow.reply,
-        flags: options.flags.as_ref().map(|f| f.node),
+        flags: options
+            .flags
+            .as_ref()
+            .map(|f| f.node)
+            .or(options.http.is_some().then_some(http::FLAGS)),
         error,
         change,
     })
@@ -52,6 +58,18 @@ fn check_same_flow(options: &Options<'_>) -> Result<(), Diagnostic> {
     match others.into_iter().find_map(|(span, message)| Some((span?, message))) {
         Some((span, message)) => Err(Diagnostic::error(codes::CONFLICTING_OPTION, message, span)
             .help("to ask something else, write a whole question as the step")),
+        None => Ok(()),
+    }
+}
+
+/// Whoever opened the connection sends requests, and whoever accepted it answers them.
+fn check_request(options: &Options<'_>, reply: bool) -> Result<(), Diagnostic> {
+    match options.http.as_ref().filter(|_| reply) {
+        Some(http) => {
+            let message = "a request is not an answer";
+            Err(Diagnostic::error(codes::CONFLICTING_OPTION, message, http.span)
+                .help("`send http ...` is the next request; `reply` with a `payload` answers one"))
+        }
         None => Ok(()),
     }
 }
@@ -85,6 +103,7 @@ fn check_transport(options: &Options<'_>, first: &Packet, error: bool) -> Result
     let echo = first.icmp().is_some_and(|(kind, _)| packet::is_echo(kind, v6)) && !error;
     let others = [
         (options.flags.as_ref().map(|f| f.span).filter(|_| !tcp), "TCP flags need TCP"),
+        (options.http.as_ref().map(|h| h.span).filter(|_| !tcp), "HTTP needs TCP"),
         (options.id.as_ref().map(|i| i.span).filter(|_| !echo), "`id` needs an ICMP echo"),
         (
             options.seq.as_ref().map(|s| s.span).filter(|_| !tcp && !echo),
@@ -125,7 +144,11 @@ fn change(
         mtu: None,
         payload: None,
     };
-    let given = [options.payload.as_ref().map(|p| p.span), options.length.as_ref().map(|l| l.span)];
+    let given = [
+        options.payload.as_ref().map(|p| p.span),
+        options.length.as_ref().map(|l| l.span),
+        options.http.as_ref().map(|h| h.span),
+    ];
     let Some(given) = given.into_iter().flatten().next() else { return Ok(change) };
     if let (true, Some(icmp)) = (error, &options.icmp) {
         return Err(conflict("an error's payload is what it quotes", given, icmp.span));
@@ -134,7 +157,7 @@ fn change(
     sample.ip.fragment = change.fragment.unwrap_or_default();
     sample.ip.options = change.options.clone().unwrap_or_default();
     sample.ip.extensions = change.extensions.clone().unwrap_or_default();
-    let (payload, _) = packet::payload(&sample, options)?;
+    let (payload, _) = packet::payload(&sample, options, None)?;
     sample.payload.clone_from(&payload);
     packet::check_length(&sample, options, span)?;
     change.payload = Some(payload);

@@ -7,6 +7,7 @@ use engine::net::{Fragment, Protocol, TcpFlags};
 use engine::question::Known;
 use engine::source::Span;
 
+use super::http;
 use crate::ast::{IcmpMessage, PacketOption, PartyName, Question, Spanned};
 use crate::codes;
 
@@ -37,6 +38,7 @@ pub(super) struct Options<'q> {
     pub(super) from_port: Option<Spanned<u16>>,
     pub(super) from_ip: Option<Spanned<IpAddr>>,
     pub(super) payload: Option<Spanned<Vec<u8>>>,
+    pub(super) http: Option<Spanned<http::Asked<'q>>>,
     pub(super) fragment: Option<Spanned<Fragment>>,
     /// `ip-options`.
     pub(super) ipv4_extra: Option<Spanned<&'q [u8]>>,
@@ -82,6 +84,9 @@ impl<'q> Options<'q> {
                 once(&mut self.payload, "a payload", text.as_bytes().to_vec(), at)
             }
             PacketOption::Hex(bytes) => once(&mut self.payload, "a payload", bytes.clone(), at),
+            PacketOption::Http { method, path } => {
+                once(&mut self.http, "`http`", http::Asked { method, path }, at)
+            }
             PacketOption::Fragment { offset, more } => {
                 let fragment = Fragment { offset: *offset, more: *more };
                 once(&mut self.fragment, "`fragment`", fragment, at)

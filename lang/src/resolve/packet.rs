@@ -9,7 +9,7 @@ use engine::source::Span;
 use engine::topology::Party;
 
 use super::options::{Options, conflict};
-use super::{Atlas, extra, service};
+use super::{Atlas, extra, http, service};
 use crate::ast::{self, IcmpMessage, Spanned};
 use crate::codes;
 use crate::lower::message_type;
@@ -55,6 +55,7 @@ impl Asked<'_> {
         destination: IpAddr,
         quoted: Option<&Packet>,
     ) -> Result<Made, Diagnostic> {
+        http::check(self.options)?;
         let ip = self.header(source, destination)?;
         let speech = self.speech()?;
         let transport = self.transport(&speech, ip.source.is_ipv6())?;
@@ -65,7 +66,8 @@ impl Asked<'_> {
         match quoted {
             Some(quoted) => packet.payload = self.quotation(&packet, quoted)?,
             None => {
-                let (payload, open) = payload(&packet, self.options)?;
+                let to = &self.question.target.party;
+                let (payload, open) = payload(&packet, self.options, Some(to))?;
                 packet.payload = payload;
                 undetermined.extend(open.map(ToOwned::to_owned));
             }
@@ -168,10 +170,12 @@ impl Asked<'_> {
     /// The protocol with ports that is asked for, by `/PROTO`, by an option, or by TCP flags.
     fn protocol(&self) -> Result<Option<Spanned<Protocol>>, Diagnostic> {
         let flags = self.options.flags.as_ref();
+        let http = self.options.http.as_ref();
         let claims = [
             self.question.target.protocol.clone(),
             self.options.protocol.clone(),
             flags.map(|f| Spanned { node: Protocol::Tcp, span: f.span }),
+            http.map(|h| Spanned { node: Protocol::Tcp, span: h.span }),
         ];
         let mut asked: Option<Spanned<Protocol>> = None;
         for claim in claims.into_iter().flatten() {
@@ -179,6 +183,7 @@ impl Asked<'_> {
                 Some(first) if first.node != claim.node => {
                     let message = match flags {
                         Some(flags) if flags.span == claim.span => "TCP flags need TCP",
+                        _ if http.is_some_and(|h| h.span == claim.span) => "HTTP needs TCP",
                         _ => "two protocols are asked for",
                     };
                     return Err(conflict(message, claim.span, first.span));
@@ -320,10 +325,13 @@ fn with_ports(
             let usual = match options.known.as_ref().map(|k| k.node) {
                 Some(Known::Established) => TcpFlags::ACK,
                 Some(Known::Reply) => TcpFlags::SYN.with(TcpFlags::ACK),
-                None => TcpFlags::SYN,
+                _ if options.http.is_some() => http::FLAGS,
+                _ => TcpFlags::SYN,
             };
             let flags = options.flags.as_ref().map_or(usual, |f| f.node);
-            let sequence = options.seq.as_ref().map_or(u32::from(FIRST), |s| s.node);
+            // A request comes behind the SYN, which takes a number.
+            let first = u32::from(FIRST) + u32::from(options.http.is_some());
+            let sequence = options.seq.as_ref().map_or(first, |s| s.node);
             let acknowledgement = u32::from(flags.contains(TcpFlags::ACK));
             Transport::Tcp { source, destination, flags, sequence, acknowledgement }
         }
@@ -420,7 +428,11 @@ pub(super) fn echo_sequence(seq: &Spanned<u32>) -> Result<u16, Diagnostic> {
 pub(super) fn payload(
     packet: &Packet,
     options: &Options<'_>,
+    to: Option<&ast::PartyName>,
 ) -> Result<(Vec<u8>, Option<&'static str>), Diagnostic> {
+    if let Some(asked) = &options.http {
+        return Ok((http::request(asked.node, packet, to), None));
+    }
     if let Some(payload) = &options.payload {
         return Ok((payload.node.clone(), None));
     }

@@ -195,6 +195,7 @@ fn options_reach_the_packet() {
         ("a -> b:dns/udp", "udp 40312 53"),
         ("a -> b:dns syn", "tcp 40312 5353 SYN 1 0"),
         ("a -> b udp fragment offset 1480", "udp 40312 0"),
+        ("a -> b:80 http GET /", "tcp 40312 80 PSH-ACK 2 1"),
         ("a -> b icmp", "icmp 8/0 [0, 1, 0, 1]"),
         ("a -> b icmp ip6", "icmp 128/0 [0, 1, 0, 1]"),
         ("a -> b icmp echo-reply id 5 seq 6", "icmp 0/0 [0, 5, 0, 6]"),
@@ -211,6 +212,12 @@ fn options_reach_the_packet() {
         (b"abc".to_vec(), "10.0.0.9".into())
     );
     assert_eq!(packet("a -> b:53/udp hex 0a0b").payload, [10, 11]);
+    let asked = resolved("a -> b:8080 http POST \"/x?y=(1)\"").expect("resolves");
+    let request = "POST /x?y=(1) HTTP/1.1\r\nHost: 10.2.0.10:8080\r\nContent-Length: 0\r\n\r\n";
+    assert_eq!(asked.known, Some(engine::question::Known::Connected));
+    assert_eq!(String::from_utf8_lossy(&asked.packet.payload), request);
+    let asked = packet("a -> b:80 ip6 http GET /").payload;
+    assert_eq!(String::from_utf8_lossy(&asked), "GET / HTTP/1.1\r\nHost: [fd00:2::10]\r\n\r\n");
     let labelled = packet("a -> b:53/udp flow-label 1048575").ip;
     assert_eq!((labelled.source.is_ipv6(), labelled.flow_label), (true, 0xF_FFFF));
     let piece = packet("a -> b:53/udp fragment more").ip.fragment;
@@ -243,6 +250,17 @@ fn what_stands_before_the_transport_is_of_its_family() {
     }
     for (text, expected) in [
         ("a -> b:80 ip-options 01 ip6", "HW0204 these two are of different address families"),
+        ("a -> b:80 http GET / syn", "HW0204 a request is sent on an open connection"),
+        ("a -> b:80/udp http GET /", "HW0204 HTTP needs TCP"),
+        ("a -> b http GET / icmp", "HW0204 HTTP needs TCP"),
+        ("a -> b:80 http GET / payload \"x\"", "HW0204 the request is the payload"),
+        ("a -> b:80 http GET / length 99", "HW0204 a request is as long as it is"),
+        ("a -> b:80 http GET / fragment more", "HW0204 a request is not sent in fragments"),
+        (
+            "a -> b:80 http GET / with conntrack reply",
+            "HW0204 HTTP opens a connection of its own, which the other side accepts",
+        ),
+        ("a -> b:80 http GET / http GET /", "HW0204 `http` is given twice"),
         ("a -> b:80 flow-label 7 ip4", "HW0204 these two are of different address families"),
         ("a -> b:80 extensions esp ip4", "HW0204 these two are of different address families"),
         ("a -> b:80 extensions esp extensions esp", "HW0204 `extensions` is given twice"),

@@ -76,7 +76,7 @@ pub(super) struct TraceArgs {
     /// With --live: send it so many times, once a second
     #[arg(long, value_name = "N", requires = "live", value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
-    /// With --live: send also a payload of your own
+    /// With --live: send also a payload of your own, or an HTTP method other than GET or HEAD
     #[arg(long, requires = "live")]
     send: bool,
     #[command(flatten)]

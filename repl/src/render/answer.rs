@@ -34,6 +34,7 @@ pub(super) fn text(answer: &Answer, options: Options, out: &mut dyn Write) -> io
 fn sent_lines(sent: &Sent) -> Vec<String> {
     let mut lines: Vec<String> =
         sent.kernel.iter().map(|kernel| hop::fact(1, "kernel", kernel)).collect();
+    lines.extend(sent.http.iter().map(|http| hop::fact(1, "http", http)));
     let Some(compared) = &sent.compared else { return lines };
     let Some(found) = &compared.difference else {
         let text = format!("{} simulates the same, hop by hop and byte by byte", compared.backend);
@@ -242,7 +243,9 @@ fn not_opened(e: &Explanation) -> String {
         Step::Drop { reason, .. } => Some(format!("is dropped: {reason}")),
         _ => None,
     });
-    let met = met.unwrap_or_else(|| "does not get through".to_owned());
+    let is_delivered = steps().any(|step| matches!(step, Step::Deliver { .. }));
+    let unmet = if is_delivered { "comes to no connection" } else { "does not get through" };
+    let met = met.unwrap_or_else(|| unmet.to_owned());
     let packet = if e.packet.detail.is_empty() { "opening packet" } else { &e.packet.detail };
     format!("no such flow: its {packet}, which is shown here, {met}")
 }

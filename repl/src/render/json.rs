@@ -110,6 +110,7 @@ fn answer_fields(answer: &Answer) -> Map<String, Value> {
     let compared = sent.and_then(|sent| sent.compared.as_ref());
     let compared = compared.map(|c| json!({ "backend": c.backend, "difference": c.difference }));
     fields.insert("compared".into(), json!(compared));
+    fields.insert("http".into(), json!(sent.and_then(|sent| sent.http.as_ref())));
     fields.insert("kernel".into(), json!(sent.and_then(|sent| sent.kernel.as_ref())));
     fields
 }

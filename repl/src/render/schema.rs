@@ -165,6 +165,10 @@ fn answer_fields() -> Value {
             },
             "required": ["backend", "difference"]
         },
+        "http": {
+            "description": "What became of the request of a real connection; null where none was asked for.",
+            "type": ["string", "null"]
+        },
         "kernel": {
             "description": "What the kernel says of a real packet that did not come to the next program.",
             "type": ["string", "null"]

@@ -4,6 +4,7 @@ use engine::backend::BackendError;
 use engine::diag::Diagnostic;
 use engine::eval::Memory;
 use engine::explain::{Agreement, Explanation};
+use engine::question::Known;
 use engine::source::Span;
 use engine::tables::Generation;
 use lang::NoIncludes;
@@ -152,7 +153,7 @@ impl Session {
                 return journey.ask_told(stage, question);
             }
             let mut explanation = journey.ask(stage, question)?;
-            if question.known.is_none() {
+            if matches!(question.known, None | Some(Known::Connected)) {
                 explanation.assumed.insert(0, NO_EARLIER.to_owned());
             }
             Ok(explanation)

@@ -238,7 +238,7 @@ impl Journey<'_> {
         let first = opening::first(asked, known);
         let answer = self.send(stage, &first)?;
         let Some(sides) = through(&first, &answer) else {
-            return Ok(Opened::Refused(Box::new(opening::refused(answer))));
+            return Ok(Opened::Refused(Box::new(opening::refused(answer, known))));
         };
         let mut latest = first.packet.clone();
         for turn in opening::rest(asked, known) {
@@ -250,7 +250,7 @@ impl Journey<'_> {
             };
             let answer = self.send(stage, &question)?;
             if through(&question, &answer).is_none() {
-                return Ok(Opened::Refused(Box::new(opening::refused(answer))));
+                return Ok(Opened::Refused(Box::new(opening::refused(answer, known))));
             }
             latest = match turn {
                 Turn::Answerer => sides.near(&question.packet),

@@ -5,6 +5,8 @@
 mod caught;
 mod elsewhere;
 #[cfg(feature = "lab")]
+mod http;
+#[cfg(feature = "lab")]
 mod own;
 mod source;
 mod trace;

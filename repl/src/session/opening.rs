@@ -20,7 +20,9 @@ pub(super) enum Turn {
 /// The question of the side that opens: with the flow's first packet, and nothing else that was asked.
 pub(super) fn first(asked: &Question, known: Known) -> Question {
     let (source, destination, like) = match known {
-        Known::Established => (asked.source, asked.destination, asked.packet.clone()),
+        Known::Established | Known::Connected => {
+            (asked.source, asked.destination, asked.packet.clone())
+        }
         Known::Reply => (asked.destination, asked.source, question::reply(&asked.packet)),
     };
     Question {
@@ -68,6 +70,7 @@ fn begun(like: &Packet) -> Packet {
 pub(super) fn rest(asked: &Question, known: Known) -> &'static [Turn] {
     match (known, &asked.packet.transport) {
         (Known::Established, _) => &[Turn::Answerer],
+        (Known::Connected, _) => &[Turn::Answerer, Turn::Opener],
         // An answer that comes later than the SYN-ACK follows a handshake.
         (Known::Reply, Transport::Tcp { flags, .. }) if !flags.contains(TcpFlags::SYN) => {
             &[Turn::Answerer, Turn::Opener]
@@ -85,6 +88,9 @@ pub(super) fn assumed(asked: &Question, known: Known) -> String {
         }
         (Known::Established, false, _) => {
             "conntrack established: a request and its answer were let through first"
+        }
+        (Known::Connected, ..) => {
+            "the connection was opened first: SYN, SYN-ACK and ACK got through"
         }
         (Known::Reply, true, 0) => "conntrack reply: the receiver's SYN was let through first",
         (Known::Reply, true, _) => {
@@ -112,8 +118,13 @@ pub(super) fn unmatched(known: Option<Known>, world: &World, trace: &Trace) -> O
     Some(format!("the answer does not match that flow: {} takes it for a new one", node.name))
 }
 
-/// The answer where an opening packet did not get through: it shows that packet, and decides nothing.
-pub(super) fn refused(mut answer: Explanation) -> Explanation {
+/// The answer where an opening packet did not get through: it shows that packet, and decides nothing. What connects as a part of what is
+/// asked is decided by that packet, where it is dropped.
+pub(super) fn refused(mut answer: Explanation, known: Known) -> Explanation {
+    if known == Known::Connected && answer.verdict != Verdict::Allowed {
+        answer.assumed.push("the request was not sent: its connection is not opened".to_owned());
+        return answer;
+    }
     answer.verdict = Verdict::Undecided;
     answer.undecided = Some(Undecided::NotOpened);
     answer.reason = None;

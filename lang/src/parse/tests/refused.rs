@@ -266,6 +266,9 @@ const FLOWS: &[(&str, &str)] = &[
         "a -> b:80 snc => allowed",
         "HW0001 unexpected `snc`, expected `=>` or a packet option at [snc]",
     ),
+    ("a -> b:80 http get / => allowed", "HW0001 `get` is not a method of HTTP at [get]"),
+    ("a -> b:80 http GET x => allowed", "HW0001 `x` is not a path of HTTP at [x]"),
+    ("a -> b:80 http GET \"/a b\" => allowed", "HW0001 `/a b` is not a path of HTTP at [\"/a b\"]"),
     (
         "a -> b:80 flow-label 1048576 => allowed",
         "HW0008 `1048576` is not a flow label at [1048576]",

@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 
 use datapath::decode::Run;
 use datapath::follow::{Heard, came, follow_heard};
+use datapath::frame;
 use datapath::live::Mode;
 use engine::backend::BackendError;
 use engine::explain::{ENTRANCE, Explanation, Undecided, explain};
-use engine::net::{Hook, Protocol};
+use engine::net::{Hook, Layer, Protocol};
 use engine::reason::DropReason;
 use engine::tables::Generation;
 use engine::topology::NodeId;
@@ -21,16 +22,19 @@ use super::super::at::sent::Sent as Given;
 use super::super::{Session, refused};
 use super::source::Opened;
 use super::trace::{Live, told};
-use crate::monitor::{Asked, Item, Scene, Source, hop, see};
+use crate::monitor::{Asked, Item, Scene, Sighting, Source, hop, see};
 use crate::reply::{Answer, Level, Reply, Sent};
 use crate::session::Interrupt;
 
 /// How long what is said later may still be of a packet.
-const SETTLED: Duration = Duration::from_millis(150);
+pub(super) const SETTLED: Duration = Duration::from_millis(150);
 /// Between two looks where nothing was said.
 const PAUSE: Duration = Duration::from_millis(1);
 /// Runs that are held at most until what comes after them was heard.
 const HELD: usize = 1 << 16;
+/// What is taken for granted of a packet that others sent.
+pub(super) const EARLIER: &str =
+    "caught as it passed: earlier packets of its flow were not followed";
 /// Scenes of generations that are kept.
 const SCENES: usize = 4;
 
@@ -40,6 +44,29 @@ pub(super) struct Wanted<'l> {
     pub(super) watch: Asked,
     pub(super) protocol: Protocol,
     pub(super) level: Level,
+    /// The sender's port, where it is known.
+    pub(super) from: Option<u16>,
+    /// What the packet's payload begins with.
+    pub(super) begin: Option<Vec<u8>>,
+}
+
+impl Wanted<'_> {
+    /// Whether what a program saw may be of a packet of the kind.
+    fn admits(&self, seen: &Sighting, run: &Run) -> bool {
+        seen.protocol == Some(self.protocol)
+            && self.from.is_none_or(|port| seen.source.port == Some(port))
+            && self.watch.filter.admits(seen)
+            && self.begin.as_ref().is_none_or(|begin| begins(run, begin))
+    }
+}
+
+/// Whether what a frame carries begins so, as far as it was told.
+fn begins(run: &Run, begin: &[u8]) -> bool {
+    let layers = run.came.as_ref().map(|came| frame::dissect(&came.bytes, &[])).unwrap_or_default();
+    layers.iter().any(|layer| match layer {
+        Layer::Payload(bytes) => bytes.starts_with(begin),
+        _ => false,
+    })
 }
 
 /// A packet that was caught.
@@ -55,7 +82,7 @@ struct Found {
 }
 
 /// Everything that goes on while packets are waited for.
-struct Hunt<'w> {
+pub(super) struct Hunt<'w> {
     wanted: &'w Wanted<'w>,
     title: String,
     observes: bool,
@@ -98,14 +125,14 @@ impl Session {
 }
 
 impl<'w> Hunt<'w> {
-    fn of(source: &mut dyn Source, wanted: &'w Wanted<'w>) -> Self {
+    pub(super) fn of(source: &mut dyn Source, wanted: &'w Wanted<'w>) -> Self {
         let (title, observes) = (source.name(), source.observes());
         let (held, scenes) = (Vec::new(), Vec::new());
         Self { wanted, title, observes, held, looked: 0, scenes, lost: 0, caught: 0 }
     }
 
     /// Goes on until as many were caught as were asked for, and gives the last one; nothing where the time was over before.
-    fn run(
+    pub(super) fn run(
         &mut self,
         source: &mut dyn Source,
         begun: Instant,
@@ -161,8 +188,7 @@ impl<'w> Hunt<'w> {
             self.looked = ended(&run);
             let scene = self.scene(source, run.generation);
             let seen = see(&scene, node, &run);
-            let is_wanted = seen.protocol == Some(self.wanted.protocol)
-                && self.wanted.watch.filter.admits(&seen);
+            let is_wanted = self.wanted.admits(&seen, &run);
             let first = if is_wanted { self.first(&scene, at) } else { at };
             if is_wanted && self.is_for_asked(&scene, first) {
                 self.looked = self.looked.saturating_sub(1);
@@ -269,7 +295,7 @@ impl<'w> Hunt<'w> {
     ) {
         let lines = &mut explanation.assumed;
         lines.retain(|line| !line.starts_with(ENTRANCE));
-        lines.push("caught as it passed: earlier packets of its flow were not followed".to_owned());
+        lines.push(EARLIER.to_owned());
         if let (Hook::FromOverlay | Hook::ToNetdev, Some(first)) =
             (run.hook, explanation.hops.first())
         {
@@ -315,7 +341,7 @@ impl<'w> Hunt<'w> {
     }
 
     /// What was caught when the time was over; among what was lost there may have been more.
-    fn sums(&self, begun: Instant) -> String {
+    pub(super) fn sums(&self, begun: Instant) -> String {
         let (seconds, lost) = (begun.elapsed().as_secs_f64(), self.lost);
         let what = if self.wanted.live.drops { "drop" } else { "packet" };
         let seen = match self.caught {
@@ -334,7 +360,6 @@ fn ended(run: &Run) -> u64 {
 #[cfg(test)]
 mod tests {
     use datapath::decode::{End, Snapshot};
-    use datapath::frame;
     use engine::explain::Undecided;
     use engine::source::SourceMap;
     use engine::topology::Endpoint;
@@ -432,7 +457,8 @@ pod shop/server on node02 { ip 10.2.0.10 }
             Asked { count: Some(1), time: Some(Duration::from_millis(20)), ..Asked::default() };
         let (protocol, level) = (Protocol::Tcp, Level::Normal);
         let mut session = Session::new(crate::backend::open);
-        session.catch(&mut source, &Wanted { live: &live, watch, protocol, level })
+        let wanted = Wanted { live: &live, watch, protocol, level, from: None, begin: None };
+        session.catch(&mut source, &wanted)
     }
 
     #[test]

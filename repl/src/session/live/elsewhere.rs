@@ -94,6 +94,9 @@ impl Session {
 }
 
 #[cfg(feature = "lab")]
+pub(super) use probe::refuse;
+
+#[cfg(feature = "lab")]
 mod probe {
     use datapath::follow::follow;
     use datapath::lab::{self, LabWires, Scene as LabScene};
@@ -110,12 +113,14 @@ mod probe {
     use super::super::super::lab::{Own, told as refused_by_lab};
     use super::super::super::refused;
     use super::super::caught::Wanted;
+    use super::super::http;
     use super::super::own::Listened;
     use super::super::source::Opened;
-    use super::super::trace::{Drops, carries, told};
+    use super::super::trace::{Drops, carries, request_of, told, unsendable};
     use super::{Live, Reply, Session, Status, ast};
     use crate::backend::{self, Choice};
     use crate::live::difference;
+    use crate::monitor::Asked;
     use crate::reply::{Answer, Compared, Sent};
 
     /// Ports that probes are sent from: such as no system gives by itself, another one each time, so that none goes on with the flow of
@@ -131,10 +136,10 @@ mod probe {
                 Err(problem) => return self.complain(vec![problem]),
             };
             let watch = live.watch(&scene.world, &question);
-            let (protocol, level) = (question.packet.protocol(), self.settings.level);
+            let wanted = self.wanted(live, watch, &question);
             let mode = Mode { trace: true, capture: true, ..Mode::default() };
             match Listened::to(own, mode) {
-                Ok(mut source) => self.catch(&mut source, &Wanted { live, watch, protocol, level }),
+                Ok(mut source) => self.catch(&mut source, &wanted),
                 Err(error) => *refused(&error),
             }
         }
@@ -169,14 +174,26 @@ mod probe {
             };
             if live.waits() {
                 let watch = live.watch(&opened.scene.world, &question);
-                let protocol = question.packet.protocol();
-                let level = self.settings.level;
-                return self.catch_installed(opened, &Wanted { live, watch, protocol, level });
+                let wanted = self.wanted(live, watch, &question);
+                return self.catch_installed(opened, &wanted);
+            }
+            if http::is_asked(&question) {
+                let watch = live.watch(&opened.scene.world, &question);
+                return self.request_installed(opened, live, (asked, &question), watch);
             }
             match self.probe_installed(&opened, &marked(question, asked), live) {
                 Ok(answer) => told(answer),
                 Err(reply) => *reply,
             }
+        }
+
+        /// Which packets of others are caught: those of the question's kind, and with a request where it asks for one.
+        fn wanted<'l>(&self, live: &'l Live, watch: Asked, question: &Question) -> Wanted<'l> {
+            let request = request_of(question);
+            let begin = request.map(|request| format!("{} {} ", request.method, request.path));
+            let begin = begin.map(String::into_bytes);
+            let (protocol, level) = (question.packet.protocol(), self.settings.level);
+            Wanted { live, watch, protocol, level, from: None, begin }
         }
 
         fn probe_installed(
@@ -215,13 +232,17 @@ mod probe {
             };
             self.last_answer = Some(explanation.clone());
             let level = self.settings.level;
-            let live = Some(Sent { compared, kernel });
+            let live = Some(Sent { compared, kernel, http: None });
             Ok(Answer { explanation, level, unmet: Vec::new(), came_with: None, live })
         }
     }
 
     /// What is not sent.
-    fn refuse(opened: &Opened, question: &Question, live: &Live) -> Result<(), Box<Reply>> {
+    pub(in crate::session::live) fn refuse(
+        opened: &Opened,
+        question: &Question,
+        live: &Live,
+    ) -> Result<(), Box<Reply>> {
         let failure = |status, message: &str, remedy: &str| {
             Err(Box::new(Reply::failure(status, message, remedy)))
         };
@@ -236,13 +257,13 @@ mod probe {
                 "`--wait` catches the next packet that somebody else sends",
             );
         }
-        if question.with_reply || question.known.is_some() || question.choose.is_some() {
+        let is_simulated = question.known.is_some() && !http::is_asked(question);
+        if question.with_reply || is_simulated || question.choose.is_some() {
             let message = "`with` and `choose backend` are about simulation: real pods answer, and real services choose";
             return failure(Status::Input, message, "leave them out");
         }
         if carries(question) && !live.send {
-            let message = "a payload is sent to a real pod only with `--send`";
-            return failure(Status::Usage, message, "add `--send`, or leave the payload out");
+            return Err(Box::new(unsendable(question)));
         }
         if live.follow || live.count.is_some() {
             let message = "one probe is sent to what is installed at a time";

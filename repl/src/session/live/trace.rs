@@ -9,7 +9,8 @@ use engine::backend::{Backend, BackendError};
 use engine::diag::Diagnostic;
 use engine::eval::Memory;
 use engine::net::Packet;
-use engine::question::Question;
+use engine::net::http::RequestLine;
+use engine::question::{Known, Question};
 use engine::trace::Trace;
 use lang::ast;
 use lang::command::Flag;
@@ -121,12 +122,7 @@ impl Session {
             Err(problem) => return self.complain(vec![problem]),
         };
         if !live.send && carries(&question) {
-            let message = "a payload is sent to a real pod only with `--send`";
-            return Reply::failure(
-                Status::Usage,
-                message,
-                "add `--send`, or leave the payload out",
-            );
+            return unsendable(&question);
         }
         let most = live.count.unwrap_or(if live.follow { u64::MAX } else { 1 });
         let mut sent = 0;
@@ -187,7 +183,7 @@ impl Session {
             level: self.settings.level,
             unmet: Vec::new(),
             came_with: None,
-            live: Some(Sent { compared, kernel }),
+            live: Some(Sent { compared, kernel, http: None }),
         })
     }
 
@@ -209,10 +205,32 @@ impl Session {
     }
 }
 
-/// Whether a question sends something of its own making to a pod.
+/// Whether a question sends something of its own making to a pod, other than a request that asks for nothing but to be told something.
 pub(super) fn carries(question: &Question) -> bool {
     let is_default = question.undetermined.iter().any(|field| field == DEFAULT_PAYLOAD);
-    !question.packet.payload.is_empty() && !is_default
+    let is_plain = request_of(question).is_some_and(|request| request.is_plain());
+    !question.packet.payload.is_empty() && !is_default && !is_plain
+}
+
+/// The request that `http` asks for.
+pub(super) fn request_of(question: &Question) -> Option<RequestLine<'_>> {
+    let is_http = question.known == Some(Known::Connected);
+    RequestLine::of(&question.packet.payload).filter(|_| is_http)
+}
+
+/// What is not sent without being asked for.
+pub(super) fn unsendable(question: &Question) -> Reply {
+    match request_of(question) {
+        Some(request) => {
+            let method = request.method;
+            let message = format!("HTTP {method} is sent to a real pod only with `--send`");
+            Reply::failure(Status::Usage, message, "add `--send`, or ask with GET or HEAD")
+        }
+        None => {
+            let message = "a payload is sent to a real pod only with `--send`";
+            Reply::failure(Status::Usage, message, "add `--send`, or leave the payload out")
+        }
+    }
 }
 
 /// A question on conntrack of its own.
