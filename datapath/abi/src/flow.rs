@@ -24,8 +24,8 @@ pub struct CtKey4 {
     pub high_port: [u8; 2],
     /// IANA number.
     pub protocol: u8,
-    /// 1: not what is known of the flow, but [that it may be older](ct_kind::OLDER) than the programs; else 0.
-    pub older: u8,
+    /// 1: not what is known of the flow, but a [note](ct_kind::OLDER) about it of programs that observe; else 0.
+    pub note: u8,
     /// 0
     pub reserved: [u8; 2],
 }
@@ -44,8 +44,8 @@ pub struct CtKey6 {
     pub high_port: [u8; 2],
     /// IANA number.
     pub protocol: u8,
-    /// As in [`CtKey4::older`].
-    pub older: u8,
+    /// As in [`CtKey4::note`].
+    pub note: u8,
     /// 0
     pub reserved: [u8; 2],
 }
@@ -127,8 +127,10 @@ pub mod ct_kind {
     /// A node's address with a translated port (the initiator) and its peer: `address` and `port` are those of the source.
     /// Good while the plain entry is alive and has that `nat_port`.
     pub const NAT: u8 = 2;
-    /// Observing: the flow may be older than the programs, as long as this is alive. Under a key of its own: [`CtKey4::older`](super::CtKey4::older).
+    /// Observing: the flow may be older than the programs, as long as this is alive. Under a key of its own: [`CtKey4::note`](super::CtKey4::note).
     pub const OLDER: u8 = 3;
+    /// Observing: the flow would have been dropped with its first packet, which others let pass. Under the same key as [`OLDER`].
+    pub const UNWANTED: u8 = 4;
 }
 
 /// A flow.

@@ -21,7 +21,7 @@ pub use tables::*;
 
 /// Changes whenever a layout or a meaning in this crate does. User space writes it to
 /// [`Config::abi`]; a program that finds another number gives every packet to the stack.
-pub const ABI_VERSION: u32 = 9;
+pub const ABI_VERSION: u32 = 10;
 
 /// Names of the maps in the object.
 pub mod maps {

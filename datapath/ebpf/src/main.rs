@@ -8,7 +8,7 @@
 //! | `run` | circumstances of a run, what it finds out, what it comes to |
 //! | `context`, `headers`, `fragments` | reading the context, frames, and pieces of datagrams |
 //! | `conntrack`, `ipcache`, `policy`, `service` | one kind of look-up each |
-//! | `older` | observing: flows of which nothing tells that they are older than the programs |
+//! | `notes` | observing: flows of which nothing tells that they are older than the programs, and such as would not go on |
 //! | `nat`, `related`, `translate` | translated sources, ICMP errors about translated flows, rewriting |
 //! | `receive`, `node` | the receiver's side, for all hooks that lead to a pod, and for those that lead to a node |
 //! | `forward` | carrying a verdict out |
@@ -64,7 +64,7 @@ mod ipcache;
 mod maps;
 mod nat;
 mod node;
-mod older;
+mod notes;
 mod policy;
 mod prefilter;
 mod receive;
@@ -160,7 +160,7 @@ fn may_be_older(run: &Run, packet: &Packet, facts: &Facts, reason: u8) -> bool {
     if packet.protocol == TCP {
         return packet.tcp_flags & (SYN | ACK) != SYN;
     }
-    older::may_be(run.skb) != 0
+    notes::may_be_older(run.skb) != 0
 }
 
 /// Programs cannot unwind; nothing in them panics, and a path here would not load.

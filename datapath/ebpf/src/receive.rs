@@ -1,7 +1,7 @@
 //! The receiver's side, shared by every hook that a packet reaches a pod through: who sent it, whether
 //! ingress policy admits it, and what conntrack keeps of it.
 
-use datapath_abi::{Target, conntrack as ct, ct_kind, ct_state, direction, hook, reason, source};
+use datapath_abi::{Target, conntrack as ct, ct_kind, ct_state, direction, reason, source};
 
 use crate::conntrack::{self, Flow};
 use crate::headers::Packet;
@@ -113,9 +113,8 @@ pub(crate) fn admit(
 /// stack carries between pods of a node both devices judge a flow.
 #[inline(always)]
 fn is_same(run: &Run, one: u8, other: u8) -> bool {
-    let judges_both = matches!(run.hook, hook::FROM_CONTAINER | hook::TO_CONTAINER);
     let by_address = |from: u8| matches!(from, source::ENDPOINT | source::IPCACHE);
-    one == other || judges_both && by_address(one) && by_address(other)
+    one == other || run.is_at_pod() && by_address(one) && by_address(other)
 }
 
 /// Asks ingress policy, or conntrack for what it said before. Returns the reason of a refusal, or

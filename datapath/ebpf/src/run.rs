@@ -13,8 +13,8 @@ use datapath_abi::{
 use crate::capture::Snapshot;
 use crate::context;
 use crate::headers::{ACK, Packet, SYN, TCP};
-use crate::ipcache;
 use crate::maps::{ACTIVE, ATTACHMENTS, CONFIG, SCRATCH, SEAM, SETTINGS, TARGETS};
+use crate::{ipcache, notes};
 
 /// Identity of the node itself.
 pub(crate) const IDENTITY_HOST: u32 = 1;
@@ -178,17 +178,27 @@ impl Run {
         self.generation & 1
     }
 
-    /// Whether a new flow's packet is observed that no connection begins with: whose flow it is nobody knows, so that an entry would make the
-    /// packets that follow ones of whoever sent it.
+    /// Whether a new flow's packet is observed that no connection begins with, or that answers what would not have come: whose flow it is
+    /// nobody knows, so that an entry would make the packets that follow ones of whoever sent it.
     #[inline(always)]
     pub(crate) fn is_amid(&self, packet: &Packet) -> bool {
-        self.has(config::OBSERVE) && packet.protocol == TCP && packet.tcp_flags & (SYN | ACK) != SYN
+        self.has(config::OBSERVE)
+            && match packet.protocol {
+                TCP => packet.tcp_flags & (SYN | ACK) != SYN,
+                _ => self.is_at_pod() && notes::is_unwanted(self.skb) != 0,
+            }
     }
 
     /// Whether the node's stack carries everything: at devices of pods only.
     #[inline(always)]
     pub(crate) fn is_chained(&self) -> bool {
-        matches!(self.hook, hook::FROM_CONTAINER | hook::TO_CONTAINER) && self.has(config::CHAINED)
+        self.is_at_pod() && self.has(config::CHAINED)
+    }
+
+    /// Whether the device is a pod's: the only ones that programs hang on beside others.
+    #[inline(always)]
+    pub(crate) fn is_at_pod(&self) -> bool {
+        matches!(self.hook, hook::FROM_CONTAINER | hook::TO_CONTAINER)
     }
 
     /// Whether a bit of [`config`] is on.

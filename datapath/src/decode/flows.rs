@@ -90,11 +90,11 @@ fn from_source(flow: FlowKey, source: Place) -> (FlowKey, u16) {
     (FlowKey { source: address, source_port: source.port, ..flow }, flow.source_port)
 }
 
-/// Whether a key of [`abi::maps::CT4`] or `CT6` is that of a flow, and no note [that it may be older](abi::ct_kind::OLDER) than the programs.
+/// Whether a key of [`abi::maps::CT4`] or `CT6` is that of a flow, and no [note](abi::ct_kind::OLDER) of programs that observe.
 pub fn is_flow(key: &[u8]) -> bool {
     match key.len() {
-        16 => abi::CtKey4::read_from_bytes(key).is_ok_and(|key| key.older == 0),
-        _ => abi::CtKey6::read_from_bytes(key).is_ok_and(|key| key.older == 0),
+        16 => abi::CtKey4::read_from_bytes(key).is_ok_and(|key| key.note == 0),
+        _ => abi::CtKey6::read_from_bytes(key).is_ok_and(|key| key.note == 0),
     }
 }
 

@@ -249,7 +249,7 @@ fn key4() -> abi::CtKey4 {
         low_port: 40_000_u16.to_be_bytes(),
         high_port: 80_u16.to_be_bytes(),
         protocol: 6,
-        older: 0,
+        note: 0,
         reserved: [0; 2],
     }
 }
@@ -274,7 +274,7 @@ fn an_entry_shows_its_flow_as_the_initiator_sent_it() {
         low_port: [0; 2],
         high_port: 5_u16.to_be_bytes(),
         protocol: 58,
-        older: 0,
+        note: 0,
         reserved: [0; 2],
     };
     let entry = conntrack6(key.as_bytes(), value().as_bytes(), 0).unwrap();

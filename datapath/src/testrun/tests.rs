@@ -57,7 +57,7 @@ fn without_capabilities_the_error_says_which_and_what_to_do() {
 fn programs_stay_quick_to_verify() {
     const BOUNDS: [(&str, u32); 9] = [
         (abi::programs::FROM_CONTAINER, 48_000),
-        (abi::programs::TO_CONTAINER, 21_000),
+        (abi::programs::TO_CONTAINER, 24_000),
         (abi::programs::FROM_OVERLAY, 69_000),
         (abi::programs::FROM_NETDEV, 66_000),
         (abi::programs::TO_OVERLAY, 8_000),

@@ -153,7 +153,7 @@ fn entry(
         low_port: low.1,
         high_port: high.1,
         protocol,
-        older: 0,
+        note: 0,
         reserved: [0; 2],
     };
     let value = abi::CtValue { initiator: u8::from(one != low), ..value };
