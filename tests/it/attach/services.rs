@@ -49,7 +49,7 @@ fn socket(machine: &Machine, pod: &str, to: SocketAddr) -> UdpSocket {
 fn answering(machine: &Machine, port: u16) -> std::thread::JoinHandle<()> {
     let bound = || UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port));
     let server = machine.space("b").within(bound).expect("a port");
-    server.set_read_timeout(Some(Duration::from_secs(60))).expect("it waits");
+    server.set_read_timeout(Some(Duration::from_mins(1))).expect("it waits");
     std::thread::spawn(move || {
         let mut bytes = [0; 64];
         while let Ok((count, from)) = server.recv_from(&mut bytes) {
