@@ -52,6 +52,7 @@ fn encode(
 pub(crate) struct Code {
     instructions: Vec<Instruction>,
     to_end: Vec<usize>,
+    to_here: Vec<usize>,
 }
 
 impl Code {
@@ -121,26 +122,51 @@ impl Code {
         self.push(encode(0x15, register, 0, 0, 0))
     }
 
-    /// Ends the program if the low 32 bits of a register are not these (Linux 5.1).
-    pub(crate) fn end_unless(&mut self, register: Register, value: u32) -> &mut Self {
+    /// Ends the program if a register is at least a value.
+    pub(crate) fn end_unless_below(&mut self, register: Register, value: i32) -> &mut Self {
         self.to_end.push(self.instructions.len());
-        self.push(encode(0x56, register, 0, 0, value.cast_signed()))
+        self.push(encode(0x35, register, 0, 0, value))
     }
 
-    /// Ends the program if a register is not 0.
-    pub(crate) fn end_if_set(&mut self, register: Register) -> &mut Self {
+    /// Ends the program.
+    pub(crate) fn end(&mut self) -> &mut Self {
         self.to_end.push(self.instructions.len());
-        self.push(encode(0x55, register, 0, 0, 0))
+        self.push(encode(0x05, 0, 0, 0, 0))
+    }
+
+    /// Goes on at the next [`Self::here`] if the low 32 bits of a register are these (Linux 5.1).
+    pub(crate) fn skip_if(&mut self, register: Register, value: u32) -> &mut Self {
+        self.to_here.push(self.instructions.len());
+        self.push(encode(0x16, register, 0, 0, value.cast_signed()))
+    }
+
+    /// Where those that skip go on.
+    pub(crate) fn here(&mut self) -> &mut Self {
+        let here = self.instructions.len();
+        for from in std::mem::take(&mut self.to_here) {
+            self.jump(from, here);
+        }
+        self
+    }
+
+    fn jump(&mut self, from: usize, to: usize) {
+        let distance = u16::try_from(to - from - 1).unwrap_or(0);
+        self.instructions[from] |= u64::from(distance) << 16;
+    }
+
+    /// `register = *(to + offset)`, and adds to that what the register held (Linux 5.12).
+    pub(crate) fn fetch_and_add(&mut self, to: Register, at: i16, register: Register) -> &mut Self {
+        self.push(encode(0xDB, to, register, at, 1))
+    }
+
+    /// `to *= value`
+    pub(crate) fn multiply(&mut self, to: Register, value: i32) -> &mut Self {
+        self.push(encode(0x27, to, 0, 0, value))
     }
 
     /// `to += from`
     pub(crate) fn add_register(&mut self, to: Register, from: Register) -> &mut Self {
         self.push(encode(0x0F, to, from, 0, 0))
-    }
-
-    /// `to &= value`
-    pub(crate) fn mask(&mut self, to: Register, value: u32) -> &mut Self {
-        self.push(encode(0x57, to, 0, 0, value.cast_signed()))
     }
 
     /// Bytes on the stack, as words of 8 below the frame's end at `-size`, which must hold them.
@@ -157,9 +183,8 @@ impl Code {
     /// The whole program, which returns `code` at its end.
     pub(crate) fn finish(mut self, code: i32) -> Vec<Instruction> {
         let end = self.instructions.len();
-        for from in self.to_end {
-            let distance = u16::try_from(end - from - 1).unwrap_or(0);
-            self.instructions[from] |= u64::from(distance) << 16;
+        for from in std::mem::take(&mut self.to_end) {
+            self.jump(from, end);
         }
         self.instructions.extend([encode(0xB7, 0, 0, 0, code), encode(0x95, 0, 0, 0, 0)]);
         self.instructions

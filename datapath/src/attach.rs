@@ -11,7 +11,7 @@
 
 mod find;
 mod inventory;
-mod netlink;
+pub(crate) mod netlink;
 mod occupant;
 mod spaces;
 mod wires;

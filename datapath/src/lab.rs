@@ -10,12 +10,14 @@
 //! | `change` | making one plan's lab another plan's, while packets pass |
 //! | `namespace`, `port` | network namespaces; whole frames sent and taken on a device |
 //! | `call` | a connection of the kernel's own, with a request on it |
+//! | `health` | which devices are no longer as they were made |
 //! | `running` | labs whose pods have networks of their own, with a name or without |
 //! | `wires`, `session` | the devices as programs' places, with ways to reach them; a lab for whatever world a session has |
 
 mod build;
 pub mod call;
 mod change;
+mod health;
 pub mod namespace;
 mod plan;
 pub mod port;
@@ -31,6 +33,7 @@ use thiserror::Error;
 
 use crate::live::install::InstallError;
 pub use change::{Change, PodDevice};
+pub use health::Broken;
 use namespace::Namespace;
 pub use plan::{
     Device, DeviceKind, Neighbour, Options, Plan, PlanError, Role, Route, Rule, Sent, Space,
@@ -124,25 +127,36 @@ impl Lab {
         Port::open(space, device).map_err(|error| LabError::system(step(), error))
     }
 
-    /// The underlay's side of every node's wire, by node.
+    /// The same; `None` where the device is gone.
+    fn port_if_there(&self, role: Role, device: &str) -> Result<Option<Port>, LabError> {
+        let space = self.space(role).map(health::present).and_then(Result::ok);
+        let is_gone = space.is_some_and(|there| !there.contains_key(device));
+        if is_gone { Ok(None) } else { self.port(role, device).map(Some) }
+    }
+
+    /// The underlay's side of every node's wire that is there, by node.
     pub fn wires(&self) -> Result<BTreeMap<NodeId, Port>, LabError> {
         let nodes = self.plan.spaces.iter().filter_map(|space| match space.role {
             Role::Node(node) => Some(node),
             Role::World | Role::Pod(..) => None,
         });
-        nodes.map(|node| Ok((node, self.port(Role::World, &plan::wire(node))?))).collect()
+        let port = |node| {
+            let port = self.port_if_there(Role::World, &plan::wire(node))?;
+            Ok(port.map(|port| (node, port)))
+        };
+        nodes.filter_map(|node| port(node).transpose()).collect()
     }
 
-    /// The devices of all pods (and health endpoints), by node and endpoint.
+    /// The devices of all pods (and health endpoints) that are there, by node and endpoint.
     pub fn pods(&self) -> Result<BTreeMap<(NodeId, EndpointId), Port>, LabError> {
         let pods = self.plan.spaces.iter().filter_map(|space| match space.role {
             Role::Pod(node, endpoint) => Some((node, endpoint)),
             Role::World | Role::Node(_) => None,
         });
         let port = |(node, endpoint)| {
-            let port = self.port(Role::Pod(node, endpoint), plan::POD_DEVICE)?;
-            Ok(((node, endpoint), port))
+            let port = self.port_if_there(Role::Pod(node, endpoint), plan::POD_DEVICE)?;
+            Ok(port.map(|port| ((node, endpoint), port)))
         };
-        pods.map(port).collect()
+        pods.filter_map(|pod| port(pod).transpose()).collect()
     }
 }

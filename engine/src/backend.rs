@@ -134,6 +134,14 @@ pub enum BackendError {
     /// unknown device is no error: the datapath drops what comes by it.)
     #[error("the packet cannot enter: {0}")]
     BadInjection(String),
+    /// The packet cannot be sent by the device that it is to leave by.
+    #[error("{why}")]
+    NotSent {
+        /// Why.
+        why: String,
+        /// The remedy.
+        remedy: String,
+    },
     /// Events that cannot be read: program and library are of different versions.
     #[error("the datapath's events cannot be read: {0}")]
     BadEvent(String),

@@ -85,6 +85,8 @@ pub struct Sent {
     pub kernel: Option<String>,
     /// What became of the request of a real connection.
     pub http: Option<String>,
+    /// Devices of the lab that are gone or down, where it did not come to the next program.
+    pub broken: Vec<String>,
 }
 
 /// A real packet's journey beside the simulated one.

@@ -79,7 +79,7 @@ impl Pair {
             run(&mut *self.simulated, &self.world, &self.tables).map_err(|e| e.to_string())?;
         let live = run(&mut *self.live, &self.world, &self.tables);
         let live = live.map_err(|error| format!("live: {error}"))?;
-        Ok(difference(&simulated, &live).map(|found| format!("{found:#?}")))
+        Ok(difference(&simulated, &live, &self.world).map(|found| format!("{found:#?}")))
     }
 }
 
@@ -165,7 +165,7 @@ fn simulation_and_lab_agree_on_frames_at_every_hook() {
             follow_from(backend, &pair.world, &pair.tables, &raw, 0).expect("it is followed")
         };
         let (simulated, live) = (run(&mut *pair.simulated), run(&mut *pair.live));
-        assert_eq!(difference(&simulated, &live), None, "{hook} {text}");
+        assert_eq!(difference(&simulated, &live, &pair.world), None, "{hook} {text}");
         assert_eq!(live.unseen, None, "{hook} {text}");
     }
 }

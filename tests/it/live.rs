@@ -122,3 +122,55 @@ fn what_the_kernel_drops_itself_is_told_with_its_own_reason() {
         kernel::skip(&format!("this host does not tell the kernel's own drops:\n{text}"));
     }
 }
+
+/// Devices that somebody sets down, and what does not fit them; also inside the tunnel the kernel's reason is that of the packet.
+#[test]
+fn what_is_lost_between_programs_is_told_with_the_device_that_is_broken() {
+    if !is_possible() {
+        return;
+    }
+    let home = crate::labs::named::Home::new("lost");
+    let run = |arguments: &[&str]| {
+        crate::binary::seen(&home.hopwise(arguments).output().expect("it runs"))
+    };
+    let live = |question: &[&str], code: i32, said: &[&str]| {
+        let (text, came) = run(&[&["trace", "--live", "--on", "demo"], question].concat());
+        let all = said.iter().all(|part| text.contains(part));
+        assert!(
+            came == code && all,
+            "{question:?} ended with {came}, not {code} {said:?}:\n{text}"
+        );
+        text
+    };
+    let set = |place: &str, device: &str, state: &str| {
+        let (text, code) = run(&["lab", "exec", place, "--", "ip", "link", "set", device, state]);
+        assert_eq!(code, 0, "{text}");
+    };
+    let (text, code) = run(&["lab", "up", "demo", "-f", WORLD]);
+    assert_eq!(code, 0, "{text}");
+    let text = live(&["--count", "2", QUESTION], 0, &["ALLOWED"]);
+    assert_eq!(text.matches("ALLOWED").count(), 2, "{text}");
+    live(&["shop/client -> shop/server length 1800"], 3, &["1800 bytes", "MTU is 1500"]);
+    live(&["shop/client -> shop/server:80 length 1400"], 2, &["`length`", "--send"]);
+    live(&["shop/client -> shop/server udp fragment offset 1480"], 0, &["fragment-not-found"]);
+
+    set("node02", "vxlan0", "down");
+    let lost = ["UNDECIDED  left node01 vxlan0", "broken    vxlan0 of node02 is down"];
+    let text = live(&[QUESTION], 0, &lost);
+    if !text.contains("dropped it itself, outside of our programs: NO_SOCKET") {
+        assert!(text.contains("the kernel's own drops"), "{text}");
+        kernel::skip(&format!("this host does not tell the kernel's own drops:\n{text}"));
+    }
+    let names = ["at step 2: program", "from-overlay of vxlan0 on node02", "nothing was seen"];
+    live(&["--compare", QUESTION], 1, &names);
+    live(&["--compare", "--level", "minimal", QUESTION], 1, &names);
+    set("node02", "vxlan0", "up");
+
+    set("shop/server", "eth0", "down");
+    live(&[QUESTION], 0, &["UNDECIDED  left node02 lxc", "broken    eth0 of shop/server is down"]);
+    set("shop/server", "eth0", "up");
+    set("shop/client", "eth0", "down");
+    live(&[QUESTION], 3, &["shop/client sends nothing: its eth0 is down", "link set eth0 up"]);
+    set("shop/client", "eth0", "up");
+    live(&[QUESTION], 0, &["ALLOWED"]);
+}

@@ -110,7 +110,10 @@ impl Port {
                 buffer.truncate(length);
                 Ok(Some(buffer))
             }
-            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => Ok(None),
+            // From a device that is down nothing comes.
+            Err(
+                rustix::io::Errno::AGAIN | rustix::io::Errno::INTR | rustix::io::Errno::NETDOWN,
+            ) => Ok(None),
             Err(error) => Err(error.into()),
         }
     }

@@ -11,9 +11,9 @@ use engine::net::Hook;
 use engine::tables::{EndpointId, NodeTables, Tables};
 use engine::topology::{Endpoint, NodeId, Routing, World};
 
-use super::plan::HOST_PEER;
+use super::plan::{HOST_PEER, POD_DEVICE, wire};
 use super::port::Port;
-use super::{Lab, LabError, Options, Role};
+use super::{Lab, LabError, Options, Role, health};
 use crate::decode;
 use crate::follow::HOST_DEVICE;
 use crate::frame::{self, Outer};
@@ -163,13 +163,58 @@ impl LabWires {
         }
         let port = devices.get(&key).ok_or_else(|| failed("opening a device", "it is gone"))?;
         let sent = port.set_mark(mark).and_then(|()| port.send(frame));
-        sent.map_err(|error| failed(&format!("sending by {device}"), error))
+        sent.map_err(|error| self.unsent(Role::Node(node), device, frame, &error))
+    }
+
+    /// Sends a frame from a pod.
+    fn by_pod(&self, node: NodeId, pod: EndpointId, frame: &[u8]) -> Result<(), BackendError> {
+        let role = Role::Pod(node, pod);
+        let gone = || self.unsent(role, POD_DEVICE, frame, &std::io::ErrorKind::NotFound.into());
+        let port = self.pods.get(&(node, pod)).ok_or_else(gone)?;
+        port.send(frame).map_err(|error| self.unsent(role, POD_DEVICE, frame, &error))
+    }
+
+    /// Why a frame could not be sent by a device.
+    fn unsent(
+        &self,
+        role: Role,
+        device: &str,
+        frame: &[u8],
+        error: &std::io::Error,
+    ) -> BackendError {
+        let space = self.lab.plan().space(role);
+        let whose = space.map_or_else(String::new, |space| space.name.clone());
+        let (why, remedy) = match (error.raw_os_error(), error.kind()) {
+            (Some(libc::ENETDOWN), _) => (
+                format!("{whose} sends nothing: its {device} is down"),
+                format!("`hopwise lab exec {whose} -- ip link set {device} up`"),
+            ),
+            (_, std::io::ErrorKind::NotFound) => (
+                format!("{whose} sends nothing: its {device} is gone"),
+                "take the lab down, and make it again".to_owned(),
+            ),
+            (Some(libc::EMSGSIZE), _) => {
+                let space = self.lab.space(role).map(health::present).and_then(Result::ok);
+                let mtu = space.and_then(|there| there.get(device).map(|device| device.mtu));
+                let mtu = mtu.map_or_else(String::new, |mtu| format!(", whose MTU is {mtu}"));
+                let length = frame.len().saturating_sub(frame::MIN_LENGTH);
+                (
+                    format!("a packet of {length} bytes does not fit {device} of {whose}{mtu}"),
+                    "ask for a shorter one".to_owned(),
+                )
+            }
+            _ => return failed(&format!("sending by {device} of {whose}"), error),
+        };
+        BackendError::NotSent { why, remedy }
     }
 
     /// Sends a frame to the node by its wire.
     fn by_wire(&self, node: NodeId, frame: &[u8]) -> Result<(), BackendError> {
-        let wire = self.wires.get(&node).ok_or_else(|| failed("the wire", "there is none"))?;
-        wire.send(frame).map_err(|error| failed("sending by the wire", error))
+        let device = wire(node);
+        let unsent = |error| self.unsent(Role::World, &device, frame, &error);
+        let wire = self.wires.get(&node);
+        let wire = wire.ok_or_else(|| unsent(std::io::ErrorKind::NotFound.into()))?;
+        wire.send(frame).map_err(unsent)
     }
 
     /// The frame with the outer headers that lead it to the node's tunnel device.
@@ -226,11 +271,10 @@ impl Wires for LabWires {
         match decode::hook_of(input.hook)? {
             Hook::FromContainer => {
                 let entry = here.endpoints.iter().find(|entry| entry.ifindex == input.ifindex);
-                let port = entry.and_then(|entry| self.pods.get(&(node, entry.id)));
-                let port = port.ok_or_else(|| {
+                let pod = entry.ok_or_else(|| {
                     BackendError::BadInjection(format!("no pod is behind device {}", input.ifindex))
                 })?;
-                port.send(frame).map_err(|error| failed("sending from the pod", error))
+                self.by_pod(node, pod.id, frame)
             }
             Hook::FromNetdev | Hook::Prefilter => self.by_wire(node, frame),
             Hook::FromOverlay if input.flags & abi::input::TUNNELED == 0 => {

@@ -38,6 +38,7 @@ pub(super) fn unobserved(context: &Context<'_>, trace: &Trace) -> Option<Unobser
         known.map(|node| node.tunnel.device.clone()).or(own).unwrap_or_default()
     };
     let by = match last.action() {
+        _ if unseen.hook == Hook::ToContainer => unseen.device.clone(),
         Some(Action::Tunnel { ifindex, .. } | Action::Network { ifindex, .. }) => device(ifindex),
         Some(Action::Stack { .. }) => device(0),
         _ => last.device.clone(),

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use engine::net::FlowKey;
+use engine::topology::{NodeId, World};
 use engine::trace::{Event, Hop, Stamped, Trace};
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -22,18 +23,21 @@ pub struct Difference {
 }
 
 /// The first difference of two journeys, if there is any.
-pub fn difference(simulated: &Trace, live: &Trace) -> Option<Difference> {
+pub fn difference(simulated: &Trace, live: &Trace, world: &World) -> Option<Difference> {
     let found = |hop: usize, what: &str, simulated: String, live: String| {
         Some(Difference { hop, what: what.to_owned(), simulated, live })
     };
+    let named = |node: NodeId| {
+        world.node(node).map_or_else(|| format!("node {}", node.0), |node| node.name.clone())
+    };
+    let placed = |hop: &Hop| format!("{} of {} on {}", hop.hook, hop.device, named(hop.node));
     for (at, hop) in simulated.hops.iter().enumerate() {
-        let place = format!("{} on node {}", hop.hook, hop.node.0);
+        let place = placed(hop);
         let Some(real) = live.hops.get(at) else {
             return found(at, "program", place, "nothing was seen".to_owned());
         };
         if (hop.node, hop.hook) != (real.node, real.hook) {
-            let other = format!("{} on node {}", real.hook, real.node.0);
-            return found(at, "program", place, other);
+            return found(at, "program", place, placed(real));
         }
         let (one, other) = (timeless(hop, &hop.events), timeless(hop, &real.events));
         if let Some((one, other)) = first_of(&one, &other) {
@@ -50,12 +54,14 @@ pub fn difference(simulated: &Trace, live: &Trace) -> Option<Difference> {
         }
     }
     if let Some(more) = live.hops.get(simulated.hops.len()) {
-        let place = format!("{} on node {}", more.hook, more.node.0);
-        return found(simulated.hops.len(), "program", "the end".to_owned(), place);
+        return found(simulated.hops.len(), "program", "the end".to_owned(), placed(more));
     }
     let end = |trace: &Trace| match &trace.unseen {
         None => "an end that is known".to_owned(),
-        Some(unseen) => format!("{} did not see it", unseen.hook),
+        Some(unseen) => {
+            let (hook, device, node) = (unseen.hook, &unseen.device, named(unseen.node));
+            format!("{hook} of {device} on {node} did not see it")
+        }
     };
     let differs = simulated.unseen != live.unseen;
     let last = simulated.hops.len().saturating_sub(1);

@@ -21,8 +21,10 @@ pub(super) fn text(answer: &Answer, options: Options, out: &mut dyn Write) -> io
     for line in lines {
         writeln!(out, "{line}")?;
     }
-    if let Some(sent) = answer.live.as_ref().filter(|_| answer.level != Level::Minimal) {
-        sent_lines(sent).iter().try_for_each(|line| writeln!(out, "{line}"))?;
+    if let Some(sent) = &answer.live {
+        let lines = if answer.level == Level::Minimal { Vec::new() } else { lost_lines(sent) };
+        let lines = lines.into_iter().chain(compared_lines(sent));
+        lines.into_iter().try_for_each(|line| writeln!(out, "{line}"))?;
     }
     for miss in &answer.unmet {
         writeln!(out, "{}", hop::fact(1, "unmet", miss))?;
@@ -30,18 +32,25 @@ pub(super) fn text(answer: &Answer, options: Options, out: &mut dyn Write) -> io
     Ok(())
 }
 
-/// What is known besides of a packet that was really sent.
-fn sent_lines(sent: &Sent) -> Vec<String> {
-    let mut lines: Vec<String> =
-        sent.kernel.iter().map(|kernel| hop::fact(1, "kernel", kernel)).collect();
-    lines.extend(sent.http.iter().map(|http| hop::fact(1, "http", http)));
+/// Why a packet that was really sent did not come further, and what became of a request.
+fn lost_lines(sent: &Sent) -> Vec<String> {
+    let kernel = sent.kernel.iter().map(|kernel| hop::fact(1, "kernel", kernel));
+    let broken = (!sent.broken.is_empty()).then(|| hop::fact(1, "broken", &sent.broken.join("; ")));
+    let http = sent.http.iter().map(|http| hop::fact(1, "http", http));
+    kernel.chain(broken).chain(http).collect()
+}
+
+/// How simulation met it.
+fn compared_lines(sent: &Sent) -> Vec<String> {
+    let mut lines = Vec::new();
     let Some(compared) = &sent.compared else { return lines };
     let Some(found) = &compared.difference else {
         let text = format!("{} simulates the same, hop by hop and byte by byte", compared.backend);
         lines.push(hop::fact(1, "compare", &text));
         return lines;
     };
-    let text = format!("DIFFERS from {} at hop {}: {}", compared.backend, found.hop, found.what);
+    let step = found.hop + 1;
+    let text = format!("DIFFERS from {} at step {step}: {}", compared.backend, found.what);
     lines.push(hop::fact(1, "compare", &text));
     lines.push(hop::fact(2, "simulated", &found.simulated));
     lines.push(hop::fact(2, "live", &found.live));

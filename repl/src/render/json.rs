@@ -112,6 +112,7 @@ fn answer_fields(answer: &Answer) -> Map<String, Value> {
     fields.insert("compared".into(), json!(compared));
     fields.insert("http".into(), json!(sent.and_then(|sent| sent.http.as_ref())));
     fields.insert("kernel".into(), json!(sent.and_then(|sent| sent.kernel.as_ref())));
+    fields.insert("broken".into(), json!(sent.map_or(&[][..], |sent| &sent.broken)));
     fields
 }
 

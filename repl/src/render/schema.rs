@@ -173,6 +173,11 @@ fn answer_fields() -> Value {
             "description": "What the kernel says of a real packet that did not come to the next program.",
             "type": ["string", "null"]
         },
+        "broken": {
+            "description": "Devices of the lab that are gone or down, where a real packet did not come to the next program.",
+            "type": "array",
+            "items": { "type": "string" }
+        },
         "entered": {
             "description": "The frame where it enters, in hex, and what comes with it; null where nothing was sent.",
             "type": ["object", "null"],

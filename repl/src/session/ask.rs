@@ -253,7 +253,9 @@ fn cannot_enter(error: &BackendError, asked: &Question, chooses: bool) -> Diagno
 /// A backend's refusal as a reply: what is missing and what to do.
 pub(crate) fn refused(error: &BackendError) -> Box<Reply> {
     let (remedy, detail) = match error {
-        BackendError::Unsupported { remedy, .. } => (remedy.clone(), Vec::new()),
+        BackendError::Unsupported { remedy, .. } | BackendError::NotSent { remedy, .. } => {
+            (remedy.clone(), Vec::new())
+        }
         BackendError::Refused { log, .. } => {
             let lines = log.lines().map(ToOwned::to_owned).collect();
             ("`hopwise doctor` says what this kernel can do".to_owned(), lines)
@@ -286,7 +288,7 @@ pub(crate) fn refused(error: &BackendError) -> Box<Reply> {
     };
     let status = match error {
         BackendError::Disagreement { .. } => Status::Divergence,
-        BackendError::BadInjection(_) => Status::Input,
+        BackendError::BadInjection(_) | BackendError::NotSent { .. } => Status::Input,
         _ => Status::Environment,
     };
     Box::new(Reply::with_status(Content::Failure(failure), status))

@@ -106,7 +106,7 @@ fn an_ipv6_probe_is_known_by_its_flow_label_among_packets_of_the_same_flow() {
     live.forget().expect("it forgets");
     let again = follow(&mut live, &loaded.world, &tables, &question, 0).expect("it is followed");
     let same = follow(&mut *simulated, &loaded.world, &tables, &question, 0);
-    assert_eq!(difference(&same.expect("it is followed"), &again), None);
+    assert_eq!(difference(&same.expect("it is followed"), &again, &loaded.world), None);
 }
 
 /// By the command line: a probe of IPv6 has a mark of its own, and is simulated with it.

@@ -116,7 +116,7 @@ mod probe {
     use super::super::http;
     use super::super::own::Listened;
     use super::super::source::Opened;
-    use super::super::trace::{Drops, carries, request_of, told, unsendable};
+    use super::super::trace::{Drops, request_of, told, unsendable};
     use super::{Live, Reply, Session, Status, ast};
     use crate::backend::{self, Choice};
     use crate::live::difference;
@@ -164,6 +164,10 @@ mod probe {
                 self.lab.0 = Some(own);
                 return reply;
             }
+            if !live.waits() {
+                // What is installed may change between two probes.
+                return self.again(live, |session| session.probe_elsewhere(live, asked));
+            }
             let opened = match Opened::of(live.on.as_deref()) {
                 Ok(opened) => opened,
                 Err(reply) => return *reply,
@@ -172,10 +176,23 @@ mod probe {
                 Ok(question) => question,
                 Err(problem) => return self.complain(vec![problem]),
             };
-            if live.waits() {
-                let watch = live.watch(&opened.scene.world, &question);
-                let wanted = self.wanted(live, watch, &question);
-                return self.catch_installed(opened, &wanted);
+            let watch = live.watch(&opened.scene.world, &question);
+            let wanted = self.wanted(live, watch, &question);
+            self.catch_installed(opened, &wanted)
+        }
+
+        /// Sends one packet in a lab of a name, or opens a connection there.
+        fn probe_elsewhere(&mut self, live: &Live, asked: &ast::Question) -> Reply {
+            let opened = match Opened::of(live.on.as_deref()) {
+                Ok(opened) => opened,
+                Err(reply) => return *reply,
+            };
+            let question = match lang::resolve::question(&opened.scene.world, asked) {
+                Ok(question) => question,
+                Err(problem) => return self.complain(vec![problem]),
+            };
+            if let Some(reply) = unsendable(live, asked, &question) {
+                return *reply;
             }
             if http::is_asked(&question) {
                 let watch = live.watch(&opened.scene.world, &question);
@@ -202,7 +219,7 @@ mod probe {
             question: &Question,
             live: &Live,
         ) -> Result<Answer, Box<Reply>> {
-            refuse(opened, question, live)?;
+            refuse(opened, question)?;
             let scene = &*opened.scene;
             let of_lab = LabScene { world: &scene.world, tables: &scene.tables };
             let entered = lab::enter(&opened.state, &opened.name, of_lab);
@@ -224,7 +241,12 @@ mod probe {
             let explanation = explain(&context, question, &trace, None).ok_or_else(|| {
                 refused(&BackendError::BadEvent("the trace has no beginning".to_owned()))
             })?;
-            let kernel = trace.unseen.is_some().then(|| drops.told());
+            let kernel = trace.unseen.is_some().then(|| drops.told(&trace, &scene.tables));
+            let broken = match trace.unseen {
+                Some(_) => lab.wires(|wires| wires.lab().broken()),
+                None => Vec::new(),
+            };
+            let broken = broken.iter().map(ToString::to_string).collect();
             let compared = if live.compare {
                 Some(compared(opened, question, &trace).map_err(|error| refused(&error))?)
             } else {
@@ -232,7 +254,7 @@ mod probe {
             };
             self.last_answer = Some(explanation.clone());
             let level = self.settings.level;
-            let live = Some(Sent { compared, kernel, http: None });
+            let live = Some(Sent { compared, kernel, broken, http: None });
             Ok(Answer { explanation, level, unmet: Vec::new(), came_with: None, live })
         }
     }
@@ -241,7 +263,6 @@ mod probe {
     pub(in crate::session::live) fn refuse(
         opened: &Opened,
         question: &Question,
-        live: &Live,
     ) -> Result<(), Box<Reply>> {
         let failure = |status, message: &str, remedy: &str| {
             Err(Box::new(Reply::failure(status, message, remedy)))
@@ -261,17 +282,6 @@ mod probe {
         if question.with_reply || is_simulated || question.choose.is_some() {
             let message = "`with` and `choose backend` are about simulation: real pods answer, and real services choose";
             return failure(Status::Input, message, "leave them out");
-        }
-        if carries(question) && !live.send {
-            return Err(Box::new(unsendable(question)));
-        }
-        if live.follow || live.count.is_some() {
-            let message = "one probe is sent to what is installed at a time";
-            return failure(
-                Status::Usage,
-                message,
-                "leave out `--follow` and `--count`, or add `--wait`",
-            );
         }
         Ok(())
     }
@@ -355,6 +365,9 @@ mod probe {
         let mut simulated = backend::open(Choice::Auto)?;
         simulated.load_world(&scene.world, &scene.tables)?;
         let trace = follow(&mut *simulated, &scene.world, &scene.tables, question, 0)?;
-        Ok(Compared { backend: simulated.name(), difference: difference(&trace, real) })
+        Ok(Compared {
+            backend: simulated.name(),
+            difference: difference(&trace, real, &scene.world),
+        })
     }
 }

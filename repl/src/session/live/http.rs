@@ -53,7 +53,7 @@ impl Session {
         (asked, question): (&ast::Question, &Question),
         watch: Asked,
     ) -> Result<Answer, Box<Reply>> {
-        elsewhere::refuse(&opened, question, live)?;
+        elsewhere::refuse(&opened, question)?;
         refuse(asked, live)?;
         let request = request_of(question).map(|line| line.in_words()).unwrap_or_default();
         let socket = caller(&opened, (asked, question))?;

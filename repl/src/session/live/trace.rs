@@ -1,18 +1,24 @@
 //! `trace --live`: a question's packet is really sent in a lab of the session's world, followed from program to program, and where that is asked
 //! for held against simulation. One that the kernel itself drops is told with the kernel's own reason.
 
+#[cfg(feature = "lab")]
+use std::net::IpAddr;
 use std::time::Duration;
 
+#[cfg(feature = "lab")]
+use datapath::frame;
 #[cfg(feature = "lab")]
 use datapath::live::kernel_drops::{KernelDrops, Wanted};
 use engine::backend::{Backend, BackendError};
 use engine::diag::Diagnostic;
 use engine::eval::Memory;
+use engine::explain::Undecided;
 use engine::net::Packet;
 use engine::net::http::RequestLine;
 use engine::question::{Known, Question};
+use engine::tables::Tables;
 use engine::trace::Trace;
-use lang::ast;
+use lang::ast::{self, PacketOption};
 use lang::command::Flag;
 
 use super::super::{Journey, NO_EARLIER, START, Session, Stage, refused};
@@ -121,16 +127,21 @@ impl Session {
             Ok(question) => question,
             Err(problem) => return self.complain(vec![problem]),
         };
-        if !live.send && carries(&question) {
-            return unsendable(&question);
+        if let Some(reply) = unsendable(live, asked, &question) {
+            return *reply;
         }
+        self.again(live, |session| match session.probe(live, &question) {
+            Ok(answer) => told(answer),
+            Err(error) => *refused(&error),
+        })
+    }
+
+    /// Sends as often as is asked for, once a second; a packet that is not answered well is the last one.
+    pub(super) fn again(&mut self, live: &Live, one: impl Fn(&mut Self) -> Reply) -> Reply {
         let most = live.count.unwrap_or(if live.follow { u64::MAX } else { 1 });
         let mut sent = 0;
         loop {
-            let reply = match self.probe(live, &question) {
-                Ok(answer) => told(answer),
-                Err(error) => return *refused(&error),
-            };
+            let reply = one(self);
             sent += 1;
             if sent >= most || self.interrupt.is_set() || reply.status != Status::Ok {
                 return reply;
@@ -171,8 +182,8 @@ impl Session {
         };
         let drops = Drops::of(&question.packet);
         let (mut explanation, trace) = asked(lab, &stage, question)?;
-        let is_unseen = trace.as_ref().is_some_and(|trace| trace.unseen.is_some());
-        let kernel = is_unseen.then(|| drops.told());
+        let unseen = trace.as_ref().filter(|trace| trace.unseen.is_some());
+        let kernel = unseen.map(|trace| drops.told(trace, &self.state.tables));
         explanation.assumed.insert(0, NO_EARLIER.to_owned());
         let compared = match trace.filter(|_| live.compare) {
             Some(trace) => Some(self.compared(&stage, question, &trace)?),
@@ -183,7 +194,7 @@ impl Session {
             level: self.settings.level,
             unmet: Vec::new(),
             came_with: None,
-            live: Some(Sent { compared, kernel, http: None }),
+            live: Some(Sent { compared, kernel, broken: Vec::new(), http: None }),
         })
     }
 
@@ -200,16 +211,9 @@ impl Session {
         };
         let mut backend = (self.open_backend)(choice)?;
         let (_, simulated) = asked(&mut *backend, stage, question)?;
-        let difference = simulated.and_then(|simulated| difference(&simulated, live));
+        let difference = simulated.and_then(|s| difference(&s, live, stage.world));
         Ok(Compared { backend: backend.name(), difference })
     }
-}
-
-/// Whether a question sends something of its own making to a pod, other than a request that asks for nothing but to be told something.
-pub(super) fn carries(question: &Question) -> bool {
-    let is_default = question.undetermined.iter().any(|field| field == DEFAULT_PAYLOAD);
-    let is_plain = request_of(question).is_some_and(|request| request.is_plain());
-    !question.packet.payload.is_empty() && !is_default && !is_plain
 }
 
 /// The request that `http` asks for.
@@ -218,19 +222,35 @@ pub(super) fn request_of(question: &Question) -> Option<RequestLine<'_>> {
     RequestLine::of(&question.packet.payload).filter(|_| is_http)
 }
 
-/// What is not sent without being asked for.
-pub(super) fn unsendable(question: &Question) -> Reply {
-    match request_of(question) {
-        Some(request) => {
-            let method = request.method;
-            let message = format!("HTTP {method} is sent to a real pod only with `--send`");
-            Reply::failure(Status::Usage, message, "add `--send`, or ask with GET or HEAD")
-        }
-        None => {
-            let message = "a payload is sent to a real pod only with `--send`";
-            Reply::failure(Status::Usage, message, "add `--send`, or leave the payload out")
-        }
+/// What is not sent unless it is asked for once more: something of a person's own making. What stands behind the header of a later
+/// fragment is as little of that as what ping sends, or a request that asks for nothing but to be
+/// told something.
+pub(super) fn unsendable(
+    live: &Live,
+    asked: &ast::Question,
+    question: &Question,
+) -> Option<Box<Reply>> {
+    let is_default = question.undetermined.iter().any(|field| field == DEFAULT_PAYLOAD);
+    if live.send || question.packet.payload.is_empty() || is_default {
+        return None;
     }
+    if let Some(request) = request_of(question) {
+        let message = format!("HTTP {} is sent to a real pod only with `--send`", request.method);
+        let remedy = "add `--send`, or ask with GET or HEAD";
+        let reply = Reply::failure(Status::Usage, message, remedy);
+        return (!request.is_plain()).then(|| Box::new(reply));
+    }
+    let (what, instead) = asked.options.iter().find_map(|option| match option.node {
+        PacketOption::Payload(_) | PacketOption::Hex(_) => Some(("a payload", "the payload")),
+        PacketOption::Length(_) => Some(("what `length` fills a packet with", "`length`")),
+        PacketOption::Quoting(_) | PacketOption::QuotingLast => {
+            Some(("an ICMP error about another packet", "`quoting`"))
+        }
+        _ => None,
+    })?;
+    let message = format!("{what} is sent to a real pod only with `--send`");
+    let remedy = format!("add `--send`, or leave {instead} out");
+    Some(Box::new(Reply::failure(Status::Usage, message, remedy)))
 }
 
 /// A question on conntrack of its own.
@@ -246,12 +266,15 @@ fn asked(
     journey.ask_traced(stage, question)
 }
 
-/// In a lab of ours the two never differ: that would be a bug.
+/// In a lab of ours the two never differ: that would be a bug. One that is lost between two programs is the network's doing.
 pub(super) fn told(answer: Answer) -> Reply {
     let compared = answer.live.as_ref().and_then(|live| live.compared.as_ref());
     let differs = compared.is_some_and(|compared| compared.difference.is_some());
-    let status = if differs || super::super::differs(&answer.explanation) {
+    let is_lost = answer.explanation.undecided == Some(Undecided::NotObserved);
+    let status = if super::super::differs(&answer.explanation) || (differs && !is_lost) {
         Status::Divergence
+    } else if differs {
+        Status::Negative
     } else {
         Status::Ok
     };
@@ -260,18 +283,28 @@ pub(super) fn told(answer: Answer) -> Reply {
 
 /// What looks for a packet that the kernel itself drops.
 #[cfg(feature = "lab")]
-pub(super) struct Drops(Result<KernelDrops, BackendError>);
+pub(super) struct Drops {
+    kernel: Result<KernelDrops, BackendError>,
+    asked: (IpAddr, IpAddr),
+}
 
 #[cfg(feature = "lab")]
 impl Drops {
     pub(super) fn of(packet: &Packet) -> Self {
         let (source, destination) = (packet.ip.source, packet.ip.destination);
-        let id = if source.is_ipv6() { packet.ip.flow_label } else { packet.ip.id };
-        Self(KernelDrops::watch(&Wanted { source, destination, id }))
+        let is_v6 = source.is_ipv6();
+        let id = if is_v6 { packet.ip.flow_label } else { packet.ip.id };
+        let kernel = KernelDrops::watch(Wanted { is_v6, id });
+        Self { kernel, asked: (source, destination) }
     }
 
-    pub(super) fn told(&self) -> String {
-        let found = self.0.as_ref().map_err(Clone::clone).and_then(KernelDrops::found);
+    /// What the kernel told of the packet that made the journey: on its way it may have got other addresses.
+    pub(super) fn told(&self, trace: &Trace, tables: &Tables) -> String {
+        let frames = trace.hops.iter().flat_map(|hop| [&hop.frame_in, &hop.frame_out]);
+        let mut between: Vec<_> = frames.filter_map(|bytes| addresses(bytes, tables)).collect();
+        between.push(self.asked);
+        let kernel = self.kernel.as_ref().map_err(Clone::clone);
+        let found = kernel.and_then(|kernel| kernel.found(&between));
         match found {
             Ok(Some(found)) => {
                 let function =
@@ -285,6 +318,16 @@ impl Drops {
     }
 }
 
+/// Who a packet is from and for: in a tunnel, the one within.
+#[cfg(feature = "lab")]
+fn addresses(bytes: &[u8], tables: &Tables) -> Option<(IpAddr, IpAddr)> {
+    let tunnel = &tables.nodes.first()?.tunnel;
+    let tunneled = frame::decapsulate(bytes, tunnel.kind, tunnel.port);
+    let inner = tunneled.map_or(bytes, |tunneled| tunneled.frame);
+    let flow = frame::read(inner)?.flow;
+    Some((flow.source, flow.destination))
+}
+
 #[cfg(not(feature = "lab"))]
 struct Drops;
 
@@ -294,7 +337,7 @@ impl Drops {
         Self
     }
 
-    fn told(&self) -> String {
+    fn told(&self, _: &Trace, _: &Tables) -> String {
         "was not asked".to_owned()
     }
 }
