@@ -24,7 +24,7 @@ pub use outer::{Outer, encapsulate, source_port};
 pub use read::{Headers, read};
 pub use step::{count_down, readdress};
 pub use sums::wrong_checksum;
-pub use tunnel::{Tunneled, decapsulate};
+pub use tunnel::{Lack, Tunneled, decapsulate, lack};
 
 /// Bytes of the shortest frame that a backend takes: an Ethernet header.
 pub const MIN_LENGTH: usize = 14;

@@ -2,6 +2,7 @@
 //! datapath in their order and by their clock. Owns what is the same packet and the same flow; verdicts are the datapath's
 //! and the oracle's.
 
+mod again;
 mod chosen;
 mod duplicates;
 mod flows;

@@ -51,7 +51,7 @@ pub(crate) use format::{Formatted, format_file, format_text};
 pub use interrupt::Interrupt;
 pub(crate) use journey::{Journey, Opened, Stage, UNSEEN};
 pub(crate) use live::{Live, installed};
-pub(crate) use replay::Wanted;
+pub(crate) use replay::{Wanted, unreadable};
 pub use settings::{ColorMode, ConntrackMode, SETTINGS, Settings};
 pub(crate) use sides::Pair;
 pub use sides::Sides;

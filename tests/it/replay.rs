@@ -19,6 +19,7 @@ use engine::topology::TunnelKind;
 const WORLD: &str = "fixtures/captures/world.hop";
 const SHOP: &str = "fixtures/captures/shop.pcap";
 const SERVICE: &str = "fixtures/captures/service.pcap";
+const TRUNK: &str = "fixtures/captures/trunk.pcap";
 const MIXED: &str = "fixtures/captures/mixed.pcapng";
 const STRICTER: &str = "fixtures/captures/stricter.hop";
 const SERVER: &str = "10.2.0.10:80";
@@ -82,6 +83,143 @@ fn what_is_to_be_asked_next_is_told_and_works() {
     assert!(text.starts_with("DROPPED  policy-denied (133): default deny, ingress"), "{text}");
 }
 
+/// Whatever the flow: what is to be asked says the same of the packet that decided, with the same reason.
+#[test]
+fn what_is_to_be_asked_says_the_same() {
+    let mut asked = 0;
+    for (capture, strict) in [(SHOP, true), (SERVICE, false), (MIXED, false), (TRUNK, false)] {
+        let strict: &[&str] = if strict { &["--strict"] } else { &[] };
+        let arguments = ["replay", "-f", WORLD, capture, "-o", "json"];
+        let replayed = document(hopwise().args(arguments).args(strict), 0);
+        for flow in replayed["flows"].as_array().expect("a list") {
+            let now = &flow["now"];
+            let verdict = match now["verdict"].as_str() {
+                Some("dropped" | "mixed") => "dropped",
+                Some("allowed") => "allowed",
+                _ => continue,
+            };
+            let trace = flow["trace"].as_str().expect("it can be asked about");
+            let mut shell = std::process::Command::new("sh");
+            let line = format!("\"$0\" trace -f {WORLD} -o json {trace}");
+            shell.args(["-c", &line]).arg(hopwise().get_program()).current_dir(root());
+            let said = document(&mut shell, 0);
+            assert_eq!(said["verdict"], verdict, "{capture}: {trace}");
+            assert_eq!(said["reason"], now["reason"], "{capture}: {trace}");
+            asked += 1;
+        }
+    }
+    assert!(asked > 15, "{asked}");
+}
+
+/// The packet that decided is named, not the flow's first one.
+#[test]
+fn of_a_mixed_flow_the_packet_that_was_dropped_is_named() {
+    let session = &mut session();
+    let ask = on(1, &udp("10.2.0.10:9", "10.1.0.10:9", 1));
+    let answer = on(1, &udp("10.1.0.10:9", "10.2.0.10:9", 2));
+    let packets = [(0, ask.clone()), (1, answer.clone()), (200_000, answer)];
+    let report = replayed(session, &pcap(1, &packets)).0.expect("it was replayed");
+    let flow = &report.flows[0];
+    assert_eq!((flow.now.verdict, flow.now.decided_at), (FlowVerdict::Mixed, 3));
+    let trace = flow.trace.as_deref().unwrap_or_default();
+    assert!(trace.starts_with("--at 'node01 from-container on lxc_client' pcap "), "{trace}");
+    assert!(trace.ends_with(" number 3"), "{trace}");
+}
+
+/// Tags are taken off, what is cut inside a tunnel is told as such, and what only goes to a tunnel's port is a packet as others.
+#[test]
+fn a_trunk_is_read_as_its_networks_see_it() {
+    check(
+        &[TRUNK],
+        0,
+        &[
+            "replayed  7 of 11 packets",
+            "flows     6: 1 allowed, 5 dropped",
+            "skipped   3 truncated, first 8",
+            "skipped   1 damaged, first 11",
+            "tagged    4 packets, taken without VLAN tags",
+            "explain   hopwise trace -f fixtures/captures/world.hop '10.1.0.11 -> 10.2.0.10:80/tcp from-port 40001'",
+        ],
+    );
+}
+
+/// Every flow is unchanged or in one of the sums, and what another world does not know it does not let through.
+#[test]
+fn sums_hold_every_changed_flow() {
+    let two = "fixtures/worlds/two-nodes.hop";
+    let arguments = ["replay", "-f", WORLD, SHOP, "-o", "json", "--policy"];
+    for policy in [two, STRICTER, WORLD, "fixtures/reference-cluster.hop"] {
+        let replayed = document(hopwise().args(arguments).arg(policy), 0);
+        let flows = replayed["flows"].as_array().expect("a list");
+        let summary = &replayed["summary"];
+        let kinds = [
+            ("newly-dropped", "newlyDropped"),
+            ("newly-allowed", "newlyAllowed"),
+            ("other", "otherwise"),
+            ("other-rule", "otherRule"),
+        ];
+        for (change, sum) in kinds {
+            let count = flows.iter().filter(|flow| flow["change"] == change).count();
+            assert_eq!(summary[sum], count, "{policy}: {summary:#}");
+        }
+        for flow in flows {
+            assert!(flow["change"].is_string(), "{policy}: {flow:#}");
+            let is_allowed = flow["change"] == "newly-allowed";
+            assert!(!is_allowed || flow["then"]["verdict"] != "unknown-addresses", "{flow:#}");
+        }
+    }
+    let elsewhere = "fixtures/reference-cluster.hop";
+    let said = "0 newly dropped, 0 newly allowed, 5 changed otherwise";
+    check(&[SHOP, "--policy", elsewhere], 0, &[said]);
+    check(&[SHOP, "--policy", elsewhere, "--exit-code"], 1, &[said]);
+}
+
+/// Standard input and pipes are read to their end, and told of as the file is.
+#[test]
+fn what_comes_by_a_pipe_is_replayed() {
+    let shell = |line: &str| {
+        let mut shell = std::process::Command::new("sh");
+        shell.args(["-c", line]).arg(hopwise().get_program()).current_dir(root());
+        crate::binary::seen(&shell.output().expect("a shell"))
+    };
+    let (file, _) = run(&["replay", "-f", WORLD, SHOP]);
+    let question = "'10.1.0.11 -> 10.2.0.10:80/tcp from-port 40001'";
+    let at = format!("--at 'node01 from-container on lxc_stranger' pcap {SHOP} number 9");
+    let piped = file.replace(&at, question);
+    assert_ne!(file, piped);
+    let (text, code) = shell(&format!("cat {SHOP} | \"$0\" replay - -f {WORLD}"));
+    assert_eq!((text, code), (piped.replace(&format!("of {SHOP}"), "of standard input"), 0));
+    let line = format!("cat {SHOP} | \"$0\" replay /dev/stdin -f {WORLD}");
+    assert_eq!(shell(&line), (piped.replace(&format!("of {SHOP}"), "of /dev/stdin"), 0));
+    let (text, code) = shell(&format!("\"$0\" replay - -f {WORLD} --policy {STRICTER} < {SHOP}"));
+    assert!(code == 0 && text.contains("1 newly dropped, 1 newly allowed"), "{text}");
+    for (line, code, said) in [
+        (format!("\"$0\" replay - -f {WORLD} < /dev/null"), 3, "`-`: nothing came by it"),
+        (format!("echo no capture | \"$0\" replay - -f {WORLD}"), 3, "`-`: it is no capture"),
+        (format!("\"$0\" replay - -f - < {WORLD}"), 2, "cannot be the capture and a file"),
+        (format!("\"$0\" replay /dev/null -f {WORLD}"), 3, "it is no file"),
+    ] {
+        let (text, ended) = shell(&line);
+        assert!(ended == code && text.contains(said), "{line}: {ended} {text}");
+    }
+}
+
+/// Ctrl-C ends who captures; what was captured by then is replayed.
+#[test]
+fn ctrl_c_ends_the_capture_and_not_the_replay() {
+    let script = format!(
+        "trap : INT; (trap 'exit 0' INT; cat {SHOP}; while :; do sleep 0.05; done) | \"$0\" replay - -f {WORLD} & \
+         sleep 2; kill -INT 0; wait $!"
+    );
+    let mut shell = std::process::Command::new("setsid");
+    // An interactive shell's job: interrupts are not ignored, and all of it gets them.
+    shell.args(["--wait", "bash", "-mc", "exec bash -c \"$1\" \"$0\""]);
+    shell.arg(hopwise().get_program()).arg(script).current_dir(root());
+    let (text, _) = crate::binary::seen(&shell.output().expect("a shell"));
+    assert!(text.contains("replayed  14 of 19 packets of standard input"), "{text}");
+    assert!(!text.contains("stopped"), "{text}");
+}
+
 /// Every document and every line is as the schema says, and holds the same.
 #[test]
 fn json_is_as_the_schema_says() {
@@ -90,7 +228,7 @@ fn json_is_as_the_schema_says() {
         let errors: Vec<String> = schema.iter_errors(document).map(|e| e.to_string()).collect();
         assert!(errors.is_empty(), "{errors:#?}\n{document:#}");
     };
-    for capture in [SHOP, SERVICE, MIXED] {
+    for capture in [SHOP, SERVICE, MIXED, TRUNK] {
         let arguments = ["replay", "-f", WORLD, capture, "--policy", STRICTER];
         let whole = document(hopwise().args(arguments).args(["-o", "json"]), 0);
         fits(&whole);

@@ -77,16 +77,47 @@ fn has_critical(options: &[u8]) -> bool {
 /// something else, an inner frame without an Ethernet header.
 pub(super) fn split(kind: TunnelKind, carried: &[u8]) -> Option<(u32, &[u8], &[u8])> {
     let (header, behind) = carried.split_at_checked(HEADER)?;
-    let [first, _, protocol @ .., a, b, c, _] = header else { return None };
-    let options = match kind {
-        TunnelKind::Vxlan if first & VNI_IS_VALID == 0 => return None,
-        TunnelKind::Vxlan => 0,
-        TunnelKind::Geneve if first & !WORDS != 0 || *protocol != BRIDGED => return None,
-        TunnelKind::Geneve => usize::from(first & WORDS) * 4,
-    };
-    let (options, frame) = behind.split_at_checked(options)?;
+    let (options, frame) = behind.split_at_checked(options(kind, header)?)?;
+    let [.., a, b, c, _] = header else { return None };
     let vni = u32::from_be_bytes([0, *a, *b, *c]);
     (frame.len() >= MIN_LENGTH).then_some((vni, options, frame))
+}
+
+/// Bytes of options behind a header; `None` where it is no header of this kind.
+fn options(kind: TunnelKind, header: &[u8]) -> Option<usize> {
+    let [first, _, protocol @ .., _, _, _, _] = header else { return None };
+    match kind {
+        TunnelKind::Vxlan => (first & VNI_IS_VALID != 0).then_some(0),
+        TunnelKind::Geneve if first & !WORDS != 0 || *protocol != BRIDGED => None,
+        TunnelKind::Geneve => Some(usize::from(first & WORDS) * 4),
+    }
+}
+
+/// What a frame to a tunnel's port lacks to be one in a tunnel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lack {
+    /// The whole header of the tunnel: nothing says that it is one.
+    Header,
+    /// What the header says comes behind it.
+    Frame,
+}
+
+/// What a frame lacks that was sent to a tunnel's port. `None` for any other, and for one that lacks nothing or has another
+/// header.
+pub fn lack(frame: &[u8], kind: TunnelKind, port: u16) -> Option<Lack> {
+    let carried = carried(frame, port)?;
+    let Some(header) = carried.get(..HEADER) else { return Some(Lack::Header) };
+    let is_one = options(kind, header).is_some();
+    (is_one && split(kind, carried).is_none()).then_some(Lack::Frame)
+}
+
+/// What UDP carries to a port, in a packet that is whole.
+fn carried(frame: &[u8], port: u16) -> Option<&[u8]> {
+    read(frame).filter(|headers| !headers.fragment.is_fragment())?;
+    match LaxSlicedPacket::from_ethernet(frame).ok()?.transport {
+        Some(TransportSlice::Udp(udp)) if udp.destination_port() == port => Some(udp.payload()),
+        _ => None,
+    }
 }
 
 /// Reads the outer headers of a frame that was sent to a tunnel's port. `None` for any other frame, for a fragment and

@@ -28,6 +28,11 @@ pub(super) struct Files {
 }
 
 impl Files {
+    /// Whether one of them is standard input.
+    pub(super) fn has_stdin(&self) -> bool {
+        self.files.iter().any(|file| is_stdin(file))
+    }
+
     /// A session on the files, or on those of the current directory.
     pub(super) fn open(&self) -> Result<(Session, Reply), Box<Reply>> {
         if self.files.is_empty() { open(&here()?) } else { open(&self.files) }

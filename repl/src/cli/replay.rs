@@ -1,22 +1,27 @@
 //! `hopwise replay`
 
-use std::io;
+use std::fs::File;
+use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 
 use clap::Args;
 
+use super::files::is_stdin;
+use super::monitor::interrupted_by_signals;
 use super::output::{self, Output};
 use super::{Files, Format, Look, Runner};
+use crate::pcap::{Held, Unreadable, is_pipe};
 use crate::render;
 use crate::replay::{FLOW_LIMIT, HIGHEST_LIMIT, Options};
 use crate::reply::{Content, Reply, Status};
-use crate::session::Wanted;
+use crate::session::{Session, Wanted, unreadable};
 
 const AFTER_HELP: &str = "\
 Every packet enters where its source address sends it: a pod's at its veth, others at the node's device. Conntrack
 is carried through the capture by the capture's clock. What began before the capture is `unknown-state`.
 
   hopwise replay seen.pcap -f shop.hop
+  tcpdump -i any -w - | hopwise replay - -f shop.hop
   hopwise replay seen.pcap -f shop.hop --expect allowed
   hopwise replay seen.pcap -f shop.hop --policy stricter.hop --exit-code";
 
@@ -27,7 +32,7 @@ is carried through the capture by the capture's clock. What began before the cap
 #[derive(Debug, Args)]
 #[command(after_help = AFTER_HELP, verbatim_doc_comment)]
 pub(super) struct ReplayArgs {
-    /// The capture
+    /// The capture; `-` is standard input
     #[arg(value_name = "CAPTURE")]
     capture: PathBuf,
     #[command(flatten)]
@@ -58,11 +63,55 @@ pub(super) struct ReplayArgs {
     output: String,
 }
 
+impl ReplayArgs {
+    fn name(&self) -> String {
+        self.capture.display().to_string()
+    }
+
+    /// Standard input is read by one only, and holds nothing where somebody types.
+    fn asks_once(&self) -> Result<(), Box<Reply>> {
+        let refused = |message: &str, remedy: &str| {
+            Err(Box::new(Reply::failure(Status::Usage, message, remedy)))
+        };
+        if !is_stdin(&self.capture) {
+            return Ok(());
+        }
+        if self.files.has_stdin() {
+            let message = "standard input cannot be the capture and a file of the world";
+            return refused(message, "name one of them");
+        }
+        if io::stdin().is_terminal() {
+            let remedy = "name a file, or `tcpdump -w - | hopwise replay -`";
+            return refused("standard input is a terminal, and no capture", remedy);
+        }
+        Ok(())
+    }
+
+    /// The capture. What comes by a pipe is read to its end, which a Ctrl-C may be that is meant for who writes it.
+    fn held(&self, session: &Session) -> io::Result<Result<Held, Unreadable>> {
+        let is_stdin = is_stdin(&self.capture);
+        if !is_stdin && !is_pipe(&self.capture) {
+            return Ok(Held::open(&self.capture));
+        }
+        interrupted_by_signals(session)?;
+        let held = if is_stdin {
+            Held::piped(&self.name(), io::stdin().lock())
+        } else {
+            Held::piped(&self.name(), File::open(&self.capture)?)
+        };
+        session.interrupt().clear();
+        Ok(held)
+    }
+}
+
 pub(super) fn run(args: &ReplayArgs, look: &Look) -> io::Result<Status> {
     let is_lines = args.output == "jsonl";
     // What cannot be done is one document for lines, too.
     let form = if is_lines { "json" } else { &args.output };
     let output = Output::of(look, &Format { output: form.to_owned() });
+    if let Err(reply) = args.asks_once() {
+        return output.reply(&reply);
+    }
     let (mut session, loaded) = match args.files.open() {
         Ok(opened) => opened,
         Err(reply) => return output.reply(&reply),
@@ -77,7 +126,11 @@ pub(super) fn run(args: &ReplayArgs, look: &Look) -> io::Result<Status> {
         expects_allowed: args.expect.is_some(),
         expects_unchanged: args.exit_code,
     };
-    let reply = session.replay(&args.capture, &wanted).after(loaded);
+    let held = match args.held(&session)? {
+        Ok(held) => held,
+        Err(problem) => return output.reply(&unreadable(&args.name(), problem)),
+    };
+    let reply = session.replay(&held, &wanted).after(loaded);
     match &reply.content {
         Content::Replay(report) if is_lines => {
             let mut lines = Vec::new();

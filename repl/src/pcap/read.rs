@@ -1,5 +1,6 @@
 //! One packet out of a capture. Whatever the file holds, it is read or refused with a remedy.
 
+use std::error::Error;
 use std::fs::File;
 use std::io::{self, Read, Seek};
 use std::path::Path;
@@ -7,7 +8,10 @@ use std::path::Path;
 use pcap_file::DataLink;
 use pcap_file::pcap::{PcapReadError, PcapReader};
 use pcap_file::pcapng::blocks::block_common::Block;
-use pcap_file::pcapng::{PcapNgReader, PcapNgState};
+use pcap_file::pcapng::{
+    BlockContentParseError as Content, ContentValidationError as Validation, PcapNgReader,
+    PcapNgState,
+};
 
 /// The type of a section header, with which pcapng begins in either byte order.
 pub(super) const PCAPNG: [u8; 4] = [0x0A, 0x0D, 0x0D, 0x0A];
@@ -31,7 +35,7 @@ pub(crate) struct Unreadable {
     pub(crate) remedy: String,
 }
 
-fn unreadable(message: impl Into<String>, remedy: impl Into<String>) -> Unreadable {
+pub(super) fn unreadable(message: impl Into<String>, remedy: impl Into<String>) -> Unreadable {
     Unreadable { message: message.into(), remedy: remedy.into() }
 }
 
@@ -96,10 +100,10 @@ fn of_pcap(file: impl Read, number: u32) -> Result<Vec<u8>, Unreadable> {
 
 fn of_pcapng(file: impl Read, number: u32) -> Result<Vec<u8>, Unreadable> {
     let mut reader = PcapNgReader::with_capacity(file, LARGEST_BLOCK)
-        .map_err(|error| damaged(0, &error.to_string()))?;
+        .map_err(|error| damaged(0, &reason(&error)))?;
     let mut at = 0;
     while let Some(read) = reader.next_block() {
-        let (block, state) = read.map_err(|error| damaged(u64::from(at), &error.to_string()))?;
+        let (block, state) = read.map_err(|error| damaged(u64::from(at), &reason(&error)))?;
         let link = |interface: usize| link_of(state, interface);
         let (data, length, link) = match &block {
             Block::EnhancedPacket(packet) => {
@@ -162,11 +166,23 @@ pub(super) fn damaged(behind: u64, why: &str) -> Unreadable {
     )
 }
 
-pub(super) fn reason(error: &PcapReadError) -> String {
-    match error {
-        PcapReadError::Io(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-            "it ends in the middle of a packet".to_owned()
+/// What is wrong, as the innermost of a chain of errors knows it.
+pub(super) fn reason(error: &(dyn Error + 'static)) -> String {
+    let mut innermost = error;
+    while let Some(inner) = innermost.source() {
+        innermost = inner;
+    }
+    let is_end = |error: &io::Error| error.kind() == io::ErrorKind::UnexpectedEof;
+    if innermost.downcast_ref::<io::Error>().is_some_and(is_end) {
+        return "it ends in the middle of a packet".to_owned();
+    }
+    match innermost.downcast_ref() {
+        Some(Content::Validation(Validation::InvalidInterfaceId(id))) => {
+            format!("a packet is of interface {id}, which the file does not have")
         }
-        other => other.to_string(),
+        Some(Content::Validation(Validation::NoInterface)) => {
+            "a packet is of an interface, and the file has none".to_owned()
+        }
+        _ => innermost.to_string(),
     }
 }

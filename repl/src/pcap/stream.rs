@@ -1,9 +1,7 @@
 //! All packets of a capture in their order, one at a time, so that a file of any size needs the memory of one packet.
 //! What a packet means is the caller's.
 
-use std::fs::File;
-use std::io::{BufReader, Read, Seek};
-use std::path::Path;
+use std::io::{Read, Seek};
 use std::time::Duration;
 
 use pcap_file::DataLink;
@@ -11,7 +9,7 @@ use pcap_file::pcap::{PcapReader, PcapTsResolution};
 use pcap_file::pcapng::PcapNgReader;
 use pcap_file::pcapng::blocks::block_common::Block;
 
-use super::read::{LARGEST_BLOCK, PCAP, PCAPNG, Unreadable, damaged, no_capture, open, reason};
+use super::read::{LARGEST_BLOCK, PCAP, PCAPNG, Unreadable, damaged, no_capture, reason};
 
 /// A packet as it was captured.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,15 +40,8 @@ enum Format<R: Read> {
     PcapNg(Box<PcapNgReader<R>>),
 }
 
-impl Stream<BufReader<File>> {
-    /// Opens a file.
-    pub(crate) fn open(path: &Path) -> Result<Self, Unreadable> {
-        Self::of(BufReader::with_capacity(1 << 18, open(path)?))
-    }
-}
-
 impl<R: Read + Seek> Stream<R> {
-    /// The same of whatever holds a capture.
+    /// Of whatever holds a capture.
     pub(crate) fn of(mut file: R) -> Result<Self, Unreadable> {
         let mut magic = [0; 4];
         if file.read_exact(&mut magic).and_then(|()| file.rewind()).is_err() {
@@ -58,7 +49,7 @@ impl<R: Read + Seek> Stream<R> {
         }
         let format = if magic == PCAPNG {
             let reader = PcapNgReader::with_capacity(file, LARGEST_BLOCK)
-                .map_err(|error| damaged(0, &error.to_string()))?;
+                .map_err(|error| damaged(0, &reason(&error)))?;
             Format::PcapNg(Box::new(reader))
         } else if PCAP.contains(&magic) {
             let reader = PcapReader::with_capacity(file, LARGEST_BLOCK)
@@ -121,7 +112,7 @@ fn of_pcapng<R: Read>(
     loop {
         let (block, state) = match reader.next_block()? {
             Ok(read) => read,
-            Err(error) => return Some(Err(damaged(behind, &error.to_string()))),
+            Err(error) => return Some(Err(damaged(behind, &reason(&error)))),
         };
         let (data, length, time, interface) = match block {
             Block::EnhancedPacket(packet) => {

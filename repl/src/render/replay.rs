@@ -6,7 +6,7 @@ use engine::explain::{Agreement, Decided};
 use engine::verdict::LegOutcome;
 use serde_json::json;
 
-use super::{Options, minimal, table};
+use super::{Options, minimal, table, words};
 use crate::replay::{Change, Flow, FlowVerdict, Outcome, Report, Summary};
 use crate::reply::{Listing, Status};
 
@@ -84,16 +84,16 @@ fn changes(report: &Report) -> Listing {
     let mut listing = Listing::new("changes", &columns);
     let rows = report.flows.iter().filter_map(|flow| {
         let change = flow.change.filter(|change| *change != Change::None)?;
-        let then = flow.then.as_ref()?;
         let packets = flow.packets + flow.answers;
         let told = |outcome: &Outcome| format!("{} {}", verdict(outcome, packets), by(outcome));
+        let then = flow.then.as_ref().map_or_else(|| "part of another flow".to_owned(), told);
         Some(vec![
             flow.first.into(),
             packets.into(),
             change.to_string().into(),
             ends(flow).into(),
             told(&flow.now).into(),
-            told(then).into(),
+            then.into(),
         ])
     });
     listing.rows = rows.collect();
@@ -187,13 +187,21 @@ fn sums(report: &Report) -> Vec<String> {
     lines
 }
 
+/// `1 packet`, `2 packets`.
+fn counted(count: u64, one: &str, several: &str) -> String {
+    words::counted(usize::try_from(count).unwrap_or(usize::MAX), one, several)
+}
+
 fn replayed(report: &Report) -> String {
     let summary = &report.summary;
     let seconds = summary.milliseconds / 1000;
     let tenths = summary.milliseconds % 1000 / 100;
     format!(
-        "replayed  {} of {} packets of {}, {} bytes, {seconds}.{tenths} s",
-        summary.counted, summary.packets, report.file, summary.bytes
+        "replayed  {} of {} of {}, {}, {seconds}.{tenths} s",
+        summary.counted,
+        counted(summary.packets, "packet", "packets"),
+        if report.file == "-" { "standard input" } else { &report.file },
+        counted(summary.bytes, "byte", "bytes"),
     )
 }
 
@@ -212,11 +220,16 @@ fn verdicts(summary: &Summary) -> String {
 fn changed(report: &Report) -> Option<String> {
     let policy = report.policy.as_ref()?;
     let summary = &report.summary;
-    Some(format!(
-        "changed   with {policy}: {} newly dropped, {} newly allowed",
-        summary.newly_dropped.unwrap_or(0),
-        summary.newly_allowed.unwrap_or(0)
-    ))
+    let mut sums = vec![
+        format!("{} newly dropped", summary.newly_dropped.unwrap_or(0)),
+        format!("{} newly allowed", summary.newly_allowed.unwrap_or(0)),
+    ];
+    let further =
+        [(summary.otherwise, "changed otherwise"), (summary.other_rule, "by another rule")];
+    for (count, what) in further {
+        sums.extend(count.filter(|count| *count > 0).map(|count| format!("{count} {what}")));
+    }
+    Some(format!("changed   with {policy}: {}", sums.join(", ")))
 }
 
 fn skipped(summary: &Summary) -> Vec<String> {
@@ -227,7 +240,8 @@ fn skipped(summary: &Summary) -> Vec<String> {
     let rest = summary.skipped.get(MOST_KINDS..).unwrap_or_default();
     if !rest.is_empty() {
         let packets: u64 = rest.iter().map(|kind| kind.packets).sum();
-        lines.push(format!("skipped   {packets} of {} further kinds", rest.len()));
+        let kinds = words::counted(rest.len(), "further kind", "further kinds");
+        lines.push(format!("skipped   {packets} of {kinds}"));
     }
     lines
 }
@@ -235,21 +249,28 @@ fn skipped(summary: &Summary) -> Vec<String> {
 fn notes(summary: &Summary) -> Vec<String> {
     let mut lines = Vec::new();
     if summary.tunneled > 0 {
-        lines.push(format!("tunneled  {} packets, taken out of their tunnel", summary.tunneled));
+        let packets = counted(summary.tunneled, "packet", "packets");
+        lines.push(format!("tunneled  {packets}, taken out of the tunnel"));
     }
-    if summary.other_identity > 0 {
-        let count = summary.other_identity;
+    if summary.tagged > 0 {
+        let packets = counted(summary.tagged, "packet", "packets");
         lines.push(format!(
-            "identity  {count} packets have a vni that is not their sender's identity here"
+            "tagged    {packets}, taken without VLAN tags, as the VLAN's device has them"
         ));
     }
+    if summary.other_identity > 0 {
+        let packets = counted(summary.other_identity, "packet", "packets");
+        lines.push(format!("identity  the vni of {packets} is not the sender's identity here"));
+    }
     if summary.answered > 0 {
-        let count = summary.answered;
-        lines.push(format!("answered  {count} dropped flows are answered in the capture: it was taken under other policies"));
+        let flows = counted(summary.answered, "dropped flow has", "dropped flows have");
+        lines.push(format!(
+            "answered  {flows} answers in the capture: it was taken under other policies"
+        ));
     }
     if summary.out_of_order > 0 {
-        let count = summary.out_of_order;
-        lines.push(format!("order     {count} packets have an earlier time than one before them"));
+        let packets = counted(summary.out_of_order, "packet has", "packets have");
+        lines.push(format!("order     {packets} an earlier time than one before"));
     }
     if summary.skipped.iter().any(|kind| kind.what.contains("beyond the limit")) {
         let limit = summary.flow_limit;
@@ -267,7 +288,8 @@ fn notes(summary: &Summary) -> Vec<String> {
 fn checked(summary: &Summary) -> String {
     let oracle = match summary.divergent {
         0 if summary.single > 0 => {
-            format!("oracle agrees, and was not asked about {} of the flows", summary.single)
+            let flows = counted(summary.single, "flow", "flows");
+            format!("oracle agrees, and was not asked about {flows}")
         }
         0 => "oracle agrees".to_owned(),
         1 => "ORACLE DIFFERS about 1 flow: a bug of hopwise".to_owned(),
@@ -276,7 +298,7 @@ fn checked(summary: &Summary) -> String {
     format!("checked   {}; {oracle}; profile {}", summary.backend, summary.profile)
 }
 
-/// How to learn more of the first flow that does not get through, or whose fate changes.
+/// How to learn more of the first flow that does not get through, or whose fate changes: of the packet that decided.
 fn explained(report: &Report) -> Option<String> {
     let is_changed =
         |flow: &&Flow| matches!(flow.change, Some(Change::NewlyDropped | Change::NewlyAllowed));

@@ -5,7 +5,7 @@ use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::IpAddr;
 
-use datapath::frame;
+use datapath::frame::{self, Lack};
 use engine::net::{Packet, Transport};
 use engine::topology::TunnelKind;
 use pcap_file::DataLink;
@@ -89,8 +89,10 @@ pub(super) struct Seen {
     pub(super) length: u64,
     /// The innermost tunnel that it was in.
     pub(super) tunnel: Option<Tunnel>,
-    /// Whether the capture holds it as an Ethernet frame, and not in a tunnel.
-    pub(super) is_plain: bool,
+    /// Whether the capture holds it as a whole Ethernet frame without tags, and not in a tunnel.
+    pub(super) is_frame: bool,
+    /// Whether it had tags of virtual networks.
+    pub(super) is_tagged: bool,
     /// Where it was seen, as a number that differs from place to place.
     pub(super) vantage: u64,
     /// What makes it this packet and no other of its flow, as a number.
@@ -102,7 +104,8 @@ pub(super) fn peel(captured: &Captured, ports: &[(TunnelKind, u16)]) -> Result<S
     let link = captured.link.ok_or(Skip::Link(None))?;
     let (mut frame, around) = ethernet(link, &captured.data, captured.is_cut)?;
     let mut vantage = DefaultHasher::new();
-    (captured.interface, around).hash(&mut vantage);
+    (captured.interface, &around).hash(&mut vantage);
+    let around = around.len();
     let mut tunnel = None;
     for _ in 0..MOST_LAYERS {
         let all = ports.iter().chain(&PORTS);
@@ -114,6 +117,9 @@ pub(super) fn peel(captured: &Captured, ports: &[(TunnelKind, u16)]) -> Result<S
         frame = ethernet(DataLink::ETHERNET, outer.frame, captured.is_cut)?.0;
     }
     let short = if captured.is_cut { Skip::Truncated } else { Skip::Damaged };
+    if is_cut_in_tunnel(&frame, captured.is_cut, ports) {
+        return Err(short);
+    }
     let mut packet = packet_of(&frame::dissect(&frame, &[])).ok_or(short)?;
     if lacks_transport(&packet) {
         return Err(short);
@@ -128,8 +134,18 @@ pub(super) fn peel(captured: &Captured, ports: &[(TunnelKind, u16)]) -> Result<S
     let content = content(&packet, length);
     let keep = if packet.icmp().is_some() { QUOTED } else { TELLING };
     packet.payload.truncate(keep);
-    let is_plain = tunnel.is_none() && link == DataLink::ETHERNET;
-    Ok(Seen { packet, length, tunnel, is_plain, vantage: vantage.finish(), content })
+    let is_tagged = link == DataLink::ETHERNET && around > ETHERNET;
+    let is_frame = tunnel.is_none() && link == DataLink::ETHERNET && !is_tagged && !captured.is_cut;
+    Ok(Seen { packet, length, tunnel, is_frame, is_tagged, vantage: vantage.finish(), content })
+}
+
+/// Whether a tunnel's headers end too early. Where all of the packet was captured, only a header says that there is a tunnel.
+fn is_cut_in_tunnel(frame: &[u8], is_cut: bool, ports: &[(TunnelKind, u16)]) -> bool {
+    ports.iter().chain(&PORTS).any(|(kind, port)| match frame::lack(frame, *kind, *port) {
+        Some(Lack::Header) => is_cut,
+        Some(Lack::Frame) => true,
+        None => false,
+    })
 }
 
 /// Whether a protocol's own header is not there, although it is no later fragment.

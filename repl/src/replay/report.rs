@@ -1,5 +1,6 @@
 //! What a replay came to, as data: flows, what was not run, sums, and what another set of policies would change.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use engine::explain::{Agreement, Decided, Divergence, Isolating, PacketReport, Undecided};
@@ -93,11 +94,11 @@ pub enum Change {
     None,
     /// The verdict is the same, and another rule decides.
     OtherRule,
-    /// Packets would be dropped that are not now.
+    /// It would be dropped, or more of it, and is not now.
     NewlyDropped,
-    /// Packets would get through that do not now.
+    /// It would get through, or more of it, and does not now.
     NewlyAllowed,
-    /// The verdict is another one in another way.
+    /// The verdict is another one in another way: there is none of policy now, or would be none.
     Other,
 }
 
@@ -137,7 +138,8 @@ pub struct Flow {
     pub then: Option<Outcome>,
     /// How that differs; null without other policies.
     pub change: Option<Change>,
-    /// The arguments with which `hopwise trace` explains its first packet; null where nothing was run.
+    /// The arguments with which `hopwise trace` explains the packet that `now` is about; null where nothing was run, and where
+    /// nothing would answer the same.
     pub trace: Option<String>,
 }
 
@@ -179,14 +181,20 @@ pub struct Summary {
     pub unknown_addresses: u64,
     /// Flows that no program sees.
     pub not_seen: u64,
-    /// Flows that would be dropped, in part or whole, and are not now; null without other policies.
+    /// Flows of the change `newly-dropped`; null without other policies.
     pub newly_dropped: Option<u64>,
-    /// Flows that would get through and do not now; null without other policies.
+    /// Flows of the change `newly-allowed`; null without other policies.
     pub newly_allowed: Option<u64>,
+    /// Flows of the change `other`; null without other policies.
+    pub otherwise: Option<u64>,
+    /// Flows of the change `other-rule`; null without other policies.
+    pub other_rule: Option<u64>,
     /// Packets that were not run, by kind.
     pub skipped: Vec<Skipped>,
     /// Packets that were seen in a tunnel.
     pub tunneled: u64,
+    /// Packets that were seen with tags of virtual networks.
+    pub tagged: u64,
     /// Packets whose VNI is not the identity that their sender has in this world.
     pub other_identity: u64,
     /// Packets with a time before that of one before them; the clock does not go back for them.
@@ -271,21 +279,24 @@ impl Report {
         !self.flows.iter().all(same)
     }
 
-    /// Joins with the same capture under other policies. Flows are the same by their first packet.
+    /// Joins with the same capture under other policies. Flows are the same by their first packet; one that is part of another
+    /// there has no counterpart.
     pub(crate) fn against(&mut self, then: &Self, policy: String) {
-        let summary = &mut self.summary;
-        let (mut dropped, mut allowed) = (0, 0);
+        let mut changes = BTreeMap::new();
         for flow in &mut self.flows {
             let other = then.flows.binary_search_by_key(&flow.first, |other| other.first);
-            let Some(other) = other.ok().and_then(|at| then.flows.get(at)) else { continue };
-            let change = change(&flow.now, &other.now);
-            dropped += u64::from(change == Change::NewlyDropped);
-            allowed += u64::from(change == Change::NewlyAllowed);
+            let other = other.ok().and_then(|at| then.flows.get(at));
+            let change = other.map_or(Change::Other, |other| change(&flow.now, &other.now));
+            *changes.entry(change).or_insert(0) += 1;
             flow.change = Some(change);
-            flow.then = Some(other.now.clone());
+            flow.then = other.map(|other| other.now.clone());
         }
-        summary.newly_dropped = Some(dropped);
-        summary.newly_allowed = Some(allowed);
+        let of = |change| Some(changes.get(&change).copied().unwrap_or(0));
+        let summary = &mut self.summary;
+        summary.newly_dropped = of(Change::NewlyDropped);
+        summary.newly_allowed = of(Change::NewlyAllowed);
+        summary.otherwise = of(Change::Other);
+        summary.other_rule = of(Change::OtherRule);
         summary.divergent += then.summary.divergent;
         summary.interrupted |= then.summary.interrupted;
         self.policy = Some(policy);
@@ -297,13 +308,24 @@ fn change(now: &Outcome, then: &Outcome) -> Change {
     if now.verdict == FlowVerdict::UnknownState {
         return Change::None;
     }
-    if now.verdict == then.verdict && now.dropped == then.dropped {
+    let is_mixed = now.verdict == FlowVerdict::Mixed && now.dropped != then.dropped;
+    if now.verdict == then.verdict && !is_mixed {
         return if rules(now) == rules(then) { Change::None } else { Change::OtherRule };
     }
-    match now.dropped.cmp(&then.dropped) {
-        std::cmp::Ordering::Less => Change::NewlyDropped,
-        std::cmp::Ordering::Greater => Change::NewlyAllowed,
-        std::cmp::Ordering::Equal => Change::Other,
+    let (Some(was), Some(is)) = (loss(now), loss(then)) else { return Change::Other };
+    if was < is { Change::NewlyDropped } else { Change::NewlyAllowed }
+}
+
+/// How much is dropped of a flow that policy or the datapath decided about: nothing, so many packets, everything.
+fn loss(outcome: &Outcome) -> Option<(u8, u64)> {
+    match outcome.verdict {
+        FlowVerdict::Allowed => Some((0, 0)),
+        FlowVerdict::Mixed => Some((1, outcome.dropped)),
+        FlowVerdict::Dropped => Some((2, 0)),
+        FlowVerdict::Undecided
+        | FlowVerdict::UnknownState
+        | FlowVerdict::UnknownAddresses
+        | FlowVerdict::NotSeen => None,
     }
 }
 

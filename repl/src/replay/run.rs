@@ -14,6 +14,7 @@ use engine::topology::{Party, TunnelKind};
 use engine::trace::Trace;
 
 use super::Options;
+use super::again::Again;
 use super::chosen::Chosen;
 use super::duplicates::Duplicates;
 use super::flows::{self, Ends, Table};
@@ -21,7 +22,7 @@ use super::peel::{Seen, Skip, peel};
 use super::report::{FlowVerdict, Report, Skipped, Summary};
 use super::sort::{self, Vni};
 use super::tracked::{Said, Standing, Tracked, of_judgement, of_trace};
-use crate::pcap::{Captured, Unreadable};
+use crate::pcap::{Captured, Held, Unreadable};
 use crate::session::{Interrupt, Journey, Sides, Stage};
 
 /// The simulated clock at the first packet, in seconds.
@@ -37,7 +38,7 @@ pub(crate) fn run(
     stage: &Stage<'_>,
     journey: &mut Journey<'_>,
     packets: impl Iterator<Item = Result<Captured, Unreadable>>,
-    (file, files): (&str, Vec<String>),
+    (held, files): (&Held, Vec<String>),
     (options, chosen): (Options, Chosen),
     interrupt: &Interrupt,
 ) -> Result<Report, BackendError> {
@@ -56,7 +57,7 @@ pub(crate) fn run(
         }
     }
     journey.forget()?;
-    let mut report = replay.told(file);
+    let mut report = replay.told(held);
     report.files = files;
     report.summary.backend = journey.backend.name();
     report.summary.damaged = damaged;
@@ -113,13 +114,14 @@ impl<'a> Replay<'a> {
             }
         };
         self.summary.tunneled += u64::from(seen.tunnel.is_some());
+        self.summary.tagged += u64::from(seen.is_tagged);
         let Some(placed) = self.place(&seen, captured.number) else {
             self.skip(Skip::BeyondLimit, captured.number);
             return Ok(());
         };
         let key = (placed.flow, placed.is_forward, seen.content);
         if self.duplicates.is_one(key, seen.vantage, self.latest) {
-            self.flows[placed.flow].sighted.is_tunneled |= seen.tunnel.is_some();
+            self.flows[placed.flow].is_tunneled |= seen.tunnel.is_some();
             self.skip(Skip::Duplicate, captured.number);
             return Ok(());
         }
@@ -189,7 +191,6 @@ impl<'a> Replay<'a> {
             flows::began_before(packet).map_or(Standing::Whole, Standing::Begun)
         };
         let mut flow = Tracked::new(number, ends, parties, standing, in_words(packet));
-        flow.sighted.is_plain = seen.is_plain;
         let nobody =
             |party: &Party| matches!(party, Party::Address(_)) && sort::is_known(world, *party);
         let unknown = [parties.0, parties.1].into_iter().filter(nobody);
@@ -218,7 +219,7 @@ impl<'a> Replay<'a> {
         }
         flow.counts[usize::from(!placed.is_forward)] += 1;
         flow.bytes += seen.length;
-        flow.sighted.is_tunneled |= seen.tunnel.is_some();
+        flow.is_tunneled |= seen.tunnel.is_some();
         flow.is_closed |= flows::is_end(&seen.packet);
         self.summary.counted += 1;
         self.summary.bytes += seen.length;
@@ -278,7 +279,11 @@ impl<'a> Replay<'a> {
         if flow.sides.is_none() && placed.is_forward {
             flow.sides = Sides::of(&question.packet, &explanation);
         }
-        flow.learn(number, explanation);
+        let is_held = seen.is_frame && question.packet == seen.packet;
+        flow.learn(number, explanation, |explanation| match raw.and_then(|raw| raw.tunnel) {
+            Some(key) => Again::out_of(explanation, &question.packet, key),
+            None => Again::sent(explanation, &question.packet, is_held),
+        });
         if placed.is_forward {
             self.know_views(placed.flow, &trace);
         }
@@ -305,8 +310,9 @@ impl<'a> Replay<'a> {
         }
     }
 
-    fn told(self, file: &str) -> Report {
+    fn told(self, held: &Held) -> Report {
         let strict = self.options.strict;
+        let file = held.again();
         let flows: Vec<_> = self.flows.iter().map(|flow| flow.told(file, strict)).collect();
         let mut summary = self.summary;
         for flow in &flows {
@@ -328,7 +334,8 @@ impl<'a> Replay<'a> {
         summary.flow_limit = self.options.flow_limit as u64;
         summary.strict = strict;
         summary.profile = self.stage.world.cluster.profile.to_string();
-        Report { file: file.to_owned(), files: Vec::new(), policy: None, flows, summary }
+        let file = held.name().to_owned();
+        Report { file, files: Vec::new(), policy: None, flows, summary }
     }
 }
 

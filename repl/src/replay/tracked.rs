@@ -4,12 +4,12 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use engine::eval::Judgement;
 use engine::explain::{Agreement, Divergence, Explanation, PacketReport, Undecided};
-use engine::net::Hook;
 use engine::reason::DropReason;
 use engine::topology::Party;
 use engine::trace::{Event, Trace};
 use engine::verdict::Verdict;
 
+use super::again::Again;
 use super::flows::Ends;
 use super::report::{Flow, FlowVerdict, Outcome};
 use crate::session::{Pair, Sides};
@@ -44,16 +44,8 @@ pub(super) struct Said {
 struct Decision {
     at: u64,
     reason: Option<DropReason>,
+    again: Again,
     explanation: Box<Explanation>,
-}
-
-/// Where a flow was seen.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Sighted {
-    /// Whether the capture holds its first packet as a frame of its own.
-    pub(super) is_plain: bool,
-    /// Whether any of it was in a tunnel.
-    pub(super) is_tunneled: bool,
 }
 
 /// See the module.
@@ -69,7 +61,8 @@ pub(super) struct Tracked {
     /// Whether the oracle knows every packet of it that was run.
     pub(super) is_told: bool,
     pub(super) is_closed: bool,
-    pub(super) sighted: Sighted,
+    /// Whether any of it was seen in a tunnel.
+    pub(super) is_tunneled: bool,
     /// By direction: forward, back.
     pub(super) counts: [u64; 2],
     pub(super) bytes: u64,
@@ -83,7 +76,6 @@ pub(super) struct Tracked {
     why_undecided: Option<Undecided>,
     first_said: Option<Decision>,
     first_drop: Option<Decision>,
-    entered: Option<(String, Hook, String)>,
     agreement: Agreement,
     divergence: Option<Divergence>,
 }
@@ -106,7 +98,7 @@ impl Tracked {
             standing,
             is_told: true,
             is_closed: false,
-            sighted: Sighted::default(),
+            is_tunneled: false,
             counts: [0; 2],
             bytes: 0,
             last: [None; 2],
@@ -118,7 +110,6 @@ impl Tracked {
             why_undecided: None,
             first_said: None,
             first_drop: None,
-            entered: None,
             agreement: Agreement::Agree,
             divergence: None,
         }
@@ -144,11 +135,14 @@ impl Tracked {
     }
 
     /// Takes an explanation of a packet that something new is said about.
-    pub(super) fn learn(&mut self, number: u64, explanation: Explanation) {
-        if self.first_said.is_none() {
+    pub(super) fn learn(
+        &mut self,
+        number: u64,
+        explanation: Explanation,
+        again: impl FnOnce(&Explanation) -> Again,
+    ) {
+        if self.is_silent() {
             self.report = explanation.packet.clone();
-            let hop = explanation.hops.first();
-            self.entered = hop.map(|hop| (hop.node.clone(), hop.hook, hop.device.clone()));
         }
         if explanation.agreement == Agreement::Differ {
             self.agreement = Agreement::Differ;
@@ -160,11 +154,12 @@ impl Tracked {
         let is_drop = explanation.verdict == Verdict::Dropped;
         let place = if is_drop { &mut self.first_drop } else { &mut self.first_said };
         if place.is_none() {
+            let again = again(&explanation);
             // Bytes are of no use any more, and many.
             let mut explanation = Box::new(explanation);
             explanation.hops.clear();
             explanation.nearest.clear();
-            *place = Some(Decision { at: number, reason: explanation.reason, explanation });
+            *place = Some(Decision { at: number, reason: explanation.reason, again, explanation });
         }
     }
 
@@ -189,8 +184,8 @@ impl Tracked {
         }
     }
 
-    /// The flow as it is told about; `file` is the capture's name.
-    pub(super) fn told(&self, file: &str, strict: bool) -> Flow {
+    /// The flow as it is told about; `file` is the capture, where it can be read again.
+    pub(super) fn told(&self, file: Option<&str>, strict: bool) -> Flow {
         let decision = self.first_drop.as_ref().or(self.first_said.as_ref());
         let because = match &self.standing {
             Standing::Whole => None,
@@ -216,30 +211,13 @@ impl Tracked {
             packets: self.counts[0],
             answers: self.counts[1],
             bytes: self.bytes,
-            tunneled: self.sighted.is_tunneled,
+            tunneled: self.is_tunneled,
             unknown: self.unknown.clone(),
-            trace: self.trace(file),
+            trace: decision.and_then(|decision| decision.again.arguments(decision.at, file)),
             now,
             then: None,
             change: None,
         }
-    }
-
-    /// How `hopwise trace` is asked about the first packet: by its number, where the capture holds it as a frame.
-    fn trace(&self, file: &str) -> Option<String> {
-        let (node, hook, device) = self.entered.as_ref()?;
-        if self.sighted.is_plain {
-            let file = if file.contains(char::is_whitespace) {
-                format!("\"{file}\"")
-            } else {
-                file.to_owned()
-            };
-            let first = self.first;
-            return Some(format!("--at '{node} {hook} on {device}' pcap {file} number {first}"));
-        }
-        let Ends { source, destination, .. } = self.ends;
-        let protocol = self.report.protocol.filter(|protocol| protocol.has_ports())?;
-        Some(format!("'{} -> {destination}/{protocol} from-port {}'", source.address, source.port))
     }
 }
 

@@ -14,7 +14,7 @@ use lang::{Loader, Workspace};
 use super::files::{Disk, read, tidied};
 use super::state::State;
 use super::{Session, refused};
-use crate::pcap::Stream;
+use crate::pcap::{Held, Unreadable};
 use crate::replay::{self, Chosen, Options, Report};
 use crate::reply::{Content, Reply, Status};
 
@@ -39,23 +39,26 @@ impl Session {
             policy: asked.policy.as_ref().map(|policy| PathBuf::from(&policy.node)),
             ..Wanted::default()
         };
-        self.replay(Path::new(&asked.file.node), &wanted)
+        match Held::open(Path::new(&asked.file.node)) {
+            Ok(held) => self.replay(&held, &wanted),
+            Err(problem) => unreadable(&asked.file.node, problem),
+        }
     }
 
     /// Runs a capture through the policies. Afterwards conntrack knows of no flow.
-    pub(crate) fn replay(&mut self, file: &Path, wanted: &Wanted) -> Reply {
+    pub(crate) fn replay(&mut self, held: &Held, wanted: &Wanted) -> Reply {
         let other = match wanted.policy.as_deref().map(|policy| self.other_state(policy)) {
             None => None,
             Some(Ok(state)) => Some(state),
             Some(Err(reply)) => return *reply,
         };
-        let mut report = match self.replayed(file, wanted.options) {
+        let mut report = match self.replayed(held, wanted.options) {
             Ok(report) => report,
             Err(reply) => return *reply,
         };
         if let (Some(state), Some(policy)) = (other, &wanted.policy) {
             let own = mem::replace(&mut self.state, state);
-            let then = self.replayed(file, wanted.options);
+            let then = self.replayed(held, wanted.options);
             self.state = own;
             match then {
                 Ok(then) => report.against(&then, policy.display().to_string()),
@@ -66,20 +69,15 @@ impl Session {
         Reply::with_status(Content::Replay(Box::new(report)), status)
     }
 
-    fn replayed(&mut self, file: &Path, options: Options) -> Result<Report, Box<Reply>> {
-        let name = file.display().to_string();
-        let open = || {
-            Stream::open(file).map_err(|problem| {
-                let message = format!("`{}`: {}", name.escape_debug(), problem.message);
-                Box::new(Reply::failure(Status::Input, message, problem.remedy))
-            })
-        };
-        let (first, packets) = (open()?, open()?);
+    fn replayed(&mut self, held: &Held, options: Options) -> Result<Report, Box<Reply>> {
+        let packets =
+            || held.packets().map_err(|problem| Box::new(unreadable(held.name(), problem)));
+        let (first, packets) = (packets()?, packets()?);
         let interrupt = self.interrupt.clone();
         let chosen = Chosen::of(&self.state.world, first, &interrupt);
         let files = self.files.iter().map(|file| file.display().to_string()).collect();
         let ran = self.with_journey(|stage, journey| {
-            replay::run(stage, journey, packets, (&name, files), (options, chosen), &interrupt)
+            replay::run(stage, journey, packets, (held, files), (options, chosen), &interrupt)
         });
         ran.map_err(|error| refused(&error))
     }
@@ -121,6 +119,12 @@ impl Session {
         let entries: Vec<_> = own.chain(alone).collect();
         Workspace::load(&entries, &mut Texts(texts), &mut self.sources)
     }
+}
+
+/// A capture that is none, or not there.
+pub(crate) fn unreadable(name: &str, problem: Unreadable) -> Reply {
+    let message = format!("`{}`: {}", name.escape_debug(), problem.message);
+    Reply::failure(Status::Input, message, problem.remedy)
 }
 
 /// The text without some of its statements.

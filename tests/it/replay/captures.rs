@@ -224,16 +224,12 @@ fn mixed() -> Vec<u8> {
         let head = [8, 0, 0, 0, 0, 0, 0, 3, 0, 1, 0, 6, 2, 0, 0, 0, 0, 1, 0, 0];
         [&head[..], &raw(packet)].concat()
     };
-    let tagged = |packet: &Packet| {
-        let frame = on(1, packet);
-        [&frame[..12], &[0x81, 0, 0, 7], &frame[12..]].concat()
-    };
     let syn = tcp("10.1.0.10:41000", SERVER, 1, SYN);
     let answer = tcp(SERVER, "10.1.0.10:41000", 2, SYN.with(ACK));
     let packets = [
         (0, 0, raw(&syn)),
         (1, 1, cooked2(&answer)),
-        (2, 2, tagged(&udp("10.1.0.11:5000", "10.2.0.10:53", 3))),
+        (2, 2, tagged(&[0x8100], &udp("10.1.0.11:5000", "10.2.0.10:53", 3))),
         (0, 3, raw(&echo("10.1.0.10", "10.2.0.10", 4, 8))),
         // A SYN alone is remembered for 60 s, a flow with answers for longer.
         (0, 4, raw(&udp("10.2.0.10:6000", "10.1.0.10:6001", 5))),
@@ -242,7 +238,48 @@ fn mixed() -> Vec<u8> {
     pcapng(&[RAW, COOKED2, ETHERNET], &packets)
 }
 
+/// The frame with tags of virtual networks.
+fn tagged(tags: &[u16], packet: &Packet) -> Vec<u8> {
+    let frame = on(1, packet);
+    let tags = tags.iter().flat_map(|kind| [kind.to_be_bytes(), [0, 7]].concat());
+    [&frame[..12], &tags.collect::<Vec<_>>(), &frame[12..]].concat()
+}
+
+/// What a trunk of virtual networks carries, and frames of tunnels that were cut: in the tunnel's header, in the inner frame's,
+/// in the inner packet's. One of them is whole, and says that more follows than is there.
+fn trunk() -> Vec<u8> {
+    let stranger = "10.1.0.11:40001";
+    let vxlan = |packet: &Packet| tunneled(TunnelKind::Vxlan, 256, (1, 2), packet);
+    let inner = tcp(CLIENT, SERVER, 9, SYN);
+    let whole = [
+        (0, tagged(&[0x8100], &tcp(CLIENT, SERVER, 1, SYN))),
+        (1, tagged(&[0x88A8, 0x8100], &tcp(stranger, SERVER, 2, SYN))),
+        (2, tagged(&[0x8100], &echo("10.1.0.11", "10.2.0.10", 3, 8))),
+        (3, tagged(&[0x8100], &udp("10.1.0.11:5000", "10.2.0.10:53", 4))),
+        (4, vxlan(&echo("10.1.0.11", "10.2.0.10", 5, 8))),
+        (5, vxlan(&udp("10.1.0.99:7", "10.2.0.10:53", 6))),
+        // The tunnel's port, and no tunnel: a packet as others.
+        (6, on(1, &udp(CLIENT, "10.2.0.10:8472", 7))),
+    ];
+    let mut packets: Vec<_> =
+        whole.into_iter().map(|(ms, data)| (ms, data.clone(), data.len())).collect();
+    let outer = vxlan(&inner);
+    for (ms, kept) in [(10, 46), (11, 57), (12, 68)] {
+        packets.push((ms, outer[..kept].to_vec(), outer.len()));
+    }
+    let mut geneve = udp("192.168.1.1:50000", "192.168.1.2:6081", 8);
+    geneve.payload = vec![2, 0, 0x65, 0x58, 0, 1, 0, 0, 1, 2, 3, 4];
+    let geneve = on(1, &geneve);
+    packets.push((13, geneve.clone(), geneve.len()));
+    pcap_cut(ETHERNET, &packets)
+}
+
 /// Name and bytes of every capture.
-pub(super) fn all() -> [(&'static str, Vec<u8>); 3] {
-    [("shop.pcap", shop()), ("service.pcap", service()), ("mixed.pcapng", mixed())]
+pub(super) fn all() -> [(&'static str, Vec<u8>); 4] {
+    [
+        ("shop.pcap", shop()),
+        ("service.pcap", service()),
+        ("mixed.pcapng", mixed()),
+        ("trunk.pcap", trunk()),
+    ]
 }
