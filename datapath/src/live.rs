@@ -15,7 +15,7 @@ mod programs;
 mod timing;
 
 pub use attachment::{Order, Place, Side, is_by_tcx};
-pub use backend::{Backed, Wires};
+pub use backend::{Backed, Verified, Wires};
 pub use clock::{let_runs_end, nanoseconds};
 pub use clock::{tick_after, time_until};
 pub use programs::{Conduct, Mode, Programs};

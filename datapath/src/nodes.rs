@@ -6,7 +6,7 @@
 //! load, so that the slot to fill is always the idle one; callers see their own numbers. A load fills the
 //! idle slot of every node, then activates it on all: until then every run sees the old state.
 
-mod adopt;
+pub(crate) mod adopt;
 mod counts;
 mod flows;
 mod slots;

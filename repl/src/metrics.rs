@@ -97,6 +97,11 @@ impl Metrics {
         self.seen.lock().lost(node, events);
     }
 
+    /// Counts a run that nobody can read any more, as its tables are not known.
+    pub fn unattributed(&self, node: &str) {
+        self.seen.lock().unattributed(node);
+    }
+
     /// Takes what a node says of itself in the place of what it said before.
     pub fn measured(&self, node: &str, measured: Measured) {
         self.seen.lock().measured(node, measured);

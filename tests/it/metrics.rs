@@ -16,6 +16,44 @@ use crate::tree::{read, root};
 
 const DASHBOARD: &str = "fixtures/grafana/hopwise.json";
 
+/// Labels that every series has, those of the scrape and those of queries that count series.
+const EVERYWHERE: [&str; 4] = ["installation", "mode", "instance", "job"];
+
+/// Labels that a text names: in selectors, behind `by`, and in a legend's braces.
+fn labels(text: &str) -> BTreeSet<&str> {
+    let mut found = BTreeSet::new();
+    let is_part = |c: char| c.is_ascii_lowercase() || c == '_';
+    for legend in text.split("{{").skip(1) {
+        found.extend(legend.split("}}").next());
+    }
+    for inside in text.split(['{', ',']).skip(1) {
+        let word = inside.split(|c| !is_part(c)).next().unwrap_or_default();
+        let operator = inside.get(word.len()..).unwrap_or_default();
+        let is_matcher = ["=\"", "=~\"", "!=\"", "!~\""].iter().any(|o| operator.starts_with(o));
+        found.extend((is_matcher && !word.is_empty()).then_some(word));
+    }
+    for listed in text.split(" by (").skip(1) {
+        let list = listed.split(')').next().unwrap_or_default();
+        found.extend(list.split(',').map(str::trim));
+    }
+    found
+}
+
+/// Fails where a query or what is made of it names a label that its families do not have.
+fn has_labels(query: &str, text: &str) {
+    let of = |name: &str| FAMILIES.iter().find(|family| family.name == name);
+    for label in labels(text) {
+        let is_known = |name: &str| of(name).is_some_and(|family| family.labels.contains(&label));
+        assert!(EVERYWHERE.contains(&label) || named(query).all(is_known), "{label}: {query}");
+    }
+}
+
+#[test]
+fn labels_of_a_query_are_found() {
+    let query = "sum by (node, reason) (rate(x{node=~\"$node\",mode!=\"a\"}[1m])) {{hook}}";
+    assert_eq!(labels(query).into_iter().collect::<Vec<_>>(), ["hook", "mode", "node", "reason"]);
+}
+
 /// Words of a text that are names of metrics.
 fn named(text: &str) -> impl Iterator<Item = &str> {
     let is_part = |c: char| c.is_ascii_lowercase() || c == '_';
@@ -31,6 +69,8 @@ fn the_dashboard_asks_for_what_there_is_and_for_all_of_it() {
         for target in panel["targets"].as_array().expect("targets") {
             let query = target["expr"].as_str().expect("a query");
             let names: Vec<&str> = named(query).collect();
+            has_labels(query, query);
+            has_labels(query, target["legendFormat"].as_str().unwrap_or_default());
             assert!(!names.is_empty(), "{query}");
             for name in names {
                 let family = FAMILIES.iter().find(|family| family.name == name);
@@ -44,6 +84,11 @@ fn the_dashboard_asks_for_what_there_is_and_for_all_of_it() {
     for variable in dashboard["templating"]["list"].as_array().expect("variables") {
         let query = variable["definition"].as_str().unwrap_or_default();
         assert!(named(query).all(|name| FAMILIES.iter().any(|f| f.name == name)), "{query}");
+        has_labels(query, query);
+        // `label_values(metric, label)`
+        if let Some((_, label)) = query.trim_end_matches(')').rsplit_once(", ") {
+            has_labels(query, &format!("{{{{{label}}}}}"));
+        }
     }
     let all: BTreeSet<&str> = FAMILIES.iter().map(|family| family.name).collect();
     assert_eq!(asked, all);
@@ -128,6 +173,7 @@ pub(crate) fn of_everything() -> Metrics {
         }
     }
     metrics.lost("node01", 1);
+    metrics.unattributed("node01");
     let counter = Counter {
         hook: engine::net::Hook::FromContainer,
         reason: None,

@@ -15,7 +15,7 @@ use super::namespace::Namespace;
 use super::wires::LabWires;
 use super::{Lab, LabError, Options, Plan, Role, Space};
 use crate::live::install::{self, InstallError, Kind, Record, Source, Stage, State};
-use crate::live::{Backed, Place};
+use crate::live::{Backed, Place, Verified};
 
 /// A world with what it compiles to.
 #[derive(Clone, Copy)]
@@ -83,13 +83,15 @@ impl Running {
 
     fn make_in(scene: Scene<'_>, home: Option<&Home<'_>>) -> Result<Self, LabError> {
         let plan = scene.plan()?;
-        let spaces = build::make(&plan, &|space| path_in(home, space))?;
+        let (programs, spaces) =
+            Verified::beside(scene.tables, || build::make(&plan, &|space| path_in(home, space)));
+        let spaces = spaces?;
         let wires = LabWires::quiet(Lab { plan, spaces }, scene.world, scene.tables);
         let wires = match home {
             Some(home) => wires.pinned(home.state.pins(home.name)),
             None => wires,
         };
-        let mut live = Backed::new(wires).map_err(of_datapath)?;
+        let mut live = Backed::with(wires, programs.map_err(of_datapath)?);
         live.load(scene.tables).map_err(of_datapath)?;
         Ok(Self { live })
     }

@@ -17,7 +17,7 @@ use super::{Lab, LabError, Options, Role, health};
 use crate::decode;
 use crate::follow::HOST_DEVICE;
 use crate::frame::{self, Outer};
-use crate::live::{Backed, Mode, Place, Programs, Wires, pins};
+use crate::live::{Backed, Mode, Place, Programs, Verified, Wires, pins};
 
 /// How long a packet may take from one program to the next: many times what it takes.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -43,10 +43,10 @@ pub fn open(
     tables: &Tables,
     options: Options,
 ) -> Result<Backed<LabWires>, LabError> {
-    let lab = Lab::make(world, tables, options)?;
-    let wires = LabWires::on(lab, world, tables)?;
+    let (programs, lab) = Verified::beside(tables, || Lab::make(world, tables, options));
+    let wires = LabWires::on(lab?, world, tables)?;
     let failed = |error: BackendError| LabError::Datapath(error);
-    let mut backed = Backed::new(wires).map_err(failed)?;
+    let mut backed = Backed::with(wires, programs.map_err(failed)?);
     engine::backend::Backend::load(&mut backed, tables).map_err(failed)?;
     Ok(backed)
 }

@@ -79,6 +79,33 @@ struct Shared<W> {
     started: Option<u64>,
 }
 
+/// Programs that the kernel has verified for the nodes of some tables, before there are devices to hang them on.
+pub struct Verified {
+    object: Rc<Object>,
+    ready: BTreeMap<NodeId, (Capacity, Ebpf)>,
+}
+
+impl Verified {
+    /// Has them verified while something else is done, and gives both results.
+    ///
+    /// # Errors
+    /// What the host lacks, with the remedy.
+    pub fn beside<T>(tables: &Tables, work: impl FnOnce() -> T) -> (Result<Self, BackendError>, T) {
+        let verify = || {
+            let object = Object::find()?;
+            let ready = verified(&object, &nodes::adopt::sizes(tables, &LIMITS)?)?;
+            Ok((object, ready))
+        };
+        std::thread::scope(|scope| {
+            let verifying = scope.spawn(verify);
+            let done = work();
+            let verified = verifying.join().map_err(|_| panicked()).and_then(|result| result);
+            let verified = verified.map(|(object, ready)| Self { object: Rc::new(object), ready });
+            (verified, done)
+        })
+    }
+}
+
 /// Live nodes upon wires, as a backend.
 pub struct Backed<W: Wires>(Nodes<OnWires<W>>);
 
@@ -107,11 +134,16 @@ impl<W: Wires> Backed<W> {
     /// # Errors
     /// What the host lacks, with the remedy.
     pub fn new(wires: W) -> Result<Self, BackendError> {
-        let shared = Rc::new(RefCell::new(Shared { wires, sent_at: 0, started: None }));
         let object = Rc::new(Object::find()?);
-        let (waiting, ready) = (BTreeSet::new(), BTreeMap::new());
-        let host = OnWires { object, waiting, ready, shared };
-        Ok(Self(Nodes::on(host, LIMITS)))
+        Ok(Self::with(wires, Verified { object, ready: BTreeMap::new() }))
+    }
+
+    /// The same, with programs that are verified already. Others are where tables need them.
+    pub fn with(wires: W, programs: Verified) -> Self {
+        let shared = Rc::new(RefCell::new(Shared { wires, sent_at: 0, started: None }));
+        let Verified { object, ready } = programs;
+        let host = OnWires { object, waiting: BTreeSet::new(), ready, shared };
+        Self(Nodes::on(host, LIMITS))
     }
 
     /// Takes wires whose nodes have pinned programs, in which what these tables compile to is active under their generation's number.
@@ -236,26 +268,44 @@ impl<W: Wires> Host for OnWires<W> {
 }
 
 impl<W> OnWires<W> {
-    /// Loads the programs of several nodes at once, as many as there are processors.
+    /// Loads the programs of several nodes that are not loaded yet.
     fn prepare(&mut self, nodes: &[(NodeId, Capacity)]) -> Result<(), BackendError> {
-        let nodes: Vec<_> = nodes.iter().filter(|(node, _)| !self.waiting.contains(node)).collect();
-        let at_once = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        let object: &Object = &self.object;
-        for some in nodes.chunks(at_once) {
-            let loaded: Vec<_> = std::thread::scope(|scope| {
-                let load = |size| scope.spawn(move || Programs::verified(object, size, RING));
-                let threads: Vec<_> = some.iter().map(|(_, size)| load(*size)).collect();
-                threads.into_iter().map(std::thread::ScopedJoinHandle::join).collect()
-            });
-            for ((node, size), ebpf) in some.iter().zip(loaded) {
-                let ebpf = ebpf.map_err(|_| BackendError::System {
-                    call: "loading programs".to_owned(),
-                    error: "the thread that did has panicked".to_owned(),
-                })??;
-                self.ready.insert(*node, (*size, ebpf));
-            }
-        }
+        let is_ready = |node: &NodeId, size: &Capacity| {
+            self.ready.get(node).is_some_and(|(known, _)| known == size)
+        };
+        let missing = nodes
+            .iter()
+            .filter(|(node, size)| !self.waiting.contains(node) && !is_ready(node, size));
+        let missing: Vec<_> = missing.copied().collect();
+        self.ready.extend(verified(&self.object, &missing)?);
         Ok(())
+    }
+}
+
+/// Loads the programs of nodes, of as many at once as there are processors.
+fn verified(
+    object: &Object,
+    nodes: &[(NodeId, Capacity)],
+) -> Result<BTreeMap<NodeId, (Capacity, Ebpf)>, BackendError> {
+    let at_once = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let mut ready = BTreeMap::new();
+    for some in nodes.chunks(at_once) {
+        let loaded: Vec<_> = std::thread::scope(|scope| {
+            let load = |size| scope.spawn(move || Programs::verified(object, size, RING));
+            let threads: Vec<_> = some.iter().map(|(_, size)| load(*size)).collect();
+            threads.into_iter().map(std::thread::ScopedJoinHandle::join).collect()
+        });
+        for ((node, size), ebpf) in some.iter().zip(loaded) {
+            ready.insert(*node, (*size, ebpf.map_err(|_| panicked())??));
+        }
+    }
+    Ok(ready)
+}
+
+fn panicked() -> BackendError {
+    BackendError::System {
+        call: "loading programs".to_owned(),
+        error: "the thread that did has panicked".to_owned(),
     }
 }
 

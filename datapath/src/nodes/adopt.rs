@@ -8,7 +8,7 @@ use engine::tables::Generation;
 use engine::{tables::Tables, topology::NodeId};
 
 #[cfg(feature = "live")]
-use super::{Capacity, Loaded};
+use super::{Capacity, Limits, Loaded};
 use super::{Host, Node, Nodes, activate, fill};
 #[cfg(feature = "live")]
 use crate::encode;
@@ -53,6 +53,21 @@ impl<H: Host> Nodes<H> {
         });
         numbered.collect()
     }
+}
+
+/// How large the maps of each node are that tables are the first of.
+#[cfg(feature = "live")]
+pub(crate) fn sizes(
+    tables: &Tables,
+    limits: &Limits,
+) -> Result<Vec<(NodeId, Capacity)>, BackendError> {
+    let ends = encode::tunnel_addresses(tables);
+    let mut sizes = Vec::new();
+    for (at, node) in tables.nodes.iter().enumerate() {
+        let number = u32::try_from(at).unwrap_or(u32::MAX);
+        sizes.push((NodeId(number), Capacity::of(&encode::encode(node, &ends, 1, limits)?)));
+    }
+    Ok(sizes)
 }
 
 impl<H: Host> Nodes<H> {

@@ -72,6 +72,11 @@ pub(super) const LOST: Family = counter(
     &["node"],
     "Events that did not fit the ring buffer, of packets that the families above may not count",
 );
+pub(super) const UNATTRIBUTED: Family = counter(
+    "hopwise_unattributed_runs_total",
+    &["node"],
+    "Runs of programs by tables that are not known any more, which the families above do not count",
+);
 pub(super) const HOOK_PACKETS: Family = counter(
     "hopwise_datapath_packets_total",
     HOOKS,
@@ -105,6 +110,7 @@ pub const FAMILIES: &[Family] = &[
     UNKNOWN_PACKETS,
     VERDICTS,
     LOST,
+    UNATTRIBUTED,
     HOOK_PACKETS,
     HOOK_BYTES,
     MAP_ENTRIES,

@@ -14,7 +14,7 @@ use super::family::{self, Family, Kind};
 use super::names::Who;
 use super::packet::{Fate, Packet};
 
-/// Pairs of who talks to whom, by node, direction and reason, that are told apart.
+/// Pairs of who talks to whom, by node, direction and reason, that are told apart; and verdicts of rules.
 pub(super) const MOST: usize = 5_000;
 
 /// Values of a family's labels, in their order.
@@ -34,6 +34,7 @@ pub(super) struct Seen {
     unknown: BTreeMap<Labels, Count>,
     verdicts: BTreeMap<Labels, u64>,
     lost: BTreeMap<String, u64>,
+    unattributed: BTreeMap<String, u64>,
     measured: BTreeMap<String, Measured>,
 }
 
@@ -70,19 +71,24 @@ impl Seen {
             count.bytes += packet.bytes;
         }
         for judged in &packet.judged {
-            let labels = vec![
-                node.to_owned(),
-                judged.direction.to_string(),
-                judged.policy.clone(),
-                judged.rule.clone(),
-                judged.verdict.to_owned(),
-            ];
+            let labels = |policy: &str, rule: &str| {
+                let direction = judged.direction.to_string();
+                [node, &direction, policy, rule, judged.verdict].map(str::to_owned).to_vec()
+            };
+            let known = labels(&judged.policy, &judged.rule);
+            let has_room = self.verdicts.len() < MOST || self.verdicts.contains_key(&known);
+            // Rules come and go as long as somebody watches.
+            let labels = if has_room { known } else { labels("other", "other") };
             *self.verdicts.entry(labels).or_default() += 1;
         }
     }
 
     pub(super) fn lost(&mut self, node: &str, events: u64) {
         *self.lost.entry(node.to_owned()).or_default() += events;
+    }
+
+    pub(super) fn unattributed(&mut self, node: &str) {
+        *self.unattributed.entry(node.to_owned()).or_default() += 1;
     }
 
     pub(super) fn measured(&mut self, node: &str, measured: Measured) {
@@ -106,11 +112,8 @@ impl Seen {
             family::DROPPED_BYTES => bytes(&self.dropped),
             family::UNKNOWN_PACKETS => packets(&self.unknown),
             family::VERDICTS => told(&self.verdicts, |count| *count),
-            family::LOST => {
-                let lost =
-                    |(node, count): (&String, &u64)| (vec![node.clone()], Value::Whole(*count));
-                self.lost.iter().map(lost).collect()
-            }
+            family::LOST => of_each_node(&self.lost),
+            family::UNATTRIBUTED => of_each_node(&self.unattributed),
             family::BUILD => {
                 vec![(vec![env!("CARGO_PKG_VERSION").to_owned()], Value::Whole(1))]
             }
@@ -160,6 +163,10 @@ impl Seen {
         }
         series
     }
+}
+
+fn of_each_node(counts: &BTreeMap<String, u64>) -> Vec<(Labels, Value)> {
+    counts.iter().map(|(node, count)| (vec![node.clone()], Value::Whole(*count))).collect()
 }
 
 fn told<C>(counts: &BTreeMap<Labels, C>, value: impl Fn(&C) -> u64) -> Vec<(Labels, Value)> {

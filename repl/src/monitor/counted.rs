@@ -34,7 +34,9 @@ impl Counted {
 
     /// Counts a run, with names that its tables have.
     pub(super) fn saw(&self, watch: &Watch, node: NodeId, run: &Run) {
-        let Some(scene) = watch.known(run.generation) else { return };
+        let Some(scene) = watch.known(run.generation) else {
+            return self.metrics.unattributed(&watch.node(node));
+        };
         let mut names = self.names.borrow_mut();
         if names.as_ref().is_none_or(|(known, _)| !Rc::ptr_eq(known, &scene)) {
             let Scene { world, policies, tables, .. } = &*scene;

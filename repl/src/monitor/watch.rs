@@ -264,6 +264,11 @@ impl Watch {
         self.scenes.iter().find(|scene| scene.tables.generation == generation).cloned()
     }
 
+    /// A node's name.
+    pub(super) fn node(&self, node: NodeId) -> String {
+        self.present.node(node)
+    }
+
     fn wall(&self, time: u64) -> u64 {
         time.wrapping_add(self.offset)
     }
