@@ -22,8 +22,9 @@ use engine::backend::BackendError;
 use engine::topology::World;
 use thiserror::Error;
 
+pub use crate::live::index;
 pub use find::{Finding, Found};
-pub use occupant::{By, Occupant, clsact, hangs, index, occupants, remove_clsact};
+pub use occupant::{By, Occupant, clsact, hangs, occupants, remove_clsact};
 pub use spaces::Space;
 pub use wires::{AttachWires, Hung};
 

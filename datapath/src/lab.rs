@@ -11,7 +11,7 @@
 //! | `namespace`, `port` | network namespaces; whole frames sent and taken on a device |
 //! | `call` | a connection of the kernel's own, with a request on it |
 //! | `health` | which devices are no longer as they were made |
-//! | `running` | labs whose pods have networks of their own, with a name or without |
+//! | `running` | labs whose pods have networks of their own, with a name or without; going on with a change that was cut short |
 //! | `wires`, `session` | the devices as programs' places, with ways to reach them; a lab for whatever world a session has |
 
 mod build;
@@ -39,7 +39,7 @@ pub use plan::{
     Device, DeviceKind, Neighbour, Options, Plan, PlanError, Role, Route, Rule, Sent, Space,
 };
 use port::Port;
-pub use running::{Moved, Running, Scene, Texts, apply, down, down_all, enter, up};
+pub use running::{Moved, Running, Scene, Texts, apply, down, down_all, enter, resume, up};
 pub use session::Session;
 pub use wires::{LabWires, open};
 

@@ -12,9 +12,10 @@ pub mod install;
 pub mod kernel_drops;
 pub mod pins;
 mod programs;
+mod sizes;
 mod timing;
 
-pub use attachment::{Order, Place, Side, is_by_tcx};
+pub use attachment::{Order, Place, Side, index, is_by_tcx};
 pub use backend::{Backed, Verified, Wires};
 pub use clock::{let_runs_end, nanoseconds};
 pub use clock::{tick_after, time_until};

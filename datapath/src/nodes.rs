@@ -25,6 +25,7 @@ use crate::decode;
 use crate::encode::{self, Limits, Slot};
 pub(crate) use counts::counters;
 use counts::hits;
+pub(crate) use flows::inherit_flows;
 pub(crate) use slots::{Change, Maps, Slots};
 
 /// Bytes of a frame that a run takes at least: an Ethernet header.
@@ -244,6 +245,16 @@ pub(crate) trait Node: Maps {
         false
     }
 
+    /// The number that is active in a node that was there already.
+    fn active(&self) -> Result<Option<u32>, BackendError> {
+        Ok(None)
+    }
+
+    /// Lets packets come to it, once its tables are there.
+    fn hang(&mut self) -> Result<(), BackendError> {
+        Ok(())
+    }
+
     /// Takes the place of another node, which goes.
     fn replace(&mut self, _old: &mut Self) -> Result<(), BackendError> {
         Ok(())
@@ -265,6 +276,17 @@ pub(crate) trait Host {
         capacity: Capacity,
         nodes: usize,
     ) -> Result<Self::Node, BackendError>;
+
+    /// Makes one with larger maps that is to take the place of another one.
+    fn larger(
+        &mut self,
+        node: NodeId,
+        capacity: Capacity,
+        nodes: usize,
+        _old: &Self::Node,
+    ) -> Result<Self::Node, BackendError> {
+        self.open(node, capacity, nodes)
+    }
 }
 
 /// The backend on a host.
@@ -402,27 +424,6 @@ impl<H: Host> Nodes<H> {
             live,
         })
     }
-
-    /// Makes larger ones of nodes whose tables have outgrown theirs. What they remember moves along.
-    fn grow(&mut self, nodes: &[Rc<Slot>]) -> Result<(), BackendError> {
-        let count = self.made.len();
-        for (node, old) in &mut self.made {
-            let slot = nodes.get(node.index()).filter(|slot| !old.capacity().fits(slot));
-            let Some(slot) = slot else { continue };
-            let capacity = Capacity::of(slot).max(old.capacity());
-            let mut larger = self.host.open(*node, capacity, count)?;
-            larger.inherit(old)?;
-            if let Some(loaded) = &self.loaded
-                && let Some(active) = loaded.nodes.get(node.index())
-            {
-                fill(&mut larger, active)?;
-                activate(&mut larger, loaded.number)?;
-            }
-            larger.replace(old)?;
-            *old = larger;
-        }
-        Ok(())
-    }
 }
 
 impl<H: Host> Backend for Nodes<H> {
@@ -446,7 +447,7 @@ impl<H: Host> Backend for Nodes<H> {
         self.grow(&nodes)?;
         for (id, node) in &mut self.made {
             if let Some(slot) = nodes.get(id.index()) {
-                fill(node, slot)?;
+                adopt::filled(node, slot, number)?;
             }
         }
         let activated = self.made.iter_mut().filter(|(id, _)| id.index() < nodes.len());
@@ -579,16 +580,6 @@ pub(crate) fn input_of(injection: &Injection) -> abi::Input {
         input.outer_source = encode::address_bytes(key.source);
     }
     input
-}
-
-/// Copies what packets left behind from one node's maps to another's.
-pub(crate) fn inherit_flows<N: Node>(new: &mut N, old: &N) -> Result<(), BackendError> {
-    for name in REMEMBERING {
-        let rows = old.rows(name)?;
-        let changes: Vec<_> = rows.iter().map(|(key, value)| Change::Put(key, value)).collect();
-        new.change(name, &changes)?;
-    }
-    Ok(())
 }
 
 /// Bytes of an index as maps take it.

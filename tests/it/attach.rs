@@ -1,13 +1,17 @@
 //! `attach`, `status` and `detach` on devices that are there already: in namespaces that the tests make, with pods on a node that routes
 //! between them, as other networks do. What is attached there has a state of its own.
 
+mod beside;
+mod caught;
+mod flowing;
+mod foreign;
+mod killed;
 mod machine;
 mod services;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::process::Stdio;
-use std::time::Duration;
 
 use serde_json::Value;
 
@@ -264,50 +268,4 @@ fn qdiscs_are_as_they_were_afterwards() {
     machine.run(&["detach", "one"], 0);
     let after = seen(&machine);
     assert_eq!(after, before);
-}
-
-/// A process that is killed while it changes what is attached leaves what runs as it is, and the next one goes on from there.
-#[test]
-fn a_killed_change_is_gone_on_with() {
-    let Some(machine) = Machine::open(8, "") else { return };
-    let (ssh, web) = (machine.serve(22), machine.serve(80));
-    machine.run(&["attach", "one", "-f", &machine.world, "--enforce"], 0);
-    let open = machine.file("open.hop", &machine.text().replace("on 80/tcp", "on 80/tcp, 22/tcp"));
-    let lost = machine.while_it_flows(web.port(), || {
-        for milliseconds in [20, 60, 120, 200, 300] {
-            let mut change = machine.command(&["attach", "one", "-f", &open, "--enforce"]);
-            let change = change.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
-            let mut change = change.expect("it runs");
-            std::thread::sleep(Duration::from_millis(milliseconds));
-            let _ = change.kill();
-            change.wait().expect("it ends");
-            machine.run(&["attach", "one", "-f", &machine.world, "--enforce"], 0);
-            assert!(machine.connect(ssh.port()).is_err(), "after {milliseconds} ms");
-        }
-    });
-    assert_eq!(lost, 0, "a connection flows on whatever is killed");
-    assert!(counted(&machine).1 > 0, "what was denied is counted");
-}
-
-/// A killed process leaves something that the next command removes or takes over.
-#[test]
-fn a_killed_process_leaves_nothing_that_stays() {
-    let Some(machine) = Machine::open(7, "") else { return };
-    let before = machine.occupants();
-    for milliseconds in [30, 200, 500, 900] {
-        let mut attach = machine.command(&["attach", "one", "-f", &machine.world]);
-        let mut attach =
-            attach.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it runs");
-        std::thread::sleep(Duration::from_millis(milliseconds));
-        let _ = attach.kill();
-        attach.wait().expect("it ends");
-        if milliseconds == 500 {
-            machine.run(&["attach", "one", "-f", &machine.world], 0);
-            assert_eq!(counted(&machine).1, 0);
-        }
-        machine.run(&["detach", "--all"], 0);
-        // What a killed process held the kernel lets go of a little later.
-        until("nothing hangs there", || machine.occupants() == before);
-        assert!(!machine.state.exists(), "after {milliseconds} ms");
-    }
 }

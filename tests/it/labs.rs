@@ -1,8 +1,9 @@
 //! Labs whose pods have networks of their own: real traffic between real sockets, labs with names, and what is left of them.
 
 mod check;
+mod heard;
 mod http;
-mod killed;
+pub(crate) mod killed;
 pub(crate) mod named;
 mod reference;
 mod traffic;

@@ -33,6 +33,7 @@ mod reference;
 mod replay;
 mod schema;
 mod sessions;
+mod stream;
 mod terminal;
 mod tidy;
 mod transcript;

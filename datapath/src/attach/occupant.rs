@@ -10,7 +10,7 @@ use rtnetlink::packet_route::tc::{TcAttribute, TcFilterBpfOption, TcHandle, TcMe
 
 use super::inventory;
 use super::netlink;
-use crate::live::Side;
+use crate::live::{Side, index};
 
 /// How something hangs on a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -158,11 +158,4 @@ pub fn hangs(device: &str, side: Side, id: u32) -> bool {
     let Some(index) = index(device) else { return false };
     let on = occupants(device, index).unwrap_or_default();
     on.iter().any(|occupant| occupant.side == side && occupant.id == Some(id))
-}
-
-/// The index of a device of the calling thread's namespace.
-pub fn index(device: &str) -> Option<u32> {
-    use rustix::net::{AddressFamily, SocketType, netdevice, socket};
-    let any = socket(AddressFamily::INET, SocketType::DGRAM, None).ok()?;
-    netdevice::name_to_index(&any, device).ok()
 }

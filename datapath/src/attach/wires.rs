@@ -8,8 +8,9 @@ use datapath_abi as abi;
 use engine::backend::BackendError;
 use engine::topology::NodeId;
 
+use super::hangs;
 use crate::lab::namespace::Namespace;
-use crate::live::{Conduct, Mode, Order, Place, Programs, Wires, pins};
+use crate::live::{Conduct, Mode, Order, Place, Programs, Side, Wires, pins};
 
 /// A node's devices.
 #[derive(Debug)]
@@ -46,23 +47,26 @@ impl AttachWires {
             .filter(|place| !hung.places.contains(place))
             .map(|place| place.device.clone())
             .collect();
-        let new: Vec<Place> = hung
-            .places
-            .iter()
-            .filter(|place| !programs.places().any(|known| known == *place))
-            .cloned()
-            .collect();
         let settled = hung.namespace.visit(|| {
+            programs.left_alone()?;
+            programs.detach_lost(|place, id| hangs(&place.device, Side::of(place.hook), id))?;
+            let is_new = |place: &&Place| !programs.places().any(|known| known == *place);
+            let new: Vec<Place> = hung.places.iter().filter(is_new).cloned().collect();
             old.iter().try_for_each(|device| programs.detach(device))?;
-            self.hang(new, programs)
+            self.hang(&new, programs)
         });
         settled.map_err(|error| failed("entering a namespace", error))?
     }
 
     /// Who observes sees everything first; who decides comes after those that do so already.
-    fn hang(&self, places: Vec<Place>, programs: &mut Programs) -> Result<(), BackendError> {
+    fn hang(&self, places: &[Place], programs: &mut Programs) -> Result<(), BackendError> {
         let order = if self.mode.conduct == Conduct::Observe { Order::First } else { Order::Last };
-        places.into_iter().try_for_each(|place| programs.attach_at(place, order))
+        let hung = places.iter().try_for_each(|place| programs.attach_at(place.clone(), order));
+        if hung.is_err() {
+            // The first error is the one to tell.
+            let _ = places.iter().try_for_each(|place| programs.detach(&place.device));
+        }
+        hung
     }
 }
 
@@ -77,7 +81,7 @@ impl Wires for AttachWires {
 
     fn attach(&mut self, node: NodeId, programs: &mut Programs) -> Result<(), BackendError> {
         let Some(hung) = self.nodes.get(&node) else { return Ok(()) };
-        let attached = hung.namespace.visit(|| self.hang(hung.places.clone(), programs));
+        let attached = hung.namespace.visit(|| self.hang(&hung.places, programs));
         attached.map_err(|error| failed("entering a namespace", error))?
     }
 

@@ -1,6 +1,8 @@
 //! Labs that run: whose pods have networks of their own, with the datapath on their devices. Those with a name stay when the process
 //! is gone, and are written down as installations; the others go with the value that holds them.
 
+mod resume;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -16,6 +18,7 @@ use super::wires::LabWires;
 use super::{Lab, LabError, Options, Plan, Role, Space};
 use crate::live::install::{self, InstallError, Kind, Record, Source, Stage, State};
 use crate::live::{Backed, Place, Verified};
+pub use resume::resume;
 
 /// A world with what it compiles to.
 #[derive(Clone, Copy)]
@@ -161,7 +164,16 @@ impl Running {
             hung.map_err(|error| LabError::system("entering a namespace", error))?
                 .map_err(of_datapath)?;
         }
-        self.live.load(scene.tables).map_err(of_datapath)
+        self.live.load(scene.tables).map_err(of_datapath)?;
+        for node in scene.tables.nodes.iter().map(|node| node.node) {
+            let space = self.space(Role::Node(node))?;
+            let Some(programs) = self.live.programs(node) else { continue };
+            let alone = space.visit(|| programs.left_alone());
+            alone
+                .map_err(|error| LabError::system("entering a namespace", error))?
+                .map_err(of_datapath)?;
+        }
+        Ok(())
     }
 
     fn leave(
@@ -277,7 +289,8 @@ pub fn apply(
     let (was, will) = (before.plan()?, after.plan()?);
     let change = Change::between(&was, &will)?;
     let mut lab = Running::open(before, &home)?;
-    claimed.save(new.clone())?;
+    let next = Some(Box::new(new.clone()));
+    claimed.save(Record { stage: Stage::Building, next, ..old.clone() })?;
     match lab.change_in(after, Some(&home)) {
         Ok(moved) => {
             let places = lab.places(after.tables);

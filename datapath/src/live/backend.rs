@@ -118,11 +118,22 @@ pub(crate) struct OnWires<W> {
     shared: Rc<RefCell<Shared<W>>>,
 }
 
+/// Where a node's programs come from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    /// They were loaded.
+    New,
+    /// They were, with the maps of those whose place they take.
+    Larger,
+    /// They were there.
+    Adopted,
+}
+
 /// A live node.
 pub(crate) struct LiveNode<W> {
     id: NodeId,
     programs: Programs,
-    is_adopted: bool,
+    origin: Origin,
     /// Runs that were not asked about yet.
     pending: Vec<decode::Run>,
     shared: Rc<RefCell<Shared<W>>>,
@@ -236,34 +247,54 @@ impl<W: Wires> Host for OnWires<W> {
         format!("{}, kernel {major}.{minor}", self.shared.borrow().wires.name())
     }
 
-    /// One that takes the place of another hangs behind it until that one goes.
     fn open(
         &mut self,
         node: NodeId,
         capacity: Capacity,
         _nodes: usize,
     ) -> Result<LiveNode<W>, BackendError> {
+        let pins = self.shared.borrow().wires.pins(node);
+        if let Some(pins) = pins.filter(|_| self.waiting.remove(&node)) {
+            return Ok(self.node(node, Programs::open(&pins)?, Origin::Adopted));
+        }
+        let ebpf = match self.ready.remove(&node) {
+            Some((size, ebpf)) if size == capacity => ebpf,
+            _ => Programs::verified(&self.object, capacity, RING, None)?,
+        };
+        let mode = self.shared.borrow().wires.mode();
+        let programs = Programs::of(ebpf, capacity, Some(mode))?;
+        self.pinned(node, programs, Origin::New)
+    }
+
+    /// It hangs behind the other one until that one goes. Where it is pinned they have flows, counts and readers in common.
+    fn larger(
+        &mut self,
+        node: NodeId,
+        capacity: Capacity,
+        nodes: usize,
+        old: &LiveNode<W>,
+    ) -> Result<LiveNode<W>, BackendError> {
+        let Some(before) = old.programs.pins() else { return self.open(node, capacity, nodes) };
+        let ebpf = Programs::verified(&self.object, capacity, RING, Some(before))?;
+        self.pinned(node, Programs::of(ebpf, capacity, None)?, Origin::Larger)
+    }
+}
+
+impl<W: Wires> OnWires<W> {
+    fn node(&self, id: NodeId, programs: Programs, origin: Origin) -> LiveNode<W> {
         let shared = Rc::clone(&self.shared);
-        let (pins, mode) = {
-            let wires = &self.shared.borrow().wires;
-            (wires.pins(node), wires.mode())
-        };
-        let is_adopted = self.waiting.remove(&node);
-        let programs = match pins {
-            Some(pins) if is_adopted => Programs::open(&pins)?,
-            pins => {
-                let ebpf = match self.ready.remove(&node) {
-                    Some((size, ebpf)) if size == capacity => ebpf,
-                    _ => Programs::verified(&self.object, capacity, RING)?,
-                };
-                let mut programs = Programs::of(ebpf, capacity)?;
-                programs.set_mode(mode)?;
-                self.shared.borrow_mut().wires.attach(node, &mut programs)?;
-                pins.map_or(Ok(()), |pins| programs.pin(&pins))?;
-                programs
-            }
-        };
-        Ok(LiveNode { id: node, programs, is_adopted, pending: Vec::new(), shared })
+        LiveNode { id, programs, origin, pending: Vec::new(), shared }
+    }
+
+    fn pinned(
+        &self,
+        node: NodeId,
+        mut programs: Programs,
+        origin: Origin,
+    ) -> Result<LiveNode<W>, BackendError> {
+        let pins = self.shared.borrow().wires.pins(node);
+        pins.map_or(Ok(()), |pins| programs.pin(&pins))?;
+        Ok(self.node(node, programs, origin))
     }
 }
 
@@ -291,7 +322,7 @@ fn verified(
     let mut ready = BTreeMap::new();
     for some in nodes.chunks(at_once) {
         let loaded: Vec<_> = std::thread::scope(|scope| {
-            let load = |size| scope.spawn(move || Programs::verified(object, size, RING));
+            let load = |size| scope.spawn(move || Programs::verified(object, size, RING, None));
             let threads: Vec<_> = some.iter().map(|(_, size)| load(*size)).collect();
             threads.into_iter().map(std::thread::ScopedJoinHandle::join).collect()
         });
@@ -376,11 +407,23 @@ impl<W: Wires> Node for LiveNode<W> {
     }
 
     fn inherit(&mut self, old: &Self) -> Result<(), BackendError> {
-        nodes::inherit_flows(self, old)
+        if self.origin == Origin::Larger { Ok(()) } else { nodes::inherit_flows(self, old) }
     }
 
     fn is_adopted(&self) -> bool {
-        self.is_adopted
+        self.origin == Origin::Adopted
+    }
+
+    fn hang(&mut self) -> Result<(), BackendError> {
+        let hung = self.shared.borrow_mut().wires.attach(self.id, &mut self.programs);
+        hung.inspect_err(|_| {
+            // The first error is the one to tell.
+            let _ = self.programs.go();
+        })
+    }
+
+    fn active(&self) -> Result<Option<u32>, BackendError> {
+        if self.is_adopted() { self.programs.active().map(Some) } else { Ok(None) }
     }
 
     fn replace(&mut self, old: &mut Self) -> Result<(), BackendError> {

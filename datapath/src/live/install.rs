@@ -3,7 +3,8 @@
 //!
 //! An installation NAME is a directory below [`State::run`] with `record.json`, `lock` (held while it is made, changed or removed) and
 //! `events.lock` (held by whom its events go to), pins in a directory of bpffs, and network namespaces whose names begin with its own.
-//! A record of which only the beginning was made and that nobody holds the lock of is that of a process that was killed.
+//! A record of which only the beginning was made, or that begins to go, and that nobody holds the lock of is that of a process that was
+//! killed. While one is changed its record has what it becomes beside what it was.
 
 mod error;
 mod record;
@@ -16,7 +17,7 @@ use std::time::{Duration, Instant};
 use rustix::mount::{UnmountFlags, unmount};
 
 use super::pins;
-use super::programs::Programs;
+use super::programs::{Mode, Programs};
 pub use error::InstallError;
 use error::LONGEST_NAME;
 use record::VERSION;
@@ -89,7 +90,7 @@ impl State {
         Path::new(NAMESPACES).join(self.prefix(name) + &space.replace('/', "--"))
     }
 
-    /// All installations, also such as were never made to the end, by name.
+    /// All installations, also such as are there in parts only, by name.
     pub fn list(&self) -> Vec<Summary> {
         let entries = fs::read_dir(&self.run).into_iter().flatten().flatten();
         let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
@@ -161,11 +162,24 @@ impl State {
         }
         match (record.stage, holder(&directory.join(LOCK))) {
             (Stage::Up, _) => Ok(record),
-            (Stage::Building, Some(process)) => {
-                Err(InstallError::Busy { name: name.to_owned(), process })
+            (_, Some(process)) => Err(InstallError::Busy { name: name.to_owned(), process }),
+            (Stage::Building, None) if record.next.is_some() => {
+                Err(InstallError::Interrupted(name.to_owned()))
             }
-            (Stage::Building, None) => Err(InstallError::Unfinished(name.to_owned())),
+            (_, None) => Err(InstallError::Unfinished(name.to_owned())),
         }
+    }
+
+    /// What is written down about one that a process was killed over while it changed it, to change it further. `None`: nobody began to
+    /// change it.
+    pub fn resume(&self, name: &str) -> Result<Option<(Change, Record)>, InstallError> {
+        if !matches!(self.open(name), Err(InstallError::Interrupted(_))) {
+            return Ok(None);
+        }
+        let change = self.take(name)?;
+        // Another process may have gone on with it before this one had the lock.
+        let record = read(&self.directory(name)).ok();
+        Ok(record.filter(|record| record.next.is_some()).map(|record| (change, record)))
     }
 
     /// The same, to change it: nobody else does as long as the result is held.
@@ -196,6 +210,19 @@ impl State {
         self.pins(name).join(pins::escaped(node))
     }
 
+    /// Tells programs that nobody listens where whoever did was killed, since telling costs them time; whether that was so.
+    pub fn hush(&self, name: &str, record: &Record) -> bool {
+        // Whoever listens has this.
+        let Ok(_reader) = self.reader(name) else { return false };
+        let mut were_heard = false;
+        for node in &record.nodes {
+            let Ok(mut programs) = self.programs(name, &node.name) else { continue };
+            let (told, silent) = (programs.mode(), programs.mode().telling(Mode::default()));
+            were_heard |= told != silent && programs.set_mode(silent).is_ok();
+        }
+        were_heard
+    }
+
     /// Whom an installation's events go to as long as the result is held.
     pub fn reader(&self, name: &str) -> Result<Reader, InstallError> {
         let file = self.directory(name).join(EVENTS);
@@ -211,6 +238,12 @@ impl State {
     /// Removes an installation, however far it came: programs and their maps, then namespaces with their devices, then what is
     /// written down. Whoever is at work on it is waited for by the caller's asking again.
     pub fn remove(&self, name: &str) -> Result<(), InstallError> {
+        self.remove_with(name, |_| ())
+    }
+
+    /// The same. `tidy` takes away what else was made for it, once no program of it hangs anywhere any more and while it is still written
+    /// down: whoever is killed in between leaves enough to go on from.
+    pub fn remove_with(&self, name: &str, tidy: impl FnOnce(&Record)) -> Result<(), InstallError> {
         let directory = self.directory(name);
         let is_there = is_name(name) && directory.is_dir();
         let leftovers = self.leftovers(name);
@@ -219,17 +252,24 @@ impl State {
             return Err(InstallError::Absent { name: name.to_owned(), known });
         }
         let taken = if is_there { Some(self.take(name)?) } else { None };
-        self.clear(name, &directory)?;
+        self.clear(name, &directory, tidy)?;
         drop(taken);
         // It stays where others have pins.
         drop(fs::remove_dir(self.all_pins()));
         Ok(())
     }
 
-    fn clear(&self, name: &str, directory: &Path) -> Result<(), InstallError> {
+    fn clear(
+        &self,
+        name: &str,
+        directory: &Path,
+        tidy: impl FnOnce(&Record),
+    ) -> Result<(), InstallError> {
         // Filters hang on devices, not on files: they are taken off inside the namespace that they are in.
         if let Ok(record) = read(directory) {
-            for node in &record.nodes {
+            // Whoever comes after one that is killed from here on finds parts only.
+            write(directory, &Record { stage: Stage::Leaving, ..record.clone() })?;
+            for node in record.all_nodes() {
                 let pins = self.node_pins(name, &node.name);
                 let remove = || Programs::open(&pins).and_then(Programs::remove);
                 match &node.namespace {
@@ -240,6 +280,7 @@ impl State {
                     None => drop(remove()),
                 }
             }
+            tidy(&record);
         }
         pins::remove_all(&self.pins(name))?;
         self.leftovers(name).iter().try_for_each(|path| release(path))?;
@@ -268,7 +309,7 @@ impl State {
         lost.sort();
         lost.dedup();
         for name in lost {
-            self.clear(&name, &self.directory(&name))?;
+            self.clear(&name, &self.directory(&name), |_| ())?;
             names.push(name);
         }
         pins::remove_all(&pins)?;
@@ -305,11 +346,7 @@ impl Change {
     /// Writes the record, whole or not at all.
     pub fn save(&self, mut record: Record) -> Result<(), InstallError> {
         record.process = std::process::id();
-        let (file, new) = (self.directory.join(RECORD), self.directory.join("record.new"));
-        let text = serde_json::to_vec_pretty(&record)
-            .map_err(|error| InstallError::system("writing a record", error))?;
-        let written = fs::write(&new, text).and_then(|()| fs::rename(&new, &file));
-        written.map_err(|error| InstallError::system(format!("writing {}", file.display()), error))
+        write(&self.directory, &record)
     }
 }
 
@@ -330,6 +367,14 @@ fn is_name(name: &str) -> bool {
         && !name.starts_with('-')
         && !name.ends_with('-')
         && !name.contains("--")
+}
+
+fn write(directory: &Path, record: &Record) -> Result<(), InstallError> {
+    let (file, new) = (directory.join(RECORD), directory.join("record.new"));
+    let text = serde_json::to_vec_pretty(record)
+        .map_err(|error| InstallError::system("writing a record", error))?;
+    let written = fs::write(&new, text).and_then(|()| fs::rename(&new, &file));
+    written.map_err(|error| InstallError::system(format!("writing {}", file.display()), error))
 }
 
 fn read(directory: &Path) -> io::Result<Record> {

@@ -26,6 +26,8 @@ const LINK: &str = "link-";
 const FILTER: &str = "filter-";
 /// Ends the name of a node's directory while another one still has its place.
 const NEXT: &str = "~next";
+/// Ends the name of the directory whose place another one has taken.
+const OLD: &str = "~old";
 
 /// How a pinned program hangs where it does.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,8 +76,17 @@ pub(super) fn hold_of(name: &str) -> Option<(Place, Hold)> {
 
 /// Where a node's pins are made while the directory is another one's.
 pub(super) fn next(directory: &Path) -> PathBuf {
+    beside(directory, NEXT)
+}
+
+/// Where a node's pins are while they go, since others have their place.
+pub(super) fn old(directory: &Path) -> PathBuf {
+    beside(directory, OLD)
+}
+
+fn beside(directory: &Path, ending: &str) -> PathBuf {
     let mut name = directory.as_os_str().to_owned();
-    name.push(NEXT);
+    name.push(ending);
     PathBuf::from(name)
 }
 

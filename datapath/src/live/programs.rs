@@ -18,6 +18,7 @@ use zerocopy::{FromBytes, IntoBytes};
 use super::attachment::{self, Link, Order, Place, Side};
 use super::clock;
 use super::pins;
+use super::sizes::{LASTING, MAPS, capacity_of};
 use crate::decode::{self, Run, Runs};
 use crate::nodes::{Capacity, Change, HOOKS, Maps, Row, Slots};
 use crate::object::{Object, absent};
@@ -106,14 +107,20 @@ pub struct Programs {
 
 impl Programs {
     /// Loads the object with maps of a size, and all its hooks' programs, which takes the verifier most of the time that a node
-    /// takes. Nothing is attached, and no tables are active yet.
+    /// takes. Nothing is attached, and no tables are active yet. Those that are to take the place of others have what these remember, count
+    /// and are told from the directory of their pins.
     pub(super) fn verified(
         object: &Object,
         capacity: Capacity,
         ring: u32,
+        before: Option<&Path>,
     ) -> Result<Ebpf, BackendError> {
         let mut loader = EbpfLoader::new();
         loader.btf(None);
+        for name in before.map_or(&[][..], |_| &LASTING) {
+            let file = before.unwrap_or(Path::new("")).join(map_file(name));
+            loader.map_pin_path(name, file);
+        }
         for name in MAPS {
             let entries =
                 if name == abi::maps::EVENTS { Some(ring) } else { capacity.entries(name) };
@@ -126,8 +133,12 @@ impl Programs {
         Ok(ebpf)
     }
 
-    /// Takes what was loaded with maps of that size.
-    pub(super) fn of(mut ebpf: Ebpf, capacity: Capacity) -> Result<Self, BackendError> {
+    /// Takes what was loaded with maps of that size. `mode`: what it is told; nothing where it takes the place of others.
+    pub(super) fn of(
+        mut ebpf: Ebpf,
+        capacity: Capacity,
+        mode: Option<Mode>,
+    ) -> Result<Self, BackendError> {
         let mut maps = BTreeMap::new();
         for (name, map) in ebpf.maps() {
             if let Some(handle) = handle(name, map)? {
@@ -137,7 +148,7 @@ impl Programs {
         let events = ebpf.take_map(abi::maps::EVENTS).ok_or_else(|| absent(abi::maps::EVENTS))?;
         let records =
             RingBuf::try_from(events).map_err(|error| of_map(abi::maps::EVENTS, &error))?;
-        let programs = Self {
+        let mut programs = Self {
             code: Code::Loaded(Box::new(ebpf)),
             pins: None,
             maps,
@@ -149,8 +160,18 @@ impl Programs {
             runs: Runs::default(),
             lost: 0,
         };
-        programs.configure()?;
+        match mode {
+            Some(mode) => programs.set_mode(mode)?,
+            None => programs.find_out()?,
+        }
         Ok(programs)
+    }
+
+    /// What they were told and have lost before.
+    fn find_out(&mut self) -> Result<(), BackendError> {
+        self.mode = self.configured()?;
+        self.lost = rows::sum(self.map(abi::maps::LOST)?)?;
+        Ok(())
     }
 
     /// Hangs the program of a hook on a device of the calling thread's network namespace, after those that are there.
@@ -162,9 +183,9 @@ impl Programs {
     pub fn attach_at(&mut self, place: Place, order: Order) -> Result<(), BackendError> {
         let pins = self.pins.clone();
         let program = self.program(place.hook)?;
-        let mut link = attachment::attach(program, &place, order)?;
+        let mut link = attachment::attach(program, &place, order, pins.as_deref())?;
         if let Some(pins) = pins {
-            link = link.pin(&place, program, &pins)?;
+            link = link.pin(&place, &pins)?;
         }
         self.links.push((place, link));
         Ok(())
@@ -211,8 +232,9 @@ impl Programs {
         Hook::ALL.into_iter().map(id).collect()
     }
 
-    /// Makes all of it outlive the process, by files in a directory of bpffs that is made for them. Where there is one already, its
-    /// owner must [be replaced](Self::replace).
+    /// Makes all of it outlive the process, by files in a directory of bpffs that is made for them, before it hangs anywhere: so whoever
+    /// is killed afterwards leaves a file for everything that hangs. Where there is a directory already, its owner must
+    /// [be replaced](Self::replace).
     pub(crate) fn pin(&mut self, directory: &Path) -> Result<(), BackendError> {
         let failed = |error| pins::failed("making", directory, &error);
         pins::mount_bpffs()?;
@@ -233,21 +255,13 @@ impl Programs {
                 error: error.to_string(),
             })?;
         }
-        for (place, link) in std::mem::take(&mut self.links) {
-            let link = link.pin(&place, self.program(place.hook)?, &directory)?;
-            self.links.push((place, link));
-        }
         self.pins = Some(directory);
         Ok(())
     }
 
     /// Opens what another process pinned.
     pub fn open(directory: &Path) -> Result<Self, BackendError> {
-        let next = pins::next(directory);
-        if next.exists() {
-            // A process was killed while one was to take the other's place: the old one has all that is known.
-            if directory.exists() { pins::remove_all(&next)? } else { rename(&next, directory)? }
-        }
+        gone_on_with(directory)?;
         let (mut maps, mut links) = (BTreeMap::new(), Vec::new());
         for name in pins::names(directory)? {
             let path = directory.join(&name);
@@ -273,30 +287,65 @@ impl Programs {
             runs: Runs::default(),
             lost: 0,
         };
-        programs.mode = programs.configured()?;
-        programs.lost = rows::sum(programs.map(abi::maps::LOST)?)?;
+        programs.find_out()?;
         Ok(programs)
+    }
+
+    /// The directory of the pins, if there are any.
+    pub(super) fn pins(&self) -> Option<&Path> {
+        self.pins.as_deref()
     }
 
     /// Takes the place of another one's pins, which goes.
     pub(super) fn replace(&mut self, old: &mut Self) -> Result<(), BackendError> {
         let Some(place) = old.pins.take() else { return Ok(()) };
-        for (place, link) in std::mem::take(&mut old.links) {
-            link.cut(&place)?;
-        }
-        pins::remove_all(&place)?;
         let Some(own) = self.pins.replace(place.clone()) else { return Ok(()) };
+        let aside = pins::old(&place);
+        rename(&place, &aside)?;
+        old.moved_to(&aside);
         rename(&own, &place)?;
-        for (_, link) in &mut self.links {
-            if let Link::Pinned(_, file) = link {
-                *file = place.join(file.file_name().unwrap_or_default());
+        self.moved_to(&place);
+        for (place, link) in std::mem::take(&mut old.links) {
+            if !link.is_filter() {
+                link.cut(&place)?;
             }
         }
-        Ok(())
+        attachment::left_off(&aside)
+    }
+
+    /// Takes off the filters of those whose place these have taken, inside the namespace that they are in.
+    pub(crate) fn left_alone(&self) -> Result<(), BackendError> {
+        self.pins.as_deref().map_or(Ok(()), gone_on_with)
+    }
+
+    fn moved_to(&mut self, directory: &Path) {
+        for (_, link) in &mut self.links {
+            if let Link::Pinned(_, file) = link {
+                *file = directory.join(file.file_name().unwrap_or_default());
+            }
+        }
+    }
+
+    /// Takes off what hangs no more where it was put: somebody else took it off, or its device is another one of the same name.
+    /// `hangs` is told the place and the program's number.
+    pub fn detach_lost(&mut self, hangs: impl Fn(&Place, u32) -> bool) -> Result<(), BackendError> {
+        let ids: BTreeMap<Hook, u32> = self.ids()?.into_iter().collect();
+        let is_there = |place: &Place| ids.get(&place.hook).is_some_and(|id| hangs(place, *id));
+        let (stay, lost) = std::mem::take(&mut self.links)
+            .into_iter()
+            .partition(|(place, _): &(Place, Link)| is_there(place));
+        self.links = stay;
+        let lost: Vec<(Place, Link)> = lost;
+        lost.into_iter().try_for_each(|(place, link)| link.cut(&place))
     }
 
     /// Takes everything off and removes the pins.
     pub fn remove(mut self) -> Result<(), BackendError> {
+        self.go()
+    }
+
+    /// The same.
+    pub(super) fn go(&mut self) -> Result<(), BackendError> {
         for (place, link) in std::mem::take(&mut self.links) {
             link.cut(&place)?;
         }
@@ -446,6 +495,17 @@ fn rename(from: &Path, to: &Path) -> Result<(), BackendError> {
     std::fs::rename(from, to).map_err(|error| pins::failed("renaming", from, &error))
 }
 
+/// Ends what a process was killed over while one directory was to take another's place: until that is moved aside the old one has all that
+/// is known; then the new one has, which sees what passes.
+fn gone_on_with(directory: &Path) -> Result<(), BackendError> {
+    let (next, old) = (pins::next(directory), pins::old(directory));
+    if next.exists() && !directory.exists() {
+        rename(&next, directory)?;
+    }
+    attachment::left_off(&next)?;
+    attachment::left_off(&old)
+}
+
 fn pinned_program(hook: Hook, path: &Path) -> Result<Program, BackendError> {
     let opened = if Side::of(hook) == Side::Xdp {
         Xdp::from_pin(path, XdpAttachType::Interface).map(Program::Xdp)
@@ -454,36 +514,6 @@ fn pinned_program(hook: Hook, path: &Path) -> Result<Program, BackendError> {
     };
     opened.map_err(|error| refused(&format!("opening {}", path.display()), &error))
 }
-
-/// How large pinned maps are.
-fn capacity_of(maps: &BTreeMap<String, MapHandle>) -> Result<Capacity, BackendError> {
-    let half = |name: &str| {
-        let map = maps.get(name).ok_or_else(|| absent(&format!("pinned map {name}")))?;
-        Ok::<_, BackendError>(map.max_entries() / 2)
-    };
-    Ok(Capacity {
-        targets: half(abi::maps::TARGETS)?,
-        services: half(abi::maps::SERVICES)?,
-        backends: half(abi::maps::BACKENDS)?,
-        maglev: half(abi::maps::MAGLEV)?,
-        hits: half(abi::maps::HITS)?,
-    })
-}
-
-/// Maps whose size depends on the tables. Those that remember flows have the size that the object gives.
-const MAPS: [&str; 11] = [
-    abi::maps::EVENTS,
-    abi::maps::TARGETS,
-    abi::maps::ATTACHMENTS,
-    abi::maps::SERVICES,
-    abi::maps::BACKENDS,
-    abi::maps::MEMBERS,
-    abi::maps::MAGLEV,
-    abi::maps::HITS,
-    abi::maps::SOURCE_RANGES,
-    abi::maps::UNMASQUERADED,
-    abi::maps::PREFILTERED,
-];
 
 /// A map to read and write as bytes. `None` for constants of the programs.
 fn handle(name: &str, map: &aya::maps::Map) -> Result<Option<MapHandle>, BackendError> {

@@ -7,9 +7,9 @@ use engine::tables::Generation;
 #[cfg(feature = "live")]
 use engine::{tables::Tables, topology::NodeId};
 
+use super::{Capacity, Host, Node, Nodes, activate, fill};
 #[cfg(feature = "live")]
-use super::{Capacity, Limits, Loaded};
-use super::{Host, Node, Nodes, activate, fill};
+use super::{Limits, Loaded};
 #[cfg(feature = "live")]
 use crate::encode;
 use crate::encode::Slot;
@@ -26,8 +26,24 @@ pub(super) fn settled<N: Node>(
     } else {
         fill(&mut node, slot)?;
         activate(&mut node, number)?;
+        node.hang()?;
     }
     Ok(node)
+}
+
+/// Fills the slot of a generation. A node that has it active already, from a process that was killed before it came to the others, has
+/// it whole, and packets see it.
+pub(super) fn filled<N: Node>(
+    node: &mut N,
+    slot: &Rc<Slot>,
+    number: u32,
+) -> Result<(), BackendError> {
+    if node.active()? != Some(number) {
+        return fill(node, slot);
+    }
+    let capacity = node.capacity();
+    node.slots().adopt(slot, capacity);
+    Ok(())
 }
 
 #[cfg(feature = "live")]
@@ -75,5 +91,27 @@ impl<H: Host> Nodes<H> {
     pub(super) fn known(&self, number: u32) -> Option<Generation> {
         let before = (1..=self.adopted).contains(&number).then_some(Generation(number));
         self.generations.get(&number).copied().or(before)
+    }
+
+    /// Makes larger ones of nodes whose tables have outgrown theirs. What they remember moves along.
+    pub(super) fn grow(&mut self, nodes: &[Rc<Slot>]) -> Result<(), BackendError> {
+        let count = self.made.len();
+        for (node, old) in &mut self.made {
+            let slot = nodes.get(node.index()).filter(|slot| !old.capacity().fits(slot));
+            let Some(slot) = slot else { continue };
+            let capacity = Capacity::of(slot).max(old.capacity());
+            let mut larger = self.host.larger(*node, capacity, count, old)?;
+            if let Some(loaded) = &self.loaded
+                && let Some(active) = loaded.nodes.get(node.index())
+            {
+                fill(&mut larger, active)?;
+                activate(&mut larger, loaded.number)?;
+            }
+            larger.inherit(old)?;
+            larger.hang()?;
+            larger.replace(old)?;
+            *old = larger;
+        }
+        Ok(())
     }
 }

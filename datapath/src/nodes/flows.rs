@@ -20,6 +20,16 @@ fn map_of(row: &Remembered) -> Option<&'static str> {
     }
 }
 
+/// Copies what packets left behind from one node's maps to another's.
+pub(crate) fn inherit_flows<N: Node>(new: &mut N, old: &N) -> Result<(), BackendError> {
+    for name in REMEMBERING {
+        let rows = old.rows(name)?;
+        let changes: Vec<_> = rows.iter().map(|(key, value)| Change::Put(key, value)).collect();
+        new.change(name, &changes)?;
+    }
+    Ok(())
+}
+
 /// What a node remembers beside flows, and whether it has room for more.
 pub(super) fn beside(node: &impl Node) -> Result<Beside, BackendError> {
     let (clients, datagrams) = (node.rows(abi::maps::AFFINITY)?, node.rows(abi::maps::FRAGMENTS)?);

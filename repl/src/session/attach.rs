@@ -24,6 +24,8 @@ use crate::reply::Status;
 #[cfg(feature = "lab")]
 pub(crate) use serve::serve;
 #[cfg(feature = "lab")]
+pub(super) use status::{UNHEARD, expire_all, over};
+#[cfg(feature = "lab")]
 pub(crate) use status::{confirm, detach, detach_all, expire, only, status};
 
 /// What is asked of `attach`.

@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io::{BufRead, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -79,6 +79,16 @@ impl Machine {
         format!("hwtest{}m{}-{space}", std::process::id(), self.number)
     }
 
+    /// What addresses begin with: other machines of other processes may be there at the same time.
+    pub(crate) fn net(&self) -> String {
+        format!("10.{}.{}", 64 + std::process::id() % 128, self.number)
+    }
+
+    /// The address of a pod by its last number.
+    pub(crate) fn address(&self, last: u8) -> IpAddr {
+        format!("{}.{last}", self.net()).parse().expect("an address")
+    }
+
     /// The namespace of the node or a pod.
     pub(crate) fn space(&self, space: &str) -> Namespace {
         let path = Path::new("/run/netns").join(self.name(space));
@@ -86,7 +96,6 @@ impl Machine {
     }
 
     fn build(&self) {
-        let host = self.name("host");
         for space in ["host", "a", "b"] {
             ip(&format!("netns add {}", self.name(space)));
             ip(&format!("-n {} link set lo up", self.name(space)));
@@ -101,17 +110,7 @@ impl Machine {
             self.space("host").within(|| fs::write("/proc/sys/net/ipv4/ip_forward", "1"));
         forwards.expect("it forwards");
         for (pod, last) in [("a", 10), ("b", 11)] {
-            let (name, mac) = (self.name(pod), format!("02:00:00:00:66:{last}"));
-            ip(&format!(
-                "-n {host} link add cali-{pod} address {mac} type veth peer name eth0 netns {name}"
-            ));
-            ip(&format!("-n {name} addr add 10.66.{}.{last}/32 dev eth0", self.number));
-            ip(&format!("-n {name} link set eth0 up"));
-            ip(&format!("-n {host} link set cali-{pod} up"));
-            ip(&format!("-n {name} route add 169.254.1.1 dev eth0"));
-            ip(&format!("-n {name} route add default via 169.254.1.1"));
-            ip(&format!("-n {name} neigh add 169.254.1.1 lladdr {mac} dev eth0"));
-            ip(&format!("-n {host} route add 10.66.{}.{last} dev cali-{pod}", self.number));
+            self.join(pod, last);
         }
     }
 
@@ -120,16 +119,47 @@ impl Machine {
         self.number
     }
 
+    /// Gives a pod its device.
+    fn join(&self, pod: &str, last: u8) {
+        let (host, name, mac) =
+            (self.name("host"), self.name(pod), format!("02:00:00:00:66:{last}"));
+        ip(&format!(
+            "-n {host} link add cali-{pod} address {mac} type veth peer name eth0 netns {name}"
+        ));
+        ip(&format!("-n {name} addr add {}.{last}/32 dev eth0", self.net()));
+        ip(&format!("-n {name} link set eth0 up"));
+        ip(&format!("-n {host} link set cali-{pod} up"));
+        ip(&format!("-n {name} route add 169.254.1.1 dev eth0"));
+        ip(&format!("-n {name} route add default via 169.254.1.1"));
+        ip(&format!("-n {name} neigh add 169.254.1.1 lladdr {mac} dev eth0"));
+        ip(&format!("-n {host} route add {}.{last} dev cali-{pod}", self.net()));
+    }
+
+    /// Takes a pod's device away and gives it another one of the same name.
+    pub(crate) fn renew(&self, pod: &str, last: u8) {
+        ip(&format!("-n {} link del cali-{pod}", self.name("host")));
+        self.join(pod, last);
+    }
+
     /// The world of the pods; only port 80 of the server is allowed.
     pub(crate) fn text(&self) -> String {
-        let n = self.number;
+        let net = self.net();
         format!(
-            "cluster lab {{ tunnel none host-routing stack node node01 {{ ip 192.168.66.1 pods 10.66.{n}.0/24 }} }}\n\
+            "cluster lab {{ tunnel none host-routing stack node node01 {{ ip 192.168.66.1 pods {net}.0/24 }} }}\n\
              namespace shop {{}}\n\
-             pod shop/client on node01 {{ ip 10.66.{n}.10 labels {{ app = \"client\" }} }}\n\
-             pod shop/server on node01 {{ ip 10.66.{n}.11 labels {{ app = \"server\" }} }}\n\
+             pod shop/client on node01 {{ ip {net}.10 labels {{ app = \"client\" }} }}\n\
+             pod shop/server on node01 {{ ip {net}.11 labels {{ app = \"server\" }} }}\n\
              policy shop/server {{\n  select {{ app = \"server\" }}\n  allow ingress as web from pods {{ app = \"client\" }} on 80/tcp\n}}\n"
         )
+    }
+
+    /// The same with so many rules that it takes larger maps, and another end of the first one.
+    pub(crate) fn large(&self, on: &str) -> String {
+        let rules = (0..520).map(|n| {
+            format!("  allow ingress from cidr 172.20.{}.{}/32 on 80/tcp\n", n / 250, n % 250 + 1)
+        });
+        let rules: String = rules.collect();
+        self.text().replace("on 80/tcp\n}", &format!("{on}\n{rules}}}"))
     }
 
     /// Writes a file; its path.
@@ -213,7 +243,7 @@ impl Machine {
 
     /// A connection from the pod `client` to the pod `server`.
     pub(crate) fn connect(&self, port: u16) -> std::io::Result<TcpStream> {
-        self.connect_from("a", SocketAddr::from(([10, 66, self.number, 11], port)))
+        self.connect_from("a", SocketAddr::new(self.address(11), port))
     }
 
     /// A connection from a pod.
@@ -240,10 +270,7 @@ impl Machine {
     /// The same on a connection of the pod `client`.
     pub(crate) fn while_it_flows_on(&self, stream: &mut TcpStream, work: impl FnOnce()) -> u64 {
         stream.set_nodelay(true).expect("it sends at once");
-        let retransmitted = || {
-            let count = || fs::read_to_string("/proc/thread-self/net/snmp");
-            retransmissions(&self.space("a").within(count).expect("the kernel counts"))
-        };
+        let retransmitted = || crate::stream::resent(&self.space("a"));
         let (before, end, rounds) = (retransmitted(), AtomicBool::new(false), AtomicU64::new(0));
         std::thread::scope(|scope| {
             scope.spawn(|| {
@@ -297,14 +324,6 @@ fn answer(mut stream: TcpStream) {
             return;
         }
     }
-}
-
-/// `RetransSegs` of what the kernel says of a namespace's TCP.
-fn retransmissions(text: &str) -> u64 {
-    let mut lines = text.lines().filter(|line| line.starts_with("Tcp:"));
-    let (names, values) = (lines.next().expect("names"), lines.next().expect("values"));
-    let at = names.split(' ').position(|name| name == "RetransSegs").expect("it is counted");
-    values.split(' ').nth(at).and_then(|value| value.parse().ok()).expect("a number")
 }
 
 /// Where a process says that it serves metrics.

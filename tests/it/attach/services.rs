@@ -17,13 +17,13 @@ const SERVICE: [u8; 4] = [10, 96, 0, 20];
 
 /// A world with a tunnel, another node, and a service whose only backend is the server. What the client sends is judged, and what it gets.
 fn world(machine: &Machine) -> String {
-    let n = machine.number();
+    let (net, n) = (machine.net(), machine.number());
     let text = format!(
-        "cluster lab {{\n  node node01 {{ ip 192.168.66.1 pods 10.66.{n}.0/24 }}\n  node node02 {{ ip 192.168.66.2 pods 10.67.{n}.0/24 }}\n}}\n\
+        "cluster lab {{\n  node node01 {{ ip 192.168.66.1 pods {net}.0/24 }}\n  node node02 {{ ip 192.168.66.2 pods 10.67.{n}.0/24 }}\n}}\n\
          namespace shop {{}}\n\
-         pod shop/client on node01 {{ ip 10.66.{n}.10 labels {{ app = \"client\" }} }}\n\
-         pod shop/server on node01 {{ ip 10.66.{n}.11 labels {{ app = \"server\" }} }}\n\
-         pod shop/absent on node01 {{ ip 10.66.{n}.12 labels {{ app = \"absent\" }} }}\n\
+         pod shop/client on node01 {{ ip {net}.10 labels {{ app = \"client\" }} }}\n\
+         pod shop/server on node01 {{ ip {net}.11 labels {{ app = \"server\" }} }}\n\
+         pod shop/absent on node01 {{ ip {net}.12 labels {{ app = \"absent\" }} }}\n\
          pod shop/far on node02 {{ ip 10.67.{n}.10 labels {{ app = \"far\" }} }}\n\
          service shop/web {{\n  cluster-ip 10.96.0.20\n  port 80/tcp -> 8080\n  port 53/udp -> 8053\n  port 54/udp -> 8054\n  select {{ app = \"server\" }}\n}}\n\
          policy shop/server {{\n  select {{ app = \"server\" }}\n  allow ingress as web from pods on 8080/tcp, 8053/udp, 8054/udp\n}}\n\
@@ -121,7 +121,7 @@ fn services_are_translated_for_pods_and_the_stack_carries() {
     machine.connect(22).expect("a rule allows it now");
     machine.run(&["detach"], 0);
     assert!(machine.connect_from("a", frontend(80)).is_err(), "nobody translates any more");
-    let end = SocketAddr::from(([10, 66, machine.number(), 11], 8053));
+    let end = SocketAddr::new(machine.address(11), 8053);
     socket(&machine, "a", end).send(b"end").expect("it is sent");
     names.join().expect("it answered");
 }
@@ -142,7 +142,7 @@ fn what_others_translate_is_understood() {
         assert!(!kernel::is_required("lab"), "a lab is required: there is no `nft`");
         return kernel::skip("there is no `nft`");
     }
-    let server = format!("10.66.{}.11", machine.number());
+    let server = machine.address(11).to_string();
     machine.nft(&format!(
         "table ip services {{\n chain prerouting {{\n type nat hook prerouting priority dstnat\n\
          ip daddr 10.96.0.20 tcp dport 80 dnat to {server}:8080\n\
@@ -160,7 +160,7 @@ fn what_others_translate_is_understood() {
     (0..3).for_each(|_| asks(&asking));
     assert!(is_refused(&socket(&machine, "a", frontend(54))), "nobody listens there");
     assert_eq!(dropped(&machine), 0, "answers come from the service, and are answers");
-    let other = SocketAddr::from(([10, 66, machine.number(), 11], 8055));
+    let other = SocketAddr::new(machine.address(11), 8055);
     assert!(is_refused(&socket(&machine, "a", other)), "observed packets pass");
     assert!(dropped(&machine) > 0, "no rule allows it");
     machine.run(&["detach"], 0);
@@ -184,7 +184,7 @@ fn older_flows_of_datagrams_stay_unknown() {
     let (old, new) = (client(9001), client(9002));
     let sends = |to: &UdpSocket| {
         let port = to.local_addr().expect("it is bound").port();
-        let address = SocketAddr::from(([10, 66, machine.number(), 10], port));
+        let address = SocketAddr::new(machine.address(10), port);
         server.send_to(b"news", address).expect("it is sent");
         assert_eq!(to.recv(&mut [0; 64]).expect("observed packets pass"), 4);
     };
@@ -199,7 +199,7 @@ fn older_flows_of_datagrams_stay_unknown() {
     // What answers a packet that would not have come opens no flow, of which the next one would be an answer.
     let before = dropped(&machine);
     let address = server.local_addr().expect("it is bound").port();
-    let answer = SocketAddr::from(([10, 66, machine.number(), 11], address));
+    let answer = SocketAddr::new(machine.address(11), address);
     for _ in 0..3 {
         new.send_to(b"yes", answer).expect("it is sent");
         assert_eq!(server.recv(&mut [0; 64]).expect("observed packets pass"), 3);

@@ -172,6 +172,9 @@ fn an_unfinished_lab_is_removed_by_name() {
     let home = Home::new("unfinished");
     std::fs::create_dir_all(home.path().join("demo")).expect("a directory");
     says(&home, &["lab", "list"], 0, "unfinished");
+    let remedy = "only parts of `demo` are there: whoever made or removed it was killed; remove what is there of it: `hopwise lab down demo`";
+    says(&home, &["lab", "list"], 0, remedy);
+    says(&home, &["lab", "apply", "-f", WORLD], 3, "hopwise lab down demo");
     says(&home, &["lab", "exec", "client", "--", "true"], 3, "hopwise lab down demo");
     says(&home, &["lab", "up", "demo", "-f", WORLD], 3, "`demo` is there already");
     says(&home, &["lab", "down"], 0, "lab demo is down");

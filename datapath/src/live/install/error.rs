@@ -29,9 +29,12 @@ pub enum InstallError {
         /// Those that are.
         known: Vec<String>,
     },
-    /// Its maker was killed.
-    #[error("`{0}` was never made to the end")]
+    /// Whoever made or removed it was killed.
+    #[error("only parts of `{0}` are there: whoever made or removed it was killed")]
     Unfinished(String),
+    /// Whoever changed it was killed.
+    #[error("a process was killed while it changed `{0}`")]
+    Interrupted(String),
     /// Somebody makes, changes or removes it now.
     #[error("process {process} is at work on `{name}`")]
     Busy {
@@ -90,6 +93,9 @@ impl InstallError {
             }
             Self::Which { .. } => "name one of them".to_owned(),
             Self::Unfinished(name) => format!("remove what is there of it: `hopwise lab down {name}`"),
+            Self::Interrupted(name) => format!(
+                "`hopwise lab apply {name} -f FILE` goes on from there, `hopwise lab down {name}` removes it"
+            ),
             Self::Busy { .. } => "wait until it is done".to_owned(),
             Self::Read { .. } => "events go to one reader: end that one first".to_owned(),
             Self::Version(name) => {

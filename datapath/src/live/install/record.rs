@@ -27,6 +27,8 @@ pub enum Stage {
     Building,
     /// All of it is there.
     Up,
+    /// Something of it may be gone.
+    Leaving,
 }
 
 /// A text that world and policies come from.
@@ -83,12 +85,22 @@ pub struct Record {
     pub nodes: Vec<Node>,
     /// The namespaces that were made for it.
     pub spaces: Vec<Space>,
+    /// While it is changed: what it becomes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<Box<Record>>,
     /// What only its kind knows about.
     #[serde(default, skip_serializing_if = "serde_json::Value::is_null")]
     pub more: serde_json::Value,
 }
 
 impl Record {
+    /// Its nodes, and those that it gets while it is changed.
+    pub fn all_nodes(&self) -> impl Iterator<Item = &Node> {
+        let is_new = |node: &&Node| self.nodes.iter().all(|known| known.name != node.name);
+        let next = self.next.iter().flat_map(|next| &next.nodes);
+        self.nodes.iter().chain(next.filter(is_new))
+    }
+
     /// The record of something that begins to be made.
     pub fn new(kind: Kind, number: u32) -> Self {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
@@ -104,6 +116,7 @@ impl Record {
             entries: Vec::new(),
             nodes: Vec::new(),
             spaces: Vec::new(),
+            next: None,
             more: serde_json::Value::Null,
         }
     }

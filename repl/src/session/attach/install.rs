@@ -35,9 +35,6 @@ pub(super) struct More {
     pub(super) until: u64,
     /// Devices that were given a clsact qdisc, by node.
     pub(super) qdiscs: Vec<(String, String)>,
-    /// While it is changed: the record of what it becomes.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) next: Option<serde_json::Value>,
 }
 
 impl More {
@@ -59,6 +56,8 @@ struct Plan {
     time: Option<Duration>,
     mode: Mode,
     extra: More,
+    /// What ended by itself and was removed before.
+    ended: Vec<String>,
 }
 
 fn of_attaching(error: &AttachError) -> Box<Reply> {
@@ -74,11 +73,11 @@ fn of_attaching(error: &AttachError) -> Box<Reply> {
 
 pub(super) fn attach(session: &mut Session, wanted: &Wanted) -> Result<Reply, Box<Reply>> {
     let state = state();
-    super::status::expire_all(&state);
+    let ended = super::status::expire_all(&state);
     let name = named(&state, wanted.name.as_deref())?;
     let known = known(&state, &name)?;
     if let Some(record) = &known {
-        super::status::quiet(&state, &name, record);
+        state.hush(&name, record);
     }
     let (spaces, finding) =
         attach::find(&session.state.world).map_err(|error| of_attaching(&error))?;
@@ -95,7 +94,7 @@ pub(super) fn attach(session: &mut Session, wanted: &Wanted) -> Result<Reply, Bo
     let conduct = if observes { Conduct::Observe } else { Conduct::Chain };
     let mode = Mode { conduct, until, settled, ..Mode::default() };
     let extra = More { observes, until, ..More::default() };
-    let plan = Plan { name, scene, spaces, finding, time: wanted.time, mode, extra };
+    let plan = Plan { name, scene, spaces, finding, time: wanted.time, mode, extra, ended };
     let is_new = known.is_none();
     if is_new {
         install(&state, &plan)?;
@@ -122,12 +121,14 @@ fn named(state: &State, name: Option<&str>) -> Result<String, Box<Reply>> {
 fn known(state: &State, name: &str) -> Result<Option<Record>, Box<Reply>> {
     match state.open(name) {
         Ok(record) if record.kind == Kind::Attached => {
-            let settled = settled(state, name, record);
+            // Pins that somebody removed are nothing to go on from either.
+            let is_whole = record.nodes.iter().all(|node| state.programs(name, &node.name).is_ok());
+            let settled = settled(state, name, record).filter(|_| is_whole);
             if settled.is_none() {
                 // Of two states at once there is none to go on from.
                 super::status::detach_as_it_is(state, name)?;
             }
-            Ok(settled)
+            Ok(settled.map(|(record, _)| record))
         }
         Ok(_) => {
             let message = format!("`{name}` is a lab");
@@ -135,7 +136,7 @@ fn known(state: &State, name: &str) -> Result<Option<Record>, Box<Reply>> {
         }
         Err(InstallError::Absent { .. }) => Ok(None),
         Err(InstallError::Unfinished(_)) => {
-            state.remove(name).map_err(|error| complaint(&error))?;
+            super::status::detach_as_it_is(state, name)?;
             Ok(None)
         }
         Err(error) => Err(complaint(&error)),
@@ -248,7 +249,7 @@ fn install(state: &State, plan: &Plan) -> Result<(), Box<Reply>> {
     drop(change);
     saved.inspect_err(|_| {
         // The first error is the one to tell.
-        let _ = super::status::remove(state, &plan.name, Some(&record));
+        let _ = super::status::remove(state, &plan.name);
     })
 }
 
@@ -265,12 +266,15 @@ fn begin(state: &State, plan: &Plan, record: &Record) -> Result<u64, BackendErro
 /// Takes over what runs, and changes it. Nothing is dropped meanwhile: programs see the old tables until they see the new ones.
 fn update(state: &State, plan: &Plan) -> Result<(), Box<Reply>> {
     let (change, written) = state.change(&plan.name).map_err(|error| complaint(&error))?;
-    let old = settled(state, &plan.name, written)
-        .filter(|old| old.number + 1 == plan.scene.tables.generation.0)
+    let (old, other) = settled(state, &plan.name, written)
+        .filter(|(old, _)| old.number + 1 == plan.scene.tables.generation.0)
         .ok_or_else(|| {
             let process = "another".to_owned();
             complaint(&InstallError::Busy { name: plan.name.clone(), process })
         })?;
+    if let Some(other) = other {
+        remove_others(state, &plan.name, &other, &old);
+    }
     let (mut record, wires) = plan.laid_out(state)?;
     let before = Scene::open(&plan.name, &old)?;
     same_numbers(&before.world, plan.world(), &old)?;
@@ -278,31 +282,29 @@ fn update(state: &State, plan: &Plan) -> Result<(), Box<Reply>> {
     qdiscs.extend(without_qdisc(&wires).map_err(|error| refused(&error))?);
     More { qdiscs, ..plan.extra.clone() }.write(&mut record);
     (record.stage, record.since) = (Stage::Up, old.since);
-    let mut between = old.clone();
-    let next = serde_json::to_value(&record).ok();
-    More { next, ..More::of(&old) }.write(&mut between);
+    let between = Record { next: Some(Box::new(record.clone())), ..old.clone() };
     change.save(between).map_err(|error| complaint(&error))?;
     take_over(state, plan, &old, (&before, wires)).map_err(|error| refused(&error))?;
-    let is_gone = |node: &&Node| record.nodes.iter().all(|kept| kept.name != node.name);
-    for node in old.nodes.iter().filter(is_gone) {
-        super::status::remove_node(state, &plan.name, node);
-    }
+    remove_others(state, &plan.name, &old, &record);
     change.save(record).map_err(|error| complaint(&error))
 }
 
-/// What runs, where a process may have been killed that changed it: by the number that is active. `None`: some nodes were changed and
-/// some were not.
-fn settled(state: &State, name: &str, written: Record) -> Option<Record> {
-    let extra = More::of(&written);
-    let Some(next) = extra.next.and_then(|next| serde_json::from_value::<Record>(next).ok()) else {
-        return Some(written);
-    };
+/// What runs, where a process may have been killed that changed it, by the number that is active; and what runs no more, or never did.
+/// `None`: some nodes were changed and some were not.
+fn settled(state: &State, name: &str, mut written: Record) -> Option<(Record, Option<Record>)> {
+    let Some(next) = written.next.take() else { return Some((written, None)) };
     let active = |node: &Node| state.programs(name, &node.name).ok()?.active().ok();
-    let are = |number| written.nodes.iter().all(|node| active(node) == Some(number));
-    if are(next.number) {
-        return Some(next);
+    let is = |record: &Record| record.nodes.iter().all(|node| active(node) == Some(record.number));
+    let (now, other) = if is(&next) { (*next, written) } else { (written, *next) };
+    is(&now).then_some((now, Some(other)))
+}
+
+/// Takes programs off the nodes of a record that another one has no more.
+fn remove_others(state: &State, name: &str, record: &Record, kept: &Record) {
+    let is_gone = |node: &&Node| kept.nodes.iter().all(|kept| kept.name != node.name);
+    for node in record.nodes.iter().filter(is_gone) {
+        super::status::remove_node(state, name, node);
     }
-    are(written.number).then_some(written)
 }
 
 /// Tells programs that run of new tables, and hangs them where the world has changed.
@@ -360,6 +362,7 @@ fn told(plan: &Plan, wanted: &Wanted, others: &[(String, String)], is_new: bool)
         let space = plan.spaces.get(found.space).map(|space| space.name.clone());
         listing.rows.push(vec![pod.into(), node.into(), space.into(), found.device.clone().into()]);
     }
+    listing.notes.extend(plan.ended.iter().map(|name| super::status::over(name)));
     let name = &plan.name;
     let did = if is_new { "attached as" } else { "changed" };
     let what = if wanted.enforce {

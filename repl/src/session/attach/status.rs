@@ -1,5 +1,6 @@
 //! What is attached where, and taking it off again.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use datapath::attach;
@@ -13,6 +14,10 @@ use engine::trace::Counter;
 use super::install::More;
 use super::scene::{complaint, state};
 use crate::reply::{Cell, Content, Listing, Reply, Status};
+
+/// What is said where a killed process left programs telling.
+pub(in crate::session) const UNHEARD: &str =
+    "whoever listened was killed: its programs tell nothing any more";
 
 const COLUMNS: [(&str, &str); 12] = [
     ("installation", "NAME"),
@@ -55,26 +60,27 @@ pub(crate) fn status(name: Option<&str>) -> Reply {
         let name = name.unwrap_or_default().to_owned();
         return *complaint(&InstallError::Absent { name, known });
     }
-    listing.notes.extend(
-        ended.into_iter().map(|name| format!("the time of {name} is over: it is detached")),
-    );
+    listing.notes.extend(ended.iter().map(|name| over(name)));
+    if name.is_none() {
+        listing.notes.extend(unheard_labs(&state));
+    }
     if listing.rows.is_empty() && listing.notes.is_empty() {
         listing.notes.push("nothing is attached".to_owned());
     }
     Reply::ok(Content::Listing(listing))
 }
 
-/// Tells programs that nobody listens where whoever did was killed, since telling costs them time; whether that was so.
-pub(super) fn quiet(state: &State, name: &str, record: &Record) -> bool {
-    // Whoever listens has this.
-    let Ok(_reader) = state.reader(name) else { return false };
-    let mut were_heard = false;
-    for node in &record.nodes {
-        let Ok(mut programs) = state.programs(name, &node.name) else { continue };
-        let (told, silent) = (programs.mode(), programs.mode().telling(Mode::default()));
-        were_heard |= told != silent && programs.set_mode(silent).is_ok();
-    }
-    were_heard
+/// What is said of one whose time is over.
+pub(in crate::session) fn over(name: &str) -> String {
+    format!("the time of {name} is over: it is detached")
+}
+
+/// Makes programs of labs quiet that nobody listens to any more; what is said of that.
+fn unheard_labs(state: &State) -> Vec<String> {
+    let labs = state.list().into_iter().filter_map(|found| Some((found.name, found.record?)));
+    let labs = labs.filter(|(_, record)| record.kind == Kind::Lab);
+    let unheard = labs.filter(|(name, record)| state.hush(name, record));
+    unheard.map(|(name, _)| format!("lab {name}: {UNHEARD}")).collect()
 }
 
 fn tell(state: &State, found: &Summary, listing: &mut Listing) -> Result<(), Box<Reply>> {
@@ -86,14 +92,15 @@ fn tell(state: &State, found: &Summary, listing: &mut Listing) -> Result<(), Box
             return Ok(());
         }
     };
-    if quiet(state, name, &record) {
-        let text = "whoever listened was killed: its programs tell nothing any more";
-        listing.notes.push(format!("{name}: {text}"));
+    if state.hush(name, &record) {
+        listing.notes.push(format!("{name}: {UNHEARD}"));
     }
     let more = More::of(&record);
     for node in &record.nodes {
         let rows = rows(state, name, node, more.observes);
         listing.rows.extend(rows.map_err(|error| crate::session::refused(&error))?);
+        let others = others(state, name, node).into_iter();
+        listing.notes.extend(others.map(|other| format!("{name}: {other}")));
     }
     if more.observes {
         let text = "it only observes: what is dropped would be, and what may be of older flows counts as passed";
@@ -171,6 +178,20 @@ fn gone(node: &Node, devices: &[String], side: Side, id: u32) -> Vec<String> {
     }
 }
 
+/// What hangs on a node's devices beside its programs.
+fn others(state: &State, name: &str, node: &Node) -> Vec<String> {
+    let own = Programs::open(&state.node_pins(name, &node.name)).and_then(|mut own| own.ids());
+    let own: BTreeSet<u32> = own.unwrap_or_default().into_iter().map(|(_, id)| id).collect();
+    let devices: BTreeSet<&String> = node.places.iter().map(|place| &place.device).collect();
+    let on = |device: &&String| -> Vec<String> {
+        let on = attach::index(device).map(|index| attach::occupants(device, index));
+        let on = on.and_then(Result::ok).unwrap_or_default();
+        let foreign = on.iter().filter(|other| other.id.is_none_or(|id| !own.contains(&id)));
+        foreign.map(|other| format!("beside {other} on {device}")).collect()
+    };
+    inside(node, || devices.iter().flat_map(on).collect()).unwrap_or_default()
+}
+
 /// Packets that a hook let pass, on the side that it is on, and that it dropped.
 fn counted(counters: &[Counter], hook: Hook) -> (u64, u64) {
     let side = if Side::of(hook) == Side::Egress { Direction::Ingress } else { Direction::Egress };
@@ -196,7 +217,7 @@ pub(crate) fn detach(name: Option<&str>) -> Reply {
             let remedy = format!("`hopwise lab down {name}` takes it down");
             return Err(Box::new(Reply::failure(Status::Input, message, remedy)));
         }
-        remove(&state, &name, record.as_ref()).map_err(|error| complaint(&error))?;
+        remove(&state, &name).map_err(|error| complaint(&error))?;
         Ok(name)
     };
     match removed() {
@@ -219,7 +240,7 @@ pub(crate) fn detach_all() -> Reply {
         None => !found.is_busy,
     };
     for found in state.list().into_iter().filter(is_ours) {
-        if let Err(error) = remove(&state, &found.name, found.record.as_ref()) {
+        if let Err(error) = remove(&state, &found.name) {
             return *complaint(&error);
         }
         removed.push(found.name);
@@ -232,29 +253,29 @@ pub(crate) fn detach_all() -> Reply {
 
 /// Takes off what is there of a name.
 pub(super) fn detach_as_it_is(state: &State, name: &str) -> Result<(), Box<Reply>> {
-    let record = summary(state, name).and_then(|found| found.record);
-    remove(state, name, record.as_ref()).map_err(|error| complaint(&error))
+    remove(state, name).map_err(|error| complaint(&error))
 }
 
 /// Takes programs off, and the qdiscs that were made for them.
-pub(super) fn remove(
-    state: &State,
-    name: &str,
-    record: Option<&Record>,
-) -> Result<(), InstallError> {
-    state.remove(name)?;
+pub(super) fn remove(state: &State, name: &str) -> Result<(), InstallError> {
+    state.remove_with(name, without_qdiscs)?;
     // Where something else is in them, they stay.
     drop(std::fs::remove_dir(state.run()));
     drop(std::fs::remove_dir(state.all_pins()));
-    let Some(record) = record else { return Ok(()) };
-    for (node, device) in More::of(record).qdiscs {
-        let of = record.nodes.iter().find(|known| known.name == node);
-        let Some(node) = of else { continue };
+    Ok(())
+}
+
+/// Takes away the qdiscs that were made for it, but for those that somebody else has hung something on.
+fn without_qdiscs(record: &Record) {
+    let next = record.next.as_deref();
+    let mut qdiscs = More::of(record).qdiscs;
+    qdiscs.extend(next.into_iter().flat_map(|next| More::of(next).qdiscs));
+    for (node, device) in qdiscs {
+        let Some(node) = record.all_nodes().find(|known| known.name == node) else { continue };
         let work = || attach::index(&device).map_or(Ok(()), attach::remove_clsact);
         // A device or namespace that is gone took its qdiscs along.
         let _ = inside(node, work);
     }
-    Ok(())
 }
 
 fn inside<T>(node: &Node, work: impl FnOnce() -> T) -> std::io::Result<T> {
@@ -316,19 +337,19 @@ pub(crate) fn expire(name: &str) -> Option<Duration> {
     let left = time_until(until);
     if left.is_zero() {
         // Its programs do nothing any more; whoever is at work on it now will be followed by somebody who asks again.
-        let _ = remove(&state, name, Some(&record));
+        let _ = remove(&state, name);
         return None;
     }
     Some(left)
 }
 
 /// Removes what ended; says what it was.
-pub(super) fn expire_all(state: &State) -> Vec<String> {
+pub(in crate::session) fn expire_all(state: &State) -> Vec<String> {
     let mut ended = Vec::new();
     for found in attached(state) {
         let until = found.record.as_ref().map_or(0, |record| More::of(record).until);
         let is_over = until != 0 && time_until(until).is_zero();
-        if is_over && remove(state, &found.name, found.record.as_ref()).is_ok() {
+        if is_over && remove(state, &found.name).is_ok() {
             ended.push(found.name);
         }
     }

@@ -5,11 +5,12 @@ use std::process::{Command, ExitStatus};
 
 use datapath::lab::namespace::Namespace;
 use datapath::lab::{self, LabError, Moved, Running};
-use datapath::live::install::{Kind, Stage, State, Summary};
+use datapath::live::install::{InstallError, Kind, Stage, State, Summary};
 
 use super::running::{Held, Meant, Own, space_in, texts, told};
 use crate::reply::{Content, Listing, Reply, Status};
 use crate::session::Session;
+use crate::session::attach::{UNHEARD, expire_all, over};
 
 /// The reply of what went wrong, or of what was done.
 fn either(done: Result<Reply, Box<Reply>>) -> Reply {
@@ -76,15 +77,19 @@ impl Session {
         let of = of.unwrap_or(self);
         let state = State::standard();
         let name = state.meant(name, Some(Kind::Lab)).map_err(failed)?;
+        let mut said = go_on(&state, &name)?;
         let record = state.open(&name).map_err(failed)?;
         if record.kind == Kind::Attached {
             return Err(failed(LabError::NotALab(name)));
+        }
+        if state.hush(&name, &record) {
+            said.extend(["lab ", &name, ": ", UNHEARD, "\n"]);
         }
         let before = Meant::recorded(&name, &record)?;
         let after = Meant::of(of, record.number + 1)?;
         let scenes = (before.scene(), after.scene());
         let moved = lab::apply(&state, &name, scenes, texts(of)).map_err(failed)?;
-        Ok(Reply::text(format!("lab {name} has changed{}", words(&moved))))
+        Ok(Reply::text(format!("{said}lab {name} has changed{}", words(&moved))))
     }
 
     /// Runs a command in somebody's network, and waits for its end.
@@ -146,8 +151,12 @@ impl Session {
         let mut listing = Listing::new("labs", &columns);
         let is_lab =
             |found: &Summary| found.record.as_ref().is_none_or(|record| record.kind == Kind::Lab);
-        for found in State::standard().list().into_iter().filter(is_lab) {
+        let installed = State::standard();
+        let ended = expire_all(&installed);
+        listing.notes.extend(ended.iter().map(|name| over(name)));
+        for found in installed.list().into_iter().filter(is_lab) {
             let state = state_of(&found);
+            listing.notes.extend(remark(&installed, &found.name));
             let record = found.record.as_ref();
             listing.rows.push(vec![
                 found.name.into(),
@@ -202,9 +211,38 @@ fn staying(state: &State) -> String {
     }
 }
 
+/// Does the rest of a change that a process was killed over; what is to be said of that.
+fn go_on(state: &State, name: &str) -> Result<String, Box<Reply>> {
+    let Some((change, record)) = state.resume(name).map_err(failed)? else {
+        return Ok(String::new());
+    };
+    let before = Meant::recorded(name, &record)?;
+    let next = record.next.as_deref().unwrap_or(&record);
+    let after = Meant::recorded(name, next)?;
+    let scenes = (before.scene(), after.scene());
+    lab::resume(state, (change, record), scenes).map_err(failed)?;
+    Ok(format!("what a killed process had begun to change in lab {name} was done first\n"))
+}
+
+/// What is to be said of a lab: how to go on with one that is not whole, and that nobody listens to it any more.
+fn remark(state: &State, name: &str) -> Option<String> {
+    match state.open(name) {
+        Ok(record) => state.hush(name, &record).then(|| format!("lab {name}: {UNHEARD}")),
+        Err(InstallError::Busy { .. }) => None,
+        Err(error) => Some(format!("{error}; {}", error.remedy())),
+    }
+}
+
 fn state_of(found: &Summary) -> &'static str {
     match (&found.record, found.is_busy) {
         (Some(record), _) if record.stage == Stage::Up => "up",
+        (Some(record), is_busy) if record.next.is_some() && record.stage != Stage::Leaving => {
+            if is_busy {
+                "changing"
+            } else {
+                "interrupted"
+            }
+        }
         (_, true) => "building",
         (_, false) => "unfinished",
     }

@@ -56,6 +56,7 @@ mod installed {
     use engine::tables::Generation;
     use engine::topology::NodeId;
 
+    use super::super::super::attach::{expire_all, over};
     use super::super::super::replay::Texts;
     use crate::live::Listener;
     use crate::metrics::Measured;
@@ -92,6 +93,12 @@ mod installed {
         /// Opens one by name; the only one where none is named.
         pub(crate) fn of(name: Option<&str>) -> Result<Self, Box<Reply>> {
             let state = State::standard();
+            // What ended by itself has nothing more to say.
+            let ended = expire_all(&state);
+            if let Some(ended) = ended.iter().find(|ended| name.is_none_or(|name| name == *ended)) {
+                let remedy = format!("`hopwise attach {ended} -f FILE` attaches it again");
+                return Err(Box::new(Reply::failure(Status::Input, over(ended), remedy)));
+            }
             let opened = || {
                 let name = state.meant(name, None)?;
                 let record = state.open(&name)?;
