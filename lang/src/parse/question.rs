@@ -142,7 +142,10 @@ fn option(tree: &Tree<'_>, sink: Sink<'_>) -> Option<PacketOption> {
         },
         _ => {
             let word = super::first_word(tree.text());
-            sink.push(unsupported(&format!("`{word}` in a question"), tree.span()));
+            let problem = unsupported(&format!("`{word}` in a question"), tree.span());
+            sink.push(problem.help(
+                "ask about the port alone, or write the bytes that are sent as `payload \"...\"` or `hex ...`",
+            ));
             return None;
         }
     })

@@ -5,14 +5,14 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use thiserror::Error;
 
 use super::Metrics;
 
-/// How long a client may take to say what it wants, and to take it.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// How long a client may take to say what it wants, and as long again to take it.
+pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 /// Bytes of a request that are read at most.
 const LONGEST_REQUEST: u64 = 8192;
 
@@ -118,10 +118,41 @@ fn parse(text: &str) -> Option<SocketAddr> {
     }
 }
 
-fn answer(mut stream: &TcpStream, metrics: &Metrics) -> io::Result<()> {
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
-    let mut lines = BufReader::new(stream.take(LONGEST_REQUEST)).lines();
+/// A client with the time until which it is listened to and answered, however slow it is: others wait for it.
+struct Hurried<'s> {
+    stream: &'s TcpStream,
+    until: Instant,
+}
+
+impl Hurried<'_> {
+    /// What is left of its time.
+    fn left(&self) -> io::Result<Option<Duration>> {
+        let left = self.until.saturating_duration_since(Instant::now());
+        if left.is_zero() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(Some(left)) }
+    }
+}
+
+impl Read for Hurried<'_> {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        self.stream.set_read_timeout(self.left()?)?;
+        self.stream.read(bytes)
+    }
+}
+
+impl Write for Hurried<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.stream.set_write_timeout(self.left()?)?;
+        self.stream.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.stream.flush()
+    }
+}
+
+fn answer(stream: &TcpStream, metrics: &Metrics) -> io::Result<()> {
+    let mut client = Hurried { stream, until: Instant::now() + PATIENCE };
+    let mut lines = BufReader::new(Read::by_ref(&mut client).take(LONGEST_REQUEST)).lines();
     let first = lines.next().unwrap_or_else(|| Ok(String::new()))?;
     let mut wants_open = false;
     for line in lines {
@@ -142,9 +173,10 @@ fn answer(mut stream: &TcpStream, metrics: &Metrics) -> io::Result<()> {
     };
     let allow = if status.starts_with("405") { "Allow: GET\r\n" } else { "" };
     let length = body.len();
+    client.until = Instant::now() + PATIENCE;
     write!(
-        stream,
+        client,
         "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n{allow}Connection: close\r\n\r\n{body}"
     )?;
-    stream.flush()
+    client.flush()
 }

@@ -289,6 +289,26 @@ fn metrics_are_served_and_nothing_else_is() {
     assert!(TcpStream::connect(address).is_err(), "it is gone");
 }
 
+/// Whoever dribbles holds up others for so long and no longer.
+#[test]
+fn a_slow_client_does_not_keep_others_from_being_answered() {
+    let about = About { installation: "shop".to_owned(), observes: false };
+    let server = serve("127.0.0.1:0", Metrics::new(&about)).unwrap();
+    let mut slow = TcpStream::connect(server.address()).unwrap();
+    let begun = std::time::Instant::now();
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            // Until the server hangs up.
+            while slow.write_all(b"x").is_ok() && begun.elapsed() < 10 * server::PATIENCE {
+                std::thread::sleep(server::PATIENCE / 10);
+            }
+        });
+        std::thread::sleep(server::PATIENCE / 10);
+        assert!(ask(&server, "GET /metrics HTTP/1.1\r\n\r\n").starts_with("HTTP/1.1 200 OK"));
+        assert!(begun.elapsed() < 5 * server::PATIENCE, "{:?}", begun.elapsed());
+    });
+}
+
 #[test]
 fn an_address_that_cannot_be_had_is_told_with_a_remedy() {
     let metrics = Scene::open(false).metrics;

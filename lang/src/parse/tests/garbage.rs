@@ -33,13 +33,13 @@ fn seeds() -> Vec<String> {
     seeds.push(
         "--at n from-overlay on web/a vni 7 from 10.0.0.2 mark 0xf00 eth 02:00:00:00:00:01 > 02:00:00:00:00:02 / \
          ipv4 10.0.0.1 > 10.0.0.2 ttl 3 id 9 df fragment offset 8 more proto 6 ip-options 01 / tcp 1 > 2 syn seq 3 / \
-         ipv6 fd00::1 > fd00::2 extensions routing / icmpv6 echo id 1 seq 2 / vxlan vni 3 / hex 0a0b / payload \"x\""
+         ipv6 fd00::1 > fd00::2 flow-label 7 extensions routing / icmpv6 echo id 1 seq 2 / vxlan vni 3 / hex 0a0b / payload \"x\""
             .to_owned(),
     );
     seeds.push(
         "cluster c { tunnel none host-routing stack masquerade on except 10.0.0.0/8 ports 40000-50000 encryption ipsec key 3 }\n\
          service web/s {\n  cluster-ip 10.96.0.1 # why\n  port http 80 -> http node-port 30080 affinity client-ip timeout 3h\n  select { a = b }\n}\n\
-         test \"t\" {\n  a -> service s:http choose backend pod c with conntrack established => allowed, backend c:80, not snat\n}\n"
+         test \"t\" {\n  a -> service s:http choose backend pod c with conntrack established => allowed, backend c:80, not snat\n  a -> b:80 flow-label 7 http GET /x?y=1 => dropped\n}\n"
             .to_owned(),
     );
     seeds
