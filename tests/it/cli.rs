@@ -424,6 +424,9 @@ fn verdicts_and_expectations_give_their_exit_codes() {
     );
     check(&["trace", "-f", WORLD, question, "--expect", "allowed, tunneled"], 0, "ALLOWED");
     check(&["trace", "-f", WORLD, question, "--expect", "dropped"], 1, "expected dropped");
+    // A shell took the quotes off, and there is no arrow.
+    let bare = ["trace", "-f", WORLD, "shop/client", "shop/server:80", "http", "GET", "/a(b),c"];
+    check(&[&bare[..], &["--expect", "allowed, tunneled"]].concat(), 0, "HTTP GET /a(b),c");
     check(&["trace", "-f", WORLD, &format!("{question} => dropped")], 1, "expected dropped");
     check(&["trace", "-f", WORLD, question, "--level", "minimal"], 0, "allowed tunneled\n");
     check(&["trace", "-f", WORLD, question, "--expect", "alowed"], 3, "HW0");

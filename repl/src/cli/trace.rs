@@ -154,10 +154,10 @@ fn not_recorded() -> Reply {
     Reply::failure(Status::Usage, message, remedy)
 }
 
-/// The words as one text. A shell took the quotes of a payload or of a capture's name off; they are put back.
+/// The words as one text. A shell took the quotes of a payload, of a path or of a capture's name off; they are put back.
 pub(super) fn joined(words: &[String]) -> String {
     let mut text = String::new();
-    let mut after = "";
+    let (mut before, mut after) = ("", "");
     for word in words {
         if !text.is_empty() {
             text.push(' ');
@@ -165,7 +165,7 @@ pub(super) fn joined(words: &[String]) -> String {
         let needs_quotes = match after {
             "payload" => true,
             "pcap" => word.contains(char::is_whitespace),
-            _ => false,
+            _ => before == "http",
         };
         if needs_quotes && !word.starts_with('"') {
             text.push('"');
@@ -174,7 +174,7 @@ pub(super) fn joined(words: &[String]) -> String {
         } else {
             text.push_str(word);
         }
-        after = word;
+        (before, after) = (after, word);
     }
     text
 }
@@ -208,6 +208,7 @@ mod tests {
         check(&["a", "b:80", "with", "reply"], "a b:80 with reply");
         check(&["a", "b:80", "payload", "x \"y\" z"], "a b:80 payload \"x \\\"y\\\" z\"");
         check(&["a", "b:80", "payload", "\"x\""], "a b:80 payload \"x\"");
+        check(&["a", "b:80", "http", "GET", "/a(b)", "df"], "a b:80 http GET \"/a(b)\" df");
         check(&["pcap", "my x", "number", "1"], "pcap \"my x\" number 1");
         check(&["pcap", "x.pcap", "number", "1"], "pcap x.pcap number 1");
     }

@@ -57,8 +57,8 @@ impl Session {
     pub fn ask_expecting(&mut self, question: &str, expectation: &str) -> Reply {
         let mut reply = self.ask(question);
         if let Content::Answer(answer) = &mut reply.content {
-            let question = if is_at_hook(question) { ANY_QUESTION } else { question };
-            match self.expectation(question, expectation) {
+            let question = self.in_test(question);
+            match self.expectation(&question, expectation) {
                 Ok(wanted) => {
                     answer.unmet = misses(&wanted, &answer.explanation, &self.state.world);
                 }
@@ -72,6 +72,18 @@ impl Session {
         }
         self.forget_texts();
         reply
+    }
+
+    /// A question as a test of a file has it: with an arrow, which a command line may leave out.
+    fn in_test(&mut self, question: &str) -> String {
+        if is_at_hook(question) {
+            return ANY_QUESTION.to_owned();
+        }
+        let file = self.sources.add(super::INPUT, question);
+        match lang::command::parse_question(question, file) {
+            Ok(parsed) if !question.contains("->") => lang::fmt::question(&parsed),
+            _ => question.to_owned(),
+        }
     }
 
     /// The expectation with its names resolved: read as a test of a copy of the session's text. Problems
