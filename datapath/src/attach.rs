@@ -24,7 +24,7 @@ use thiserror::Error;
 
 pub use crate::live::index;
 pub use find::{Finding, Found};
-pub use occupant::{By, Occupant, clsact, hangs, occupants, remove_clsact};
+pub use occupant::{By, Occupant, clsact, hangs, has_ingress, occupants, remove_clsact};
 pub use spaces::Space;
 pub use wires::{AttachWires, Hung};
 
@@ -57,6 +57,18 @@ pub enum AttachError {
         occupant: String,
         /// Where.
         device: String,
+    },
+    /// There is no place for a filter at its egress.
+    #[error("{device} has an `ingress` qdisc, which leaves no place for a program at its egress")]
+    Ingress {
+        /// The device.
+        device: String,
+    },
+    /// The process may not do what is to be done.
+    #[error("this takes {}, which this process has not", lacking.join(" and "))]
+    Rights {
+        /// The capabilities.
+        lacking: Vec<&'static str>,
     },
     /// The datapath cannot be loaded or attached.
     #[error(transparent)]
@@ -91,12 +103,30 @@ impl AttachError {
             Self::Occupied { .. } => {
                 "attach without `--enforce`, which only observes, or take the other program off first".to_owned()
             }
+            Self::Ingress { .. } => {
+                "put a clsact qdisc in its place (`tc qdisc replace dev DEVICE clsact`), which does the same and more; Linux 6.6 and newer need none"
+                    .to_owned()
+            }
+            Self::Rights { .. } => "run as root: programs are hung in other network namespaces".to_owned(),
             Self::Datapath(_) | Self::System { .. } => {
                 "attaching needs root (CAP_SYS_ADMIN, CAP_NET_ADMIN and CAP_BPF); `hopwise doctor` says what is there"
                     .to_owned()
             }
         }
     }
+}
+
+/// What attaching, asking about it and taking it off need: going into namespaces, and changing devices. A process without them would see
+/// nothing, and take nothing off.
+///
+/// # Errors
+/// [`AttachError::Rights`] names what is lacking.
+pub fn rights() -> Result<(), AttachError> {
+    let effective = crate::testrun::privileges::effective()?;
+    let needed = [(21, "CAP_SYS_ADMIN"), (12, "CAP_NET_ADMIN")];
+    let lacking = needed.into_iter().filter(|(bit, _)| effective >> bit & 1 == 0);
+    let lacking: Vec<_> = lacking.map(|(_, name)| name).collect();
+    if lacking.is_empty() { Ok(()) } else { Err(AttachError::Rights { lacking }) }
 }
 
 /// The namespaces of the machine, with the devices of a world's pods in them.

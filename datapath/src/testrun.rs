@@ -8,7 +8,7 @@ mod instance;
 #[cfg(feature = "measure")]
 pub mod measure;
 mod pin;
-mod privileges;
+pub(crate) mod privileges;
 mod refusal;
 
 use std::rc::Rc;

@@ -119,7 +119,7 @@ fn enforcing_decides_for_a_time_and_then_lets_everything_pass() {
     until("it is gone by itself", || !machine.state.exists());
 
     machine.run(&[&enforce[..], &["--for", "1h"]].concat(), 0);
-    assert!(machine.run(&["status"], 0).contains("everything passes after 3"));
+    assert!(machine.run(&["status"], 0).contains("everything passes after 59 min"));
     assert!(machine.run(&["attach", "one", "--confirm"], 0).contains("stays until"));
     assert!(!machine.run(&["status"], 0).contains("everything passes"));
     machine.run(&["attach", "one", "--confirm"], 3);

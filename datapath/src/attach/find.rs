@@ -2,6 +2,7 @@
 //! Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use engine::net::Mac;
 use engine::topology::{NodeId, Pod, PodId, World};
@@ -26,6 +27,8 @@ pub struct Found {
     pub host_mac: Option<Mac>,
     /// That of the pod's side.
     pub mac: Option<Mac>,
+    /// Addresses that the pod has in the world, and its side of the device has not, though it has others.
+    pub strange: Vec<IpAddr>,
 }
 
 /// What was looked for, and found or not.
@@ -107,7 +110,20 @@ fn found((id, pod): (PodId, &Pod), (space, at): (usize, usize), seen: &[Seen]) -
         index: device.index,
         host_mac: device.mac,
         mac: other.and_then(|other| other.mac),
+        strange: other.map_or_else(Vec::new, |other| strange(pod, other)),
     })
+}
+
+/// Addresses that a pod has not at its device. One that has none at all is looked at too early, or gets them otherwise.
+fn strange(pod: &Pod, other: &Device) -> Vec<IpAddr> {
+    let is_own = |at: &IpAddr| match at {
+        IpAddr::V4(at) => at.is_link_local() || at.is_loopback(),
+        IpAddr::V6(at) => at.is_unicast_link_local() || at.is_loopback(),
+    };
+    if other.addresses.iter().all(is_own) {
+        return Vec::new();
+    }
+    pod.addresses.iter().filter(|at| !other.addresses.contains(at)).copied().collect()
 }
 
 /// A node's programs share their maps, in which devices have the numbers of one namespace.
@@ -199,7 +215,9 @@ mod tests {
         assert_eq!(found, Ok((vec!["0:cali1".to_owned(), "0:cali2".to_owned()], 1)));
         // The world's name is right whatever the addresses are; of two devices of that name the one that leads to the address.
         let named = pod("d", 0, "10.1.0.99", Some("cali2"));
-        assert_eq!(devices(vec![named]), Ok((vec!["0:cali2".to_owned()], 0)));
+        assert_eq!(devices(vec![named.clone()]), Ok((vec!["0:cali2".to_owned()], 0)));
+        let wrong = find(&World { pods: vec![named], ..World::default() }, &machine()).unwrap();
+        assert_eq!(wrong.found[0].strange, ["10.1.0.99".parse::<IpAddr>().unwrap()]);
         let twice = Pod { interface: Some("cali1".to_owned()), ..a };
         assert_eq!(devices(vec![twice]), Ok((vec!["0:cali1".to_owned()], 0)));
         let found = find(

@@ -51,6 +51,7 @@ impl std::fmt::Display for Occupant {
 }
 
 const CLSACT: &str = "clsact";
+const INGRESS: &str = "ingress";
 
 /// What hangs on a device of the calling thread's namespace, on either side.
 pub fn occupants(device: &str, index: u32) -> io::Result<Vec<Occupant>> {
@@ -123,20 +124,31 @@ fn filters(side: Side, index: u32) -> io::Result<Vec<Occupant>> {
 
 /// Whether a device of the calling thread's namespace has a clsact qdisc.
 pub fn clsact(index: u32) -> io::Result<bool> {
+    has_qdisc(index, CLSACT)
+}
+
+fn has_qdisc(index: u32, wanted: &str) -> io::Result<bool> {
+    let is_it = |qdisc: &TcMessage| {
+        qdisc
+            .attributes
+            .iter()
+            .any(|part| matches!(part, TcAttribute::Kind(kind) if kind == wanted))
+    };
     let mut question = TcMessage::default();
     question.header.index = i32::try_from(index).unwrap_or_default();
     let answers = netlink::list(RouteNetlinkMessage::GetQueueDiscipline(question))?;
     Ok(answers.iter().any(|answer| match answer {
         // Some kernels list those of all devices.
         RouteNetlinkMessage::NewQueueDiscipline(qdisc) => {
-            u32::try_from(qdisc.header.index) == Ok(index) && is_clsact(qdisc)
+            u32::try_from(qdisc.header.index) == Ok(index) && is_it(qdisc)
         }
         _ => false,
     }))
 }
 
-fn is_clsact(qdisc: &TcMessage) -> bool {
-    qdisc.attributes.iter().any(|part| matches!(part, TcAttribute::Kind(kind) if kind == CLSACT))
+/// Whether a device of the calling thread's namespace has an ingress qdisc, which leaves no place for filters at its egress.
+pub fn has_ingress(index: u32) -> io::Result<bool> {
+    has_qdisc(index, INGRESS)
 }
 
 /// Removes the clsact qdisc of a device of the calling thread's namespace, unless somebody else has hung something on it.

@@ -101,8 +101,21 @@ pub fn mount_bpffs() -> Result<(), BackendError> {
     if u64::try_from(there.f_type).is_ok_and(|kind| kind == MAGIC) {
         return Ok(());
     }
+    if is_apart("mnt") && is_apart("net") {
+        return Err(BackendError::Unsupported {
+            what: "keeping programs in a mount namespace of its own, with which they would go (`ip netns exec` makes one)".to_owned(),
+            remedy: "run it outside: devices are found in every network namespace; or with the machine's mounts: `nsenter --mount=/proc/1/ns/mnt hopwise ...`"
+                .to_owned(),
+        });
+    }
     mount("bpf", at, "bpf", MountFlags::empty(), Some(c"mode=0700"))
         .map_err(|error| failed("mounting bpffs at", at, &error.into()))
+}
+
+/// Whether this process is in another namespace of a kind than the machine's first one, as far as can be seen.
+fn is_apart(kind: &str) -> bool {
+    let of = |process: &str| fs::read_link(format!("/proc/{process}/ns/{kind}")).ok();
+    of("1").zip(of("self")).is_some_and(|(first, own)| first != own)
 }
 
 /// The names in a directory; none if there is no such directory.

@@ -51,6 +51,9 @@ pub(super) struct AttachArgs {
     format: Format,
 }
 
+/// How long a trial may take.
+const LONGEST: Duration = Duration::from_hours(30 * 24);
+
 /// A time with its unit.
 fn time(text: &str) -> Result<Duration, String> {
     let wrong = || format!("`{text}` is not a time such as `90s`, `10m` or `1h`");
@@ -62,7 +65,13 @@ fn time(text: &str) -> Result<Duration, String> {
         'h' => amount.checked_mul(3600),
         _ => None,
     };
-    seconds.filter(|seconds| *seconds > 0).map(Duration::from_secs).ok_or_else(wrong)
+    let time = seconds.filter(|seconds| *seconds > 0).map(Duration::from_secs).ok_or_else(wrong)?;
+    if time > LONGEST {
+        return Err(format!(
+            "`{text}` is longer than 30 days: leave it out, what is attached then stays"
+        ));
+    }
+    Ok(time)
 }
 
 pub(super) fn run(args: &AttachArgs, look: &Look) -> io::Result<Status> {
@@ -108,9 +117,9 @@ fn watch(name: Option<&str>) {
 }
 
 fn wait_for_the_end(name: &str) {
-    const LONGEST: Duration = Duration::from_secs(1);
+    const PAUSE: Duration = Duration::from_secs(1);
     while let Some(left) = attach::expire(name) {
-        std::thread::sleep(left.min(LONGEST));
+        std::thread::sleep(left.min(PAUSE));
     }
 }
 
@@ -136,7 +145,7 @@ mod tests {
         assert_eq!(time("10m"), Ok(Duration::from_mins(10)));
         assert_eq!(time("1h"), Ok(Duration::from_hours(1)));
         for wrong in
-            ["", "m", "10", "0s", "-1s", "1.5m", "10d", "99999999999999999999h", "9s\u{e9}"]
+            ["", "m", "10", "0s", "-1s", "1.5m", "10d", "721h", "99999999999999999999h", "9s\u{e9}"]
         {
             assert!(time(wrong).is_err(), "{wrong}");
         }

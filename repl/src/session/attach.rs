@@ -13,6 +13,8 @@ mod scene;
 mod serve;
 #[cfg(feature = "lab")]
 mod status;
+#[cfg(feature = "lab")]
+mod words;
 
 use std::time::Duration;
 

@@ -3,7 +3,8 @@
 
 use std::collections::BTreeSet;
 
-use datapath::attach::{AttachError, Finding, Found, Space, occupants};
+use datapath::attach::{AttachError, Finding, Found, Space, has_ingress, occupants};
+use datapath::live::is_by_tcx;
 use engine::topology::World;
 
 use super::scene::complaint;
@@ -31,6 +32,36 @@ pub(super) fn others(
     Ok(others)
 }
 
+/// Devices whose pod has other addresses here than in the file, with what is said of that.
+pub(super) fn strangers<'a>(
+    world: &'a World,
+    finding: &'a Finding,
+) -> impl Iterator<Item = (&'a str, String)> {
+    let strange = finding.found.iter().filter(|found| !found.strange.is_empty());
+    strange.filter_map(|found| {
+        let pod = world.pod(found.pod)?.qualified();
+        let addresses: Vec<String> = found.strange.iter().map(ToString::to_string).collect();
+        let words =
+            format!("its pod has no {}, which the file gives {pod}", addresses.join(" and no "));
+        Some((found.device.as_str(), words))
+    })
+}
+
+/// Refuses where a program would hang at another side than its own.
+pub(super) fn may_hang(spaces: &[Space], finding: &Finding) -> Result<(), AttachError> {
+    if is_by_tcx()? {
+        return Ok(());
+    }
+    for Found { device, index, space, .. } in &finding.found {
+        let Some(space) = spaces.get(*space) else { continue };
+        // A namespace that went away meanwhile is told of when something is hung in it.
+        if space.namespace.within(|| has_ingress(*index)).unwrap_or(false) {
+            return Err(AttachError::Ingress { device: device.clone() });
+        }
+    }
+    Ok(())
+}
+
 /// Refuses to act where that would be wrong.
 pub(super) fn may_enforce(
     world: &World,
@@ -49,6 +80,12 @@ pub(super) fn may_enforce(
         )));
     }
     let cluster = &world.cluster;
+    if let Some((device, words)) = strangers(world, finding).next() {
+        return input(
+            format!("{device}: {words}: whatever it sends would be dropped"),
+            "write the pod's addresses as they are here, or another `interface`",
+        );
+    }
     let elsewhere =
         [(cluster.host_firewall, "host-firewall on"), (!cluster.prefilter.is_empty(), "prefilter")];
     if let Some((_, setting)) = elsewhere.iter().find(|(is_set, _)| *is_set) {

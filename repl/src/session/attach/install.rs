@@ -7,14 +7,14 @@ use std::time::Duration;
 
 use datapath::attach::{self, AttachError, AttachWires, Finding, Hung, Space};
 use datapath::live::install::{InstallError, Kind, Node, Record, Stage, State};
-use datapath::live::{Backed, Conduct, Mode, Place, Programs, is_by_tcx, tick_after};
+use datapath::live::{Backed, Conduct, Mode, Place, Programs, is_by_tcx, tick_after, time_until};
 use engine::backend::{Backend as _, BackendError};
 use engine::net::Hook;
 use engine::topology::{NodeId, World};
 use serde::{Deserialize, Serialize};
 
 use super::scene::{Scene, complaint, state};
-use super::{Wanted, check, pin};
+use super::{Wanted, check, pin, words};
 use crate::reply::{Content, Listing, Reply, Status};
 use crate::session::{Session, refused};
 
@@ -72,10 +72,14 @@ fn of_attaching(error: &AttachError) -> Box<Reply> {
 }
 
 pub(super) fn attach(session: &mut Session, wanted: &Wanted) -> Result<Reply, Box<Reply>> {
+    attach::rights().map_err(|error| of_attaching(&error))?;
     let state = state();
     let ended = super::status::expire_all(&state);
     let name = named(&state, wanted.name.as_deref())?;
     let known = known(&state, &name)?;
+    if let Some(record) = known.as_ref().filter(|_| wanted.name.is_none()) {
+        is_meant(session, &name, record)?;
+    }
     if let Some(record) = &known {
         state.hush(&name, record);
     }
@@ -84,11 +88,14 @@ pub(super) fn attach(session: &mut Session, wanted: &Wanted) -> Result<Reply, Bo
     let number = known.as_ref().map_or(FIRST, |record| record.number + 1);
     let scene = scene(session, &finding, number)?;
     let own = known.as_ref().map(|record| ids(&state, &name, record)).unwrap_or_default();
+    check::may_hang(&spaces, &finding).map_err(|error| of_attaching(&error))?;
     let others = check::others(&spaces, &finding, &own)?;
     if wanted.enforce {
         check::may_enforce(&scene.world, &finding, &others)?;
     }
-    let until = wanted.time.map_or(0, tick_after);
+    // What is on trial stays so until somebody confirms it.
+    let known_end = known.as_ref().map_or(0, |record| More::of(record).until);
+    let until = wanted.time.map_or(known_end, tick_after);
     let observes = !wanted.enforce;
     let settled = tick_after(SETTLING);
     let conduct = if observes { Conduct::Observe } else { Conduct::Chain };
@@ -103,6 +110,21 @@ pub(super) fn attach(session: &mut Session, wanted: &Wanted) -> Result<Reply, Bo
     }
     let reply = told(&plan, wanted, &others, is_new);
     Ok(session.with_warnings(reply))
+}
+
+/// Whether what is attached is for this cluster: nobody who leaves out the name means to end another one's.
+fn is_meant(session: &Session, name: &str, record: &Record) -> Result<(), Box<Reply>> {
+    let Ok(before) = Scene::open(name, record) else { return Ok(()) };
+    let (was, is) = (&before.world.cluster.name, &session.state.world.cluster.name);
+    if was == is {
+        return Ok(());
+    }
+    let message =
+        format!("`{name}` is attached for cluster {was}, and the file is about cluster {is}");
+    let remedy = format!(
+        "name what is to be attached, such as `hopwise attach {is} -f FILE`; `hopwise attach {name} -f FILE` puts this in the other's place"
+    );
+    Err(Box::new(Reply::failure(Status::Input, message, remedy)))
 }
 
 /// The name that is meant.
@@ -371,11 +393,14 @@ fn told(plan: &Plan, wanted: &Wanted, others: &[(String, String)], is_new: bool)
         "programs observe only: every packet passes on as before"
     };
     listing.notes.push(format!("{did} {name}: {what}"));
-    if let Some(time) = wanted.time {
-        let seconds = time.as_secs();
+    if plan.extra.until != 0 {
+        let left = words::left(wanted.time.unwrap_or_else(|| time_until(plan.extra.until)));
         listing.notes.push(format!(
-            "after {seconds} s they let everything pass, unless `hopwise attach {name} --confirm` comes before"
+            "after {left} they let everything pass, unless `hopwise attach {name} --confirm` comes before"
         ));
+    }
+    for (device, words) in check::strangers(plan.world(), &plan.finding) {
+        listing.notes.push(format!("{device}: {words}: whatever it sends is a would-be drop"));
     }
     let absent = plan.finding.absent.iter().filter_map(|id| plan.world().pod(*id));
     let absent: Vec<String> = absent.map(engine::topology::Pod::qualified).collect();

@@ -13,6 +13,7 @@ use engine::trace::Counter;
 
 use super::install::More;
 use super::scene::{complaint, state};
+use super::words;
 use crate::reply::{Cell, Content, Listing, Reply, Status};
 
 /// What is said where a killed process left programs telling.
@@ -107,9 +108,9 @@ fn tell(state: &State, found: &Summary, listing: &mut Listing) -> Result<(), Box
         listing.notes.push(format!("{name}: {text}"));
     }
     if more.until != 0 {
-        let seconds = time_until(more.until).as_secs();
+        let left = words::left(time_until(more.until));
         listing.notes.push(format!(
-            "{name}: everything passes after {seconds} s more, unless `hopwise attach {name} --confirm` comes before"
+            "{name}: everything passes after {left} more, unless `hopwise attach {name} --confirm` comes before"
         ));
     }
     Ok(())
