@@ -8,6 +8,7 @@ mod foreign;
 mod killed;
 mod machine;
 mod services;
+mod told;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;

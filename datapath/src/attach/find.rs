@@ -27,7 +27,7 @@ pub struct Found {
     pub host_mac: Option<Mac>,
     /// That of the pod's side.
     pub mac: Option<Mac>,
-    /// Addresses that the pod has in the world, and its side of the device has not, though it has others.
+    /// Addresses that the pod has in the world, and its side of the device has not, though it has others of the family.
     pub strange: Vec<IpAddr>,
 }
 
@@ -114,16 +114,16 @@ fn found((id, pod): (PodId, &Pod), (space, at): (usize, usize), seen: &[Seen]) -
     })
 }
 
-/// Addresses that a pod has not at its device. One that has none at all is looked at too early, or gets them otherwise.
+/// Addresses that a pod has not at its device, where that has others of the family. One without any has a pod that sends none.
 fn strange(pod: &Pod, other: &Device) -> Vec<IpAddr> {
     let is_own = |at: &IpAddr| match at {
         IpAddr::V4(at) => at.is_link_local() || at.is_loopback(),
         IpAddr::V6(at) => at.is_unicast_link_local() || at.is_loopback(),
     };
-    if other.addresses.iter().all(is_own) {
-        return Vec::new();
-    }
-    pod.addresses.iter().filter(|at| !other.addresses.contains(at)).copied().collect()
+    let has_others =
+        |family: bool| other.addresses.iter().any(|at| at.is_ipv6() == family && !is_own(at));
+    let is_strange = |at: &&IpAddr| !other.addresses.contains(at) && has_others(at.is_ipv6());
+    pod.addresses.iter().filter(is_strange).copied().collect()
 }
 
 /// A node's programs share their maps, in which devices have the numbers of one namespace.

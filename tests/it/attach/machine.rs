@@ -201,6 +201,11 @@ impl Machine {
         String::from_utf8_lossy(&said.stdout).into_owned()
     }
 
+    /// Lets `ip` change the node's devices.
+    pub(crate) fn ip(&self, words: &str) {
+        ip(&format!("-n {} {words}", self.name("host")));
+    }
+
     /// Lets `nft` change the node's tables.
     pub(crate) fn nft(&self, ruleset: &str) {
         let host = self.name("host");

@@ -41,9 +41,21 @@ fn attached(state: &State) -> Vec<Summary> {
     state.list().into_iter().filter(is_attached).collect()
 }
 
+/// Why this process can neither see what is attached nor take it off, if that is so and anything is.
+fn powerless(state: &State) -> Option<Reply> {
+    let refused = attach::rights().err()?;
+    if state.list().is_empty() {
+        return None;
+    }
+    Some(Reply::failure(Status::Environment, refused.to_string(), refused.remedy()))
+}
+
 /// `status [NAME]`
 pub(crate) fn status(name: Option<&str>) -> Reply {
     let state = state();
+    if let Some(reply) = powerless(&state) {
+        return reply;
+    }
     let ended = expire_all(&state);
     let mut listing = Listing::new("attachments", &COLUMNS);
     let mut is_known = name.is_none();
@@ -207,6 +219,9 @@ fn counted(counters: &[Counter], hook: Hook) -> (u64, u64) {
 /// `detach NAME`
 pub(crate) fn detach(name: Option<&str>) -> Reply {
     let state = state();
+    if let Some(reply) = powerless(&state) {
+        return reply;
+    }
     let removed = || -> Result<String, Box<Reply>> {
         let name = match name {
             Some(name) => name.to_owned(),
@@ -234,6 +249,9 @@ fn summary(state: &State, name: &str) -> Option<Summary> {
 /// `detach --all`: also what a killed process left.
 pub(crate) fn detach_all() -> Reply {
     let state = state();
+    if let Some(reply) = powerless(&state) {
+        return reply;
+    }
     let mut removed = Vec::new();
     let is_ours = |found: &Summary| match &found.record {
         Some(record) => record.kind == Kind::Attached,
