@@ -7,6 +7,7 @@ mod flowing;
 mod foreign;
 mod killed;
 mod machine;
+mod moved;
 mod services;
 mod told;
 

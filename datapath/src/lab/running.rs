@@ -216,6 +216,7 @@ fn record(scene: Scene<'_>, home: &Home<'_>, texts: Texts) -> Result<Record, Lab
             .map(|space| install::Node {
                 name: space.name.clone(),
                 namespace: Some(path(space)),
+                identity: None,
                 places: Vec::new(),
             })
             .collect(),

@@ -7,6 +7,7 @@
 //! killed. While one is changed its record has what it becomes beside what it was.
 
 mod error;
+mod reach;
 mod record;
 
 use std::fs::{self, File, TryLockError};
@@ -16,8 +17,8 @@ use std::time::{Duration, Instant};
 
 use rustix::mount::{UnmountFlags, unmount};
 
-use super::pins;
 use super::programs::{Mode, Programs};
+use super::{attachment, pins};
 pub use error::InstallError;
 use error::LONGEST_NAME;
 use record::VERSION;
@@ -269,16 +270,9 @@ impl State {
         if let Ok(record) = read(directory) {
             // Whoever comes after one that is killed from here on finds parts only.
             write(directory, &Record { stage: Stage::Leaving, ..record.clone() })?;
-            for node in record.all_nodes() {
-                let pins = self.node_pins(name, &node.name);
-                let remove = || Programs::open(&pins).and_then(Programs::remove);
-                match &node.namespace {
-                    // Devices of a lab go with their namespaces, and filters with them.
-                    Some(path) if record.kind == Kind::Attached => inside(path, remove),
-                    Some(_) => {}
-                    // What cannot be opened is removed file by file below.
-                    None => drop(remove()),
-                }
+            // Devices of a lab go with their namespaces, and filters with them.
+            for node in record.all_nodes().filter(|_| record.kind == Kind::Attached) {
+                take_off(node, &self.node_pins(name, &node.name))?;
             }
             tidy(&record);
         }
@@ -462,18 +456,38 @@ pub(crate) fn release(path: &Path) -> Result<(), InstallError> {
     Ok(pins::remove(path)?)
 }
 
-/// Runs something in a namespace, if it is still there.
-fn inside<T>(path: &Path, run: impl FnOnce() -> T) {
+/// Takes a node's programs off its devices. What hangs where nothing leads to any more does nothing from now on.
+fn take_off(node: &Node, pins: &Path) -> Result<(), InstallError> {
+    if !pins.exists() {
+        return Ok(());
+    }
+    let programs = Programs::open(pins).and_then(|mut programs| {
+        let mode = programs.mode();
+        programs.set_mode(Mode { until: 1, ..mode })?;
+        Ok(programs)
+    });
+    // Those of another version are known by their files.
+    let work = || match programs {
+        Ok(programs) => programs.remove(),
+        Err(_) => attachment::left_off(pins),
+    };
+    let Some(path) = node.reach() else { return Ok(work()?) };
+    let entered = inside(&path, work);
+    Ok(entered
+        .map_err(|error| InstallError::system(format!("entering {}", path.display()), error))??)
+}
+
+/// Runs something in a namespace.
+fn inside<T>(path: &Path, run: impl FnOnce() -> T) -> io::Result<T> {
     use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
     use std::os::fd::AsFd;
     let network = Some(LinkNameSpaceType::Network);
-    let Ok(home) = File::open("/proc/thread-self/ns/net") else { return };
-    let Ok(there) = File::open(path) else { return };
-    if move_into_link_name_space(there.as_fd(), network).is_ok() {
-        run();
-        // A thread that cannot go home must not go on elsewhere: nothing here keeps it from that but a kernel bug.
-        let _ = move_into_link_name_space(home.as_fd(), network);
-    }
+    let (home, there) = (File::open("/proc/thread-self/ns/net")?, File::open(path)?);
+    move_into_link_name_space(there.as_fd(), network)?;
+    let result = run();
+    // A thread that cannot go home must not go on elsewhere: nothing here keeps it from that but a kernel bug.
+    let _ = move_into_link_name_space(home.as_fd(), network);
+    Ok(result)
 }
 
 #[cfg(test)]

@@ -75,7 +75,8 @@ impl Machine {
         Some(machine)
     }
 
-    fn name(&self, space: &str) -> String {
+    /// The name of a namespace.
+    pub(crate) fn name(&self, space: &str) -> String {
         format!("hwtest{}m{}-{space}", std::process::id(), self.number)
     }
 
@@ -204,6 +205,11 @@ impl Machine {
     /// Lets `ip` change the node's devices.
     pub(crate) fn ip(&self, words: &str) {
         ip(&format!("-n {} {words}", self.name("host")));
+    }
+
+    /// Takes the name off a namespace, which goes unless something else holds it.
+    pub(crate) fn unname(&self, space: &str) {
+        ip(&format!("netns del {}", self.name(space)));
     }
 
     /// Lets `nft` change the node's tables.

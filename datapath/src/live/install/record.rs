@@ -45,8 +45,11 @@ pub struct Source {
 pub struct Node {
     /// Its name.
     pub name: String,
-    /// Where its namespace is; `None`: the host's own.
+    /// Where its namespace was found; `None`: it was the maker's own.
     pub namespace: Option<PathBuf>,
+    /// What the namespace is: device and inode of its files. `None`: its name is its own, as in labs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity: Option<(u64, u64)>,
     /// Where its programs hang, by namespace where they are not all in the node's.
     pub places: Vec<Place>,
 }

@@ -105,11 +105,26 @@ pub(super) fn attach(session: &mut Session, wanted: &Wanted) -> Result<Reply, Bo
     let is_new = known.is_none();
     if is_new {
         install(&state, &plan)?;
+        if wanted.enforce {
+            is_alone(&state, &plan)?;
+        }
     } else {
         update(&state, &plan)?;
     }
     let reply = told(&plan, wanted, &others, is_new);
     Ok(session.with_warnings(reply))
+}
+
+/// Takes off what was just hung if somebody else has hung something there meanwhile.
+fn is_alone(state: &State, plan: &Plan) -> Result<(), Box<Reply>> {
+    let record = state.open(&plan.name).map_err(|error| complaint(&error))?;
+    let own = ids(state, &plan.name, &record);
+    let alone = check::others(&plan.spaces, &plan.finding, &own)
+        .and_then(|others| check::may_enforce(plan.world(), &plan.finding, &others));
+    if alone.is_err() {
+        super::status::detach_as_it_is(state, &plan.name)?;
+    }
+    alone
 }
 
 /// Whether what is attached is for this cluster: nobody who leaves out the name means to end another one's.
@@ -227,7 +242,8 @@ impl Plan {
         let mut nodes = BTreeMap::new();
         for (id, (space, hung)) in self.hung()? {
             let (name, places) = (hung.name.clone(), hung.places.clone());
-            record.nodes.push(Node { name, namespace: space.path.clone(), places });
+            let identity = space.namespace.identity().ok();
+            record.nodes.push(Node { name, namespace: space.path.clone(), identity, places });
             nodes.insert(id, hung);
         }
         self.extra.write(&mut record);
@@ -354,9 +370,47 @@ fn take_over(
         let is_settled = hung.places.iter().all(hangs);
         let settled = if is_settled { told.settled } else { plan.mode.settled };
         programs.set_mode(Mode { settled, ..plan.mode.telling(told) })?;
+        let before = old.nodes.iter().find(|before| before.name == hung.name);
+        if let Some(before) = before.filter(|before| has_moved(before, hung)) {
+            leave(before, &More::of(old).qdiscs, &mut programs)?;
+        }
         wires.settle(*id, &mut programs)?;
     }
     Ok(())
+}
+
+/// Whether a node's devices are in another namespace than before.
+fn has_moved(before: &Node, hung: &Hung) -> bool {
+    let now = hung.namespace.identity().ok();
+    before.identity.is_some_and(|known| now.is_some_and(|now| now != known))
+}
+
+/// Takes a node's programs off where its devices were, and the qdiscs that were made for them.
+fn leave(
+    before: &Node,
+    qdiscs: &[(String, String)],
+    programs: &mut Programs,
+) -> Result<(), BackendError> {
+    let devices: BTreeSet<&String> = before.places.iter().map(|place| &place.device).collect();
+    let made =
+        |device: &String| qdiscs.iter().any(|(node, of)| *node == before.name && of == device);
+    let mut work = || {
+        devices.iter().try_for_each(|device| {
+            programs.detach(device)?;
+            if made(device)
+                && let Some(index) = attach::index(device)
+            {
+                // Where somebody else has hung something on it, it stays.
+                let _ = attach::remove_clsact(index);
+            }
+            Ok(())
+        })
+    };
+    match super::status::inside(before, &mut work) {
+        Ok(left) => left,
+        // It is gone, and its devices with it.
+        Err(_) => work(),
+    }
 }
 
 /// Nodes go by their places in the world, which must not change under programs that run.

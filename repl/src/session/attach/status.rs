@@ -68,7 +68,10 @@ pub(crate) fn status(name: Option<&str>) -> Reply {
             return *reply;
         }
     }
-    if !is_known {
+    let unreadable =
+        state.list().into_iter().filter(|found| found.record.is_none() && !found.is_busy);
+    let unreadable: Vec<String> = unreadable.map(|found| found.name).collect();
+    if !is_known && !name.is_some_and(|name| unreadable.iter().any(|known| known == name)) {
         let known = attached(&state).into_iter().map(|found| found.name).collect();
         let name = name.unwrap_or_default().to_owned();
         return *complaint(&InstallError::Absent { name, known });
@@ -77,6 +80,9 @@ pub(crate) fn status(name: Option<&str>) -> Reply {
     if name.is_none() {
         listing.notes.extend(unheard_labs(&state));
     }
+    listing.notes.extend(unreadable.into_iter().map(|name| {
+        format!("{name}: what is written down of it cannot be read; `hopwise detach {name}` takes off what is there")
+    }));
     if listing.rows.is_empty() && listing.notes.is_empty() {
         listing.notes.push("nothing is attached".to_owned());
     }
@@ -110,6 +116,13 @@ fn tell(state: &State, found: &Summary, listing: &mut Listing) -> Result<(), Box
     }
     let more = More::of(&record);
     for node in &record.nodes {
+        if !state.node_pins(name, &node.name).exists() {
+            let node = &node.name;
+            listing.notes.push(format!(
+                "{name}: the pins of {node} are gone, so that nothing is known of its programs; `hopwise attach {name} -f FILE` begins anew, `hopwise detach {name}` ends it"
+            ));
+            continue;
+        }
         let rows = rows(state, name, node, more.observes);
         listing.rows.extend(rows.map_err(|error| crate::session::refused(&error))?);
         let others = others(state, name, node).into_iter();
@@ -152,7 +165,6 @@ fn rows(
         let Some((_, id)) = ids.iter().find(|(of, _)| *of == hook && !devices.is_empty()) else {
             continue;
         };
-        let gone = gone(node, &devices, Side::of(hook), *id);
         let (passed, dropped) = counted(&counters, hook);
         rows.push(vec![
             name.into(),
@@ -160,13 +172,8 @@ fn rows(
             node.name.clone().into(),
             space.map_or_else(|| "own".to_owned(), |path| path.display().to_string()).into(),
             hook.to_string().into(),
-            devices.into(),
-            if gone.is_empty() {
-                "attached".to_owned()
-            } else {
-                format!("gone from {}", gone.join(", "))
-            }
-            .into(),
+            devices.clone().into(),
+            hold(node, &devices, Side::of(hook), *id).into(),
             (*id).into(),
             generation.into(),
             passed.into(),
@@ -177,17 +184,16 @@ fn rows(
     Ok(rows)
 }
 
-/// Devices that a program hangs on no more.
-fn gone(node: &Node, devices: &[String], side: Side, id: u32) -> Vec<String> {
+/// Whether a program hangs on its devices.
+fn hold(node: &Node, devices: &[String], side: Side, id: u32) -> String {
     let look = || {
         let is_gone = |device: &&String| !attach::hangs(device, side, id);
         devices.iter().filter(is_gone).cloned().collect::<Vec<_>>()
     };
-    match &node.namespace {
-        None => look(),
-        Some(path) => Namespace::open(path)
-            .and_then(|space| space.visit(look))
-            .unwrap_or_else(|_| devices.to_vec()),
+    match inside(node, look) {
+        Ok(gone) if gone.is_empty() => "attached".to_owned(),
+        Ok(gone) => format!("gone from {}", gone.join(", ")),
+        Err(_) => "out of reach".to_owned(),
     }
 }
 
@@ -233,8 +239,9 @@ pub(crate) fn detach(name: Option<&str>) -> Reply {
             let remedy = format!("`hopwise lab down {name}` takes it down");
             return Err(Box::new(Reply::failure(Status::Input, message, remedy)));
         }
+        let lost = out_of_reach(record.as_ref());
         remove(&state, &name).map_err(|error| complaint(&error))?;
-        Ok(name)
+        Ok(name + &lost)
     };
     match removed() {
         Ok(name) => Reply::text(format!("detached {name}")),
@@ -259,11 +266,13 @@ pub(crate) fn detach_all() -> Reply {
         None => !found.is_busy,
     };
     for found in state.list().into_iter().filter(is_ours) {
+        let lost = out_of_reach(found.record.as_ref());
         if let Err(error) = remove(&state, &found.name) {
             return *complaint(&error);
         }
-        removed.push(found.name);
+        removed.push(found.name + &lost);
     }
+    without_folders(&state);
     if removed.is_empty() {
         return Reply::text("nothing is attached");
     }
@@ -278,10 +287,15 @@ pub(super) fn detach_as_it_is(state: &State, name: &str) -> Result<(), Box<Reply
 /// Takes programs off, and the qdiscs that were made for them.
 pub(super) fn remove(state: &State, name: &str) -> Result<(), InstallError> {
     state.remove_with(name, without_qdiscs)?;
+    without_folders(state);
+    Ok(())
+}
+
+/// Removes the folders of all installations, which a killed process may have left empty.
+fn without_folders(state: &State) {
     // Where something else is in them, they stay.
     drop(std::fs::remove_dir(state.run()));
     drop(std::fs::remove_dir(state.all_pins()));
-    Ok(())
 }
 
 /// Takes away the qdiscs that were made for it, but for those that somebody else has hung something on.
@@ -297,18 +311,33 @@ fn without_qdiscs(record: &Record) {
     }
 }
 
-fn inside<T>(node: &Node, work: impl FnOnce() -> T) -> std::io::Result<T> {
-    match &node.namespace {
-        None => Ok(work()),
-        Some(path) => Namespace::open(path)?.visit(work),
+pub(super) fn inside<T>(node: &Node, work: impl FnOnce() -> T) -> std::io::Result<T> {
+    let lost = || std::io::Error::other("nothing leads to its network namespace");
+    Namespace::open(&node.reach().ok_or_else(lost)?)?.visit(work)
+}
+
+/// What is said of nodes whose namespaces nothing leads to.
+fn out_of_reach(record: Option<&Record>) -> String {
+    let nodes = record.into_iter().flat_map(Record::all_nodes);
+    let lost: Vec<&str> =
+        nodes.filter(|node| node.reach().is_none()).map(|node| node.name.as_str()).collect();
+    if lost.is_empty() {
+        return String::new();
     }
+    let nodes = lost.join(", ");
+    format!(
+        "; nothing leads to the network namespace of {nodes} any more: what may hang there yet lets everything pass"
+    )
 }
 
 /// Takes a node's programs off that the world has no more.
 pub(super) fn remove_node(state: &State, name: &str, node: &Node) {
     let pins = state.node_pins(name, &node.name);
     // What cannot be opened goes with the rest when it is detached.
-    let _ = inside(node, || Programs::open(&pins).and_then(Programs::remove));
+    let remove = || Programs::open(&pins).and_then(Programs::remove);
+    if inside(node, remove).is_err() {
+        let _ = remove();
+    }
 }
 
 /// `attach NAME --confirm`: what would end goes on.
