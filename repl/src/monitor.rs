@@ -6,6 +6,7 @@ mod asked;
 mod capture;
 mod counted;
 mod filter;
+mod names;
 mod report;
 mod sighting;
 mod source;
@@ -21,6 +22,7 @@ pub const EVENTS_A_SECOND: u64 = 50_000;
 
 pub use asked::{Asked, Drawing};
 pub use filter::Filter;
+pub(crate) use names::Nobody;
 pub use report::{Lost, Report};
 pub use sighting::{Fate, Side, Sighting};
 #[cfg(feature = "lab")]

@@ -195,6 +195,15 @@ fn filters_admit_what_they_say_and_nothing_else() {
         let report = &sums["report"];
         assert_eq!((&report["shown"], &report["lost"]), (&6.into(), &0.into()), "{sums}");
     }
+    for (flag, value, said) in [
+        ("--pod", "clinet", "did you mean `shop/client`?"),
+        ("--namespace", "bnak", "did you mean `bank`?"),
+        ("--node", "n9", "there are node01, node02"),
+        ("--identity", "99999", "there are "),
+    ] {
+        let (text, code) = ended(scene.home.hopwise(&["monitor", flag, value, "--for", "1s"]));
+        assert!(code == 3 && text.contains(said) && text.contains(value), "{code}: {text}");
+    }
     // An identity is one of those that were seen.
     let (seen, _) = scene.lines(&["--pod", "stranger", "--verdict", "dropped", "--count", "1"]);
     let identity = seen[0]["source"]["identity"].to_string();

@@ -1,6 +1,7 @@
 //! Which sightings are wanted. Different conditions must all hold; of several of one kind one must.
 
 use super::{Fate, Side, Sighting};
+use engine::identity::Identity;
 use engine::reason::DropReason;
 
 /// See the module.
@@ -14,7 +15,7 @@ pub struct Filter {
     pub namespaces: Vec<String>,
     /// Labels of either side.
     pub labels: Vec<(String, String)>,
-    /// Identities of either side, by number or reserved name.
+    /// Identities of either side, by number or reserved name; `world` is everyone outside, as `entities world` in policies.
     pub identities: Vec<String>,
     /// Ports of either side.
     pub ports: Vec<u16>,
@@ -40,7 +41,13 @@ impl Filter {
         };
         let is_identity = |side: &Side, wanted: &String| {
             side.identity.is_some_and(|identity| {
-                identity.to_string() == *wanted || identity.reserved_name() == Some(wanted.as_str())
+                let is_v6 = side.address.contains(':');
+                match wanted.as_str() {
+                    "world" => identity.is_world(),
+                    "world-ipv4" => identity.is_world() && identity != Identity::WORLD && !is_v6,
+                    "world-ipv6" => identity.is_world() && identity != Identity::WORLD && is_v6,
+                    name => identity.to_string() == name || identity.reserved_name() == Some(name),
+                }
             })
         };
         let is_talk = self.talk.as_ref().is_none_or(|(source, destinations)| {

@@ -85,7 +85,7 @@ pub struct Sighting {
     pub source: Side,
     /// The receiver, as the packet came: a service, where it is for one.
     pub destination: Side,
-    /// The transport; null for a frame without a packet.
+    /// The transport; null where the program read no packet: of a frame without one, and at `to-overlay`, which looks at none.
     pub protocol: Option<Protocol>,
     /// `SYN`, `echo request id 502`, `later fragment`, or empty.
     pub detail: String,
@@ -208,7 +208,13 @@ fn sides(scene: &Scene, run: &Run, explained: Option<&Explanation>) -> (Side, Si
         }
     };
     let report = explained.and_then(|e| e.hops.first());
-    (known(from, run, report, true), known(to, run, report, false))
+    // An address of a service is nobody's; in the tables it counts as the world's, so that it is found at all.
+    let is_service =
+        |address: IpAddr| matches!(scene.world.owner(address), Some(Party::Service(_)));
+    let known = |side, address, of_source| {
+        if is_service(address) { side } else { known(side, run, report, of_source) }
+    };
+    (known(from, source, true), known(to, destination, false))
 }
 
 /// The headers as a program read them.
@@ -416,7 +422,16 @@ fn told(report: &HopReport) -> Vec<Step> {
                 | Step::Drop { .. }
         )
     };
-    report.steps.iter().filter(is_told).cloned().collect()
+    let told = report.steps.iter().filter(is_told).cloned();
+    told.map(without_ttl).collect()
+}
+
+/// The lifetime is known where frames are captured only, and says nothing of what was decided.
+fn without_ttl(mut step: Step) -> Step {
+    if let Step::Deliver { ttl, .. } | Step::Network { ttl, .. } = &mut step {
+        *ttl = None;
+    }
+    step
 }
 
 /// Whether the program only let the packet go on its way.

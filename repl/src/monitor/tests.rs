@@ -116,6 +116,13 @@ impl Said<'_> {
         self.and(Event::Identity { source_side: true, address: flow.source, identity, from })
     }
 
+    /// Who the destination is.
+    fn to(self, identity: Identity) -> Self {
+        let Event::Parsed { flow, .. } = self.run.events[0].event else { unreachable!() };
+        let (address, from) = (flow.destination, IdentitySource::Vni);
+        self.and(Event::Identity { source_side: false, address, identity, from })
+    }
+
     /// The ingress policy of the receiving pod.
     fn ingress(self, peer: Identity, outcome: PolicyOutcome, entry: u32) -> Self {
         let endpoint = self.entry().0;
@@ -365,6 +372,101 @@ fn filters_admit_what_meets_every_kind_of_condition() {
         let problem = asked.take(flag, value).unwrap_err();
         assert!(problem.contains(value) && problem.contains('`'), "{problem}");
     }
+}
+
+/// `world` is both families and prefixes, as in policies.
+#[test]
+fn the_world_is_of_both_families() {
+    let scene = scene(1);
+    let of = |from: &str, identity| {
+        said(&scene, THERE, Hook::FromNetdev, from, "10.2.0.10:80")
+            .state(CtState::New)
+            .from(identity)
+            .delivered(1)
+    };
+    let (v4, v6) = ("203.0.113.9:5", "[2001:db8::9]:5");
+    let runs = || {
+        vec![
+            of(v4, Identity::WORLD_IPV4),
+            of(v6, Identity::WORLD_IPV6),
+            of(v4, Identity(Identity::FIRST_CIDR)),
+            of(v4, Identity::REMOTE_NODE),
+        ]
+    };
+    for (name, expected) in
+        [("world", 3), ("world-ipv4", 2), ("world-ipv6", 1), ("9", 1), ("remote-node", 1)]
+    {
+        let mut asked = Asked::default();
+        asked.take("identity", name).unwrap();
+        let mut source = Recorded::of(&scene, vec![batch(runs())]);
+        assert_eq!(watched(&mut source, &asked).2.shown, expected, "{name}");
+    }
+}
+
+#[test]
+fn names_that_nobody_has_are_refused_with_who_is_meant() {
+    let scene = scene(1);
+    let resolved = |flag: &str, value: &str| {
+        let mut asked = Asked::default();
+        asked.take(flag, value).unwrap();
+        asked.filter.of(&scene)
+    };
+    for (flag, value) in [
+        ("pod", "web/client"),
+        ("pod", "echo"),
+        ("pod", "web/echo"),
+        ("pod", "node01"),
+        ("pod", "far"),
+        ("pod", "198.51.100.1"),
+        ("namespace", "web"),
+        ("node", "node02"),
+        ("label", "app=echo"),
+        ("identity", "world"),
+        ("identity", "2"),
+        ("identity", &identity(&scene, HERE).to_string()),
+        ("port", "99"),
+    ] {
+        assert!(resolved(flag, value).is_ok(), "{flag} {value}");
+    }
+    for (flag, value, remedy) in [
+        ("pod", "clinet", "did you mean `web/client`?"),
+        ("pod", "zzz", "there are far, health of node01, "),
+        ("namespace", "weeb", "did you mean `web`?"),
+        ("namespace", "nope", "there are web"),
+        ("node", "n9", "there are node01, node02"),
+        ("label", "app=clint", "did you mean `app=client`?"),
+        ("identity", "wolrd", "did you mean `world`?"),
+        ("identity", "99999", "there are "),
+    ] {
+        let problem = resolved(flag, value).unwrap_err();
+        assert!(problem.remedy.starts_with(remedy), "{flag} {value}: {problem:?}");
+        assert!(problem.message.ends_with(&format!("`{value}`")), "{problem:?}");
+    }
+    let short = resolved("pod", "2001:DB8::0").unwrap();
+    assert_eq!(short.pods, ["2001:db8::"], "as sightings write it");
+}
+
+/// What no program reads and what no service has is shown as what it is.
+#[test]
+fn what_is_nobodys_is_not_the_worlds() {
+    let scene = scene(1);
+    let no_port = said(&scene, HERE, Hook::FromContainer, "10.1.0.10:5", "10.96.0.20:99")
+        .to(Identity::WORLD)
+        .done(1, Action::Drop(DropReason::NoService));
+    let far = said(&scene, HERE, Hook::FromContainer, "10.1.0.10:5", "203.0.113.9:99")
+        .to(Identity::WORLD)
+        .done(2, Action::Pass);
+    let mut unread = said(&scene, HERE, Hook::ToOverlay, "10.1.0.10:5", "10.2.0.10:99");
+    unread.run.events.clear();
+    let mut source =
+        Recorded::of(&scene, vec![batch(vec![no_port, far, unread.done(3, Action::Pass)])]);
+    let mut asked = Asked::default();
+    asked.take("all", "").unwrap();
+    let (lines, _, _) = watched(&mut source, &asked);
+    assert!(lines[0].contains("-> web/echo 10.96.0.20:99 TCP SYN  DROPPED"), "{lines:?}");
+    assert!(lines[1].contains("-> far 203.0.113.9:99 (world) TCP SYN"), "{lines:?}");
+    let unread = "to-overlay a frame for the tunnel, which is not looked into here  ALLOWED";
+    assert!(lines[2].ends_with(unread), "{lines:?}");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 
 use engine::explain::{Decided, Isolating, LegOutcome, SCHEMA_VERSION, Step};
+use engine::net::Hook;
 use serde_json::{Value, json};
 
 use super::{Options, answer, hop, json as documents, minimal, way, words};
@@ -62,6 +63,9 @@ fn one(kind: &str, key: &str, value: &Value) -> Value {
 pub(super) fn line(seen: &Sighting, color: bool) -> String {
     let place = format!("{} {} {}", seen.node, seen.device, seen.hook);
     let what = match seen.protocol {
+        None if seen.hook == Hook::ToOverlay => {
+            "a frame for the tunnel, which is not looked into here".to_owned()
+        }
         None => "a frame without a packet".to_owned(),
         Some(protocol) => {
             let ends = format!("{} -> {}", side(&seen.source), side(&seen.destination));

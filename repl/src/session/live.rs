@@ -17,7 +17,7 @@ use engine::backend::BackendError;
 use lang::command::Flag;
 
 use super::{Session, refused};
-use crate::monitor::{Asked, Item, Sink, Source, Watched, draw, watch};
+use crate::monitor::{Asked, Item, Nobody, Sink, Source, Watched, draw, watch};
 use crate::reply::{Content, Reply, Status};
 pub(crate) use source::installed;
 pub(crate) use trace::Live;
@@ -85,6 +85,13 @@ impl Session {
 
     /// Watches a source.
     pub fn monitored(&mut self, source: &mut dyn Source, asked: &Asked) -> Reply {
+        let filter = match asked.filter.of(&source.present()) {
+            Ok(filter) => filter,
+            Err(Nobody { message, remedy }) => {
+                return Reply::failure(Status::Input, message, remedy);
+            }
+        };
+        let asked = &Asked { filter, ..asked.clone() };
         let interrupt = self.interrupt.clone();
         let mut held = Held::default();
         let sink: &mut dyn Sink = match &mut self.sink {
