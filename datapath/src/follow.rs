@@ -142,10 +142,17 @@ impl Journey<'_> {
             }
             let injection = self.injection(&arrival)?;
             let observation = if trace.hops.is_empty() {
-                backend.inject(&injection)?
+                backend.inject(&injection).map_err(|error| match error {
+                    BackendError::Unseen { hook, lost, .. } => {
+                        let device = format!("{} of {}", arrival.device, self.name(arrival.node));
+                        BackendError::Unseen { hook, device, lost }
+                    }
+                    error => error,
+                })?
             } else {
                 match backend.carry(&injection) {
-                    Err(BackendError::Unseen { .. }) => {
+                    Err(BackendError::Unseen { lost, .. }) => {
+                        trace.lost += lost;
                         let Arrival { node, hook, device, .. } = arrival;
                         trace.unseen = Some(Unseen { node, hook, device });
                         return Ok(trace);

@@ -146,12 +146,14 @@ pub enum BackendError {
     #[error("the datapath's events cannot be read: {0}")]
     BadEvent(String),
     /// A packet that programs were to see by themselves was not seen in time.
-    #[error("{hook} at {device} did not see the packet")]
+    #[error("{hook} at {device} did not see the packet{}", in_words(*lost))]
     Unseen {
         /// The program that it was expected at.
         hook: Hook,
         /// Its device, by name or index.
         device: String,
+        /// Events that were lost meanwhile, among which it may have been.
+        lost: u64,
     },
     /// Two backends that run the same programs differ: a bug of one of them.
     #[error("{one} and {other} differ: {what}")]
@@ -171,6 +173,14 @@ pub enum BackendError {
         /// The error's text.
         error: String,
     },
+}
+
+fn in_words(lost: u64) -> String {
+    if lost == 0 {
+        String::new()
+    } else {
+        format!(", or the event is one of {lost} that were lost")
+    }
 }
 
 /// Something that runs packets through the datapath.

@@ -83,7 +83,7 @@ pub enum Command {
     /// `trace --at [NODE] HOOK ...`: a packet as it is, at a hook.
     TraceAt(Box<RawQuestion>),
     /// `trace --live [FLAG ...] QUESTION`: on real packets.
-    TraceLive(Vec<Flag>, Box<Question>),
+    TraceLive(Vec<Flag>, Option<Box<Question>>),
     /// `monitor [FLAG ...]`
     Monitor(Vec<Flag>),
     /// `debug QUESTION`: opens it at its first hop.

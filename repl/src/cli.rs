@@ -45,8 +45,9 @@ Without a command: a session where standard input and output are a terminal; els
 as a script of the session's commands.
 
 Exit codes: 0 done; 1 a negative answer (an expectation not met, a test failed, a file not in canonical
-form); 2 the command line cannot be understood; 3 the input has errors; 4 the machine lacks something;
-5 the datapath and the oracle differ, which is a bug of hopwise; 130 ended by Ctrl-C.";
+form, no packet caught in time); 2 the command line cannot be understood; 3 the input has errors; 4 the
+machine lacks something; 5 the datapath and the oracle differ, which is a bug of hopwise; 130 ended by
+Ctrl-C.";
 
 /// Why was this packet allowed, dropped or tunneled?
 ///

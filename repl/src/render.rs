@@ -50,6 +50,7 @@ pub fn text(reply: &Reply, options: &Options, out: &mut dyn Write) -> io::Result
         Content::Listing(listing) => table::text(listing, *options, out)?,
         Content::Suite(report) => suite::text(report, *options, out)?,
         Content::Replay(report) => replay::text(report, *options, out)?,
+        Content::Missed(missed) => writeln!(out, "{missed}")?,
         Content::Watched(watched) => monitor::text(watched, *options, out)?,
         Content::Diagnostics(list) => diagnostic::text(list, &reply.sources, options, out)?,
         Content::Halt(halt) => halt::text(halt, out)?,

@@ -1,6 +1,7 @@
 //! What a session answers, as typed values with an exit status. Owns no text layout: `render` turns a
 //! reply into text or JSON, and only the binary writes it out.
 
+use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -87,6 +88,33 @@ pub struct Sent {
     pub http: Option<String>,
     /// Devices of the lab that are gone or down, where it did not come to the next program.
     pub broken: Vec<String>,
+}
+
+/// That fewer packets of others came than were waited for.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Missed {
+    /// What was waited for: `packet` or `drop`.
+    pub what: &'static str,
+    /// Which: `TCP of shop/client to shop/server, port 80`.
+    pub of: String,
+    /// How many came.
+    pub caught: u64,
+    /// How long it was waited.
+    pub seconds: f64,
+    /// Events that were lost meanwhile, among which there may have been more.
+    pub lost: u64,
+}
+
+impl fmt::Display for Missed {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { what, of, caught, seconds, lost } = self;
+        match caught {
+            0 => write!(out, "no {what} seen")?,
+            1 => write!(out, "1 {what} seen")?,
+            number => write!(out, "{number} {what}s seen")?,
+        }
+        write!(out, " in {seconds:.1} s ({of}); {lost} events lost")
+    }
 }
 
 /// A real packet's journey beside the simulated one.
@@ -223,6 +251,8 @@ pub enum Content {
     Replay(Box<replay::Report>),
     /// What a monitor came to.
     Watched(Box<Watched>),
+    /// That packets which were waited for did not come.
+    Missed(Missed),
     /// What is wrong with the input; places are in [`Reply::sources`].
     Diagnostics(Vec<Diagnostic>),
     /// Where a debugged question stands.

@@ -233,7 +233,9 @@ impl Session {
             Command::Lab(asked) => self.lab_words(&asked),
             Command::Replay(asked) => self.replay_words(&asked),
             Command::Monitor(flags) => self.monitor_words(&flags),
-            Command::TraceLive(flags, question) => self.live_words(&flags, &question),
+            Command::TraceLive(flags, question) => {
+                self.live_words(&flags, question.as_deref(), None)
+            }
             Command::Attach(asked) => self.attach_words(&asked),
             Command::Status(name) => attach::status(word(name).as_deref()),
             Command::Detach { all: true, .. } => attach::detach_all(),

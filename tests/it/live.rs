@@ -38,6 +38,9 @@ fn a_session_sends_real_packets_and_refuses_what_it_must_not_send() {
     assert!(text.contains("checked   lab, "), "{text}");
     let carrying = "trace --live shop/client -> shop/server:80/tcp payload \"x\"";
     assert_eq!(session.execute(carrying).status, Status::Usage);
+    let expecting = |wanted: &str| format!("trace --live {QUESTION} => {wanted}");
+    assert_eq!(session.execute(&expecting("allowed")).status, Status::Ok);
+    assert_eq!(session.execute(&expecting("dropped")).status, Status::Negative);
     let sending = carrying.replace("--live", "--live --send");
     assert_eq!(session.execute(&sending).status, Status::Ok);
     for wrong in ["trace --compare a -> b:80", "trace --live --count 0 a -> b:80", "trace --live"] {
@@ -66,7 +69,7 @@ fn a_probe_is_sent_in_a_lab_of_a_name_and_packets_of_others_are_caught() {
         assert!(text.contains(part), "{part}: {text}");
     }
     let (text, code) = run(&["trace", "--live", "--drops", "--timeout", "300ms", QUESTION]);
-    assert_eq!(code, 0, "{text}");
+    assert_eq!(code, 1, "{text}");
     assert!(text.contains("no drop seen in 0."), "{text}");
     assert!(text.contains("0 events lost"), "{text}");
     let waiting = ["trace", "--live", "--wait", "--timeout", "5s", QUESTION];
@@ -173,4 +176,80 @@ fn what_is_lost_between_programs_is_told_with_the_device_that_is_broken() {
     live(&[QUESTION], 3, &["shop/client sends nothing: its eth0 is down", "link set eth0 up"]);
     set("shop/client", "eth0", "up");
     live(&[QUESTION], 0, &["ALLOWED"]);
+}
+
+const SERVICE: &str = "cluster lab {
+  node node01 { ip 192.168.1.1 pods 10.1.0.0/24, fd00:1::/64 }
+  node node02 { ip 192.168.1.2 pods 10.2.0.0/24, fd00:2::/64 }
+}
+namespace shop {}
+pod shop/client on node01 { ip 10.1.0.10, fd00:1::10 }
+pod shop/server on node02 { ip 10.2.0.10, fd00:2::10 labels { app = \"server\" } }
+pod shop/closed on node02 { ip 10.2.0.11, fd00:2::11 }
+service shop/web { cluster-ip 10.96.0.20 port 80/tcp -> 8080 select { app = \"server\" } }
+policy shop/closed {
+  select { }
+  deny ingress from entities all on 9/udp
+  allow ingress from entities all
+}
+";
+
+/// What a question says of packets holds for those that are caught; what went to the backend of a service by itself is none of the service's.
+#[test]
+fn what_is_caught_is_what_was_asked_for() {
+    if !is_possible() {
+        return;
+    }
+    let home = crate::labs::named::Home::new("kind");
+    let folder = crate::cli::Folder::new("kind", &[("kind.hop", SERVICE.as_bytes())]);
+    let run = |arguments: &[&str]| {
+        crate::binary::seen(&home.hopwise(arguments).output().expect("it runs"))
+    };
+    let (text, code) = run(&["lab", "up", "demo", "-f", &folder.path("kind.hop")]);
+    assert_eq!(code, 0, "{text}");
+    let live = |arguments: &[&str], code: i32, said: &[&str]| {
+        let (text, came) = run(&[&["trace", "--live", "--on", "demo"], arguments].concat());
+        let all = said.iter().all(|part| text.contains(part));
+        assert!(came == code && all, "{arguments:?}: {came}, not {code} {said:?}:\n{text}");
+        text
+    };
+    let knock = |what: &str| {
+        let knock = format!("for n in $(seq 100); do {what}; sleep 0.1; done 2>/dev/null");
+        let exec = ["lab", "exec", "--lab", "demo", "shop/client", "--", "bash", "-c", &knock];
+        home.hopwise(&exec).stdout(Stdio::null()).spawn().expect("it runs")
+    };
+    let waits = |question: &'static str| ["--wait", "--timeout", "2s", question];
+    let mut direct = knock("(exec 3<>/dev/tcp/10.2.0.10/8080)");
+    let none = ["no packet seen in 2.", "0 events lost"];
+    live(&waits("shop/client -> shop/web:80"), 1, &none);
+    live(&waits("shop/client -> shop/server:8080 ip6"), 1, &none);
+    live(&waits("shop/client -> shop/server:8080 ttl 7"), 1, &none);
+    live(&waits("shop/client -> shop/server icmp"), 1, &none);
+    // Nobody listens there, so that the server's kernel answers with a reset.
+    let way = ["tunneled node02 -> node01", "node02 lxc", "RST"];
+    live(&waits("shop/server -> shop/client => allowed"), 0, &way);
+    live(&waits("shop/server -> shop/client tcp from-port 8080 => dropped"), 1, &["unmet"]);
+    let text = live(
+        &["--wait", "--timeout", "300ms", "-o", "json", "shop/client -> shop/server:9"],
+        1,
+        &[],
+    );
+    let document = serde_json::from_str(&text).expect("it is JSON");
+    crate::documents::validate(&crate::documents::strict(), "missed", &document);
+    assert_eq!(document["kind"], "missed", "{text}");
+    drop(direct.kill());
+    drop(direct.wait());
+    let mut service = knock("(exec 3<>/dev/tcp/10.96.0.20/80); echo x > /dev/udp/10.2.0.11/9");
+    let text =
+        live(&waits("shop/client -> shop/web:80"), 0, &["node01 lxc", "shop/web 10.96.0.20:80"]);
+    assert!(!text.contains("was not observed"), "{text}");
+    live(&["--drops", "--timeout", "5s"], 0, &["DROPPED", "shop/closed"]);
+    drop(service.kill());
+    drop(service.wait());
+    live(&waits("shop/client -> shop/server:80 length 60"), 3, &["not told apart"]);
+    live(&["shop/client -> shop/server:80 => dropped"], 1, &["ALLOWED", "unmet"]);
+    live(&["shop/client -> shop/server:80 => alowed"], 3, &["error[HW"]);
+    live(&["shop/client -> shop/server:80", "--expect", "allowed, tunneled"], 0, &["ALLOWED"]);
+    let (text, code) = run(&["trace", "--live", "--on", "demo"]);
+    assert_eq!((code, text.contains("QUESTION")), (2, true), "{text}");
 }

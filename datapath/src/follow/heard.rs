@@ -144,7 +144,7 @@ impl Backend for Playing<'_> {
             Some(at) => self.told(at),
             None => {
                 let device = sought.ifindex.to_string();
-                Err(BackendError::Unseen { hook: sought.hook, device })
+                Err(BackendError::Unseen { hook: sought.hook, device, lost: 0 })
             }
         }
     }

@@ -465,7 +465,8 @@ impl<W: Wires> LiveNode<W> {
             }
             if begun.elapsed() > patience {
                 let hook = decode::hook_of(input.hook)?;
-                return Err(BackendError::Unseen { hook, device: input.ifindex.to_string() });
+                let device = input.ifindex.to_string();
+                return Err(BackendError::Unseen { hook, device, lost });
             }
             std::thread::sleep(PAUSE);
         }

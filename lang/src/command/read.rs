@@ -203,10 +203,18 @@ impl Line {
             let message = "flags of a question about real packets come with `--live`".to_owned();
             return Err(vec![usage(message, info, first)]);
         }
-        let Some(first) = given.next() else { return Err(vec![self.needs(info, "a question")]) };
+        let Some(first) = given.next() else {
+            // Whatever is dropped.
+            let is_any = flags.iter().any(|flag| flag.name.node == "drops");
+            return if is_any {
+                Ok(Command::TraceLive(flags, None))
+            } else {
+                Err(vec![self.needs(info, "a question")])
+            };
+        };
         let range = first.span.start as usize..self.rest().end;
         let question = question_in(&self.blanked, range, self.file)?;
-        Ok(Command::TraceLive(flags, Box::new(question)))
+        Ok(Command::TraceLive(flags, Some(Box::new(question))))
     }
 
     /// Whether a packet enters at a hook; a party may have the name `at` too.

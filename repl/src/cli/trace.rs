@@ -32,8 +32,8 @@ A packet at a hook: [NODE] HOOK [on DEVICE] [vni N from ADDRESS] [mark N], then 
 #[command(after_help = AFTER_HELP, verbatim_doc_comment)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag")]
 pub(super) struct TraceArgs {
-    /// The question, as one argument or as several words; `=> EXPECTATION` may follow it. With `--at`, the packet
-    #[arg(required = true, value_name = "QUESTION")]
+    /// The question, as one argument or as several words; `=> EXPECTATION` may follow it. With `--at`, the packet; with `--drops` it may be left out
+    #[arg(required_unless_present = "drops", value_name = "QUESTION")]
     question: Vec<String>,
     /// Let a packet enter at a hook of a node as it is: `node02 from-overlay vni 7 from 192.168.66.226`
     #[arg(long, value_name = "HOOK")]
@@ -53,7 +53,7 @@ pub(super) struct TraceArgs {
     #[arg(long, value_name = "FILE")]
     pcap: Option<PathBuf>,
     /// Really send the packet, in a lab of the world that goes with the command
-    #[arg(long, conflicts_with_all = ["at", "expect", "record", "pcap"])]
+    #[arg(long, conflicts_with_all = ["at", "record", "pcap"])]
     live: bool,
     /// With --live: in this lab, or what is attached under this name, and in its own world
     #[arg(long, value_name = "NAME", requires = "live", conflicts_with_all = ["files", "backend"])]
@@ -61,7 +61,7 @@ pub(super) struct TraceArgs {
     /// With --live: send nothing, and catch the next packet of the kind that somebody else sends
     #[arg(long, requires = "live", conflicts_with_all = ["files", "backend"])]
     wait: bool,
-    /// With --live: send nothing, and catch the next one that is dropped
+    /// With --live: send nothing, and catch the next one that is dropped; without a question, any
     #[arg(long, requires = "live", conflicts_with_all = ["files", "backend"])]
     drops: bool,
     /// With --live: catch packets of others as long as this, such as 30s; 10s where nothing is said
@@ -110,7 +110,7 @@ pub(super) fn run(args: &TraceArgs, look: &Look) -> io::Result<Status> {
         session.set_sink(Box::new(super::monitor::Shown::answers(&output)));
         let TraceArgs { compare, follow, count, send, .. } = *args;
         let live = Live { follow, count, compare, send, ..Live::default() };
-        let reply = session.trace_live_line(&live, &question);
+        let reply = session.trace_live_line(&live, &question, args.expect.as_deref());
         return output.reply(&reply.after(loaded));
     }
     if args.record.is_some() && is_at_hook(&question) {
@@ -142,8 +142,9 @@ fn installed(args: &TraceArgs, output: &Output) -> io::Result<Status> {
     session.set_sink(Box::new(super::monitor::Shown::answers(output)));
     let TraceArgs { wait, drops, compare, follow, count, send, .. } = *args;
     let (on, timeout) = (args.on.clone(), asked.time);
-    let live = Live { on, wait, drops, timeout, follow, count, compare, send };
-    output.reply(&session.trace_live_line(&live, &joined(&args.question)))
+    let live = Live { on, wait, drops, timeout, follow, count, compare, send, ..Live::default() };
+    let question = joined(&args.question);
+    output.reply(&session.trace_live_line(&live, &question, args.expect.as_deref()))
 }
 
 /// The debugger opens questions, and a packet at a hook is none.

@@ -45,6 +45,9 @@ fn document(reply: &Reply) -> Value {
         Content::Replay(report) => {
             ("replay", object(serde_json::to_value(report).unwrap_or(Value::Null)))
         }
+        Content::Missed(missed) => {
+            ("missed", object(serde_json::to_value(missed).unwrap_or(Value::Null)))
+        }
         Content::Watched(watched) => ("watched", watched_fields(watched)),
         Content::Diagnostics(list) => {
             ("diagnostics", one("diagnostics", diagnostics(list, &reply.sources)))

@@ -64,6 +64,14 @@ pub fn schema() -> Value {
         ("SightingLine", line("sighting", &json!({ "sighting": sighting }))),
         ("LostLine", line("lost", &json!({ "lost": lost }))),
         ("SumsLine", line("sums", &json!({ "status": { "type": "integer" }, "report": watched }))),
+        (
+            "Missed",
+            document(
+                "missed",
+                "That packets which were waited for did not come.",
+                &missed_fields(),
+            ),
+        ),
         ("Stop", stop),
         ("Nothing", document("nothing", "Done, with nothing to show.", &json!({}))),
     ];
@@ -258,6 +266,17 @@ fn suite_fields() -> Value {
         "backend": { "description": "What ran the packets.", "type": "string" },
         "filter": { "type": ["string", "null"] },
         "interrupted": { "type": "boolean" }
+    })
+}
+
+fn missed_fields() -> Value {
+    let count = json!({ "type": "integer", "minimum": 0 });
+    json!({
+        "what": { "enum": ["packet", "drop"] },
+        "of": { "description": "Which were waited for, in words.", "type": "string" },
+        "caught": count,
+        "seconds": { "type": "number" },
+        "lost": { "description": "Events lost meanwhile, among which there may have been more.", "type": "integer", "minimum": 0 }
     })
 }
 

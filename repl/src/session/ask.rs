@@ -9,6 +9,7 @@ use engine::source::Span;
 use engine::tables::Generation;
 use lang::NoIncludes;
 use lang::ast::Question;
+use lang::command::Command;
 use lang::suite::{Case, Expectation};
 
 use super::at::is_at_hook;
@@ -17,7 +18,7 @@ use crate::reply::{Answer, Content, Failure, Level, Reply, Status};
 use crate::suite::misses;
 
 /// A question that what is expected of a packet at a hook is read with: expectations ask for no names of their own.
-const ANY_QUESTION: &str = "1.1.1.1 -> 8.8.8.8:53/udp";
+pub(super) const ANY_QUESTION: &str = "1.1.1.1 -> 8.8.8.8:53/udp";
 
 /// What a question on its own conntrack takes for granted.
 pub(crate) const NO_EARLIER: &str = "no earlier conntrack";
@@ -55,6 +56,11 @@ impl Session {
     /// The same, held against an expectation as tests write it after `=>`. What the answer misses is
     /// in it, and makes the status negative.
     pub fn ask_expecting(&mut self, question: &str, expectation: &str) -> Reply {
+        if question.starts_with("--") && !is_at_hook(question) {
+            let reply = self.ask_live(question, expectation);
+            self.forget_texts();
+            return reply;
+        }
         let mut reply = self.ask(question);
         if let Content::Answer(answer) = &mut reply.content {
             let question = self.in_test(question);
@@ -86,9 +92,22 @@ impl Session {
         }
     }
 
+    /// A question about real packets.
+    fn ask_live(&mut self, question: &str, expectation: &str) -> Reply {
+        let line = format!("trace {question}");
+        let file = self.sources.add(super::INPUT, line.as_str());
+        match lang::command::parse(&line, file) {
+            Ok(Command::TraceLive(flags, asked)) => {
+                self.live_words(&flags, asked.as_deref(), Some(expectation))
+            }
+            Ok(_) => Reply::nothing(),
+            Err(problems) => self.complain(problems),
+        }
+    }
+
     /// The expectation with its names resolved: read as a test of a copy of the session's text. Problems
     /// are told about the line as it was typed.
-    fn expectation(
+    pub(super) fn expectation(
         &mut self,
         question: &str,
         expectation: &str,
@@ -278,6 +297,10 @@ pub(crate) fn refused(error: &BackendError) -> Box<Reply> {
         BackendError::BadInjection(_) => (NOT_ASKABLE.to_owned(), Vec::new()),
         BackendError::BadEvent(_) => {
             ("rebuild hopwise, so that its object and its library match".to_owned(), Vec::new())
+        }
+        BackendError::Unseen { lost: 1.., .. } => {
+            let remedy = "programs said more than could be read: ask again, or when less passes";
+            (remedy.to_owned(), Vec::new())
         }
         BackendError::Unseen { .. } => {
             let remedy =

@@ -4,8 +4,11 @@
 #[cfg(feature = "lab")]
 mod caught;
 mod elsewhere;
+mod expected;
 #[cfg(feature = "lab")]
 mod http;
+#[cfg(feature = "lab")]
+mod kind;
 #[cfg(feature = "lab")]
 mod own;
 mod source;

@@ -11,7 +11,7 @@ use datapath::frame;
 use datapath::live::Mode;
 use engine::backend::BackendError;
 use engine::explain::{ENTRANCE, Explanation, Undecided, explain};
-use engine::net::{Hook, Layer, Protocol};
+use engine::net::{Hook, Layer};
 use engine::reason::DropReason;
 use engine::tables::Generation;
 use engine::topology::NodeId;
@@ -20,10 +20,11 @@ use engine::verdict::Verdict;
 
 use super::super::at::sent::Sent as Given;
 use super::super::{Session, refused};
+use super::kind::Kind;
 use super::source::Opened;
 use super::trace::{Live, told};
 use crate::monitor::{Asked, Item, Scene, Sighting, Source, hop, see};
-use crate::reply::{Answer, Level, Reply, Sent};
+use crate::reply::{Answer, Content, Level, Missed, Reply, Sent, Status};
 use crate::session::Interrupt;
 
 /// How long what is said later may still be of a packet.
@@ -42,7 +43,7 @@ const SCENES: usize = 4;
 pub(super) struct Wanted<'l> {
     pub(super) live: &'l Live,
     pub(super) watch: Asked,
-    pub(super) protocol: Protocol,
+    pub(super) kind: Kind,
     pub(super) level: Level,
     /// The sender's port, where it is known.
     pub(super) from: Option<u16>,
@@ -53,7 +54,7 @@ pub(super) struct Wanted<'l> {
 impl Wanted<'_> {
     /// Whether what a program saw may be of a packet of the kind.
     fn admits(&self, seen: &Sighting, run: &Run) -> bool {
-        seen.protocol == Some(self.protocol)
+        self.kind.is_of(seen.protocol)
             && self.from.is_none_or(|port| seen.source.port == Some(port))
             && self.watch.filter.admits(seen)
             && self.begin.as_ref().is_none_or(|begin| begins(run, begin))
@@ -92,6 +93,8 @@ pub(super) struct Hunt<'w> {
     scenes: Vec<Rc<Scene>>,
     lost: u64,
     caught: u64,
+    /// Whether any of them missed what was expected.
+    has_missed: bool,
 }
 
 impl Session {
@@ -118,8 +121,12 @@ impl Session {
         });
         match done {
             Err(error) => *refused(&error),
-            Ok(Some(answer)) => told(*answer),
-            Ok(None) => Reply::ok(crate::reply::Content::Text(hunt.sums(begun))),
+            Ok(Some(answer)) => {
+                let reply = told(*answer);
+                let status = if hunt.has_missed { Status::Negative } else { Status::Ok };
+                Reply { status: reply.status.worst(status), ..reply }
+            }
+            Ok(None) => hunt.over(begun),
         }
     }
 }
@@ -128,7 +135,8 @@ impl<'w> Hunt<'w> {
     pub(super) fn of(source: &mut dyn Source, wanted: &'w Wanted<'w>) -> Self {
         let (title, observes) = (source.name(), source.observes());
         let (held, scenes) = (Vec::new(), Vec::new());
-        Self { wanted, title, observes, held, looked: 0, scenes, lost: 0, caught: 0 }
+        let (looked, lost, caught, has_missed) = (0, 0, 0, false);
+        Self { wanted, title, observes, held, looked, scenes, lost, caught, has_missed }
     }
 
     /// Goes on until as many were caught as were asked for, and gives the last one; nothing where the time was over before.
@@ -147,6 +155,7 @@ impl<'w> Hunt<'w> {
             while let Some(found) = self.next(source, is_over) {
                 let Some(answer) = self.answer(found) else { continue };
                 self.caught += 1;
+                self.has_missed |= !answer.unmet.is_empty();
                 let is_last = watch.count.is_some_and(|most| self.caught >= most);
                 let answer = Box::new(answer);
                 if !show(&answer, is_last) || is_last {
@@ -188,13 +197,17 @@ impl<'w> Hunt<'w> {
             self.looked = ended(&run);
             let scene = self.scene(source, run.generation);
             let seen = see(&scene, node, &run);
-            let is_wanted = self.wanted.admits(&seen, &run);
-            let first = if is_wanted { self.first(&scene, at) } else { at };
-            if is_wanted && self.is_for_asked(&scene, first) {
+            if !self.wanted.admits(&seen, &run) {
+                at += 1;
+                continue;
+            }
+            let first = self.first(&scene, at);
+            if self.is_for_asked(&scene, first) && self.is_as_asked(&scene, first) {
                 self.looked = self.looked.saturating_sub(1);
                 return self.followed(scene, first);
             }
-            at += 1;
+            self.pass_over(&scene, first);
+            at = self.held.partition_point(|(_, run)| ended(run) <= self.looked);
         }
         let known = self.looked.saturating_sub(settled);
         let old = self.held.partition_point(|(_, run)| ended(run) < known);
@@ -229,6 +242,31 @@ impl<'w> Hunt<'w> {
         is_behind || named.len() < 2 || named.first().is_some_and(is_named)
     }
 
+    /// Whether a packet is as the question says, where it was seen first.
+    fn is_as_asked(&self, scene: &Scene, first: usize) -> bool {
+        let kind = &self.wanted.kind;
+        let Some((node, run)) = self.held.get(first).filter(|_| kind.is_particular()) else {
+            return true;
+        };
+        came(*node, run).is_some_and(|raw| {
+            kind.admits(&Given::of(&scene.world, &scene.tables, &raw).question.packet)
+        })
+    }
+
+    /// Forgets all runs of a packet that is not meant, so that none of them is taken for the beginning of another.
+    fn pass_over(&mut self, scene: &Scene, first: usize) {
+        let (_, taken) = follow_heard(&scene.world, &scene.tables, self.heard(), first);
+        self.let_go(&taken);
+    }
+
+    fn let_go(&mut self, taken: &BTreeSet<usize>) {
+        let mut at = 0;
+        self.held.retain(|_| {
+            at += 1;
+            !taken.contains(&(at - 1))
+        });
+    }
+
     fn heard(&self) -> Heard<'_> {
         Heard { name: &self.title, runs: &self.held, observes: self.observes }
     }
@@ -238,11 +276,7 @@ impl<'w> Hunt<'w> {
         let (node, run) = self.held.get(first).cloned()?;
         let (trace, taken) = follow_heard(&scene.world, &scene.tables, self.heard(), first);
         let unknown = self.unknown(&taken);
-        let mut at = 0;
-        self.held.retain(|_| {
-            at += 1;
-            !taken.contains(&(at - 1))
-        });
+        self.let_go(&taken);
         let (mut trace, stuck) = match trace {
             Ok(trace) => (trace, None),
             Err(error) => {
@@ -278,9 +312,9 @@ impl<'w> Hunt<'w> {
         self.say(&mut explanation, &trace, (&run, stuck, unknown));
         let live = Some(Sent::default());
         Some(Answer {
+            unmet: self.wanted.live.unmet(&explanation),
             explanation,
             level: self.wanted.level,
-            unmet: Vec::new(),
             came_with: None,
             live,
         })
@@ -301,6 +335,8 @@ impl<'w> Hunt<'w> {
         {
             let (node, device) = (&first.node, &first.device);
             lines.push(format!("first seen at {node} {device}: what was before was not observed"));
+            let service = self.wanted.kind.service.as_ref();
+            lines.extend(service.map(|name| format!("whether it was sent to {name} is not known")));
         }
         if let Some(cut) = run.came.as_ref().filter(|c| (c.length as usize) > c.bytes.len()) {
             let (told, all) = (cut.bytes.len(), cut.length);
@@ -340,17 +376,34 @@ impl<'w> Hunt<'w> {
         scene
     }
 
-    /// What was caught when the time was over; among what was lost there may have been more.
-    pub(super) fn sums(&self, begun: Instant) -> String {
-        let (seconds, lost) = (begun.elapsed().as_secs_f64(), self.lost);
-        let what = if self.wanted.live.drops { "drop" } else { "packet" };
-        let seen = match self.caught {
-            0 => format!("no {what} seen"),
-            1 => format!("1 {what} seen"),
-            number => format!("{number} {what}s seen"),
-        };
-        format!("{seen} in {seconds:.1} s; {lost} events lost\n")
+    /// What was caught so far; among what was lost there may have been more.
+    pub(super) fn missed(&self, begun: Instant) -> Missed {
+        let Wanted { live, watch, kind, .. } = self.wanted;
+        Missed {
+            what: if live.drops { "drop" } else { "packet" },
+            of: kind.words() + &between(watch),
+            caught: self.caught,
+            seconds: begun.elapsed().as_secs_f64(),
+            lost: self.lost,
+        }
     }
+
+    /// What was caught when the time was over, which is a negative answer where that is less than was asked for.
+    fn over(&self, begun: Instant) -> Reply {
+        let (missed, watch) = (self.missed(begun), &self.wanted.watch);
+        let is_less = self.caught < watch.count.unwrap_or(1);
+        let status = if is_less || self.has_missed { Status::Negative } else { Status::Ok };
+        Reply::with_status(Content::Missed(missed), status)
+    }
+}
+
+/// From whom to whom, and to which ports.
+fn between(watch: &Asked) -> String {
+    let Some((source, to)) = &watch.filter.talk else { return String::new() };
+    let to = to.first().map_or("", String::as_str);
+    let port = watch.filter.ports.first();
+    let port = port.map_or_else(String::new, |port| format!(", port {port}"));
+    format!(" of {source} to {to}{port}")
 }
 
 fn ended(run: &Run) -> u64 {
@@ -367,7 +420,6 @@ mod tests {
 
     use super::*;
     use crate::monitor::Batch;
-    use crate::reply::Content;
 
     const WORLD: &str = "cluster c {
   node node01 { ip 192.168.1.1 pods 10.1.0.0/24 }
@@ -455,9 +507,9 @@ pod shop/server on node02 { ip 10.2.0.10 }
         let live = Live { wait: true, drops, ..Live::default() };
         let watch =
             Asked { count: Some(1), time: Some(Duration::from_millis(20)), ..Asked::default() };
-        let (protocol, level) = (Protocol::Tcp, Level::Normal);
+        let (kind, level) = (Kind::default(), Level::Normal);
         let mut session = Session::new(crate::backend::open);
-        let wanted = Wanted { live: &live, watch, protocol, level, from: None, begin: None };
+        let wanted = Wanted { live: &live, watch, kind, level, from: None, begin: None };
         session.catch(&mut source, &wanted)
     }
 
@@ -476,7 +528,9 @@ pod shop/server on node02 { ip 10.2.0.10 }
         let Content::Answer(answer) = caught(3, false).content else { panic!() };
         let told = &answer.explanation;
         assert_eq!((told.undecided, told.lost), (Some(Undecided::EventsLost), 3));
-        let Content::Text(text) = caught(3, true).content else { panic!() };
-        assert!(text.starts_with("no drop seen in 0.0 s; 3 events lost"), "{text}");
+        let Content::Missed(missed) = caught(3, true).content else { panic!() };
+        assert_eq!((missed.what, missed.caught, missed.lost), ("drop", 0, 3));
+        let text = missed.to_string();
+        assert_eq!(text, "no drop seen in 0.0 s (any packet); 3 events lost");
     }
 }

@@ -26,8 +26,13 @@ impl Live {
 
     /// The same as a monitor is asked for it.
     #[cfg(feature = "lab")]
-    fn watch(&self, world: &World, question: &engine::question::Question) -> Asked {
+    fn watch(&self, world: &World, question: Option<&engine::question::Question>) -> Asked {
         let mut asked = Asked { on: self.on.clone(), ..Asked::default() };
+        asked.filter.all = true;
+        let is_endless = self.follow;
+        asked.count = self.count.or((!is_endless).then_some(1));
+        asked.time = self.timeout.or((!is_endless).then_some(PATIENCE));
+        let Some(question) = question else { return asked };
         let packet = &question.packet;
         let source = name(world, question.source, packet.ip.source);
         let mut to = vec![name(world, question.destination, packet.ip.destination)];
@@ -41,10 +46,6 @@ impl Live {
         }
         asked.filter.talk = Some((source, to));
         asked.filter.ports = ports(world, question);
-        asked.filter.all = true;
-        let is_endless = self.follow;
-        asked.count = self.count.or((!is_endless).then_some(1));
-        asked.time = self.timeout.or((!is_endless).then_some(PATIENCE));
         asked
     }
 }
@@ -86,11 +87,20 @@ fn name(world: &World, party: Party, address: std::net::IpAddr) -> String {
 #[cfg(not(feature = "lab"))]
 impl Session {
     #[expect(clippy::unused_self, reason = "with labs it is the session that answers")]
-    pub(super) fn trace_installed(&mut self, live: &Live, _: &ast::Question) -> Reply {
-        let message = if live.waits() { "nothing can be attached" } else { "no lab can be made" };
-        let message = format!("{message} (this hopwise was built without labs)");
-        Reply::failure(Status::Environment, message, "build with the feature `lab`")
+    pub(super) fn trace_installed(&mut self, _: &Live, _: &ast::Question) -> Reply {
+        without("no lab can be made")
     }
+
+    #[expect(clippy::unused_self, reason = "with labs it is the session that answers")]
+    pub(super) fn wait_installed(&mut self, _: &Live, _: Option<&ast::Question>) -> Reply {
+        without("nothing can be attached")
+    }
+}
+
+#[cfg(not(feature = "lab"))]
+fn without(message: &str) -> Reply {
+    let message = format!("{message} (this hopwise was built without labs)");
+    Reply::failure(Status::Environment, message, "build with the feature `lab`")
 }
 
 #[cfg(feature = "lab")]
@@ -100,13 +110,14 @@ pub(super) use probe::refuse;
 mod probe {
     use datapath::follow::follow;
     use datapath::lab::{self, LabWires, Scene as LabScene};
-    use datapath::live::install::Kind;
-    use datapath::live::{Backed, Mode, filter};
+    use datapath::live::install;
+    use datapath::live::{self, Backed, Mode, filter};
     use engine::backend::BackendError;
+    use engine::diag::Diagnostic;
     use engine::explain::{Context, explain};
     use engine::net::Transport;
     use engine::question::Question;
-    use engine::topology::NodeId;
+    use engine::topology::{NodeId, World};
     use engine::trace::Trace;
     use lang::ast::PacketOption;
 
@@ -114,13 +125,13 @@ mod probe {
     use super::super::super::refused;
     use super::super::caught::Wanted;
     use super::super::http;
+    use super::super::kind::Kind;
     use super::super::own::Listened;
     use super::super::source::Opened;
-    use super::super::trace::{Drops, request_of, told, unsendable};
+    use super::super::trace::{Drops, UNCOMPARED, request_of, told, unsendable};
     use super::{Live, Reply, Session, Status, ast};
     use crate::backend::{self, Choice};
     use crate::live::difference;
-    use crate::monitor::Asked;
     use crate::reply::{Answer, Compared, Sent};
 
     /// Ports that probes are sent from: such as no system gives by itself, another one each time, so that none goes on with the flow of
@@ -128,15 +139,47 @@ mod probe {
     const PORTS: std::ops::Range<u16> = 20_000..28_000;
 
     impl Session {
+        /// Waits for packets of others.
+        pub(in crate::session) fn wait_installed(
+            &mut self,
+            live: &Live,
+            asked: Option<&ast::Question>,
+        ) -> Reply {
+            if live.compare {
+                let message =
+                    "a packet of others is not simulated: what its flow was before is not known";
+                let remedy = "leave out `--compare`, or `--wait`, `--drops` and `--timeout`";
+                return Reply::failure(Status::Usage, message, remedy);
+            }
+            if live.on.is_none()
+                && let Some(mut own) = self.lab.0.take()
+            {
+                let reply = self.catch_own(&mut own, live, asked);
+                self.lab.0 = Some(own);
+                return reply;
+            }
+            let opened = match Opened::of(live.on.as_deref()) {
+                Ok(opened) => opened,
+                Err(reply) => return *reply,
+            };
+            match self.wanted(live, &opened.scene.world, asked) {
+                Ok(wanted) => self.catch_installed(opened, &wanted),
+                Err(problem) => self.complain(vec![problem]),
+            }
+        }
+
         /// Catches packets in the lab that the session holds.
-        fn catch_own(&mut self, own: &mut Own, live: &Live, asked: &ast::Question) -> Reply {
+        fn catch_own(
+            &mut self,
+            own: &mut Own,
+            live: &Live,
+            asked: Option<&ast::Question>,
+        ) -> Reply {
             let scene = own.meant.scene_of_all();
-            let question = match lang::resolve::question(&scene.world, asked) {
-                Ok(question) => question,
+            let wanted = match self.wanted(live, &scene.world, asked) {
+                Ok(wanted) => wanted,
                 Err(problem) => return self.complain(vec![problem]),
             };
-            let watch = live.watch(&scene.world, &question);
-            let wanted = self.wanted(live, watch, &question);
             let mode = Mode { trace: true, capture: true, ..Mode::default() };
             match Listened::to(own, mode) {
                 Ok(mut source) => self.catch(&mut source, &wanted),
@@ -144,41 +187,34 @@ mod probe {
             }
         }
 
-        /// The question in the world of what is installed.
+        /// What a question is about; without one, any packet.
+        fn wanted<'l>(
+            &self,
+            live: &'l Live,
+            world: &World,
+            asked: Option<&ast::Question>,
+        ) -> Result<Wanted<'l>, Diagnostic> {
+            let level = self.settings.level;
+            let Some(asked) = asked else {
+                let (watch, kind) = (live.watch(world, None), Kind::default());
+                return Ok(Wanted { live, watch, kind, level, from: None, begin: None });
+            };
+            let question = lang::resolve::question(world, &Kind::open(asked))?;
+            let kind = Kind::of(asked, &question, world)?;
+            let request = request_of(&question);
+            let begin = request.map(|request| format!("{} {} ", request.method, request.path));
+            let (begin, watch) =
+                (begin.map(String::into_bytes), live.watch(world, Some(&question)));
+            Ok(Wanted { live, watch, kind, level, from: None, begin })
+        }
+
+        /// Sends packets in a lab of a name, which may change between two of them.
         pub(in crate::session) fn trace_installed(
             &mut self,
             live: &Live,
             asked: &ast::Question,
         ) -> Reply {
-            if live.waits() && live.compare {
-                let message =
-                    "a packet of others is not simulated: what its flow was before is not known";
-                let remedy = "leave out `--compare`, or `--wait`, `--drops` and `--timeout`";
-                return Reply::failure(Status::Usage, message, remedy);
-            }
-            if live.waits()
-                && live.on.is_none()
-                && let Some(mut own) = self.lab.0.take()
-            {
-                let reply = self.catch_own(&mut own, live, asked);
-                self.lab.0 = Some(own);
-                return reply;
-            }
-            if !live.waits() {
-                // What is installed may change between two probes.
-                return self.again(live, |session| session.probe_elsewhere(live, asked));
-            }
-            let opened = match Opened::of(live.on.as_deref()) {
-                Ok(opened) => opened,
-                Err(reply) => return *reply,
-            };
-            let question = match lang::resolve::question(&opened.scene.world, asked) {
-                Ok(question) => question,
-                Err(problem) => return self.complain(vec![problem]),
-            };
-            let watch = live.watch(&opened.scene.world, &question);
-            let wanted = self.wanted(live, watch, &question);
-            self.catch_installed(opened, &wanted)
+            self.again(live, |session| session.probe_elsewhere(live, asked))
         }
 
         /// Sends one packet in a lab of a name, or opens a connection there.
@@ -195,22 +231,13 @@ mod probe {
                 return *reply;
             }
             if http::is_asked(&question) {
-                let watch = live.watch(&opened.scene.world, &question);
+                let watch = live.watch(&opened.scene.world, Some(&question));
                 return self.request_installed(opened, live, (asked, &question), watch);
             }
             match self.probe_installed(&opened, &marked(question, asked), live) {
                 Ok(answer) => told(answer),
                 Err(reply) => *reply,
             }
-        }
-
-        /// Which packets of others are caught: those of the question's kind, and with a request where it asks for one.
-        fn wanted<'l>(&self, live: &'l Live, watch: Asked, question: &Question) -> Wanted<'l> {
-            let request = request_of(question);
-            let begin = request.map(|request| format!("{} {} ", request.method, request.path));
-            let begin = begin.map(String::into_bytes);
-            let (protocol, level) = (question.packet.protocol(), self.settings.level);
-            Wanted { live, watch, protocol, level, from: None, begin }
         }
 
         fn probe_installed(
@@ -238,7 +265,7 @@ mod probe {
                 tables: &scene.tables,
                 sources: &scene.sources,
             };
-            let explanation = explain(&context, question, &trace, None).ok_or_else(|| {
+            let mut explanation = explain(&context, question, &trace, None).ok_or_else(|| {
                 refused(&BackendError::BadEvent("the trace has no beginning".to_owned()))
             })?;
             let kernel = trace.unseen.is_some().then(|| drops.told(&trace, &scene.tables));
@@ -247,15 +274,19 @@ mod probe {
                 None => Vec::new(),
             };
             let broken = broken.iter().map(ToString::to_string).collect();
-            let compared = if live.compare {
+            let is_whole = trace.lost == 0;
+            if live.compare && !is_whole {
+                explanation.assumed.push(UNCOMPARED.to_owned());
+            }
+            let compared = if live.compare && is_whole {
                 Some(compared(opened, question, &trace).map_err(|error| refused(&error))?)
             } else {
                 None
             };
             self.last_answer = Some(explanation.clone());
-            let level = self.settings.level;
+            let (level, unmet) = (self.settings.level, live.unmet(&explanation));
             let live = Some(Sent { compared, kernel, broken, http: None });
-            Ok(Answer { explanation, level, unmet: Vec::new(), came_with: None, live })
+            Ok(Answer { explanation, level, unmet, came_with: None, live })
         }
     }
 
@@ -267,7 +298,7 @@ mod probe {
         let failure = |status, message: &str, remedy: &str| {
             Err(Box::new(Reply::failure(status, message, remedy)))
         };
-        if opened.record.kind != Kind::Lab {
+        if opened.record.kind != install::Kind::Lab {
             let message = format!(
                 "{} has pods that are not hopwise's, and nothing is sent from inside them",
                 opened.title()
@@ -339,18 +370,27 @@ mod probe {
         before: &[(NodeId, Mode)],
         mode: Mode,
     ) -> Result<(), BackendError> {
-        before.iter().try_for_each(|(node, own)| match lab.programs(*node) {
-            Some(programs) => programs.set_mode(own.telling(mode)),
-            None => Ok(()),
-        })
+        for (node, own) in before {
+            let Some(programs) = lab.programs(*node) else { continue };
+            // A reader that was ended may have left them talking, and its events where new ones have no room.
+            programs.set_mode(own.telling(Mode::default()))?;
+        }
+        live::let_runs_end()?;
+        for (node, own) in before {
+            let Some(programs) = lab.programs(*node) else { continue };
+            programs.runs()?;
+            drop(programs.cut());
+            programs.set_mode(own.telling(mode))?;
+        }
+        Ok(())
     }
 
-    /// Makes programs tell what they told before.
+    /// Makes programs tell nothing: whoever listens to what is installed is we.
     fn hush(lab: &mut Backed<LabWires>, before: Vec<(NodeId, Mode)>) {
         for (node, mode) in before {
             if let Some(programs) = lab.programs(node) {
                 // What cannot be said to them now, the next reader says.
-                drop(programs.set_mode(mode));
+                drop(programs.set_mode(mode.telling(Mode::default())));
             }
         }
     }

@@ -18,11 +18,12 @@ use lang::ast::{self, PacketOption};
 
 use super::super::{Session, refused};
 use super::caught::{EARLIER, Hunt, SETTLED, Wanted};
+use super::kind::Kind;
 use super::source::Opened;
 use super::trace::{request_of, told};
 use super::{Live, elsewhere};
 use crate::monitor::Asked;
-use crate::reply::{Answer, Reply, Sent, Status};
+use crate::reply::{Answer, Missed, Reply, Sent, Status};
 use crate::session::Interrupt;
 
 /// How long a connection, and then an answer, may take.
@@ -61,7 +62,7 @@ impl Session {
         let wanted = Wanted {
             live,
             watch: Asked { count: None, time: None, ..watch },
-            protocol: Protocol::Tcp,
+            kind: Kind::of_all(Protocol::Tcp),
             level: self.settings.level,
             from: Some(socket.local().port()),
             begin: None,
@@ -88,7 +89,7 @@ impl Session {
         let called = calling.join();
         caught.map_err(|error| refused(&error))?;
         let (Some((rank, answer)), Ok(called)) = (best, called) else {
-            return Err(unseen(&hunt.sums(begun)));
+            return Err(unseen(&hunt.missed(begun)));
         };
         let mut answer = finished(*answer, rank == REQUEST, &called, &request);
         answer.explanation.assumed.splice(..0, question.assumed.iter().cloned());
@@ -152,8 +153,8 @@ fn in_words(error: &io::Error) -> String {
 }
 
 /// That programs told nothing of the connection.
-fn unseen(sums: &str) -> Box<Reply> {
-    let message = format!("no packet of the connection was seen: {}", sums.trim_end());
+fn unseen(missed: &Missed) -> Box<Reply> {
+    let message = format!("no packet of the connection was seen: {missed}");
     let remedy = "see that the programs are attached (`hopwise status`), and that no other tool takes the pod's packets";
     Box::new(Reply::failure(Status::Environment, message, remedy))
 }

@@ -7,6 +7,8 @@ use crate::reply::Status;
 
 #[cfg(feature = "lab")]
 pub(crate) use installed::{Opened, installed};
+#[cfg(feature = "lab")]
+pub(super) use installed::{complaint, not_understood, session};
 
 /// Names of what is installed.
 #[cfg(not(feature = "lab"))]
@@ -55,9 +57,12 @@ mod installed {
     use engine::source::SourceMap;
     use engine::tables::Generation;
     use engine::topology::NodeId;
+    use lang::Workspace;
 
+    use super::super::super::State as Meaning;
     use super::super::super::attach::{expire_all, over};
     use super::super::super::replay::Texts;
+    use super::super::Session;
     use crate::live::Listener;
     use crate::metrics::Measured;
     use crate::monitor::{Batch, Scene, Source};
@@ -106,12 +111,7 @@ mod installed {
                 Ok((name, record, reader))
             };
             let (name, record, reader) = opened().map_err(|error| complaint(&error))?;
-            let scene = scene(&record).ok_or_else(|| {
-                let message = format!("the texts of `{name}` cannot be understood any more");
-                let remedy =
-                    "it was made by another version of hopwise: use that one, or remove it";
-                Box::new(Reply::failure(Status::Environment, message, remedy))
-            })?;
+            let scene = scene(&record).ok_or_else(|| not_understood(&name))?;
             Ok(Self { name, state, record, scene: Rc::new(scene), reader })
         }
 
@@ -188,17 +188,37 @@ mod installed {
         }
     }
 
-    /// What the texts of a record mean.
-    pub(crate) fn scene(record: &Record) -> Option<Scene> {
+    /// That the texts of a record mean nothing to this program.
+    pub(crate) fn not_understood(name: &str) -> Box<Reply> {
+        let message = format!("the texts of `{name}` cannot be understood any more");
+        let remedy = "it was made by another version of hopwise: use that one, or remove it";
+        Box::new(Reply::failure(Status::Environment, message, remedy))
+    }
+
+    /// A session of the texts of a record.
+    pub(crate) fn session(record: &Record) -> Option<Session> {
+        let (entries, mut texts) = texts(record)?;
+        let mut session = Session::new(crate::backend::open);
+        let workspace = Workspace::load(&entries, &mut texts, &mut session.sources);
+        let generation = Generation(record.number);
+        session.state = Meaning::derive_untested(workspace, &session.sources, generation).ok()?;
+        Some(session)
+    }
+
+    /// The texts of a record: those that are loaded, and all.
+    fn texts(record: &Record) -> Option<(Vec<(String, String)>, Texts)> {
         let texts: BTreeMap<String, String> =
             record.sources.iter().map(|s| (s.name.clone(), s.text.clone())).collect();
-        let entries: Option<Vec<_>> = record
-            .entries
-            .iter()
-            .map(|name| Some((name.clone(), texts.get(name)?.clone())))
-            .collect();
+        let entry = |name: &String| Some((name.clone(), texts.get(name)?.clone()));
+        let entries = record.entries.iter().map(entry).collect::<Option<_>>()?;
+        Some((entries, Texts(texts)))
+    }
+
+    /// What the texts of a record mean.
+    pub(crate) fn scene(record: &Record) -> Option<Scene> {
+        let (entries, mut texts) = texts(record)?;
         let mut sources = SourceMap::default();
-        let loaded = lang::load(&entries?, &mut Texts(texts), &mut sources);
+        let loaded = lang::load(&entries, &mut texts, &mut sources);
         let lang::Loaded { world, policies, diagnostics, .. } = loaded;
         if diagnostics.iter().any(|problem| problem.severity == Severity::Error) {
             return None;

@@ -3,6 +3,7 @@
 
 #[cfg(feature = "lab")]
 use std::net::IpAddr;
+use std::rc::Rc;
 use std::time::Duration;
 
 #[cfg(feature = "lab")]
@@ -22,18 +23,21 @@ use lang::ast::{self, PacketOption};
 use lang::command::Flag;
 
 use super::super::{Journey, NO_EARLIER, START, Session, Stage, refused};
+use super::expected::Expected;
 use crate::backend::Choice;
 use crate::live::difference;
 use crate::monitor::{Asked, Item};
 use crate::reply::{Answer, Compared, Content, Reply, Sent, Status};
 
+/// That an answer is not held against simulation.
+pub(super) const UNCOMPARED: &str = "not compared: events were lost";
 /// Between two packets that are sent over and over.
 const PAUSE: Duration = Duration::from_secs(1);
 /// What a question says of a payload that it did not ask for.
 const DEFAULT_PAYLOAD: &str = "echo payload";
 
 /// What is asked of real packets.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub(crate) struct Live {
     /// The lab or attachment whose packets are meant; `None`: a lab of the session's world.
@@ -52,6 +56,8 @@ pub(crate) struct Live {
     pub(crate) compare: bool,
     /// Whether what a question carries may be sent.
     pub(crate) send: bool,
+    /// What must come of it.
+    pub(crate) expected: Option<Rc<Expected>>,
 }
 
 impl Live {
@@ -100,27 +106,62 @@ impl Session {
     pub(in super::super) fn live_words(
         &mut self,
         flags: &[Flag],
-        question: &ast::Question,
+        question: Option<&ast::Question>,
+        expectation: Option<&str>,
     ) -> Reply {
         match Live::of(flags) {
-            Ok(live) => self.trace_live(&live, question),
+            Ok(live) => self.trace_expecting(&live, question, expectation),
             Err(problem) => self.complain(vec![problem]),
         }
     }
 
-    /// The same for the command line.
-    pub(crate) fn trace_live_line(&mut self, live: &Live, question: &str) -> Reply {
+    /// The same for the command line: a question, which may be left out where drops are waited for, and what must come of it, behind
+    /// `=>` or apart.
+    pub(crate) fn trace_live_line(
+        &mut self,
+        live: &Live,
+        text: &str,
+        expectation: Option<&str>,
+    ) -> Reply {
+        let (question, expectation) = match text.split_once("=>") {
+            Some((question, behind)) => (question.trim(), Some(behind.trim())),
+            None => (text.trim(), expectation),
+        };
         let file = self.sources.add(super::super::INPUT, question);
-        let reply = match lang::command::parse_question(question, file) {
-            Ok(question) => self.trace_live(live, &question),
+        let asked = match question {
+            "" => Ok(None),
+            question => lang::command::parse_question(question, file).map(Some),
+        };
+        let reply = match asked {
+            Ok(asked) => self.trace_expecting(live, asked.as_ref(), expectation),
             Err(problems) => self.complain(problems),
         };
         self.forget_texts();
         reply
     }
 
-    fn trace_live(&mut self, live: &Live, asked: &ast::Question) -> Reply {
-        if live.on.is_some() || live.waits() {
+    fn trace_expecting(
+        &mut self,
+        live: &Live,
+        asked: Option<&ast::Question>,
+        expectation: Option<&str>,
+    ) -> Reply {
+        match expectation.map(|text| self.expecting(live, text)) {
+            None => self.trace_live(live, asked),
+            Some(Ok(live)) => self.trace_live(&live, asked),
+            Some(Err(reply)) => *reply,
+        }
+    }
+
+    fn trace_live(&mut self, live: &Live, asked: Option<&ast::Question>) -> Reply {
+        if live.waits() {
+            return self.wait_installed(live, asked);
+        }
+        let Some(asked) = asked else {
+            let message = "there is no question whose packet could be sent";
+            return Reply::failure(Status::Usage, message, "`--drops` catches any that is dropped");
+        };
+        if live.on.is_some() {
             return self.trace_installed(live, asked);
         }
         let question = match lang::resolve::question(&self.state.world, asked) {
@@ -185,14 +226,17 @@ impl Session {
         let unseen = trace.as_ref().filter(|trace| trace.unseen.is_some());
         let kernel = unseen.map(|trace| drops.told(trace, &self.state.tables));
         explanation.assumed.insert(0, NO_EARLIER.to_owned());
-        let compared = match trace.filter(|_| live.compare) {
+        if live.compare && trace.as_ref().is_some_and(|trace| trace.lost > 0) {
+            explanation.assumed.push(UNCOMPARED.to_owned());
+        }
+        let compared = match trace.filter(|trace| live.compare && trace.lost == 0) {
             Some(trace) => Some(self.compared(&stage, question, &trace)?),
             None => None,
         };
         Ok(Answer {
+            unmet: live.unmet(&explanation),
             explanation,
             level: self.settings.level,
-            unmet: Vec::new(),
             came_with: None,
             live: Some(Sent { compared, kernel, broken: Vec::new(), http: None }),
         })
@@ -273,7 +317,7 @@ pub(super) fn told(answer: Answer) -> Reply {
     let is_lost = answer.explanation.undecided == Some(Undecided::NotObserved);
     let status = if super::super::differs(&answer.explanation) || (differs && !is_lost) {
         Status::Divergence
-    } else if differs {
+    } else if differs || !answer.unmet.is_empty() {
         Status::Negative
     } else {
         Status::Ok
