@@ -27,7 +27,7 @@ pub use family::{FAMILIES, Family, Kind};
 pub use measured::measure;
 pub use names::{Names, workload};
 use seen::Seen;
-pub use server::{ServeError, Server, serve};
+pub use server::{ServeError, Server, check, serve};
 
 /// Whose metrics they are.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -297,3 +297,27 @@ fn a_prometheus_server_scrapes_every_family() {
     let up = prometheus.wait_for("up");
     assert_eq!(up[0]["value"][1], "1");
 }
+
+/// Before anything is attached or listened to: an address that is none, and one that somebody has.
+#[test]
+fn an_address_that_cannot_be_had_changes_nothing() {
+    if !crate::lab::is_possible() {
+        return;
+    }
+    let home = crate::labs::named::Home::new("unserved");
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = taken.local_addr().expect("an address").port().to_string();
+    for (address, said) in [
+        ("127.0.0.1:999999", "`127.0.0.1:999999` is no address to serve metrics at"),
+        (&port, "another process has that port"),
+    ] {
+        let attach = ["attach", "m", "-f", "fixtures/worlds/two-nodes.hop", "--metrics", address];
+        for arguments in [&attach[..], &["monitor", "--metrics", address]] {
+            let output = home.hopwise(arguments).output().expect("hopwise starts");
+            let (text, code) = crate::binary::seen(&output);
+            assert_eq!(code, 4, "{arguments:?}: {text}");
+            assert!(text.starts_with("error: ") && text.contains(said), "{arguments:?}: {text}");
+            assert!(!text.contains("attached"), "{text}");
+        }
+    }
+}

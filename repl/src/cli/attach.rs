@@ -88,6 +88,10 @@ pub(super) fn run(args: &AttachArgs, look: &Look) -> io::Result<Status> {
         Err(reply) => return output.reply(&reply),
     };
     let wanted = Wanted { name: args.name.clone(), enforce: args.enforce, time: args.time };
+    let served = args.metrics.as_ref().map(|at| attach::can_serve(args.name.as_deref(), at));
+    if let Some(Err(reply)) = served {
+        return output.reply(&reply);
+    }
     let reply = session.attach(&wanted).after(loaded);
     let is_attached = reply.is_ok();
     let status = output.reply(&reply)?;

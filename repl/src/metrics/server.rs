@@ -1,7 +1,8 @@
-//! A server of metrics: `GET /metrics` and nothing else, one request at a time, on a thread of its own that goes with its value.
+//! A server of metrics: `GET /metrics` and nothing else, on a thread of its own that goes with its value, and one for each client, of
+//! whom there are so many at once and no more.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -13,6 +14,9 @@ use super::Metrics;
 
 /// How long a client may take to say what it wants, and as long again to take it.
 pub(super) const PATIENCE: Duration = Duration::from_secs(2);
+/// Clients that are listened to at once; each has little to say, and its thread little to remember.
+const MOST_CLIENTS: usize = 256;
+const STACK: usize = 1 << 18;
 /// Bytes of a request that are read at most.
 const LONGEST_REQUEST: u64 = 8192;
 
@@ -64,21 +68,48 @@ pub struct Server {
 
 /// Serves metrics at an address until the result is dropped.
 pub fn serve(address: &str, metrics: Metrics) -> Result<Server, ServeError> {
-    let address = parse(address).ok_or_else(|| ServeError::Address(address.to_owned()))?;
-    let listening = TcpListener::bind(address).and_then(|l| Ok((l.local_addr()?, l)));
-    let (address, listener) = listening.map_err(|error| ServeError::Listen { address, error })?;
+    let (address, listener) = listen(address)?;
     let stopping = Arc::new(AtomicBool::new(false));
     let told = Arc::clone(&stopping);
+    let clients = Arc::new(());
     let thread = std::thread::spawn(move || {
         for stream in listener.incoming() {
             if told.load(Ordering::Acquire) {
                 return;
             }
             // A client that goes away is no concern of the others.
-            let _ = stream.and_then(|stream| answer(&stream, &metrics));
+            let Ok(stream) = stream else { continue };
+            let (client, metrics) = (Arc::clone(&clients), metrics.clone());
+            if Arc::strong_count(&client) > MOST_CLIENTS {
+                continue;
+            }
+            let one = move || {
+                let _ = answer(&stream, &metrics);
+                drop(client);
+            };
+            // Where no thread can be had the client is hung up on.
+            let _ = std::thread::Builder::new().stack_size(STACK).spawn(one);
         }
     });
     Ok(Server { address, stopping, thread: Some(thread) })
+}
+
+/// Whether metrics could be served at an address.
+///
+/// # Errors
+/// Why they cannot.
+pub fn check(address: &str) -> Result<(), ServeError> {
+    listen(address).map(drop)
+}
+
+fn listen(address: &str) -> Result<(SocketAddr, TcpListener), ServeError> {
+    let addresses = parse(address);
+    let listening = TcpListener::bind(&addresses[..]).and_then(|l| Ok((l.local_addr()?, l)));
+    match (listening, addresses.last()) {
+        (Ok(listening), _) => Ok(listening),
+        (Err(_), None) => Err(ServeError::Address(address.to_owned())),
+        (Err(error), Some(address)) => Err(ServeError::Listen { address: *address, error }),
+    }
 }
 
 impl Server {
@@ -91,16 +122,14 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         self.stopping.store(true, Ordering::Release);
-        let mut own = self.address;
-        if own.ip().is_unspecified() {
-            own.set_ip(if own.is_ipv4() {
-                Ipv4Addr::LOCALHOST.into()
-            } else {
-                std::net::Ipv6Addr::LOCALHOST.into()
-            });
-        }
+        let port = self.address.port();
+        let own = if self.address.ip().is_unspecified() {
+            vec![(Ipv4Addr::LOCALHOST, port).into(), (Ipv6Addr::LOCALHOST, port).into()]
+        } else {
+            vec![self.address]
+        };
         // Wakes the thread, which then sees that it is to stop.
-        if TcpStream::connect_timeout(&own, PATIENCE).is_ok()
+        if own.iter().any(|own| TcpStream::connect_timeout(own, PATIENCE).is_ok())
             && let Some(thread) = self.thread.take()
         {
             let _ = thread.join();
@@ -108,17 +137,21 @@ impl Drop for Server {
     }
 }
 
-fn parse(text: &str) -> Option<SocketAddr> {
+/// The addresses of which the first is taken that this machine has; every address is that of both families where it has both.
+fn parse(text: &str) -> Vec<SocketAddr> {
     if let Ok(port) = text.parse::<u16>() {
-        return Some((Ipv4Addr::LOCALHOST, port).into());
+        return vec![(Ipv4Addr::LOCALHOST, port).into()];
     }
-    match text.strip_prefix(':') {
-        Some(port) => Some((Ipv4Addr::UNSPECIFIED, port.parse().ok()?).into()),
-        None => text.parse().ok(),
+    match text.strip_prefix(':').map(str::parse) {
+        Some(Ok(port)) => {
+            vec![(Ipv6Addr::UNSPECIFIED, port).into(), (Ipv4Addr::UNSPECIFIED, port).into()]
+        }
+        Some(Err(_)) => Vec::new(),
+        None => text.parse().into_iter().collect(),
     }
 }
 
-/// A client with the time until which it is listened to and answered, however slow it is: others wait for it.
+/// A client with the time until which it is listened to and answered, however slow it is.
 struct Hurried<'s> {
     stream: &'s TcpStream,
     until: Instant,

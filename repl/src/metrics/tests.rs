@@ -289,6 +289,49 @@ fn metrics_are_served_and_nothing_else_is() {
     assert!(TcpStream::connect(address).is_err(), "it is gone");
 }
 
+/// Clients that say nothing hold up nobody, and every address is one of both families.
+#[test]
+fn silent_clients_keep_nobody_waiting() {
+    let about = About { installation: "shop".to_owned(), observes: false };
+    let server = serve(":0", Metrics::new(&about)).unwrap();
+    let port = server.address().port();
+    let local = std::net::SocketAddr::from(([127, 0, 0, 1], port));
+    let silent: Vec<TcpStream> = (0..200)
+        .map(|_| {
+            let mut stream = TcpStream::connect(local).unwrap();
+            stream.write_all(b"GET /met").unwrap();
+            stream
+        })
+        .collect();
+    let begun = std::time::Instant::now();
+    let mut addresses = vec![local];
+    if server.address().is_ipv6() {
+        addresses.push((std::net::Ipv6Addr::LOCALHOST, port).into());
+    }
+    for address in addresses {
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.write_all(b"GET /metrics HTTP/1.1\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 OK"), "{address}: {answer}");
+    }
+    assert!(begun.elapsed() < std::time::Duration::from_millis(1900), "{:?}", begun.elapsed());
+    assert_eq!(silent.len(), 200);
+}
+
+#[test]
+fn an_address_is_looked_at_before_it_is_served_at() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    assert!(check(&port.to_string()).unwrap_err().to_string().contains("cannot be served at"));
+    for wrong in ["127.0.0.1:999999", ":x", ":70000", "host:1", ""] {
+        let problem = check(wrong).unwrap_err().to_string();
+        assert!(problem.ends_with("is no address to serve metrics at"), "{problem}");
+    }
+    drop(taken);
+    assert!(check(&port.to_string()).is_ok());
+}
+
 /// Whoever dribbles holds up others for so long and no longer.
 #[test]
 fn a_slow_client_does_not_keep_others_from_being_answered() {

@@ -24,7 +24,7 @@ use crate::reply::Reply;
 use crate::reply::Status;
 
 #[cfg(feature = "lab")]
-pub(crate) use serve::serve;
+pub(crate) use serve::{can_serve, serve};
 #[cfg(feature = "lab")]
 pub(super) use status::{UNHEARD, expire_all, over};
 #[cfg(feature = "lab")]
@@ -73,6 +73,10 @@ mod unavailable {
         None
     }
 
+    pub(crate) fn can_serve(_: Option<&str>, _: &str) -> Result<(), Box<Reply>> {
+        Err(Box::new(unavailable()))
+    }
+
     pub(crate) fn serve(
         _: Option<&str>,
         _: &str,
@@ -88,7 +92,7 @@ mod unavailable {
 }
 
 #[cfg(not(feature = "lab"))]
-pub(crate) use unavailable::{confirm, detach, detach_all, expire, only, serve, status};
+pub(crate) use unavailable::{can_serve, confirm, detach, detach_all, expire, only, serve, status};
 
 impl Session {
     /// Puts the programs on the devices of the session's pods that are here, or tells those that are there already of the session's world

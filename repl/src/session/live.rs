@@ -69,6 +69,9 @@ impl Session {
         {
             return *reply;
         }
+        if let Some(Err(error)) = asked.metrics.as_ref().map(|at| crate::metrics::check(at)) {
+            return Reply::failure(Status::Environment, error.to_string(), error.remedy());
+        }
         #[cfg(feature = "lab")]
         if asked.on.is_none()
             && let Some(mut own) = self.lab.0.take()

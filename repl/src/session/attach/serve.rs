@@ -38,6 +38,22 @@ struct Listening {
     nodes: Vec<Heard>,
 }
 
+/// Whether nobody else reads what the programs say and metrics could be served at an address, before anything is attached.
+pub(crate) fn can_serve(name: Option<&str>, address: &str) -> Result<(), Box<Reply>> {
+    let state = state();
+    // What is not there yet nobody reads.
+    let there = state.meant(name, Some(datapath::live::install::Kind::Attached)).ok();
+    if let Some(name) = there.filter(|name| state.open(name).is_ok()) {
+        state.reader(&name).map_err(|error| complaint(&error))?;
+    }
+    metrics::check(address).map_err(|error| unserved(&error))
+}
+
+fn unserved(error: &metrics::ServeError) -> Box<Reply> {
+    let remedy = error.remedy();
+    Box::new(Reply::failure(Status::Environment, error.to_string(), remedy))
+}
+
 /// Serves until it is told to end, or the attachment is gone. `begun` is told the address.
 pub(crate) fn serve(
     name: Option<&str>,
@@ -55,9 +71,7 @@ pub(crate) fn serve(
     let (name, record, _reader) = found().map_err(|error| complaint(&error))?;
     let about = About { installation: name.clone(), observes: More::of(&record).observes };
     let metrics = Metrics::new(&about);
-    let server = metrics::serve(address, metrics.clone()).map_err(|error| {
-        Box::new(Reply::failure(Status::Environment, error.to_string(), error.remedy()))
-    })?;
+    let server = metrics::serve(address, metrics.clone()).map_err(|error| unserved(&error))?;
     let mut listening = Listening::open(name, state, record)?;
     begun(&format!("http://{}/metrics", server.address()));
     let mut measured: Option<Instant> = None;
