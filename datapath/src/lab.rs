@@ -39,7 +39,7 @@ pub use plan::{
     Device, DeviceKind, Neighbour, Options, Plan, PlanError, Role, Route, Rule, Sent, Space,
 };
 use port::Port;
-pub use running::{Moved, Running, Scene, Texts, apply, down, down_all, enter, resume, up};
+pub use running::{Moved, Running, Scene, Texts, apply, broken, down, down_all, enter, resume, up};
 pub use session::Session;
 pub use wires::{LabWires, open};
 

@@ -167,7 +167,17 @@ fn what_is_lost_between_programs_is_told_with_the_device_that_is_broken() {
     let names = ["at step 2: program", "from-overlay of vxlan0 on node02", "nothing was seen"];
     live(&["--compare", QUESTION], 1, &names);
     live(&["--compare", "--level", "minimal", QUESTION], 1, &names);
+    for (command, said) in [
+        (&["lab", "list"][..], "demo is broken: vxlan0 of node02 is down"),
+        (&["lab", "apply", "-f", WORLD], "it is broken: vxlan0 of node02 is down"),
+        (&["lab", "apply", "-f", WORLD], "lab demo is what the files say already"),
+    ] {
+        let (text, code) = run(command);
+        assert!(code == 0 && text.contains(said), "{command:?}: {text}");
+    }
     set("node02", "vxlan0", "up");
+    let (text, _) = run(&["lab", "list"]);
+    assert!(!text.contains("broken"), "{text}");
 
     set("shop/server", "eth0", "down");
     live(&[QUESTION], 0, &["UNDECIDED  left node02 lxc", "broken    eth0 of shop/server is down"]);
@@ -252,4 +262,28 @@ fn what_is_caught_is_what_was_asked_for() {
     live(&["shop/client -> shop/server:80", "--expect", "allowed, tunneled"], 0, &["ALLOWED"]);
     let (text, code) = run(&["trace", "--live", "--on", "demo"]);
     assert_eq!((code, text.contains("QUESTION")), (2, true), "{text}");
+}
+
+/// A session that holds a lab sends in that one, and in no other.
+#[test]
+fn a_session_sends_in_the_lab_that_it_holds() {
+    if !is_possible() {
+        return;
+    }
+    let mut session = kernel::session();
+    let mut does = |line: &str, said: &str| {
+        let reply = session.execute(line);
+        let text = kernel::text(&reply);
+        assert!(reply.status == Status::Ok && text.contains(said), "{line}: {text}");
+    };
+    does(&format!("load {WORLD}"), "");
+    does("lab up", "a lab is up");
+    let question = format!("trace --live {QUESTION}");
+    does(&format!("trace --live --count 2 --compare {QUESTION} => allowed"), "simulates the same");
+    does("lab exec node02 -- ip link set vxlan0 down", "");
+    does(&question, "broken    vxlan0 of node02 is down");
+    does("lab exec node02 -- ip link set vxlan0 up", "");
+    does(&question, "ALLOWED");
+    does("lab down", "the lab is down");
+    does(&question, "ALLOWED");
 }

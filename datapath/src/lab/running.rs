@@ -15,7 +15,7 @@ use super::build;
 use super::change::{Change, Leaving};
 use super::namespace::Namespace;
 use super::wires::LabWires;
-use super::{Lab, LabError, Options, Plan, Role, Space};
+use super::{Broken, Lab, LabError, Options, Plan, Role, Space};
 use crate::live::install::{self, InstallError, Kind, Record, Source, Stage, State};
 use crate::live::{Backed, Place, Verified};
 pub use resume::resume;
@@ -253,6 +253,14 @@ fn opened(scene: Scene<'_>, home: &Home<'_>) -> Result<Lab, LabError> {
     };
     let spaces = plan.spaces.iter().map(open).collect::<Result<Vec<_>, _>>()?;
     Ok(Lab { plan, spaces })
+}
+
+/// Devices of a lab of a name that are gone or down.
+///
+/// # Errors
+/// Where a namespace is gone.
+pub fn broken(state: &State, name: &str, scene: Scene<'_>) -> Result<Vec<Broken>, LabError> {
+    Ok(opened(scene, &Home { state, name })?.broken())
 }
 
 /// Makes a lab of a name. On an error nothing of it stays.

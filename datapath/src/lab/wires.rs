@@ -70,6 +70,18 @@ impl LabWires {
         })
     }
 
+    /// Opens what frames are sent and taken by, where that is not open.
+    pub fn listen(&mut self) -> Result<(), LabError> {
+        (self.wires, self.pods) = (self.lab.wires()?, self.lab.pods()?);
+        Ok(())
+    }
+
+    /// Closes it.
+    pub fn hang_up(&mut self) {
+        (self.wires, self.pods) = (BTreeMap::new(), BTreeMap::new());
+        self.devices.borrow_mut().clear();
+    }
+
     /// The wires of a lab whose frames nobody sends or looks at from here; programs tell nothing before they are told to.
     pub fn quiet(lab: Lab, world: &World, tables: &Tables) -> Self {
         Self {

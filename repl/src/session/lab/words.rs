@@ -87,9 +87,17 @@ impl Session {
         }
         let before = Meant::recorded(&name, &record)?;
         let after = Meant::of(of, record.number + 1)?;
-        let scenes = (before.scene(), after.scene());
-        let moved = lab::apply(&state, &name, scenes, texts(of)).map_err(failed)?;
-        Ok(Reply::text(format!("{said}lab {name} has changed{}", words(&moved))))
+        let (scenes, new) = ((before.scene(), after.scene()), texts(of));
+        let is_same = (&new.sources, &new.entries) == (&record.sources, &record.entries);
+        let moved = lab::apply(&state, &name, scenes, new).map_err(failed)?;
+        let what = if is_same { "is what the files say already" } else { "has changed" };
+        let broken = match &broken(&state, &name, &after)[..] {
+            [] => String::new(),
+            broken => {
+                format!("\nit is broken: {}; `lab down` it and make it again", broken.join("; "))
+            }
+        };
+        Ok(Reply::text(format!("{said}lab {name} {what}{}{broken}", words(&moved))))
     }
 
     /// Runs a command in somebody's network, and waits for its end.
@@ -158,6 +166,12 @@ impl Session {
             let state = state_of(&found);
             listing.notes.extend(remark(&installed, &found.name));
             let record = found.record.as_ref();
+            let up = record.filter(|record| record.stage == Stage::Up);
+            let meant = up.and_then(|record| Meant::recorded(&found.name, record).ok());
+            let broken = meant.map_or_else(Vec::new, |m| broken(&installed, &found.name, &m));
+            if !broken.is_empty() {
+                listing.notes.push(format!("{} is broken: {}", found.name, broken.join("; ")));
+            }
             listing.rows.push(vec![
                 found.name.into(),
                 state.into(),
@@ -230,6 +244,14 @@ fn remark(state: &State, name: &str) -> Option<String> {
         Ok(record) => state.hush(name, &record).then(|| format!("lab {name}: {UNHEARD}")),
         Err(InstallError::Busy { .. }) => None,
         Err(error) => Some(format!("{error}; {}", error.remedy())),
+    }
+}
+
+/// What of a lab is no longer as it was made.
+fn broken(state: &State, name: &str, meant: &Meant) -> Vec<String> {
+    match lab::broken(state, name, meant.scene()) {
+        Ok(broken) => broken.iter().map(ToString::to_string).collect(),
+        Err(error) => vec![error.to_string()],
     }
 }
 

@@ -132,6 +132,7 @@ mod probe {
     use super::{Live, Reply, Session, Status, ast};
     use crate::backend::{self, Choice};
     use crate::live::difference;
+    use crate::monitor::Scene;
     use crate::reply::{Answer, Compared, Sent};
 
     /// Ports that probes are sent from: such as no system gives by itself, another one each time, so that none goes on with the flow of
@@ -219,6 +220,13 @@ mod probe {
 
         /// Sends one packet in a lab of a name, or opens a connection there.
         fn probe_elsewhere(&mut self, live: &Live, asked: &ast::Question) -> Reply {
+            if live.on.is_none()
+                && let Some(mut own) = self.lab.0.take()
+            {
+                let reply = self.probe_own(&mut own, live, asked);
+                self.lab.0 = Some(own);
+                return reply;
+            }
             let opened = match Opened::of(live.on.as_deref()) {
                 Ok(opened) => opened,
                 Err(reply) => return *reply,
@@ -251,13 +259,43 @@ mod probe {
             let of_lab = LabScene { world: &scene.world, tables: &scene.tables };
             let entered = lab::enter(&opened.state, &opened.name, of_lab);
             let mut lab = entered.map_err(|error| refused_by_lab(&error))?;
+            self.in_lab(&mut lab, scene, question, live)
+        }
+
+        /// Sends one packet in the lab that the session holds.
+        fn probe_own(&mut self, own: &mut Own, live: &Live, asked: &ast::Question) -> Reply {
+            let scene = own.meant.scene_of_all();
+            let question = match lang::resolve::question(&scene.world, asked) {
+                Ok(question) => question,
+                Err(problem) => return self.complain(vec![problem]),
+            };
+            let refused = unsendable(live, asked, &question).map_or(Ok(()), Err);
+            if let Err(reply) = refused.and_then(|()| refuse_simulated(&question)) {
+                return *reply;
+            }
+            let lab = own.running.live();
+            if let Err(error) = lab.wires(LabWires::listen) {
+                return *refused_by_lab(&error);
+            }
+            let answer = self.in_lab(lab, &scene, &marked(question, asked), live);
+            lab.wires(LabWires::hang_up);
+            answer.map_or_else(|reply| *reply, told)
+        }
+
+        fn in_lab(
+            &mut self,
+            lab: &mut Backed<LabWires>,
+            scene: &Scene,
+            question: &Question,
+            live: &Live,
+        ) -> Result<Answer, Box<Reply>> {
             let drops = Drops::of(&question.packet);
             let nodes: Vec<NodeId> = scene.tables.nodes.iter().map(|node| node.node).collect();
-            let before = conduct(&mut lab, &nodes);
-            let told = tell(&mut lab, &before, mode(opened, question));
+            let before = conduct(lab, &nodes);
+            let told = tell(lab, &before, mode(scene, question));
             let followed =
-                told.and_then(|()| follow(&mut lab, &scene.world, &scene.tables, question, 0));
-            hush(&mut lab, before);
+                told.and_then(|()| follow(lab, &scene.world, &scene.tables, question, 0));
+            hush(lab, before);
             let trace = followed.map_err(|error| refused(&error))?;
             let context = Context {
                 world: &scene.world,
@@ -279,7 +317,7 @@ mod probe {
                 explanation.assumed.push(UNCOMPARED.to_owned());
             }
             let compared = if live.compare && is_whole {
-                Some(compared(opened, question, &trace).map_err(|error| refused(&error))?)
+                Some(compared(scene, question, &trace).map_err(|error| refused(&error))?)
             } else {
                 None
             };
@@ -295,24 +333,23 @@ mod probe {
         opened: &Opened,
         question: &Question,
     ) -> Result<(), Box<Reply>> {
-        let failure = |status, message: &str, remedy: &str| {
-            Err(Box::new(Reply::failure(status, message, remedy)))
-        };
         if opened.record.kind != install::Kind::Lab {
             let message = format!(
                 "{} has pods that are not hopwise's, and nothing is sent from inside them",
                 opened.title()
             );
-            return failure(
-                Status::Input,
-                &message,
-                "`--wait` catches the next packet that somebody else sends",
-            );
+            let remedy = "`--wait` catches the next packet that somebody else sends";
+            return Err(Box::new(Reply::failure(Status::Input, message, remedy)));
         }
+        refuse_simulated(question)
+    }
+
+    /// What only simulation can be asked.
+    fn refuse_simulated(question: &Question) -> Result<(), Box<Reply>> {
         let is_simulated = question.known.is_some() && !http::is_asked(question);
         if question.with_reply || is_simulated || question.choose.is_some() {
             let message = "`with` and `choose backend` are about simulation: real pods answer, and real services choose";
-            return failure(Status::Input, message, "leave them out");
+            return Err(Box::new(Reply::failure(Status::Input, message, "leave them out")));
         }
         Ok(())
     }
@@ -347,8 +384,8 @@ mod probe {
 
     /// What programs tell meanwhile: all of the one packet. Where they have something to say about the underlay's own packets too, whose
     /// marks are others, all of every packet.
-    fn mode(opened: &Opened, question: &Question) -> Mode {
-        let cluster = &opened.scene.world.cluster;
+    fn mode(scene: &Scene, question: &Question) -> Mode {
+        let cluster = &scene.world.cluster;
         let has_outer =
             cluster.encryption.is_some() || cluster.host_firewall || !cluster.prefilter.is_empty();
         let ip = &question.packet.ip;
@@ -397,11 +434,10 @@ mod probe {
 
     /// What simulation says to the same packet, on a fresh conntrack.
     fn compared(
-        opened: &Opened,
+        scene: &Scene,
         question: &Question,
         real: &Trace,
     ) -> Result<Compared, BackendError> {
-        let scene = &*opened.scene;
         let mut simulated = backend::open(Choice::Auto)?;
         simulated.load_world(&scene.world, &scene.tables)?;
         let trace = follow(&mut *simulated, &scene.world, &scene.tables, question, 0)?;

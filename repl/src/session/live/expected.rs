@@ -41,11 +41,16 @@ impl Session {
 
     /// Whether a question is about another world than the session's.
     fn asks_elsewhere(&self, live: &Live) -> bool {
+        live.on.is_some() || (live.waits() && !self.holds_lab())
+    }
+
+    /// Whether there is a lab that goes with the session.
+    pub(super) fn holds_lab(&self) -> bool {
         #[cfg(feature = "lab")]
-        let has_own = self.lab.0.is_some();
+        let holds = self.lab.0.is_some();
         #[cfg(not(feature = "lab"))]
-        let has_own = false;
-        live.on.is_some() || (live.waits() && !has_own)
+        let holds = false;
+        holds
     }
 }
 
