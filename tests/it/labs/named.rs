@@ -159,7 +159,10 @@ fn a_lab_without_a_name_leaves_nothing() {
     let mut command = home.hopwise(&["lab", "up", "-f", WORLD]);
     let output = command.stdin(std::process::Stdio::null()).output().expect("hopwise starts");
     let (text, code) = seen(&output);
-    assert_eq!((code, text.trim()), (0, "a lab is up: 2 nodes, 3 pods; it ends with the session"));
+    assert_eq!(
+        (code, text.trim()),
+        (0, "a lab is up: 2 nodes, 3 pods; it ends with Ctrl-C or the end of standard input")
+    );
     assert_eq!(home.left(), Vec::<String>::new());
 }
 

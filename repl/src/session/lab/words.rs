@@ -133,7 +133,14 @@ impl Session {
             Err(reply) => return *reply,
         };
         let (mut run, name) = program(command);
-        *cannot_run(&name, &space.enter().err().unwrap_or_else(|| run.exec()))
+        match space.enter() {
+            Ok(()) => *cannot_run(&name, &run.exec()),
+            Err(error) => {
+                let message = format!("cannot enter the network of `{place}`: {error}");
+                let remedy = "labs need root (CAP_SYS_ADMIN)";
+                Reply::failure(Status::Environment, message, remedy)
+            }
+        }
     }
 
     fn space(&mut self, lab: Option<&str>, place: &str) -> Result<Namespace, Box<Reply>> {
