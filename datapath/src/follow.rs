@@ -142,18 +142,13 @@ impl Journey<'_> {
             }
             let injection = self.injection(&arrival)?;
             let observation = if trace.hops.is_empty() {
-                backend.inject(&injection).map_err(|error| match error {
-                    BackendError::Unseen { hook, lost, .. } => {
-                        let device = format!("{} of {}", arrival.device, self.name(arrival.node));
-                        BackendError::Unseen { hook, device, lost }
-                    }
-                    error => error,
-                })?
+                let place = format!("{} of {}", arrival.device, self.name(arrival.node));
+                backend.inject(&injection).map_err(|error| named(error, &place))?
             } else {
                 match backend.carry(&injection) {
                     Err(BackendError::Unseen { lost, .. }) => {
-                        trace.lost += lost;
                         let Arrival { node, hook, device, .. } = arrival;
+                        trace.lost += lost;
                         trace.unseen = Some(Unseen { node, hook, device });
                         return Ok(trace);
                     }
@@ -505,6 +500,16 @@ struct Left {
     source_port: Option<u16>,
     pinned: Pinned,
     inside: Option<Tunneled>,
+}
+
+/// The error with the name of the device, which backends do not know.
+fn named(error: BackendError, device: &str) -> BackendError {
+    match error {
+        BackendError::Unseen { hook, lost, .. } => {
+            BackendError::Unseen { hook, device: device.to_owned(), lost }
+        }
+        error => error,
+    }
 }
 
 /// Adds names that are not there yet.

@@ -84,12 +84,32 @@ impl LabError {
             Self::NotALab(name) => format!("it was attached: `hopwise detach {name}`"),
             Self::Fixed(_) => "take the lab down, and up again with this file".to_owned(),
             Self::Datapath(_) => "`hopwise doctor` says what this host lacks".to_owned(),
-            Self::System { .. } => {
-                "labs need root (CAP_SYS_ADMIN and CAP_NET_ADMIN), veth, bridge and vxlan devices; `hopwise doctor` says what is there"
+            Self::System { .. } => privileges().unwrap_or_else(|| {
+                "labs need root, veth, bridge and vxlan devices; `hopwise doctor` says what is there"
                     .to_owned()
-            }
+            }),
         }
     }
+}
+
+/// Capabilities that labs and probes in them need, with their bits and what they are for.
+pub(crate) const CAPABILITIES: [(&str, u32, &str); 3] = [
+    ("CAP_SYS_ADMIN", 21, "making network namespaces and entering them"),
+    ("CAP_NET_ADMIN", 12, "making devices"),
+    ("CAP_NET_RAW", 13, "sending and reading whole frames"),
+];
+
+/// What to do about the capabilities that this thread lacks for labs; `None` where it has all.
+pub fn privileges() -> Option<String> {
+    let effective = crate::testrun::effective().ok()?;
+    let has = |bit: &u32| effective >> bit & 1 != 0;
+    let lacking: Vec<String> = CAPABILITIES
+        .iter()
+        .filter(|(_, bit, _)| !has(bit))
+        .map(|(name, _, purpose)| format!("{name} ({purpose})"))
+        .collect();
+    (!lacking.is_empty())
+        .then(|| format!("this process lacks {}, which labs need: run as root", lacking.join(", ")))
 }
 
 /// A world's namespaces with their devices.

@@ -361,6 +361,12 @@ impl<H: Host> Nodes<H> {
         self.made.get_mut(&node)
     }
 
+    /// All that were made, to change.
+    #[cfg(feature = "live")]
+    pub(crate) fn all_made(&mut self) -> impl Iterator<Item = &mut H::Node> {
+        self.made.values_mut()
+    }
+
     /// The node as it is run, which is made and filled where it is not yet.
     pub(crate) fn node(
         &mut self,

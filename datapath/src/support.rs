@@ -26,8 +26,26 @@ pub fn checks() -> Vec<Check> {
     checks.extend([unprivileged(), btf(), bpffs(), jit(), program_types(), map_types(), helpers()]);
     checks.extend(object());
     #[cfg(feature = "lab")]
-    checks.push(namespaces());
+    checks.extend(for_labs());
     checks
+}
+
+/// What labs need besides: capabilities, and network namespaces, whose devices only making a lab tells.
+#[cfg(feature = "lab")]
+fn for_labs() -> [Check; 3] {
+    const LOST: &str = "labs, and probes of `trace --live`";
+    const REMEDY: &str = "run as root";
+    let effective = effective();
+    let check = |name: &'static str| {
+        let wanted = crate::lab::CAPABILITIES.iter().find(|(wanted, ..)| *wanted == name);
+        let (bit, purpose) = wanted.map_or((0, ""), |(_, bit, purpose)| (*bit, *purpose));
+        match &effective {
+            Ok(bits) if bits >> bit & 1 != 0 => Check::pass(name, "effective"),
+            Ok(_) => Check::warn(name, format!("not there; it allows {purpose}"), REMEDY, LOST),
+            Err(error) => Check::warn(name, error.to_string(), REMEDY, LOST),
+        }
+    };
+    [check("CAP_SYS_ADMIN"), check("CAP_NET_RAW"), namespaces()]
 }
 
 /// Whether a lab can be made at all: what is in it, only making it tells.
@@ -348,6 +366,10 @@ mod tests {
         "helpers",
         "programs load",
         "a packet runs",
+        #[cfg(feature = "lab")]
+        "CAP_SYS_ADMIN",
+        #[cfg(feature = "lab")]
+        "CAP_NET_RAW",
         #[cfg(feature = "lab")]
         "network namespaces",
     ];

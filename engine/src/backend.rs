@@ -112,6 +112,14 @@ pub enum BackendError {
         /// The remedy.
         remedy: String,
     },
+    /// The world is none that this backend can make, whatever the host.
+    #[error("this world cannot be made here: {what}")]
+    Unhostable {
+        /// What of it.
+        what: String,
+        /// The remedy.
+        remedy: String,
+    },
     /// The kernel refused a program.
     #[error("the kernel refused program `{program}`")]
     Refused {
@@ -146,13 +154,13 @@ pub enum BackendError {
     #[error("the datapath's events cannot be read: {0}")]
     BadEvent(String),
     /// A packet that programs were to see by themselves was not seen in time.
-    #[error("{hook} at {device} did not see the packet{}", in_words(*lost))]
+    #[error("{}", unseen(*.hook, .device, *.lost))]
     Unseen {
         /// The program that it was expected at.
         hook: Hook,
         /// Its device, by name or index.
         device: String,
-        /// Events that were lost meanwhile, among which it may have been.
+        /// Events of the node that were lost meanwhile; what the program told of the packet may be among them.
         lost: u64,
     },
     /// Two backends that run the same programs differ: a bug of one of them.
@@ -175,11 +183,14 @@ pub enum BackendError {
     },
 }
 
-fn in_words(lost: u64) -> String {
-    if lost == 0 {
-        String::new()
-    } else {
-        format!(", or the event is one of {lost} that were lost")
+/// That a program told nothing of a packet; where events were lost nobody knows whether it did.
+fn unseen(hook: Hook, device: &str, lost: u64) -> String {
+    match lost {
+        0 => format!("{hook} at {device} did not see the packet"),
+        1 => format!("1 event was lost, which {hook} at {device} may have told of the packet"),
+        lost => format!(
+            "{lost} events were lost, and what {hook} at {device} told of the packet may be among them"
+        ),
     }
 }
 

@@ -18,7 +18,12 @@ fn a_real_packet_is_explained_and_held_against_simulation() {
     }
     let (text, code) = run(&["trace", "--live", "--compare", "-f", WORLD, QUESTION]);
     assert_eq!(code, 0, "{text}");
-    for part in ["from-overlay, ", " later", "checked   lab, ", " simulates the same, hop by hop"] {
+    for part in [
+        "from-overlay, ",
+        " later",
+        "checked   a lab of its own, ",
+        " simulates the same, hop by hop",
+    ] {
         assert!(text.contains(part), "{part}: {text}");
     }
     let (text, code) = run(&["trace", "--live", "-f", WORLD, QUESTION, "-o", "json"]);
@@ -35,7 +40,7 @@ fn a_session_sends_real_packets_and_refuses_what_it_must_not_send() {
     assert!(session.execute(&format!("load {WORLD}")).is_ok());
     let reply = session.execute(&format!("trace --live --count 2 {QUESTION}"));
     let text = kernel::text(&reply);
-    assert!(text.contains("checked   lab, "), "{text}");
+    assert!(text.contains("checked   a lab of its own, "), "{text}");
     let carrying = "trace --live shop/client -> shop/server:80/tcp payload \"x\"";
     assert_eq!(session.execute(carrying).status, Status::Usage);
     let expecting = |wanted: &str| format!("trace --live {QUESTION} => {wanted}");
@@ -95,6 +100,36 @@ fn a_probe_is_sent_in_a_lab_of_a_name_and_packets_of_others_are_caught() {
     assert_eq!((code, text.contains("there is demo")), (3, true), "{text}");
     let (text, code) = run(&["trace", "--live", "--on", "demo", QUESTION, "payload", "x"]);
     assert_eq!((code, text.contains("--send")), (2, true), "{text}");
+}
+
+/// Questions that name no lab are about the one that the session holds.
+#[test]
+fn a_session_that_holds_a_lab_sends_its_probes_there() {
+    if !is_possible() {
+        return;
+    }
+    let mut session = kernel::session();
+    let world = "cluster lab {\n  host-routing stack\n  node node01 { ip 192.168.1.1 pods 10.1.0.0/24 }\n}\nnamespace shop {}\npod shop/client on node01 { ip 10.1.0.10 }\npod shop/near on node01 { ip 10.1.0.11 }\nexternal far { ip 203.0.113.9 }\n";
+    let folder = crate::cli::Folder::new("held", &[("held.hop", world.as_bytes())]);
+    let mut says = |line: &str, said: &[&str]| {
+        let text = kernel::text(&session.execute(line));
+        let missing = said.iter().find(|said| !text.contains(*said));
+        assert_eq!(missing, None, "{line}: {text}");
+    };
+    says(&format!("load {}", folder.path("held.hop")), &[]);
+    says("lab up", &["a lab is up"]);
+    let question = "trace --live shop/client -> far:80";
+    says(question, &["ALLOWED", "checked   the session's lab, kernel "]);
+    says("trace --live --compare --count 2 shop/client -> far:80", &["simulates the same"]);
+    says("trace --live shop/client -> far:80 payload \"x\"", &["--send"]);
+    says("trace --live shop/client -> far:80 with reply", &["are about simulation"]);
+    let request = "trace --live shop/client -> shop/near:80 http GET \"/\"";
+    says(request, &["the session's lab", "was not sent: the connection was refused"]);
+    let stop = "for f in /proc/sys/net/ipv4/conf/*/forwarding; do echo 0 > $f; done";
+    says(&format!("lab exec node01 -- bash -c '{stop}'"), &[]);
+    says(question, &["UNDECIDED  left node01 eth0; "]);
+    says("lab down", &["the lab is down"]);
+    says(question, &["ALLOWED", "checked   a lab of its own, kernel "]);
 }
 
 /// A node that forwards nothing drops what a program gave it to route; the kernel says so where it can be asked.

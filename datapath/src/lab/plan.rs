@@ -207,7 +207,7 @@ impl PlanError {
                 "use `tunnel vxlan` or native routing; `make test-qemu` runs real Geneve devices"
             }
             Self::Device { .. } => {
-                "give it another `interface` or `ifindex`; 1 is the loopback device's"
+                "give it another `interface` or `ifindex`, or the tunnel or the node another `device`; `lo` of index 1 is the loopback device"
             }
             Self::Address { .. } => {
                 "give it an ordinary address; 169.254.66.1, 169.254.128.0/17 and fe80::/64 are the lab's own"

@@ -23,6 +23,9 @@ pub struct Session {
 fn unsupported(error: &LabError) -> BackendError {
     match error {
         LabError::Datapath(error) => error.clone(),
+        LabError::Plan(error) => {
+            BackendError::Unhostable { what: error.to_string(), remedy: error.remedy() }
+        }
         error => BackendError::Unsupported {
             what: format!("a lab of this world ({error})"),
             remedy: error.remedy(),

@@ -27,6 +27,10 @@ use crate::testrun::kernel_version;
 
 /// Bytes of a node's ring buffer: what programs tell in a second, where that is as much as a monitor promises to read.
 const RING: u32 = 1 << 22;
+/// Records that a ring buffer has room for at most, each of which has a header of 8 bytes.
+const FILLED: usize = RING as usize / 8;
+/// Records that are taken at once, so that what is held does not grow with what others send.
+const AT_ONCE: usize = 1 << 15;
 /// Between two looks at what programs said.
 const PAUSE: Duration = Duration::from_micros(100);
 /// Bytes of a frame's Ethernet addresses.
@@ -136,6 +140,8 @@ pub(crate) struct LiveNode<W> {
     origin: Origin,
     /// Runs that were not asked about yet.
     pending: Vec<decode::Run>,
+    /// Events that were lost since the last packet was sent.
+    lost: u64,
     shared: Rc<RefCell<Shared<W>>>,
 }
 
@@ -208,7 +214,9 @@ impl<W: Wires> Backend for Backed<W> {
         here.into_iter().try_for_each(|node| self.0.node(node).map(drop))
     }
 
+    /// What programs told before is taken out of the way first: where there is no room what they tell is lost.
     fn inject(&mut self, injection: &Injection) -> Result<Observation, BackendError> {
+        self.0.all_made().try_for_each(LiveNode::drain)?;
         self.0.inject(injection)
     }
 
@@ -283,7 +291,7 @@ impl<W: Wires> Host for OnWires<W> {
 impl<W: Wires> OnWires<W> {
     fn node(&self, id: NodeId, programs: Programs, origin: Origin) -> LiveNode<W> {
         let shared = Rc::clone(&self.shared);
-        LiveNode { id, programs, origin, pending: Vec::new(), shared }
+        LiveNode { id, programs, origin, pending: Vec::new(), lost: 0, shared }
     }
 
     fn pinned(
@@ -453,26 +461,35 @@ impl<W: Wires> LiveNode<W> {
             let shared = self.shared.borrow();
             (shared.sent_at, shared.wires.patience())
         };
-        let (begun, mut lost) = (Instant::now(), 0);
+        let begun = Instant::now();
         loop {
-            let (runs, lost_now) = self.programs.runs()?;
-            lost += lost_now;
+            let (runs, lost) = self.programs.runs_of(AT_ONCE)?;
+            self.lost += lost;
             self.pending.extend(runs);
             self.pending.retain(|run| run.end.is_some_and(|end| end.time >= since));
             if let Some(at) = self.pending.iter().position(|run| is_it(run, input, frame)) {
                 let run = self.pending.remove(at);
-                return self.told(run, lost, frame);
+                return self.told(run, frame);
             }
             if begun.elapsed() > patience {
-                let hook = decode::hook_of(input.hook)?;
-                let device = input.ifindex.to_string();
-                return Err(BackendError::Unseen { hook, device, lost });
+                let (hook, device) = (decode::hook_of(input.hook)?, input.ifindex.to_string());
+                return Err(BackendError::Unseen { hook, device, lost: self.lost });
             }
             std::thread::sleep(PAUSE);
         }
     }
 
-    fn told(&self, run: decode::Run, lost: u64, frame: &[u8]) -> Result<Run, BackendError> {
+    /// Takes what was told before out of the ring buffer, whosoever it is of.
+    fn drain(&mut self) -> Result<(), BackendError> {
+        self.programs.runs_of(FILLED)?;
+        drop(self.programs.cut());
+        self.pending.clear();
+        self.lost = 0;
+        Ok(())
+    }
+
+    /// A run that has its end has lost nothing of its own.
+    fn told(&self, run: decode::Run, frame: &[u8]) -> Result<Run, BackendError> {
         let action = run.events.iter().rev().find_map(|said| match said.event {
             Event::Outcome(action) => Some(action),
             _ => None,
@@ -491,7 +508,7 @@ impl<W: Wires> LiveNode<W> {
             code: code(action),
             frame: left,
             mark: run.end.map_or(0, |end| end.mark),
-            lost,
+            lost: 0,
             live: Some((run.events, Live { time, frame_in, outer, arrived })),
         })
     }

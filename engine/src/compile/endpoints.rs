@@ -58,6 +58,8 @@ struct Taken {
     ids: BTreeSet<u16>,
     indices: BTreeSet<u32>,
     names: BTreeSet<String>,
+    /// Those of them that are no pod's.
+    of_node: BTreeSet<String>,
     macs: BTreeSet<Mac>,
 }
 
@@ -84,6 +86,7 @@ impl Devices {
             .into_iter()
             .chain((!node.health.is_empty()).then_some(HEALTH_DEVICE));
         taken.names.extend(devices.into_iter().cloned().chain(fixed.map(str::to_owned)));
+        taken.of_node.clone_from(&taken.names);
         taken.macs.extend(node.mac);
         for (_, pod) in &own {
             taken.pins(pod, diagnostics);
@@ -107,25 +110,26 @@ impl Devices {
 impl Taken {
     /// Takes what a pod pins. The front end tells most clashes before; this is what keeps tables sound.
     fn pins(&mut self, pod: &Pod, diagnostics: &mut Vec<Diagnostic>) {
-        let mut clash = |what: &str, value: String| {
-            let message = format!(
-                "{what} {value} of pod {} is that of another pod of its node",
-                pod.qualified()
-            );
-            diagnostics.push(Diagnostic::error(DUPLICATE_PIN, message, pod.span));
+        const POD: &str = "another pod of its node";
+        let mut clash = |what: &str, value: String, whose: &str| {
+            let message = format!("{what} {value} of pod {} is that of {whose}", pod.qualified());
+            let advice = format!("give the pod another {what}; one is chosen where none is given");
+            diagnostics.push(Diagnostic::error(DUPLICATE_PIN, message, pod.span).help(advice));
         };
         if let Some(id) = pod.endpoint_id.filter(|id| !self.ids.insert(*id)) {
-            clash("endpoint id", id.to_string());
+            clash("endpoint id", id.to_string(), POD);
         }
         if let Some(index) = pod.ifindex.filter(|index| !self.indices.insert(*index)) {
-            clash("interface index", index.to_string());
+            clash("interface index", index.to_string(), POD);
         }
         if let Some(name) = pod.interface.as_ref().filter(|n| !self.names.insert((*n).clone())) {
-            clash("interface", format!("`{name}`"));
+            let is_nodes = self.of_node.contains(name);
+            let whose = if is_nodes { "a device of the node itself" } else { POD };
+            clash("interface", format!("`{name}`"), whose);
         }
         for mac in [pod.mac, pod.host_mac].into_iter().flatten() {
             if !self.macs.insert(mac) {
-                clash("Ethernet address", mac.to_string());
+                clash("Ethernet address", mac.to_string(), POD);
             }
         }
     }

@@ -34,7 +34,7 @@ TWO_OF_FAMILY = 107, "two-of-family", "a pod or service has two addresses of one
     wrong "cluster c {\n  node node01 { ip 192.168.66.226 pods 10.244.1.0/24 }\n}\nnamespace web {}\npod web/client on node01 { ip 10.244.1.2, 10.244.1.3 }\n";
     right "cluster c {\n  node node01 { ip 192.168.66.226 pods 10.244.1.0/24 }\n}\nnamespace web {}\npod web/client on node01 { ip 10.244.1.2, fd00::2 }\n";
 DUPLICATE_PIN = 108, "duplicate-pin", "two pods of a node have the same endpoint id, interface index or interface, or two of its devices one name";
-    "Endpoint ids, interface indexes and interface names tell the endpoints of a node apart, so each may be pinned once on a node. Another node may use the same ones. Leave the field out to have one chosen. The tunnel's device is one beside the node's own, so their names differ too.";
+    "Endpoint ids, interface indexes and interface names tell the endpoints of a node apart, so each may be pinned once on a node. Another node may use the same ones. Leave the field out to have one chosen. The tunnel's device is one beside the node's own, so their names differ too, and from those that every node has: `lo` and `cilium_host`.";
     wrong "cluster c {\n  node node01 { ip 192.168.66.226 pods 10.244.1.0/24 }\n}\nnamespace web {}\npod web/a on node01 { ip 10.244.1.2 endpoint 7 }\npod web/b on node01 { ip 10.244.1.3 endpoint 7 }\n";
     right "cluster c {\n  node node01 { ip 192.168.66.226 pods 10.244.1.0/24 }\n}\nnamespace web {}\npod web/a on node01 { ip 10.244.1.2 endpoint 7 }\npod web/b on node01 { ip 10.244.1.3 endpoint 8 }\n";
 HOST_NETWORK = 109, "host-network-field", "a pod on the host network has no network of its own";

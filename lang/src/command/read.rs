@@ -15,6 +15,7 @@ use crate::outline::Outline;
 use crate::parse;
 
 mod lab;
+mod shell;
 
 /// The kinds that `remove` knows: those of [`crate::ast::Item::key`].
 const KINDS: &[&str] = &[
@@ -94,6 +95,8 @@ pub(crate) fn is_statement(word: &str, text: &str) -> bool {
 /// A line with its comments blanked.
 struct Line {
     blanked: String,
+    /// The same as it was written.
+    written: String,
     file: FileId,
 }
 
@@ -102,7 +105,7 @@ type Argument = Name;
 
 impl Line {
     fn new(text: &str, file: FileId) -> Self {
-        Self { blanked: Outline::new(text).blanked, file }
+        Self { blanked: Outline::new(text).blanked, written: text.to_owned(), file }
     }
 
     fn span(&self, range: &Range<usize>) -> Span {

@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use super::output::Output;
 use super::{Files, Format, Look};
 use crate::backend;
-use crate::reply::{Content, Reply, Status};
+use crate::reply::{Reply, Status};
 use crate::session::Session;
 
 const AFTER_HELP: &str = "\
@@ -113,10 +113,7 @@ fn up(named: &Named, look: &Look) -> io::Result<Status> {
         Ok(opened) => opened,
         Err(reply) => return output.reply(&reply),
     };
-    let mut reply: Reply = session.lab_up(named.name.as_deref(), None).after(loaded);
-    if let (None, Content::Text(text)) = (&named.name, &mut reply.content) {
-        *text = text.replace("with the session", "with Ctrl-C or the end of standard input");
-    }
+    let reply: Reply = session.lab_up_for_now(named.name.as_deref()).after(loaded);
     let status = output.reply(&reply)?;
     if named.name.is_none() && status == Status::Ok {
         // Ctrl-C ends the process, and the lab with it.

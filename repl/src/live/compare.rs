@@ -22,7 +22,7 @@ pub struct Difference {
     pub live: String,
 }
 
-/// The first difference of two journeys, if there is any.
+/// The first difference of two journeys, if there is any. Where events of the real one were lost, what they told of is no difference.
 pub fn difference(simulated: &Trace, live: &Trace, world: &World) -> Option<Difference> {
     let found = |hop: usize, what: &str, simulated: String, live: String| {
         Some(Difference { hop, what: what.to_owned(), simulated, live })
@@ -34,6 +34,9 @@ pub fn difference(simulated: &Trace, live: &Trace, world: &World) -> Option<Diff
     for (at, hop) in simulated.hops.iter().enumerate() {
         let place = placed(hop);
         let Some(real) = live.hops.get(at) else {
+            if live.lost > 0 {
+                return None;
+            }
             return found(at, "program", place, "nothing was seen".to_owned());
         };
         if (hop.node, hop.hook) != (real.node, real.hook) {
@@ -63,7 +66,7 @@ pub fn difference(simulated: &Trace, live: &Trace, world: &World) -> Option<Diff
             format!("{hook} of {device} on {node} did not see it")
         }
     };
-    let differs = simulated.unseen != live.unseen;
+    let differs = live.lost == 0 && simulated.unseen != live.unseen;
     let last = simulated.hops.len().saturating_sub(1);
     if differs { found(last, "end", end(simulated), end(live)) } else { None }
 }

@@ -219,7 +219,7 @@ fn policy_cause(decided: &Decided) -> String {
 
 fn undecided(e: &Explanation) -> String {
     match e.undecided {
-        Some(Undecided::EventsLost) => format!("{} lost, so the outcome is not known", lost(e)),
+        Some(Undecided::EventsLost) => events_lost(e),
         Some(Undecided::NotFollowed) => match (&e.obstacle, e.hops.last().and_then(ending)) {
             (Some(obstacle), _) => obstacle::cause(obstacle),
             (None, Some(ending)) => format!("{ending}, which is not followed"),
@@ -232,6 +232,17 @@ fn undecided(e: &Explanation) -> String {
         Some(Undecided::NotObserved) => not_observed(e),
         Some(Undecided::OutcomeNotSeen) | None => "the outcome was not seen".to_owned(),
     }
+}
+
+/// How many events were lost; of a real packet, among which what the next program told of it may be.
+fn events_lost(e: &Explanation) -> String {
+    let lost = lost(e);
+    let Some(Unobserved { left, by, node, hook, device, .. }) = &e.unobserved else {
+        return format!("{lost} lost, so the outcome is not known");
+    };
+    format!(
+        "left {left} {by}; {lost} lost, among which may be what {hook} at {node} {device} told of it"
+    )
 }
 
 /// Where a real packet was seen last, and where it was not.

@@ -284,9 +284,9 @@ fn cannot_enter(error: &BackendError, asked: &Question, chooses: bool) -> Diagno
 /// A backend's refusal as a reply: what is missing and what to do.
 pub(crate) fn refused(error: &BackendError) -> Box<Reply> {
     let (remedy, detail) = match error {
-        BackendError::Unsupported { remedy, .. } | BackendError::NotSent { remedy, .. } => {
-            (remedy.clone(), Vec::new())
-        }
+        BackendError::Unsupported { remedy, .. }
+        | BackendError::NotSent { remedy, .. }
+        | BackendError::Unhostable { remedy, .. } => (remedy.clone(), Vec::new()),
         BackendError::Refused { log, .. } => {
             let lines = log.lines().map(ToOwned::to_owned).collect();
             ("`hopwise doctor` says what this kernel can do".to_owned(), lines)
@@ -298,13 +298,13 @@ pub(crate) fn refused(error: &BackendError) -> Box<Reply> {
         BackendError::BadEvent(_) => {
             ("rebuild hopwise, so that its object and its library match".to_owned(), Vec::new())
         }
-        BackendError::Unseen { lost: 1.., .. } => {
-            let remedy = "programs said more than could be read: ask again, or when less passes";
+        BackendError::Unseen { lost: 0, .. } => {
+            let remedy =
+                "see that the device is up and that the programs are attached (`hopwise status`)";
             (remedy.to_owned(), Vec::new())
         }
         BackendError::Unseen { .. } => {
-            let remedy =
-                "see that the device is up and that the programs are attached (`hopwise status`)";
+            let remedy = "ask again when less is going on: other traffic left programs no room to tell of this packet";
             (remedy.to_owned(), Vec::new())
         }
         BackendError::Disagreement { .. } => {
@@ -323,7 +323,9 @@ pub(crate) fn refused(error: &BackendError) -> Box<Reply> {
     };
     let status = match error {
         BackendError::Disagreement { .. } => Status::Divergence,
-        BackendError::BadInjection(_) | BackendError::NotSent { .. } => Status::Input,
+        BackendError::BadInjection(_)
+        | BackendError::NotSent { .. }
+        | BackendError::Unhostable { .. } => Status::Input,
         _ => Status::Environment,
     };
     Box::new(Reply::with_status(Content::Failure(failure), status))

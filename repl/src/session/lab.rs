@@ -75,6 +75,10 @@ impl Session {
         without()
     }
 
+    pub(crate) fn lab_up_for_now(&mut self, _: Option<&str>) -> Reply {
+        without()
+    }
+
     pub(crate) fn lab_apply(&mut self, _: Option<&str>, _: Option<&Self>) -> Reply {
         without()
     }

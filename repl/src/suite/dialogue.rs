@@ -117,7 +117,9 @@ impl Talk<'_, '_, '_> {
         match self.runner.journey.begin(&stage, question) {
             Ok(Opened::As(question)) => Ok(Begun::As(question)),
             Ok(Opened::Refused(answer)) => Ok(Begun::Refused(answer)),
-            Err(error @ BackendError::BadInjection(_)) => Ok(Begun::Unseen(error.to_string())),
+            Err(error @ (BackendError::BadInjection(_) | BackendError::Unhostable { .. })) => {
+                Ok(Begun::Unseen(error.to_string()))
+            }
             Err(error) => Err(error),
         }
     }
@@ -270,7 +272,12 @@ impl Talk<'_, '_, '_> {
         let generation = (self.runner.generations)();
         match compile(&world, &policies, generation) {
             Ok(tables) => {
-                self.runner.journey.backend.load_world(&world, &tables)?;
+                match self.runner.journey.backend.load_world(&world, &tables) {
+                    Err(error @ BackendError::Unhostable { .. }) => {
+                        return Ok(self.broken(step, vec![error.to_string()]));
+                    }
+                    loaded => loaded?,
+                }
                 self.changed = Some(Changed { world, policies, tables });
                 let known = self.told()?;
                 self.steps.push(StepReport { step: step.text.clone(), verdict: None, known });

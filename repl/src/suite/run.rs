@@ -97,7 +97,12 @@ impl Runner<'_, '_> {
     }
 
     fn case(&mut self, case: &Case, name: &str) -> Result<Ran, BackendError> {
-        self.journey.backend.load_world(self.stage.world, self.stage.tables)?;
+        match self.journey.backend.load_world(self.stage.world, self.stage.tables) {
+            Err(BackendError::Unhostable { what, remedy }) => {
+                return Ok(self.unhosted(case, [what, remedy]));
+            }
+            loaded => loaded?,
+        }
         self.journey.forget()?;
         match case {
             Case::Flow(flow) => self.flow(flow),
@@ -140,6 +145,24 @@ impl Runner<'_, '_> {
         let (outcome, miss) =
             self.verdict(self.stage.world, step, &at.expectation, explanation, command);
         Ok(Ran { outcome, misses: miss.into_iter().collect(), checked: 1, steps: Vec::new() })
+    }
+
+    /// A case of a world that the backend cannot make; those of other files are run.
+    fn unhosted(&self, case: &Case, [what, remedy]: [String; 2]) -> Ran {
+        let (text, span) = match case {
+            Case::Flow(flow) => (&flow.text, flow.span),
+            Case::At(at) => (&at.text, at.span),
+            Case::Dialogue(dialogue) => (&dialogue.name, dialogue.span),
+        };
+        let reasons = vec![format!("this world cannot be made here: {what}"), remedy];
+        let miss = Miss {
+            step: text.clone(),
+            location: self.stage.sources.location(span),
+            reasons,
+            explanation: None,
+            reproduce: None,
+        };
+        Ran { outcome: Outcome::Broken, misses: vec![miss], checked: 0, steps: Vec::new() }
     }
 
     /// What could not be run.
@@ -196,7 +219,9 @@ pub(super) fn answer(
 ) -> Result<Result<Explanation, String>, BackendError> {
     match journey.ask(stage, question) {
         Ok(explanation) => Ok(Ok(explanation)),
-        Err(error @ BackendError::BadInjection(_)) => Ok(Err(error.to_string())),
+        Err(error @ (BackendError::BadInjection(_) | BackendError::Unhostable { .. })) => {
+            Ok(Err(error.to_string()))
+        }
         Err(error) => Err(error),
     }
 }
@@ -211,7 +236,9 @@ pub(super) fn answer_at(
         Ok(explanation) => Ok(Ok(explanation)),
         Err(NotAsked::Written(problem)) => Ok(Err(problem.message)),
         Err(NotAsked::Run(
-            error @ (BackendError::BadInjection(_) | BackendError::Unseen { .. }),
+            error @ (BackendError::BadInjection(_)
+            | BackendError::Unseen { .. }
+            | BackendError::Unhostable { .. }),
         )) => Ok(Err(error.to_string())),
         Err(NotAsked::Run(error)) => Err(error),
     }

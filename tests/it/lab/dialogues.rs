@@ -15,7 +15,9 @@ const REASONS: [&str; 3] = [
     "on real devices a backend cannot be forced; leave out `choose backend`",
     "on real devices whatever comes out of a tunnel has its key",
 ];
-/// Worlds that no lab hosts.
+/// What is said of a world that no lab hosts.
+const UNHOSTED: &str = "this world cannot be made here: the cluster's tunnel is geneve";
+/// Those worlds.
 const WORLDS: [&str; 2] =
     ["fixtures/cases/nodeport/there-and-back.hop", "fixtures/cases/routing/geneve-and-stack.hop"];
 
@@ -42,12 +44,19 @@ fn dialogues_come_to_the_same_in_a_lab() {
         session.load(std::slice::from_ref(&path));
         let reply = session.run_tests(None);
         let Content::Suite(report) = &reply.content else {
-            let is_known = WORLDS.contains(&name(&path).as_str());
-            if !is_known || !kernel::text(&reply).contains("tunnel is geneve") {
-                failed.push(format!("{}: {}", name(&path), kernel::text(&reply)));
-            }
+            failed.push(format!("{}: {}", name(&path), kernel::text(&reply)));
             continue;
         };
+        if WORLDS.contains(&name(&path).as_str()) {
+            let is_told = |case: &CaseReport| {
+                let mut said = case.misses.iter().flat_map(|miss| &miss.reasons);
+                case.outcome == Outcome::Broken && said.any(|said| said.starts_with(UNHOSTED))
+            };
+            if !report.cases.iter().all(is_told) {
+                failed.push(kernel::text(&reply));
+            }
+            continue;
+        }
         hosted += 1;
         passed += report.cases.iter().filter(|case| case.outcome == Outcome::Passed).count();
         let wrong = |case: &&CaseReport| case.outcome != Outcome::Passed && !is_left_out(case);

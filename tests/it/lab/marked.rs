@@ -6,11 +6,15 @@ use std::time::Duration;
 use datapath::frame;
 use datapath::lab::{self, Role};
 use datapath::live::{Mode, filter};
-use engine::backend::Backend;
+use engine::backend::{Backend, BackendError, Injection, Observation};
+use engine::explain::{Context, Undecided, explain};
 use engine::net::Packet;
-use engine::source::FileId;
+use engine::source::{FileId, SourceMap};
+use engine::tables::Tables;
 use engine::topology::NodeId;
-use engine::trace::{Ethernet, Trace};
+use engine::trace::{ConntrackEntry, Counter, Ethernet, Hit, Trace};
+use repl::backend::Choice;
+use repl::reply::{Answer, Content, Level, Reply};
 
 use super::{MUTE, WORLD, difference, follow, is_possible, loaded, tables};
 use crate::cli::Folder;
@@ -134,4 +138,125 @@ fn an_ipv6_probe_has_a_mark() {
     let (text, code) = run(&["trace", "--live", "--on", "demo", "--compare", asked]);
     assert_eq!(code, 0, "{text}");
     assert!(text.contains("[fd01::10]:4711 -> ") && text.contains("SYN, flow label 7\n"), "{text}");
+}
+
+/// What programs told before a probe is nothing that it has to fit beside.
+#[test]
+fn a_probe_is_followed_though_programs_had_no_room_left() {
+    if !is_possible() {
+        return;
+    }
+    let loaded = loaded(WORLD);
+    let tables = tables(&loaded);
+    let mut live = lab::open(&loaded.world, &tables, MUTE).expect("a lab can host it");
+    let asked = |text: &str| {
+        let parsed = lang::command::parse_question(text, FileId::default()).expect("a question");
+        lang::resolve::question(&loaded.world, &parsed).expect("names of this world")
+    };
+    let entry = tables.nodes[0].endpoints[0].clone();
+    let ethernet = Ethernet { source: entry.mac, destination: entry.host_mac };
+    let other = asked("shop/client -> shop/server:53/udp");
+    let other = frame::build(&other.packet, ethernet).expect("it fits");
+    let port = live.wires(|wires| wires.lab().port(Role::Pod(NodeId(0), entry.id), "eth0"));
+    let port = port.expect("the pod has a device");
+    let nodes = [NodeId(0), NodeId(1)];
+    let mut lost = || nodes.map(|node| live.programs(node).expect("it is loaded").lost());
+    let mut sent = 0;
+    while !lost().into_iter().all(|lost| lost.expect("it is counted") > 0) {
+        port.send(&other).expect("it is sent");
+        sent += 1;
+        assert!(sent < 100_000, "the buffers take all that");
+    }
+    for text in ["shop/client -> shop/server:80", "shop/client -> shop/server:81"] {
+        let trace = follow(&mut live, &loaded.world, &tables, &asked(text), 0);
+        let trace = trace.expect("it is followed");
+        assert_eq!((trace.hops.len(), trace.unseen.clone(), trace.lost), (2, None, 0), "{text}");
+    }
+}
+
+/// A backend whose programs tell nothing of the packet behind so many hops, and lose events.
+struct Losing(Box<dyn Backend>, usize);
+
+impl Losing {
+    fn seen(&mut self, injection: &Injection) -> Result<Observation, BackendError> {
+        if self.1 == 0 {
+            let device = injection.ifindex.to_string();
+            return Err(BackendError::Unseen { hook: injection.hook, device, lost: 12 });
+        }
+        self.1 -= 1;
+        self.0.inject(injection)
+    }
+}
+
+impl Backend for Losing {
+    fn name(&self) -> String {
+        self.0.name()
+    }
+
+    fn load(&mut self, tables: &Tables) -> Result<(), BackendError> {
+        self.0.load(tables)
+    }
+
+    fn inject(&mut self, injection: &Injection) -> Result<Observation, BackendError> {
+        self.seen(injection)
+    }
+
+    fn carry(&mut self, injection: &Injection) -> Result<Observation, BackendError> {
+        self.seen(injection)
+    }
+
+    fn forget(&mut self) -> Result<(), BackendError> {
+        self.0.forget()
+    }
+
+    fn conntrack(&mut self, node: NodeId, now: u64) -> Result<Vec<ConntrackEntry>, BackendError> {
+        self.0.conntrack(node, now)
+    }
+
+    fn counters(&mut self, node: NodeId) -> Result<Vec<Counter>, BackendError> {
+        self.0.counters(node)
+    }
+
+    fn hits(&mut self, node: NodeId) -> Result<Vec<Hit>, BackendError> {
+        self.0.hits(node)
+    }
+}
+
+/// Where events were lost it is not said that a program did not see the packet, or that simulation differs.
+#[test]
+fn what_lost_events_told_is_undecided() {
+    let loaded = loaded(WORLD);
+    let tables = tables(&loaded);
+    let parsed = lang::command::parse_question("shop/client -> shop/server:80", FileId::default());
+    let question = lang::resolve::question(&loaded.world, &parsed.expect("a question"));
+    let question = question.expect("names of this world");
+    let followed = |hops| {
+        let mut backend = Losing(repl::backend::open(Choice::Vm).expect("the interpreter"), hops);
+        backend.load(&tables).expect("the tables fit");
+        follow(&mut backend, &loaded.world, &tables, &question, 0)
+    };
+    let error = followed(0).expect_err("nothing is known of it").to_string();
+    let told = "12 events were lost, and what from-container at lxc_client of node01 told of the packet may be among them";
+    assert_eq!(error, told);
+    let (whole, cut) = (followed(2).expect("followed"), followed(1).expect("followed"));
+    assert_eq!((cut.hops.len(), cut.lost), (1, 12));
+    assert_eq!(difference(&whole, &cut, &loaded.world), None);
+    let context = Context {
+        world: &loaded.world,
+        policies: &loaded.policies,
+        tables: &tables,
+        sources: &SourceMap::default(),
+    };
+    let explanation = explain(&context, &question, &cut, None).expect("it has a beginning");
+    assert_eq!(explanation.undecided, Some(Undecided::EventsLost));
+    let answer = Answer {
+        explanation,
+        level: Level::Normal,
+        unmet: Vec::new(),
+        came_with: None,
+        live: None,
+    };
+    let text = kernel::text(&Reply::ok(Content::Answer(Box::new(answer))));
+    let said = "UNDECIDED  left node01 vxlan0; 12 events lost, among which may be what from-overlay at node02 vxlan0 told of it";
+    assert!(text.contains(said), "{text}");
 }

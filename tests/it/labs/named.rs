@@ -159,10 +159,8 @@ fn a_lab_without_a_name_leaves_nothing() {
     let mut command = home.hopwise(&["lab", "up", "-f", WORLD]);
     let output = command.stdin(std::process::Stdio::null()).output().expect("hopwise starts");
     let (text, code) = seen(&output);
-    assert_eq!(
-        (code, text.trim()),
-        (0, "a lab is up: 2 nodes, 3 pods; it ends with Ctrl-C or the end of standard input")
-    );
+    let said = "a lab is up: 2 nodes, 3 pods; it ends with Ctrl-C or the end of standard input";
+    assert_eq!((code, text.trim()), (0, said));
     assert_eq!(home.left(), Vec::<String>::new());
 }
 
@@ -205,6 +203,37 @@ fn without_privileges_it_is_said_what_they_are() {
     assert_eq!(home.left(), Vec::<String>::new());
 }
 
+/// Which right is missing is said, and not that something else is wrong.
+#[test]
+fn a_missing_capability_is_named() {
+    if !is_possible() {
+        return;
+    }
+    let home = Home::new("rights");
+    says(&home, &["lab", "up", "demo", "-f", WORLD], 0, "lab demo is up");
+    let question = ["trace", "--live", "--on", "demo", "shop/client -> shop/server:80"];
+    let command = ["lab", "exec", "shop/client", "--", "true"];
+    for (without, arguments, said) in [
+        ("-net_raw", &question[..], "this process lacks CAP_NET_RAW (sending and reading"),
+        ("-sys_admin", &command[..], "cannot enter the network of `shop/client`: "),
+        ("-sys_admin", &command[..], "this process lacks CAP_SYS_ADMIN ("),
+    ] {
+        let program = home.hopwise(arguments);
+        let mut stripped = Command::new("setpriv");
+        stripped.arg(format!("--bounding-set={without}")).arg(program.get_program());
+        stripped.args(program.get_args()).current_dir(crate::tree::root());
+        stripped.env("HOPWISE_STATE", home.path());
+        let (text, code) = match stripped.output() {
+            Ok(output) => seen(&output),
+            Err(error) => return kernel::skip(&format!("setpriv: {error}")),
+        };
+        if text.starts_with("setpriv") {
+            return kernel::skip(&text);
+        }
+        assert_eq!((code, text.contains(said)), (4, true), "{said}: {text}");
+    }
+}
+
 /// The session holds a lab of its own, which goes with it.
 #[test]
 fn a_session_holds_a_lab() {
@@ -221,6 +250,15 @@ fn a_session_holds_a_lab() {
     says("lab up", "a lab is up: 2 nodes, 3 pods; it ends with the session");
     says("lab up", "the session holds a lab already");
     says("lab exec client -- sh -c \"grep -q eth0 /proc/net/dev\"", "");
+    says(
+        "lab exec client -- sh -c 'grep -q eth0 /proc/net/dev && (exit 3) # \"'",
+        "`sh` ended with 3",
+    );
+    says("lab exec client -- sh -c 'true", "nothing closes this quote");
+    says(
+        "lab exec client -- true | cat",
+        "there is no shell here that `|` would mean something to",
+    );
     says("lab exec client -- false", "`false` ended with 1");
     says("pod shop/late on node01 { ip 10.1.0.12 }", "");
     says("lab apply", "the lab has changed; came: shop/late");
@@ -239,14 +277,25 @@ fn tests_run_on_a_lab_and_say_how_to_see_them_again() {
         return;
     }
     let world = crate::tree::read(&crate::tree::root().join(WORLD));
-    let text =
-        format!("{world}test \"t\" {{\n  shop/client -> shop/server:80/tcp => dropped\n}}\n");
+    let text_of = |verdict: &str| {
+        format!("{world}test \"t\" {{\n  shop/client -> shop/server:80/tcp => {verdict}\n}}\n")
+    };
+    let text = text_of("dropped");
     let folder = Folder::new("on-lab", &[("t.hop", text.as_bytes())]);
     let home = Home::new("on");
     let file = folder.path("t.hop");
     let text = says(&home, &["test", "--on", "lab", &file], 1, "lab, kernel");
     let again = format!("see it again: hopwise trace -f {file} --backend lab ");
     assert!(text.contains(&again), "{text}");
+    // A file whose world no lab hosts spoils its own cases only.
+    let passing = text_of("allowed");
+    let other = passing.replace("cluster lab {", "cluster lab {\n  tunnel geneve");
+    let files = [("a.hop", other.as_bytes()), ("b.hop", passing.as_bytes())];
+    let folder = Folder::new("on-lab-two", &files);
+    let text = says(&home, &["test", "--on", "lab", &folder.path("")], 3, "1 passed");
+    assert!(text.contains("1 broken") && text.contains("a.hop:"), "{text}");
+    let reason = "this world cannot be made here: the cluster's tunnel is geneve";
+    assert!(text.contains(reason) && text.contains("b.hop::t"), "{text}");
     says(&home, &["test", "--on", "lab", "--backend", "vm", &file], 2, "cannot be used with");
     says(&home, &["test", "--on", "mars", &file], 2, "[possible values: lab]");
 }

@@ -110,6 +110,19 @@ fn equal_pins_are_an_error() {
 }
 
 #[test]
+fn a_device_of_the_node_is_no_pods() {
+    for name in ["lo", "vxlan0", "eth0", "cilium_host"] {
+        let mut world = lab();
+        world.pods[0].interface = Some(name.into());
+        let found = messages(&world, vec![]);
+        let expected =
+            format!("interface `{name}` of pod shop/client is that of a device of the node itself");
+        assert_eq!(found.iter().map(|d| d.message.as_str()).collect::<Vec<_>>(), [expected]);
+        assert!(found[0].helps[0].message.contains("another interface"), "{found:?}");
+    }
+}
+
+#[test]
 fn health_and_host_are_endpoints_of_their_own() {
     let mut world = lab();
     world.pods.push(pod("shop/health", 0, &["10.1.0.30"], "health"));

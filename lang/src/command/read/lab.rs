@@ -2,7 +2,8 @@
 
 use engine::diag::Diagnostic;
 
-use super::{Argument, Given};
+use super::shell::{self, Problem};
+use super::{Given, usage};
 use crate::ast::Name;
 use crate::command::{Command, Lab};
 
@@ -56,19 +57,36 @@ impl Given<'_> {
             place = self.required("a pod, a node or `world`, and a command behind `--`")?;
         }
         let rest = self.arguments.get(self.taken..).unwrap_or_default();
-        let (before, command) = match rest.iter().position(|word| word.node == "--") {
-            Some(at) => (&rest[..at], rest.get(at + 1..).unwrap_or_default()),
-            None => (&rest[..0], rest),
-        };
-        for word in before {
+        let dashes = rest.iter().position(|word| word.node == "--");
+        for word in &rest[..dashes.unwrap_or(0)] {
             place.node = format!("{} {}", place.node, word.node);
             place.span = place.span.to(word.span);
         }
-        let command: Vec<Argument> = command.to_vec();
+        let behind =
+            dashes.and_then(|at| rest.get(at)).map_or(place.span.end, |word| word.span.end);
+        let command = self.shell_words(behind as usize)?;
         if command.is_empty() {
             return Err(self.line.needs(self.info, "a command to run, behind `--`"));
         }
         self.taken = self.arguments.len();
         Ok(Lab::Exec { lab, place, command })
+    }
+
+    /// A command as a shell would read it, behind a byte of the line.
+    fn shell_words(&self, from: usize) -> Result<Vec<Name>, Diagnostic> {
+        let words = shell::words(&self.line.written, from).map_err(|problem| {
+            let (message, range) = match problem {
+                Problem::Open(range) => ("nothing closes this quote".to_owned(), range),
+                Problem::Operator(range) => {
+                    let sign = self.line.written.get(range.clone()).unwrap_or_default();
+                    (format!("there is no shell here that `{sign}` would mean something to"), range)
+                }
+            };
+            usage(message, self.info, self.line.span(&range)).help(
+                "a shell of your own does that: `lab exec POD -- sh -c \'COMMAND | COMMAND\'`",
+            )
+        })?;
+        let name = |(node, range)| Name { node, span: self.line.span(&range) };
+        Ok(words.into_iter().map(name).collect())
     }
 }

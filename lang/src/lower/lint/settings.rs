@@ -31,6 +31,7 @@ pub(in crate::lower) fn settings(items: &[&Item], world: &World, sink: &mut Vec<
         }
     }
     tunnel_device(world, sink);
+    fixed_devices(world, sink);
     for (service, _) in pick!(items, Service) {
         tunnel_port(service, world, sink);
         node_ports(service, masqueraded, sink);
@@ -99,6 +100,31 @@ fn tunnel_device(world: &World, sink: &mut Vec<Diagnostic>) {
         sink.push(Diagnostic::error(codes::DUPLICATE_PIN, message, node.span).help(
             "give one of them another name: `tunnel vxlan device NAME`, `device NAME` of the node",
         ));
+    }
+}
+
+/// A device with the name of one that every node has besides.
+fn fixed_devices(world: &World, sink: &mut Vec<Diagnostic>) {
+    const FIXED: [(&str, &str); 2] =
+        [("lo", "the loopback device"), ("cilium_host", "the device to pods and services")];
+    let fixed = |name: &str| FIXED.iter().find(|(fixed, _)| *fixed == name);
+    let mut tell =
+        |what: String, name: &str, span: Span| {
+            let Some((_, is)) = fixed(name) else { return };
+            let message = format!("`{name}` of a node is {is}, and cannot be {what}");
+            sink.push(Diagnostic::error(codes::DUPLICATE_PIN, message, span).help(
+                "give it another name: `tunnel vxlan device NAME`, `device NAME` of the node",
+            ));
+        };
+    for node in &world.nodes {
+        tell(format!("that of node {}'s wire", node.name), &node.device, node.span);
+    }
+    let tunnel = &world.cluster.tunnel.device;
+    if world.cluster.routing == Routing::Tunnel {
+        let first = world.nodes.first().map(|node| node.span);
+        if let Some(span) = first {
+            tell("the tunnel's".to_owned(), tunnel, span);
+        }
     }
 }
 

@@ -153,6 +153,8 @@ const WRONG: &[(&str, &[&str])] = &[
     ("pod web/c on n { ip 10.1.0.12 not-ready terminating }", &["HW0101"]),
     ("node m { ip 10.0.0.2 health 10.1.0.10 }\n", &["HW0106"]),
     ("node m { ip 10.0.0.2 device vxlan0 }\n", &["HW0108"]),
+    ("node m { ip 10.0.0.2 device lo }\n", &["HW0108"]),
+    ("node m { ip 10.0.0.2 device cilium_host }\n", &["HW0108"]),
     ("node m { ip 10.0.0.2 pods 10.2.0.0/24 health 10.3.0.1 }", &["HW0401"]),
     ("node m { ip 10.0.0.2 health 10.2.0.1, 10.2.0.2 }", &["HW0107"]),
     ("policy web/p {\n  select nodes\n  allow ingress\n}", &["HW0125"]),

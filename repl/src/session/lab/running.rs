@@ -88,7 +88,7 @@ impl Meant {
     }
 
     /// Whose network a name in questions stands for, or `world`.
-    pub(super) fn role(&self, place: &str) -> Result<Role, Box<Reply>> {
+    pub(in crate::session) fn role(&self, place: &str) -> Result<Role, Box<Reply>> {
         if place == "world" {
             return Ok(Role::World);
         }

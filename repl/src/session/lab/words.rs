@@ -24,10 +24,20 @@ fn failed(error: impl Into<LabError>) -> Box<Reply> {
 impl Session {
     /// Makes a lab of what `of` means (what the session does): one with a name, or one that the session holds.
     pub(crate) fn lab_up(&mut self, name: Option<&str>, of: Option<&Self>) -> Reply {
-        either(self.bring_up(name, of))
+        either(self.bring_up(name, of, "the session"))
     }
 
-    fn bring_up(&mut self, name: Option<&str>, of: Option<&Self>) -> Result<Reply, Box<Reply>> {
+    /// The same for the command line, where one without a name ends with what is read.
+    pub(crate) fn lab_up_for_now(&mut self, name: Option<&str>) -> Reply {
+        either(self.bring_up(name, None, "Ctrl-C or the end of standard input"))
+    }
+
+    fn bring_up(
+        &mut self,
+        name: Option<&str>,
+        of: Option<&Self>,
+        end: &str,
+    ) -> Result<Reply, Box<Reply>> {
         let of = of.unwrap_or(self);
         if of.state.world.nodes.is_empty() {
             let message = "there is no node to make a lab of";
@@ -53,7 +63,7 @@ impl Session {
         }
         let running = Running::make(meant.scene()).map_err(failed)?;
         self.lab.0 = Some(Box::new(Own { running, meant }));
-        Ok(Reply::text(format!("a lab is up: {counts}; it ends with the session")))
+        Ok(Reply::text(format!("a lab is up: {counts}; it ends with {end}")))
     }
 
     /// Makes a lab what `of` means (what the session does), while packets pass.
@@ -113,7 +123,8 @@ impl Session {
     ) -> Result<Reply, Box<Reply>> {
         let space = self.space(lab, place)?;
         let (mut run, name) = program(command);
-        let mut child = space.spawn(&mut run).map_err(|error| cannot_run(&name, &error))?;
+        let spawned = space.within(|| Ok(run.spawn())).map_err(|error| no_entry(place, &error))?;
+        let mut child = spawned.map_err(|error| cannot_run(&name, &error))?;
         match child.wait() {
             Ok(ended) if ended.success() => Ok(Reply::nothing()),
             Ok(ended) => Err(Box::new(Reply::failure(Status::Negative, end(&name, ended), ""))),
@@ -132,15 +143,11 @@ impl Session {
             Ok(space) => space,
             Err(reply) => return *reply,
         };
-        let (mut run, name) = program(command);
-        match space.enter() {
-            Ok(()) => *cannot_run(&name, &run.exec()),
-            Err(error) => {
-                let message = format!("cannot enter the network of `{place}`: {error}");
-                let remedy = "labs need root (CAP_SYS_ADMIN)";
-                Reply::failure(Status::Environment, message, remedy)
-            }
+        if let Err(error) = space.enter() {
+            return *no_entry(place, &error);
         }
+        let (mut run, name) = program(command);
+        *cannot_run(&name, &run.exec())
     }
 
     fn space(&mut self, lab: Option<&str>, place: &str) -> Result<Namespace, Box<Reply>> {
@@ -291,6 +298,15 @@ fn program(command: &[String]) -> (Command, String) {
     let mut run = Command::new(&name);
     run.args(command.get(1..).unwrap_or_default());
     (run, name)
+}
+
+/// That the network is not entered, before any program is run.
+fn no_entry(place: &str, error: &std::io::Error) -> Box<Reply> {
+    let message = format!("cannot enter the network of `{place}`: {error}");
+    let remedy = datapath::lab::privileges().unwrap_or_else(|| {
+        "somebody may have removed it: `hopwise lab list` says what is there".to_owned()
+    });
+    Box::new(Reply::failure(Status::Environment, message, remedy))
 }
 
 fn cannot_run(name: &str, error: &std::io::Error) -> Box<Reply> {

@@ -104,7 +104,7 @@ fn without(message: &str) -> Reply {
 }
 
 #[cfg(feature = "lab")]
-pub(super) use probe::refuse;
+pub(super) use probe::{OWN, refuse, refuse_simulated};
 
 #[cfg(feature = "lab")]
 mod probe {
@@ -135,6 +135,8 @@ mod probe {
     use crate::monitor::Scene;
     use crate::reply::{Answer, Compared, Sent};
 
+    /// What answers call the lab that a session holds.
+    pub(in crate::session::live) const OWN: &str = "the session's lab";
     /// Ports that probes are sent from: such as no system gives by itself, another one each time, so that none goes on with the flow of
     /// an earlier one.
     const PORTS: std::ops::Range<u16> = 20_000..28_000;
@@ -209,24 +211,57 @@ mod probe {
             Ok(Wanted { live, watch, kind, level, from: None, begin })
         }
 
-        /// Sends packets in a lab of a name, which may change between two of them.
+        /// Sends packets in a lab of a name, which may change between two of them; without a name in the one that the session holds.
         pub(in crate::session) fn trace_installed(
             &mut self,
             live: &Live,
             asked: &ast::Question,
         ) -> Reply {
+            if live.on.is_none() {
+                return self.again(live, |session| session.with_own(live, asked));
+            }
             self.again(live, |session| session.probe_elsewhere(live, asked))
+        }
+
+        /// Sends one packet in the lab that the session holds.
+        fn with_own(&mut self, live: &Live, asked: &ast::Question) -> Reply {
+            let Some(mut own) = self.lab.0.take() else {
+                let remedy = "`lab up` makes one";
+                return Reply::failure(Status::Input, "the session holds no lab", remedy);
+            };
+            let reply = self.probe_own(&mut own, live, asked).unwrap_or_else(|reply| *reply);
+            self.lab.0 = Some(own);
+            reply
+        }
+
+        fn probe_own(
+            &mut self,
+            own: &mut Own,
+            live: &Live,
+            asked: &ast::Question,
+        ) -> Result<Reply, Box<Reply>> {
+            let scene = own.meant.scene_of_all();
+            let question = match lang::resolve::question(&scene.world, asked) {
+                Ok(question) => question,
+                Err(problem) => return Err(Box::new(self.complain(vec![problem]))),
+            };
+            if let Some(reply) = unsendable(live, asked, &question) {
+                return Err(reply);
+            }
+            if http::is_asked(&question) {
+                let watch = live.watch(&scene.world, Some(&question));
+                return self.request_own(own, live, (asked, &question), watch).map(told);
+            }
+            refuse_simulated(&question)?;
+            let lab = own.running.live();
+            lab.wires(LabWires::listen).map_err(|error| refused_by_lab(&error))?;
+            let sent = self.sent(lab, (&scene, OWN), &marked(question, asked), live);
+            lab.wires(LabWires::hang_up);
+            sent.map(told)
         }
 
         /// Sends one packet in a lab of a name, or opens a connection there.
         fn probe_elsewhere(&mut self, live: &Live, asked: &ast::Question) -> Reply {
-            if live.on.is_none()
-                && let Some(mut own) = self.lab.0.take()
-            {
-                let reply = self.probe_own(&mut own, live, asked);
-                self.lab.0 = Some(own);
-                return reply;
-            }
             let opened = match Opened::of(live.on.as_deref()) {
                 Ok(opened) => opened,
                 Err(reply) => return *reply,
@@ -259,44 +294,26 @@ mod probe {
             let of_lab = LabScene { world: &scene.world, tables: &scene.tables };
             let entered = lab::enter(&opened.state, &opened.name, of_lab);
             let mut lab = entered.map_err(|error| refused_by_lab(&error))?;
-            self.in_lab(&mut lab, scene, question, live)
+            self.sent(&mut lab, (scene, &opened.title()), question, live)
         }
 
-        /// Sends one packet in the lab that the session holds.
-        fn probe_own(&mut self, own: &mut Own, live: &Live, asked: &ast::Question) -> Reply {
-            let scene = own.meant.scene_of_all();
-            let question = match lang::resolve::question(&scene.world, asked) {
-                Ok(question) => question,
-                Err(problem) => return self.complain(vec![problem]),
-            };
-            let refused = unsendable(live, asked, &question).map_or(Ok(()), Err);
-            if let Err(reply) = refused.and_then(|()| refuse_simulated(&question)) {
-                return *reply;
-            }
-            let lab = own.running.live();
-            if let Err(error) = lab.wires(LabWires::listen) {
-                return *refused_by_lab(&error);
-            }
-            let answer = self.in_lab(lab, &scene, &marked(question, asked), live);
-            lab.wires(LabWires::hang_up);
-            answer.map_or_else(|reply| *reply, told)
-        }
-
-        fn in_lab(
+        /// Sends a question's packet in a lab, which answers are to call so, and explains what became of it.
+        fn sent(
             &mut self,
             lab: &mut Backed<LabWires>,
-            scene: &Scene,
+            (scene, title): (&Scene, &str),
             question: &Question,
             live: &Live,
         ) -> Result<Answer, Box<Reply>> {
             let drops = Drops::of(&question.packet);
             let nodes: Vec<NodeId> = scene.tables.nodes.iter().map(|node| node.node).collect();
             let before = conduct(lab, &nodes);
-            let told = tell(lab, &before, mode(scene, question));
+            let told = tell(lab, &before, mode(&scene.world, question));
             let followed =
                 told.and_then(|()| follow(lab, &scene.world, &scene.tables, question, 0));
             hush(lab, before);
-            let trace = followed.map_err(|error| refused(&error))?;
+            let mut trace = followed.map_err(|error| refused(&error))?;
+            trace.backend = trace.backend.replacen("lab", title, 1);
             let context = Context {
                 world: &scene.world,
                 policies: &scene.policies,
@@ -344,12 +361,15 @@ mod probe {
         refuse_simulated(question)
     }
 
-    /// What only simulation can be asked.
-    fn refuse_simulated(question: &Question) -> Result<(), Box<Reply>> {
+    /// What is only asked of a simulation.
+    pub(in crate::session::live) fn refuse_simulated(
+        question: &Question,
+    ) -> Result<(), Box<Reply>> {
         let is_simulated = question.known.is_some() && !http::is_asked(question);
         if question.with_reply || is_simulated || question.choose.is_some() {
             let message = "`with` and `choose backend` are about simulation: real pods answer, and real services choose";
-            return Err(Box::new(Reply::failure(Status::Input, message, "leave them out")));
+            let reply = Reply::failure(Status::Input, message, "leave them out");
+            return Err(Box::new(reply));
         }
         Ok(())
     }
@@ -384,8 +404,8 @@ mod probe {
 
     /// What programs tell meanwhile: all of the one packet. Where they have something to say about the underlay's own packets too, whose
     /// marks are others, all of every packet.
-    fn mode(scene: &Scene, question: &Question) -> Mode {
-        let cluster = &scene.world.cluster;
+    fn mode(world: &World, question: &Question) -> Mode {
+        let cluster = &world.cluster;
         let has_outer =
             cluster.encryption.is_some() || cluster.host_firewall || !cluster.prefilter.is_empty();
         let ip = &question.packet.ip;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use datapath::lab::call::{Called, Caller};
 use datapath::lab::namespace::Namespace;
-use datapath::live::Mode;
+use datapath::live::{Conduct, Mode};
 use engine::explain::{Explanation, Undecided};
 use engine::net::Protocol;
 use engine::question::{Known, Question};
@@ -16,16 +16,27 @@ use engine::topology::{Party, Pod, World};
 use engine::verdict::Verdict;
 use lang::ast::{self, PacketOption};
 
+use super::super::lab::{Own, told as refused_by_lab};
 use super::super::{Session, refused};
 use super::caught::{EARLIER, Hunt, SETTLED, Wanted};
 use super::kind::Kind;
+use super::own::Listened;
 use super::source::Opened;
 use super::trace::{request_of, told};
 use super::{Live, elsewhere};
-use crate::monitor::Asked;
+use crate::monitor::{Asked, Source};
 use crate::reply::{Answer, Missed, Reply, Sent, Status};
 use crate::session::Interrupt;
 
+/// What programs tell meanwhile.
+const MODE: Mode = Mode {
+    conduct: Conduct::Carry,
+    trace: true,
+    capture: true,
+    filter: None,
+    until: 0,
+    settled: 0,
+};
 /// How long a connection, and then an answer, may take.
 const PATIENCE: Duration = Duration::from_secs(3);
 
@@ -38,26 +49,43 @@ impl Session {
         (asked, question): (&ast::Question, &Question),
         watch: Asked,
     ) -> Reply {
-        match self.requested(opened, live, (asked, question), watch) {
-            Ok(answer) => {
-                self.last_answer = Some(answer.explanation.clone());
-                told(answer)
-            }
-            Err(reply) => *reply,
-        }
+        let prepared = elsewhere::refuse(&opened, question).and_then(|()| {
+            refuse(asked, live)?;
+            let socket = caller(&opened, (asked, question))?;
+            Ok((socket, opened.listen(MODE)?))
+        });
+        let done = prepared.and_then(|(socket, mut source)| {
+            self.requested((&mut source, socket), live, question, watch)
+        });
+        done.map_or_else(|reply| *reply, told)
     }
 
-    fn requested(
-        &self,
-        opened: Opened,
+    /// The same in the lab that the session holds.
+    pub(super) fn request_own(
+        &mut self,
+        own: &mut Own,
         live: &Live,
         (asked, question): (&ast::Question, &Question),
         watch: Asked,
     ) -> Result<Answer, Box<Reply>> {
-        elsewhere::refuse(&opened, question)?;
+        elsewhere::refuse_simulated(question)?;
         refuse(asked, live)?;
+        let name = place(&own.meant.scene_of_all().world, question.source).ok_or_else(nobody)?;
+        let role = own.meant.role(&name)?;
+        let space = own.running.space(role).map_err(|error| refused_by_lab(&error))?;
+        let socket = bound(&space, &name, (asked, question))?;
+        let mut source = Listened::to(own, MODE).map_err(|error| refused(&error))?;
+        self.requested((&mut source, socket), live, question, watch)
+    }
+
+    fn requested(
+        &mut self,
+        (source, socket): (&mut dyn Source, Caller),
+        live: &Live,
+        question: &Question,
+        watch: Asked,
+    ) -> Result<Answer, Box<Reply>> {
         let request = request_of(question).map(|line| line.in_words()).unwrap_or_default();
-        let socket = caller(&opened, (asked, question))?;
         let (to, bytes) = (destination(question), question.packet.payload.clone());
         let wanted = Wanted {
             live,
@@ -67,9 +95,7 @@ impl Session {
             from: Some(socket.local().port()),
             begin: None,
         };
-        let mode = Mode { trace: true, capture: true, ..Mode::default() };
-        let mut source = opened.listen(mode)?;
-        let mut hunt = Hunt::of(&mut source, &wanted);
+        let mut hunt = Hunt::of(source, &wanted);
         let (over, begun) = (Interrupt::default(), Instant::now());
         let flag = over.flag().clone();
         let calling = std::thread::spawn(move || {
@@ -79,7 +105,7 @@ impl Session {
             called
         });
         let mut best: Option<(u8, Box<Answer>)> = None;
-        let caught = hunt.run(&mut source, begun, &over, &mut |answer, _| {
+        let caught = hunt.run(source, begun, &over, &mut |answer, _| {
             let rank = rank(&answer.explanation);
             if best.as_ref().is_none_or(|(known, _)| rank > *known) {
                 best = Some((rank, answer.clone()));
@@ -93,6 +119,7 @@ impl Session {
         };
         let mut answer = finished(*answer, rank == REQUEST, &called, &request);
         answer.explanation.assumed.splice(..0, question.assumed.iter().cloned());
+        self.last_answer = Some(answer.explanation.clone());
         Ok(answer)
     }
 }
@@ -177,7 +204,7 @@ fn refuse(asked: &ast::Question, live: &Live) -> Result<(), Box<Reply>> {
     } else {
         return Ok(());
     };
-    let remedy = "leave that out, or ask without `--on`, where the packets are made here";
+    let remedy = "leave that out, or ask where the packets are made here: without `--on`, in a session without a lab";
     Err(Box::new(Reply::failure(Status::Input, message, remedy)))
 }
 
@@ -190,20 +217,37 @@ fn caller(
     opened: &Opened,
     (asked, question): (&ast::Question, &Question),
 ) -> Result<Caller, Box<Reply>> {
-    let failed = |message: String| {
-        let remedy = "ask from a pod, a node or an external of the lab";
-        Box::new(Reply::failure(Status::Input, message, remedy))
-    };
     let place = place(&opened.scene.world, question.source);
     let space = place.and_then(|place| opened.record.spaces.iter().find(|s| s.name == place));
-    let space = space.ok_or_else(|| failed("the sender is nobody of the lab".to_owned()))?;
+    let space = space.ok_or_else(nobody)?;
+    let entered = Namespace::open(&space.path).map_err(|error| {
+        failed(&format!("the network of {} cannot be opened: {error}", space.name))
+    })?;
+    bound(&entered, &space.name, (asked, question))
+}
+
+fn failed(message: &str) -> Box<Reply> {
+    let remedy = "ask from a pod, a node or an external of the lab";
+    Box::new(Reply::failure(Status::Input, message, remedy))
+}
+
+fn nobody() -> Box<Reply> {
+    failed("the sender is nobody of the lab")
+}
+
+/// A socket of the sender's address in a network.
+fn bound(
+    space: &Namespace,
+    name: &str,
+    (asked, question): (&ast::Question, &Question),
+) -> Result<Caller, Box<Reply>> {
     let is_asked =
         |option: &ast::Spanned<PacketOption>| matches!(option.node, PacketOption::FromPort(_));
     let port = question.packet.ports().0;
     let port = if asked.options.iter().any(is_asked) { port } else { 0 };
     let from = SocketAddr::new(question.packet.ip.source, port);
-    let bound = Namespace::open(&space.path).and_then(|space| Caller::bind(&space, from));
-    bound.map_err(|error| failed(format!("no socket at {from} of {}: {error}", space.name)))
+    Caller::bind(space, from)
+        .map_err(|error| failed(&format!("no socket at {from} of {name}: {error}")))
 }
 
 /// The name of the namespace that a party is in.

@@ -52,7 +52,7 @@ impl Drop for Listened<'_> {
 
 impl Source for Listened<'_> {
     fn name(&self) -> String {
-        "the session's lab".to_owned()
+        super::elsewhere::OWN.to_owned()
     }
 
     fn poll(&mut self) -> Result<Batch, BackendError> {

@@ -33,6 +33,8 @@ use crate::reply::{Answer, Compared, Content, Reply, Sent, Status};
 pub(super) const UNCOMPARED: &str = "not compared: events were lost";
 /// Between two packets that are sent over and over.
 const PAUSE: Duration = Duration::from_secs(1);
+/// What answers call a lab that was made for a question.
+const MADE: &str = "a lab of its own";
 /// What a question says of a payload that it did not ask for.
 const DEFAULT_PAYLOAD: &str = "echo payload";
 
@@ -40,7 +42,7 @@ const DEFAULT_PAYLOAD: &str = "echo payload";
 #[derive(Clone, Debug, Default)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub(crate) struct Live {
-    /// The lab or attachment whose packets are meant; `None`: a lab of the session's world.
+    /// The lab or attachment whose packets are meant; `None`: the lab that the session holds, else one of its world.
     pub(crate) on: Option<String>,
     /// Whether packets of others are waited for, instead of one that is sent.
     pub(crate) wait: bool,
@@ -161,17 +163,13 @@ impl Session {
             let message = "there is no question whose packet could be sent";
             return Reply::failure(Status::Usage, message, "`--drops` catches any that is dropped");
         };
-        if live.on.is_some() {
+        if live.on.is_some() || self.holds_lab() {
             return self.trace_installed(live, asked);
         }
         let question = match lang::resolve::question(&self.state.world, asked) {
             Ok(question) => question,
             Err(problem) => return self.complain(vec![problem]),
         };
-        // Requests have a connection, for which a lab is made whose pods do not answer themselves.
-        if self.holds_lab() && question.known != Some(Known::Connected) {
-            return self.trace_installed(live, asked);
-        }
         if let Some(reply) = unsendable(live, asked, &question) {
             return *reply;
         }
@@ -230,6 +228,7 @@ impl Session {
         let unseen = trace.as_ref().filter(|trace| trace.unseen.is_some());
         let kernel = unseen.map(|trace| drops.told(trace, &self.state.tables));
         explanation.assumed.insert(0, NO_EARLIER.to_owned());
+        explanation.backend = explanation.backend.replacen("lab", MADE, 1);
         if live.compare && trace.as_ref().is_some_and(|trace| trace.lost > 0) {
             explanation.assumed.push(UNCOMPARED.to_owned());
         }
