@@ -92,6 +92,7 @@ pub struct Session {
     last_answer: Option<Explanation>,
     interrupt: Interrupt,
     /// The lab that goes with the session.
+    #[cfg_attr(not(feature = "lab"), expect(dead_code, reason = "there is none then"))]
     lab: lab::Held,
     /// The question that is open in the debugger.
     debugging: Option<Box<Debugging>>,
