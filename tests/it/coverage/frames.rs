@@ -27,8 +27,8 @@ cluster lab {
 namespace shop {}
 pod shop/client on node01 { ip 10.1.0.10, fd00:1::10 }
 pod shop/server on node01 { ip 10.1.0.11, fd00:1::11 labels { app = \"server\" } }
-pod shop/vault on node01 { ip 10.1.0.12 endpoint 65000 labels { app = \"vault\" } }
-service shop/web { cluster-ip 10.96.0.20 port 80/tcp port 54/udp select { app = \"server\" } }
+pod shop/vault on node01 { ip 10.1.0.12, fd00:1::12 endpoint 65000 labels { app = \"vault\" } }
+service shop/web { cluster-ip 10.96.0.20, fd00:96::20 port 80/tcp port 54/udp select { app = \"server\" } }
 policy shop/vault { select { app = \"vault\" } default-deny ingress }
 ";
 

@@ -95,6 +95,12 @@ fn observed_packets_pass_untouched(bench: &mut Bench) {
 
 /// What may be of a flow that is older than the programs is nothing that would be dropped, and is told apart.
 fn what_may_be_older_is_not_known(bench: &mut Bench) {
+    for ends in [("10.1.0.10", "10.1.0.12"), (CLIENT, "fd00:1::12")] {
+        is_told_apart(bench, ends);
+    }
+}
+
+fn is_told_apart(bench: &mut Bench, (from, to): (&str, &str)) {
     let tcp = |flags| Transport::Tcp {
         source: 4050,
         destination: 80,
@@ -115,7 +121,7 @@ fn what_may_be_older_is_not_known(bench: &mut Bench) {
         (udp(4050), 2_000, false, denied),
         (udp(4051), 2_000, true, None),
     ] {
-        let sent = frame(&packet("10.1.0.10", "10.1.0.12", transport));
+        let sent = frame(&packet(from, to, transport));
         let injection = Injection { now: 10, ..bench.injection(Hook::FromContainer, sent) };
         let told_to = Config { flags: config::OBSERVE, settled, ..Config::default() };
         let (code, told, after) = run_as(bench, &injection, told_to, Filter::default());
