@@ -123,8 +123,10 @@ fn run_hook(
         }
         forward::carry_out(&run, packet, facts, verdict)
     };
-    // Where these programs are not alone, whatever comes next has its say too.
-    let code = if run.is_chained() && code == TC_ACT_OK { TC_ACT_UNSPEC } else { code };
+    // Where these programs are not alone, whatever comes next has its say too; but those with larger maps that take their place hang
+    // behind them for a while, and would take what was translated for another packet.
+    let goes_on = run.is_chained() && code == TC_ACT_OK && !facts.is_translated;
+    let code = if goes_on { TC_ACT_UNSPEC } else { code };
     emit::count(&run, facts, done);
     emit::tell(&run, done, settled);
     code

@@ -104,15 +104,18 @@ fn services_are_translated_for_pods_and_the_stack_carries() {
     assert!(machine.connect_from("a", frontend(81)).is_err(), "the service has no such port");
     assert!(dropped(&machine) > 0);
 
-    let more = machine.file(
-        "more.hop",
-        &std::fs::read_to_string(&world)
-            .expect("it is there")
-            .replace("8080/tcp", "8080/tcp, 22/tcp"),
-    );
+    let text = std::fs::read_to_string(&world).expect("it is there");
+    let more = machine.file("more.hop", &text.replace("8080/tcp", "8080/tcp, 22/tcp"));
+    let sources = (0..520).map(|n| {
+        format!("  allow ingress from cidr 172.20.{}.{}/32 on 80/tcp\n", n / 250, n % 250 + 1)
+    });
+    let rules = format!("  allow ingress as web from pods on\n{}", String::from_iter(sources));
+    let (web, rest) = rules.split_once('\n').expect("two lines");
+    // Programs with larger maps hang beside those whose place they take for a while.
+    let large = machine.file("large.hop", &text.replace(web, &format!("{rest}{web}")));
     let mut stream = machine.connect_from("a", frontend(80)).expect("it is a service's");
     let lost = machine.while_it_flows_on(&mut stream, || {
-        for file in [&more, &world, &more] {
+        for file in [&more, &world, &large, &more] {
             machine.run(&["attach", "one", "-f", file, "--enforce"], 0);
             asks(&asking);
         }

@@ -25,7 +25,7 @@ fn powerless(machine: &Machine, arguments: &[&str]) -> Option<(String, i32)> {
 
 #[test]
 fn who_may_not_take_off_what_is_attached_is_told_so() {
-    let Some(machine) = Machine::open(40, "") else { return };
+    let Some(machine) = Machine::open(25, "") else { return };
     machine.run(&["attach", "one", "-f", &machine.world], 0);
     let before = machine.occupants();
     for arguments in [

@@ -5,6 +5,8 @@ use super::watching::{GO_ON, run};
 use super::*;
 use datapath_abi::{Filter, config};
 
+/// `TC_ACT_OK`: what was translated ends here.
+const DONE: u64 = 0;
 /// `TC_ACT_SHOT`
 const SHOT: u64 = 2;
 /// `TC_ACT_REDIRECT`
@@ -127,7 +129,7 @@ fn the_stack_carries(bench: &mut Bench, of: Addresses) {
 fn answers_are_translated_where_the_client_gets_them(bench: &mut Bench, of: Addresses) {
     let syn = segment((of.pod, 1200), (of.frontend, 80), TcpFlags::SYN);
     let (code, told, after) = at(bench, Hook::FromContainer, 0, &syn, config::CHAINED);
-    assert_eq!((code, sides(&after)), (GO_ON, [ip(of.pod), ip(of.backend)]), "{told}");
+    assert_eq!((code, sides(&after)), (DONE, [ip(of.pod), ip(of.backend)]), "{told}");
     let seen = segment((of.pod, 1200), (of.backend, 80), TcpFlags::SYN);
     let (code, told, after) = at(bench, Hook::ToContainer, 1, &seen, config::CHAINED);
     assert_eq!((code, after), (GO_ON, frame(&seen)), "{told}");
@@ -135,7 +137,7 @@ fn answers_are_translated_where_the_client_gets_them(bench: &mut Bench, of: Addr
     let (code, told, after) = at(bench, Hook::FromContainer, 1, &answer, config::CHAINED);
     assert_eq!((code, after), (GO_ON, frame(&answer)), "who answers is to be seen: {told}");
     let (code, told, after) = at(bench, Hook::ToContainer, 0, &answer, config::CHAINED);
-    assert_eq!((code, sides(&after)), (GO_ON, [ip(of.frontend), ip(of.pod)]), "{told}");
+    assert_eq!((code, sides(&after)), (DONE, [ip(of.frontend), ip(of.pod)]), "{told}");
     // What a pod sends to itself knows no route.
     let own = segment((of.backend, 1300), (of.frontend, 80), TcpFlags::SYN);
     let (code, told, _) = at(bench, Hook::FromContainer, 1, &own, config::CHAINED);
@@ -145,12 +147,12 @@ fn answers_are_translated_where_the_client_gets_them(bench: &mut Bench, of: Addr
 fn errors_go_with_answers(bench: &mut Bench, of: Addresses) {
     let sent = datagram((of.pod, 1400), (of.frontend, 54));
     let (code, told, _) = at(bench, Hook::FromContainer, 0, &sent, config::CHAINED);
-    assert_eq!(code, GO_ON, "{told}");
+    assert_eq!(code, DONE, "{told}");
     let error = refusal(of.backend, &datagram((of.pod, 1400), (of.backend, 54)));
     let (code, told, after) = at(bench, Hook::FromContainer, 1, &error, config::CHAINED);
     assert_eq!((code, after), (GO_ON, frame(&error)), "{told}");
     let (code, told, after) = at(bench, Hook::ToContainer, 0, &error, config::CHAINED);
-    assert_eq!((code, sides(&after)), (GO_ON, [ip(of.frontend), ip(of.pod)]), "{told}");
+    assert_eq!((code, sides(&after)), (DONE, [ip(of.frontend), ip(of.pod)]), "{told}");
     // Ethernet, the network header and the error's own eight bytes come before what it quotes.
     let quoted = 14 + if of.pod == CLIENT { 40 } else { 20 } + 8;
     assert_eq!(sides_at(&after, quoted), [ip(of.pod), ip(of.frontend)]);
