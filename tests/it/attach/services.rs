@@ -109,7 +109,8 @@ fn services_are_translated_for_pods_and_the_stack_carries() {
     let sources = (0..520).map(|n| {
         format!("  allow ingress from cidr 172.20.{}.{}/32 on 80/tcp\n", n / 250, n % 250 + 1)
     });
-    let rules = format!("  allow ingress as web from pods on\n{}", String::from_iter(sources));
+    let sources: String = sources.collect();
+    let rules = format!("  allow ingress as web from pods on\n{sources}");
     let (web, rest) = rules.split_once('\n').expect("two lines");
     // Programs with larger maps hang beside those whose place they take for a while.
     let large = machine.file("large.hop", &text.replace(web, &format!("{rest}{web}")));
